@@ -1,0 +1,158 @@
+package task
+
+import (
+	"context"
+	"time"
+)
+
+// Unwrapper is implemented by a Backend that wraps another one, so that [As] can find the abilities of the inner one.
+type Unwrapper interface {
+	Unwrap() Backend
+}
+
+// As finds an optional ability of a backend: the backend itself if it has type T, else the nearest one it wraps.
+//
+//	if who, ok := task.As[task.Identifier](backend); ok { … }
+func As[T any](b Backend) (T, bool) {
+	for b != nil {
+		if t, ok := b.(T); ok {
+			return t, true
+		}
+		u, ok := b.(Unwrapper)
+		if !ok {
+			break
+		}
+		b = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}
+
+// Identity says whose account a backend works in.
+type Identity struct {
+	Partition string // aws, aws-cn or aws-us-gov
+	Account   string // 12 digits
+	Region    string // such as eu-central-1
+	Fake      bool   // true when no real certificate comes from here
+}
+
+// Identifier is the ability to say which account, region and partition a backend works in.
+type Identifier interface {
+	Identity(ctx context.Context) (*Identity, error)
+}
+
+// Endpointer is the ability to tell the host that devices connect to, without scheme and port:
+// AWS's DescribeEndpoint for iot:Data-ATS.
+type Endpointer interface {
+	DataEndpoint(ctx context.Context) (string, error)
+}
+
+// RegisterInput is one device for [Registrar].
+type RegisterInput struct {
+	TemplateBody string            // the same template a task takes
+	Parameters   map[string]string // a value for each of its parameters
+}
+
+// Registration is what the service made of one device.
+type Registration struct {
+	CertificatePEM string
+	ARNs           ARNs
+}
+
+// Registrar is the ability to register a single device without a task: AWS's RegisterThing. As with StartTask, a
+// request is sent at most once, an explicit throttle apart, and an error that is not [Refused] leaves its effect open.
+type Registrar interface {
+	RegisterThing(ctx context.Context, in *RegisterInput) (*Registration, error)
+}
+
+// Device is a thing as the account holds it.
+type Device struct {
+	ThingName     string
+	ThingARN      string
+	ThingTypeName string
+	Attributes    map[string]string
+	BillingGroup  string
+	ThingGroups   []string
+	Certificates  []Certificate // every certificate attached to the thing
+}
+
+// Certificate is a device certificate as the account holds it.
+type Certificate struct {
+	ID       string // lower-case hex SHA-256 of the certificate's DER
+	ARN      string
+	PEM      string
+	Status   string // ACTIVE, INACTIVE, REVOKED, …
+	Created  time.Time
+	Policies []string // names of the policies attached to it
+}
+
+// DeviceReader is the ability to read one thing back with its certificates. It returns [ErrNotFound] when there is no
+// such thing.
+type DeviceReader interface {
+	ReadDevice(ctx context.Context, thingName string) (*Device, error)
+}
+
+// CertificateRemover is the ability to take a certificate out of service for good: detach it from its things and
+// policies, deactivate it and delete it. It does nothing, and returns nil, when the certificate is gone already.
+type CertificateRemover interface {
+	RemoveCertificate(ctx context.Context, certificateID string) error
+}
+
+// DeviceRemover is the ability to delete one thing with the certificates attached to it, for cleaning up a test
+// batch. Policies and groups stay. It returns nil when there is no such thing.
+type DeviceRemover interface {
+	RemoveDevice(ctx context.Context, thingName string) error
+}
+
+// BucketEnsurer is the ability to make the backend's bucket if it does not exist yet, private and in the task's region.
+type BucketEnsurer interface {
+	EnsureBucket(ctx context.Context) error
+}
+
+// RoleInput describes the service role a task needs.
+type RoleInput struct {
+	Name         string // role name, 1 to 64 characters of A-Z a-z 0-9 + = , . @ _ -
+	SourceGuard  bool   // let only tasks of this account assume it (condition aws:SourceAccount)
+	KMSKeyARN    string // also allow kms:Decrypt with this key; empty for none
+	ObjectPrefix string // limit s3:GetObject to keys with this prefix; empty for the backend's own prefix
+}
+
+// RoleEnsurer is the ability to make the service role exactly as AWS's walkthrough does, or to bring an existing one to
+// that state. It is idempotent, returns the role's ARN, and waits until the role can be assumed.
+type RoleEnsurer interface {
+	EnsureRole(ctx context.Context, in *RoleInput) (roleARN string, err error)
+}
+
+// PreflightInput is what a task is about to be started with.
+type PreflightInput struct {
+	TemplateBody string
+	RoleARN      string
+	// ThingTypes, ThingGroups, BillingGroups and Policies are the names that the template and its rows refer to and
+	// that must exist beforehand: the service makes none of them.
+	ThingTypes, ThingGroups, BillingGroups, Policies []string
+}
+
+// Finding is the answer to one preflight question.
+type Finding struct {
+	Check   string        // a stable name, such as bucket-region or thing-type
+	Subject string        // what was looked at, such as the type's name
+	Result  FindingResult // how it stands
+	Detail  string        // what was found and, unless OK, what to do next
+}
+
+// FindingResult says how a preflight question was answered.
+type FindingResult string
+
+// The answers to a preflight question.
+const (
+	FindingOK       FindingResult = "ok"
+	FindingProblem  FindingResult = "problem"         // a task would fail
+	FindingUnknown  FindingResult = "could not check" // reading was denied; a task may well work
+	FindingAdvisory FindingResult = "advice"          // a task would work, but look at this
+)
+
+// Preflighter is the ability to check, changing nothing, that a task can run. An error means that checking itself
+// failed; what was found wrong is in the findings.
+type Preflighter interface {
+	Preflight(ctx context.Context, in *PreflightInput) ([]Finding, error)
+}

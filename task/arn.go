@@ -1,0 +1,59 @@
+package task
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ARNs are the resources one line registered: ARN by the logical name of the resource in the template.
+type ARNs map[string]string
+
+// Thing returns the ARN of the thing, under whatever logical name; "" if there is none.
+func (a ARNs) Thing() string { return a.first("thing") }
+
+// Certificate returns the ARN of the certificate, under whatever logical name; "" if there is none.
+func (a ARNs) Certificate() string { return a.first("cert") }
+
+// Policies returns the ARNs of the policies, sorted. AWS lists only policies that the template itself defines by a
+// document.
+func (a ARNs) Policies() []string {
+	var out []string
+	for _, arn := range a {
+		if resourceType(arn) == "policy" {
+			out = append(out, arn)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (a ARNs) first(kind string) string {
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if resourceType(a[name]) == kind {
+			return a[name]
+		}
+	}
+	return ""
+}
+
+// ResourceName returns the last part of an AWS IoT ARN: the thing's name, the certificate's id, the policy's name. It
+// returns "" when s is not such an ARN.
+func ResourceName(arn string) string {
+	_, name, _ := strings.Cut(resource(arn), "/")
+	return name
+}
+
+func resourceType(arn string) string {
+	kind, _, _ := strings.Cut(resource(arn), "/")
+	return kind
+}
+
+// resource is the sixth part of arn:partition:iot:region:account:resource.
+func resource(arn string) string {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iot" {
+		return ""
+	}
+	return parts[5]
+}
