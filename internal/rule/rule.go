@@ -6,6 +6,7 @@ package rule
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -77,6 +78,9 @@ func (v *Violation) Error() string {
 	return fmt.Sprintf("%s %s has %q at byte %d; AWS allows %s", v.Rule.What, Quote(v.Value), r, v.Offset, v.Rule.Pattern)
 }
 
+// GoString keeps the value out of %#v as well, beyond what Error shows of it.
+func (v *Violation) GoString() string { return fmt.Sprintf("&rule.Violation{%q}", v.Error()) }
+
 // Check returns a *Violation if s breaks the rule, else nil.
 func (r *Rule) Check(s string) error {
 	// Every allowed character is one byte, so the byte count is the character count unless a character is refused.
@@ -98,9 +102,13 @@ func (r *Rule) Check(s string) error {
 	return nil
 }
 
-// Quote quotes a value for an error message and cuts a long one at 64 bytes.
+// Quote quotes a value for an error message and cuts a long one at 64 bytes. Of a PEM private key, which may have got
+// into the wrong column of a list, it shows nothing.
 func Quote(s string) string {
 	const most = 64
+	if strings.Contains(s, "PRIVATE KEY") {
+		return "[private key]"
+	}
 	if len(s) <= most {
 		return fmt.Sprintf("%q", s)
 	}

@@ -1,0 +1,196 @@
+package template_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+func TestATemplateBuiltInGoWithEverythingSurvivesParsing(t *testing.T) {
+	built := &template.Template{
+		Parameters: template.Parameters{"P": {}, "Site": {Default: template.Literal("Ulm")}, "Q": {Extra: template.Extra{"Description": json.RawMessage(`"q"`)}}},
+		Mappings:   template.Mappings{"T": {"a": {"b": template.Literal("c"), "n": template.JSON("1.0"), "l": template.Literals("x")}}},
+		Resources: template.Resources{
+			"thing": &template.Thing{
+				ThingName: template.Join("-", template.Literal("<&>"), template.Ref("P")), ThingTypeName: template.Sub("${P}"),
+				AttributePayload: template.Attributes{"a": template.Select(1, template.Split(",", template.Ref("P"))), "n": template.JSON(" 12 ")},
+				ThingGroups:      template.Refs("P", "Q"), BillingGroup: template.FindInMap(template.Literal("T"), template.Literal("a"), template.Literal("b")),
+				PackageVersions:  template.Literals("fw:1"),
+				OverrideSettings: template.ThingOverrides{AttributePayload: template.Merge, ThingTypeName: template.Fail, ThingGroups: template.DoNothing},
+			},
+			"certificate": template.Certificate{
+				CertificatePem: template.Ref("P"), CACertificatePem: template.Ref("Q"), Status: template.Inactive,
+				OverrideSettings: template.CertificateOverrides{Status: template.Replace},
+				ExtraProperties:  template.Extra{"More": json.RawMessage("{ }")}, Extra: template.Extra{"DependsOn": json.RawMessage(`"thing"`)},
+			},
+			"policy": &template.Policy{PolicyDocument: template.Object{"Statement": template.List{template.Object{"Resource": template.Ref("Site")}}}},
+		},
+		DeviceConfiguration: template.Object{"Url": template.Ref("Site")},
+		Extra:               template.Extra{"Version": json.RawMessage("1")},
+	}
+	body, err := built.Body()
+	require.NoError(t, err)
+	assert.NotContains(t, body, "\\u003c", "no escaping that nobody asked for")
+	parsed, err := template.Parse([]byte(body))
+	require.NoError(t, err)
+	again, err := parsed.Body()
+	require.NoError(t, err)
+	assert.Equal(t, body, again)
+	assert.Equal(t, template.Parameter{Type: "String", Default: template.Literal("Ulm")}, parsed.Parameters["Site"])
+	assert.Equal(t, "Fn::Join", parsed.Resources["thing"].(template.Thing).ThingName.(template.Call).Function)
+
+	// Both make the same of a row.
+	row := map[string]string{"P": "a,b", "Q": "q"}
+	var got [2]*template.Resolution
+	for i, tm := range []*template.Template{built, parsed} {
+		p, err := tm.Compile(template.CompileOptions{AllowFunctions: true})
+		require.NoError(t, err)
+		got[i], err = p.Resolve(row)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, got[0], got[1])
+	assert.Equal(t, map[string]string{"a": "b", "n": "12"}, got[0].Things[0].Attributes)
+	assert.Equal(t, []string{"a,b", "q"}, got[0].Things[0].ThingGroups)
+	assert.Equal(t, `{"Statement":[{"Resource":"Ulm"}]}`, got[0].Policies[0].PolicyDocument)
+	assert.Equal(t, template.CertificateSpec{
+		LogicalName: "certificate", CertificatePEM: "a,b", CACertificatePEM: "q", Status: "INACTIVE", OverrideStatus: template.Replace,
+	}, *got[0].Certificate)
+}
+
+func TestAnObjectOfAPolicyDocumentMayHoldAnyJSONAndFunctionsAnywhere(t *testing.T) {
+	const document = `{"n": 1.50, "t": true, "z": null, "s": "a\"b", "list": [{"Fn::Sub": "x${P}"}, [], {}, {"Ref": "P"}],
+		"split": {"Fn::Split": [",", {"Ref": "P"}]}, "one": {"Fn::FindInMap": ["T", "a", "b"]}, "many": {"Fn::FindInMap": ["T", "a", "l"]}}`
+	p := compiled(t, good{document: `"PolicyDocument": ` + document, top: `, "Mappings": {"T": {"a": {"b": "c", "l": ["d", "e"]}}}`}.String(),
+		template.CompileOptions{AllowFunctions: true})
+	r, err := p.Resolve(map[string]string{"ThingName": "t", "CSR": "c", "P": `1,"2`})
+	require.NoError(t, err)
+	assert.Equal(t, decoded(t, []byte(`{"n": 1.50, "t": true, "z": null, "s": "a\"b", "list": ["x1,\"2", [], {}, "1,\"2"],
+		"split": ["1", "\"2"], "one": "c", "many": ["d", "e"]}`)), decoded(t, []byte(r.Policies[0].PolicyDocument)))
+}
+
+func TestAConstantPolicyDocumentKeepsTheOrderItWasWrittenIn(t *testing.T) {
+	p := compiled(t, good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [ {"b": 1, "a": 2} ]}`}.String(), template.CompileOptions{})
+	r, err := p.Resolve(map[string]string{"ThingName": "t", "CSR": "c"})
+	require.NoError(t, err)
+	assert.Equal(t, `{"Version":"2012-10-17","Statement":[{"b":1,"a":2}]}`, r.Policies[0].PolicyDocument)
+}
+
+func TestBodyIsRefusedBeyondAWSsLimitAndNotBefore(t *testing.T) {
+	tm := template.WithoutCertificate()
+	short, err := tm.Body()
+	require.NoError(t, err)
+	pad := func(n int) template.Extra { // ,"D":"…" takes 7 characters and what is in it; each ä is two bytes
+		return template.Extra{"D": json.RawMessage(`"` + strings.Repeat("ä", n-len(short)-7) + `"`)}
+	}
+	tm.Extra = pad(template.MaxBody)
+	body, err := tm.Body()
+	require.NoError(t, err)
+	assert.Len(t, []rune(body), template.MaxBody)
+	tm.Extra = pad(template.MaxBody + 1)
+	_, err = tm.Body()
+	assert.ErrorContains(t, err, "10241 characters long, AWS allows 10240")
+}
+
+func TestWhatCannotBeWrittenIsNamedWithItsPlace(t *testing.T) {
+	for want, tm := range map[string]*template.Template{
+		"/Resources/t/Properties/ThingGroups/1":     {Resources: template.Resources{"t": template.Thing{ThingGroups: template.List{template.Ref("a"), nil}}}},
+		"/Resources/t/Properties/BillingGroup":      {Resources: template.Resources{"t": template.Thing{BillingGroup: template.JSON("{")}}},
+		"/Resources/t":                              {Resources: template.Resources{"t": nil}},
+		"/Resources/t/Properties/X":                 {Resources: template.Resources{"t": template.Thing{ExtraProperties: template.Extra{"X": nil}}}},
+		"/Mappings/a/b/c":                           {Mappings: template.Mappings{"a": {"b": {"c": nil}}}},
+		"/Parameters/p/Default":                     {Parameters: template.Parameters{"p": {Default: template.JSON("x")}}},
+		"/Resources/t/Properties/ThingName/Fn::Sub": {Resources: template.Resources{"t": template.Thing{ThingName: template.Call{Function: "Fn::Sub"}}}},
+	} {
+		_, err := tm.Body()
+		assert.ErrorContains(t, err, "template: "+want+": ")
+	}
+}
+
+func TestFunctionsInTheWrongFormAreRefusedWithTheRightOne(t *testing.T) {
+	for src, form := range map[string]string{
+		`{"Fn::Join": "a"}`:                           `["delimiter", [`,
+		`{"Fn::Join": ["a", "b"]}`:                    "a list is wanted",
+		`{"Fn::Join": [["a"], ["b"]]}`:                "a list stands where a string",
+		`{"Fn::Join": ["", {"Ref": "x"}]}`:            `[{"Ref": "x"}]`,
+		`{"Fn::Join": ["", {"Fn::Sub": "x"}]}`:        "gives a string where a list",
+		`{"Fn::Select": [0]}`:                         `[index, [`,
+		`{"Fn::Select": [[], []]}`:                    "a list stands where a string",
+		`{"Fn::Split": ["a"]}`:                        `["delimiter", "text"]`,
+		`{"Fn::Split": ["a", "b"]}`:                   "take one value with Fn::Select",
+		`{"Fn::FindInMap": ["a", "b"]}`:               `["Map", "first key", "second key"]`,
+		`{"Fn::FindInMap": ["a", {}, "b"]}`:           "an object stands",
+		`{"Fn::Sub": 1}`:                              "",
+		`{"Fn::Sub": []}`:                             `"text ${Name}"`,
+		`{"Fn::Sub": [["a"]]}`:                        `"text ${Name}"`,
+		`{"Fn::Sub": ["a", "b"]}`:                     `"text ${Name}"`,
+		`{"Fn::Sub": ["${a}", {"a": ["b"], "c": 1}]}`: "a list stands where a string",
+		`{"Fn::Sub": {"a": "b"}}`:                     `"text ${Name}"`,
+		`{"Ref": 1}`:                                  `{"Ref": "Name"}`,
+		`{"Ref": "a", "Fn::Join": []}`:                "an object stands",
+	} {
+		tm, err := template.Parse([]byte(good{thing: `, "BillingGroup": ` + src}.String()))
+		require.NoError(t, err, src)
+		_, err = tm.Compile(template.CompileOptions{AllowFunctions: true})
+		if form == "" {
+			assert.NoError(t, err, src)
+			continue
+		}
+		assert.ErrorContains(t, err, form, src)
+		assert.Error(t, tm.Check(template.Fleet).Err(), src)
+	}
+}
+
+func TestPoliciesThatLetADeviceConnectAreRecognised(t *testing.T) {
+	for text, connects := range map[string]bool{
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Con*","Resource":"x"}]}`:                    true,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","IOT:connect"],"Resource":"x"}]}`: true,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Publish"],"Resource":"x"}}`:              true,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Connect"],"Resource":"x"}}`:              false,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ConnectX","Resource":"x"}]}`:                false,
+		string(template.Document(template.Deny("iot:Connect").On("*"), template.Allow("iot:Publish").On("a"))):            false,
+		string(template.OwnTopics("aws-cn", "cn-north-1", "123456789012")):                                                true,
+	} {
+		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
+		if connects {
+			assert.Empty(t, issues, text)
+		} else if assert.Len(t, issues, 1, text) {
+			assert.Equal(t, "policy-no-connect", issues[0].Rule)
+		}
+	}
+}
+
+func TestAPolicyThatDependsOnTheRowIsNotJudgedByWhatCannotBeSeen(t *testing.T) {
+	for _, document := range []template.Value{
+		template.Ref("Document"),
+		template.Sub(`{"Version":"2012-10-17","Statement":${Statements}}`),
+		template.FindInMap(template.Literal("Policies"), template.Ref("Kind"), template.Literal("document")),
+	} {
+		tm := template.FromCertificateID(template.Policy{PolicyDocument: document})
+		tm.Mappings = template.Mappings{"Policies": {"a": {"document": template.Literal("{}")}}}
+		for _, i := range tm.Check(template.Fleet) {
+			assert.NotContains(t, i.Rule, "policy-", "%v", i)
+		}
+	}
+}
+
+func TestAHugeTemplateIsParsedAndCheckedInTime(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"Parameters": {`)
+	const n = 20000
+	for i := range n {
+		fmt.Fprintf(&b, "\n%q: {\"Type\": \"Number\", \"Default\": {\"Ref\": %q}},", fmt.Sprint("p", i), fmt.Sprint("p", i+1))
+	}
+	fmt.Fprintf(&b, `"p%d": {}}, "Resources": {"t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x"}}}}`, n)
+	began := time.Now()
+	tm, err := template.Parse([]byte(b.String()))
+	require.NoError(t, err)
+	assert.Greater(t, len(tm.Check(template.Bulk)), n)
+	assert.Less(t, time.Since(began), 20*time.Second, "the time must not grow with the square of the size")
+}

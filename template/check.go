@@ -1,0 +1,409 @@
+package template
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// Check looks for everything in the template that AWS refuses, that keeps a device from working, or that is unlikely
+// to be what was meant. [Rules] lists what it knows. It returns nil when there is nothing to say; [Issues.Err] tells
+// whether the template can work at all.
+//
+// Check sees constants and defaults; what comes from the rows [Program.CheckRow] checks.
+func (t *Template) Check(kind Kind) Issues {
+	c := &checker{t: t, kind: kind, seen: map[Issue]bool{}, compiler: &compiler{t: t, functions: true, opts: CompileOptions{Kind: kind}}}
+	c.compiler.referred = map[string]bool{}
+	c.compiler.defaults = map[string]string{}
+	c.document()
+	c.parameters()
+	c.mappings()
+	c.resources()
+	c.deviceConfiguration()
+	c.references()
+	return c.issues
+}
+
+type checker struct {
+	t        *Template
+	kind     Kind
+	compiler *compiler
+	issues   Issues
+	seen     map[Issue]bool
+	granted  bool // some policy allows iot:Connect, or one that cannot be seen might
+	usedMaps map[string]bool
+}
+
+func (c *checker) add(ruleName string, severity Severity, at pointer, format string, args ...any) {
+	i := Issue{Rule: ruleName, Severity: severity, Pointer: string(at), Offset: c.t.src.offset(at), Message: fmt.Sprintf(format, args...)}
+	if i.Offset >= 0 {
+		i.Line, i.Column = c.t.src.lineColumn(i.Offset)
+	}
+	if !c.seen[i] {
+		c.seen[i] = true
+		c.issues = append(c.issues, i)
+	}
+}
+
+func (c *checker) fault(f fault, at pointer) { c.add(f.rule, f.severity, at, "%s", f.message) }
+
+// fail notes a fault that compiling would find too.
+func (c *checker) fail(err error) {
+	if e, ok := errors.AsType[*CompileError](err); ok {
+		c.add(e.Rule, Error, pointer(e.Pointer), "%s", e.Message)
+	}
+}
+
+func (c *checker) document() {
+	if c.t.src != nil {
+		if c.t.src.wrapped {
+			c.add(ruleWrapped, Note, "", "the text holds the template inside another document; send what Body returns")
+		}
+		c.duplicates(c.t.src.root, "")
+	}
+	if body, err := c.t.MarshalJSON(); err != nil {
+		c.add(ruleValueShape, Error, "", "the template cannot be written: %v", err)
+	} else if n := utf8.RuneCount(body); n > MaxBody {
+		c.add(ruleBodyLength, Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
+	}
+	if c.kind != Fleet && c.t.Mappings != nil {
+		c.add(ruleSection, Warning, "/Mappings", "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
+	}
+	if c.kind != Fleet && c.t.DeviceConfiguration != nil {
+		c.add(ruleSection, Warning, "/DeviceConfiguration",
+			"AWS documents DeviceConfiguration for fleet templates only, this is a %s template", c.kind)
+	}
+	c.extra(c.t.Extra, "", ruleUnknown, "AWS does not document %s at the top of a template")
+}
+
+// extra notes undocumented members; format has one verb for the name.
+func (c *checker) extra(x Extra, at pointer, ruleName, format string) {
+	for _, name := range sortedKeys(x) {
+		if string(x[name]) == "null" {
+			c.add(ruleNull, Warning, at.child(name), "%s is null; leave it out", rule.Quote(name))
+			continue
+		}
+		c.add(ruleName, Warning, at.child(name), format, rule.Quote(name))
+	}
+}
+
+func (c *checker) duplicates(n *node, at pointer) {
+	for _, d := range n.dups {
+		p := at.child(d.key)
+		line, column := c.t.src.lineColumn(d.offset)
+		c.add(ruleDuplicateKey, Warning, p, "%s stands twice in its object, first in line %d, column %d; the last one counts",
+			rule.Quote(d.key), line, column)
+	}
+	for i, e := range n.elems {
+		c.duplicates(e, at.index(i))
+	}
+	for _, m := range n.members {
+		c.duplicates(m.value, at.child(m.key))
+	}
+}
+
+func (c *checker) parameters() {
+	for _, name := range sortedKeys(c.t.Parameters) {
+		p := c.t.Parameters[name]
+		at := pointer("/Parameters").child(name)
+		if n := utf8.RuneCountInString(name); n == 0 || n > rule.ParameterName {
+			c.add(ruleParameterName, Error, at, "a parameter's name of %d characters; AWS wants 1 to %d", n, rule.ParameterName)
+		}
+		switch {
+		case p.untyped && p.Type == "" && p.Extra["Type"] == nil:
+			c.add(ruleParameterType, Warning, at, `the parameter has no Type; AWS documents "Type": "String"`)
+		case p.typeName() != "String":
+			c.add(ruleParameterType, Warning, at.child("Type"), "the type is %s; AWS documents String only", rule.Quote(p.Type))
+		}
+		c.extra(p.Extra, at, ruleParameterMember, "AWS IoT does not document %s for a parameter and checks nothing by it")
+		if p.Default == nil || isNull(p.Default) {
+			if isNull(p.Default) {
+				c.add(ruleNull, Warning, at.child("Default"), `"Default" is null; leave it out`)
+			}
+			continue
+		}
+		text, ok := scalar(p.Default)
+		if !ok {
+			c.add(ruleParameterDefault, Error, at.child("Default"), "a Default must be a constant string")
+			continue
+		}
+		c.compiler.defaults[name] = text
+		if _, isText := p.Default.(Literal); !isText {
+			c.add(ruleParameterDefault, Warning, at.child("Default"), "the Default is not a string; write %q", clip(text))
+		}
+	}
+}
+
+func (c *checker) mappings() {
+	at := pointer("/Mappings")
+	for _, table := range sortedKeys(c.t.Mappings) {
+		for _, first := range sortedKeys(c.t.Mappings[table]) {
+			for _, second := range sortedKeys(c.t.Mappings[table][first]) {
+				v := c.t.Mappings[table][first][second]
+				at := at.child(table).child(first).child(second)
+				found := false
+				walkRefs(v, at, func(string, pointer) { found = true })
+				walkCalls(v, at, func(Call, pointer) { found = true })
+				if found {
+					c.add(ruleFunctionInMappings, Error, at, "Mappings can hold neither parameters nor functions")
+				}
+			}
+		}
+	}
+	// Tables are compiled for the values below; a fault was noted above or is noted here.
+	if err := c.compiler.mappings(); err != nil {
+		if e, ok := errors.AsType[*CompileError](err); ok && !c.has(pointer(e.Pointer)) {
+			c.fail(err)
+		}
+	}
+}
+
+func (c *checker) has(at pointer) bool {
+	return slices.ContainsFunc(c.issues, func(i Issue) bool { return i.Pointer == string(at) })
+}
+
+func (c *checker) deviceConfiguration() {
+	for _, name := range sortedKeys(c.t.DeviceConfiguration) {
+		at := pointer("/DeviceConfiguration").child(name)
+		v := c.t.DeviceConfiguration[name]
+		switch expand(v).(type) {
+		case Object, List:
+			c.add(ruleDeviceConfig, Error, at, "DeviceConfiguration allows no nesting: give a plain value")
+			continue
+		}
+		c.value(v, at, "")
+	}
+}
+
+// value checks one value that must be a string: its shape, its functions, and, as far as it is known, its text.
+func (c *checker) value(v Value, at pointer, property string) {
+	c.calls(v, at)
+	e, err := c.compiler.named(property, v, at)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.text(e, property)
+}
+
+// text checks what is known of a value's text: all of it, what it is by default, or what stands around the
+// parameters.
+func (c *checker) text(e *namedExpr, property string) {
+	row, partial := c.standIn(e.from)
+	text, err := e.expr.eval(row)
+	if err != nil {
+		if !partial {
+			c.noResult(err, e.from)
+		}
+		return
+	}
+	for _, f := range checkValue(property, text) {
+		switch v, ok := errors.AsType[*rule.Violation](f.err); {
+		case !partial && len(e.from) == 0:
+			c.fault(f, e.at)
+		case !partial:
+			f.severity = Warning
+			f.message = "with the default: " + f.message
+			c.fault(f, e.at)
+		case ok && v.Offset >= 0 && property != "CertificateId":
+			// A character of the template itself, since the stand-in is allowed everywhere.
+			c.add(f.rule, Error, e.at, "the text around the parameter breaks a rule: %s", f.message)
+		}
+	}
+}
+
+// standIn is a row with a harmless value for each parameter that has no default. partial says that there was one.
+func (c *checker) standIn(from []string) (row map[string]string, partial bool) {
+	row = map[string]string{}
+	for _, name := range from {
+		if _, ok := c.compiler.defaults[name]; !ok {
+			row[name], partial = "x", true
+		}
+	}
+	return row, partial
+}
+
+// noResult notes a function that has none, either always or with the defaults of the parameters it is made from: those
+// a row can replace.
+func (c *checker) noResult(err error, from []string) {
+	e, ok := errors.AsType[*ResolveError](err)
+	switch {
+	case ok && len(from) == 0:
+		c.add(ruleFunctionResult, Error, pointer(e.Pointer), "%s", e.Message)
+	case ok:
+		c.add(ruleFunctionResult, Warning, pointer(e.Pointer), "with the default: %s", e.Message)
+	}
+}
+
+// calls checks the functions within a value.
+func (c *checker) calls(v Value, at pointer) {
+	walkCalls(v, at, func(call Call, at pointer) {
+		if c.kind != Fleet && call.Function != fnRef {
+			c.add(ruleFunctionUndocumented, Warning, at, "AWS documents %s for fleet templates only, this is a %s template: "+
+				"safer is to work the value out beforehand and give it as a parameter", call.Function, c.kind)
+		}
+		switch call.Function {
+		case fnFindInMap:
+			args, _ := expand(call.Args).(List)
+			if len(args) == 0 {
+				return
+			}
+			name, ok := scalar(args[0])
+			if _, exists := c.t.Mappings[name]; ok && !exists {
+				c.add(ruleMappingMissing, Error, at.index(0), "Mappings has no table %s%s", rule.Quote(name),
+					didYouMean(name, sortedKeys(c.t.Mappings)))
+			}
+			if c.usedMaps == nil {
+				c.usedMaps = map[string]bool{}
+			}
+			if ok {
+				c.usedMaps[name] = true
+			} else { // any of them
+				for table := range c.t.Mappings {
+					c.usedMaps[table] = true
+				}
+			}
+		case fnSub:
+			text, vars, textAt := subArgs(call.Args, at)
+			for _, p := range parseSub(text) {
+				_, own := vars[p.name]
+				_, declared := c.t.Parameters[p.name]
+				if p.name != "" && !own && !declared && strings.Contains(p.name, ":") && !strings.HasPrefix(p.name, pseudoPrefix) {
+					c.add(ruleSubVariable, Warning, textAt, "Fn::Sub would replace ${%s}: to keep a policy variable, put the text "+
+						"together with Fn::Join", clip(p.name))
+				}
+			}
+		}
+	})
+	c.siblings(v, at)
+}
+
+// siblings looks for objects that have a function beside other members.
+func (c *checker) siblings(v Value, at pointer) {
+	switch v := expand(v).(type) {
+	case List:
+		for i, e := range v {
+			c.siblings(e, at.index(i))
+		}
+	case Call:
+		c.siblings(v.Args, at.child(v.Function))
+	case Object:
+		for _, k := range sortedKeys(v) {
+			if isFunction(k) {
+				c.add(ruleFunctionSiblings, Error, at.child(k), "%s stands beside other members; a function is alone in its object", k)
+			}
+			c.siblings(v[k], at.child(k))
+		}
+	}
+}
+
+// references checks what the template refers to as a whole.
+func (c *checker) references() {
+	used := map[string]bool{}
+	note := func(name string, at pointer) {
+		used[name] = true
+		c.reference(name, at)
+	}
+	for _, name := range sortedKeys(c.t.Parameters) {
+		walkRefs(c.t.Parameters[name].Default, pointer("/Parameters").child(name).child("Default"), note)
+	}
+	for _, name := range sortedKeys(c.t.Resources) {
+		_, props := properties(c.t.Resources[name])
+		for _, p := range props {
+			walkRefs(p.value, pointer("/Resources").child(name).child("Properties").child(p.name), note)
+		}
+	}
+	walkRefs(c.t.DeviceConfiguration, "/DeviceConfiguration", note)
+	for _, name := range sortedKeys(c.t.Parameters) {
+		if !used[name] {
+			c.add(ruleParameterUnused, Warning, pointer("/Parameters").child(name), "parameter %s is used nowhere", rule.Quote(name))
+		}
+	}
+	for _, table := range sortedKeys(c.t.Mappings) {
+		if !c.usedMaps[table] {
+			c.add(ruleMappingUnused, Warning, pointer("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
+		}
+	}
+	c.cycles()
+}
+
+func (c *checker) reference(name string, at pointer) {
+	_, declared := c.t.Parameters[name]
+	_, isResource := c.t.Resources[name]
+	quoted := rule.Quote(name)
+	switch {
+	case strings.HasPrefix(name, pseudoPrefix):
+		switch known := slices.Contains(pseudoParameters, name); {
+		case c.kind == JITP && !known:
+			c.add(ruleRefPseudo, Error, at, "AWS does not fill %s; it fills %s", quoted, strings.Join(pseudoParameters, ", "))
+		case c.kind == JITP && !declared:
+			c.add(ruleParameterUndeclared, Error, at, "%s must be declared under Parameters", quoted)
+		case c.kind == Fleet && name != pseudoPrefix+"Id":
+			c.add(ruleRefPseudo, Warning, at, "%s is filled for JITP templates; in fleet provisioning only %sId is", quoted, pseudoPrefix)
+		case c.kind == Bulk:
+			c.add(ruleRefPseudo, Warning, at, "nothing fills %s in a bulk template: each row must give it", quoted)
+		case !declared:
+			c.add(ruleParameterUndeclared, Warning, at, "%s is not declared under Parameters", quoted)
+		}
+	case strings.HasPrefix(name, "AWS::") && !declared:
+		c.add(ruleRefPseudo, Error, at, "%s is CloudFormation's; AWS IoT answers that it cannot resolve the reference", quoted)
+	case declared:
+	case isResource:
+		c.add(ruleRefResource, Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
+	default:
+		c.add(ruleParameterUndeclared, Warning, at, "parameter %s is not declared%s", quoted,
+			didYouMean(name, sortedKeys(c.t.Parameters)))
+	}
+}
+
+// cycles finds references that go round: through Defaults, and between resources.
+func (c *checker) cycles() {
+	edges := map[string][]string{}
+	at := map[string]pointer{}
+	collect := func(from string, place pointer, v Value) {
+		at[from] = place
+		walkRefs(v, place, func(name string, _ pointer) {
+			if _, ok := c.t.Parameters[name]; ok {
+				edges[from] = append(edges[from], "parameter "+name)
+			} else if _, ok := c.t.Resources[name]; ok {
+				edges[from] = append(edges[from], "resource "+name)
+			}
+		})
+	}
+	for name, p := range c.t.Parameters {
+		collect("parameter "+name, pointer("/Parameters").child(name), p.Default)
+	}
+	for name, r := range c.t.Resources {
+		_, props := properties(r)
+		for _, p := range props {
+			collect("resource "+name, pointer("/Resources").child(name), p.value)
+		}
+	}
+	var trail []string
+	const onTrail, done = 1, 2
+	state := map[string]int{}
+	var visit func(n string)
+	visit = func(n string) {
+		switch state[n] {
+		case onTrail:
+			i := slices.Index(trail, n)
+			c.add(ruleReferenceCycle, Error, at[n], "references go round: %s", strings.Join(append(slices.Clone(trail[i:]), n), " → "))
+			return
+		case done:
+			return
+		}
+		state[n], trail = onTrail, append(trail, n)
+		for _, next := range slices.Compact(slices.Sorted(slices.Values(edges[n]))) {
+			visit(next)
+		}
+		state[n], trail = done, trail[:len(trail)-1]
+	}
+	for _, n := range slices.Sorted(maps.Keys(edges)) {
+		visit(n)
+	}
+}

@@ -1,0 +1,278 @@
+package template_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// good is a bulk template that Check has nothing to say about, with places to put something wrong.
+type good struct {
+	top, parameters, thing, attributes, beside, certificate, policy, resources string
+	thingName, form, document                                                  string
+}
+
+func (g good) String() string {
+	or := func(s, standard string) string {
+		if s == "" {
+			return standard
+		}
+		return s
+	}
+	return `{
+  "Parameters": {"ThingName": {"Type": "String"}, "CSR": {"Type": "String"}` + g.parameters + `},
+  "Resources": {
+    "thing": {"Type": "AWS::IoT::Thing", "Properties": {
+      ` + or(g.thingName, `"ThingName": {"Ref": "ThingName"}`) + g.thing + `,
+      "AttributePayload": {"version": "v1"` + g.attributes + `}}` + g.beside + `},
+    "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {
+      ` + or(g.form, `"CertificateSigningRequest": {"Ref": "CSR"}`) + g.certificate + `}},
+    "policy": {"Type": "AWS::IoT::Policy", "Properties": {
+      ` + or(g.document, `"PolicyDocument": "{\"Version\":\"2012-10-17\",\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"iot:Connect\",\"Resource\":\"arn:aws:iot:us-east-1:123456789012:client/*\"}}"`) + g.policy + `}}` + g.resources + `
+  }` + g.top + `
+}`
+}
+
+func policyDocument(text string) string { return fmt.Sprintf(`"PolicyDocument": %q`, text) }
+
+func manyAttributes(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `, "a%d": "x"`, i)
+	}
+	return b.String()
+}
+
+// broken has a template for each rule, that breaks it.
+var broken = []struct {
+	rule     string
+	kind     template.Kind
+	severity template.Severity
+	pointer  string
+	src      string
+}{
+	{"wrapped", template.Bulk, template.Note, "", fmt.Sprintf(`{"templateBody": %q}`, good{})},
+	{"body-length", template.Bulk, template.Error, "", good{top: `, "Description": "` + strings.Repeat("x", 10240) + `"`}.String()},
+	{"duplicate-key", template.Bulk, template.Warning, "/Resources/thing/Properties/AttributePayload/version", good{attributes: `, "version": "v2"`}.String()},
+	{"unknown-member", template.Bulk, template.Warning, "/Description", good{top: `, "Description": "our fleet"`}.String()},
+	{"unknown-member", template.Bulk, template.Warning, "/Resources/thing/DependsOn", good{beside: `, "DependsOn": "policy"`}.String()},
+	{"unknown-property", template.Bulk, template.Warning, "/Resources/thing/Properties/Tags", good{thing: `, "Tags": []`}.String()},
+	{"null-member", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": null`}.String()},
+	{"no-resources", template.Bulk, template.Error, "/Resources", `{"Resources": {}}`},
+	{"no-resources", template.Bulk, template.Error, "/Resources", `{}`},
+	{"section-undocumented", template.Bulk, template.Warning, "/Mappings", good{top: `, "Mappings": {}`}.String()},
+	{"section-undocumented", template.JITP, template.Warning, "/DeviceConfiguration", good{top: `, "DeviceConfiguration": {}`}.String()},
+	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": ["a"]`}.String()},
+	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": "a"`}.String()},
+	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": {"Ref": "CSR"}`}.String()},
+	{"device-configuration", template.Fleet, template.Error, "/DeviceConfiguration/urls", good{top: `, "DeviceConfiguration": {"urls": {"a": "b"}}`}.String()},
+
+	{"parameter-undeclared", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
+	{"parameter-undeclared", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"parameter-unused", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {"Type": "String"}`}.String()},
+	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial/Type", good{parameters: `, "Serial": {"Type": "Number"}`}.String()},
+	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {}`}.String()},
+	{"parameter-member", template.Bulk, template.Warning, "/Parameters/Serial/AllowedValues", good{parameters: `, "Serial": {"Type": "String", "AllowedValues": ["a"]}`}.String()},
+	{"parameter-default", template.Bulk, template.Error, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": ["a"]}`}.String()},
+	{"parameter-default", template.Bulk, template.Warning, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": 7}`}.String()},
+	{"parameter-name", template.Bulk, template.Error, "/Parameters/", good{parameters: `, "": {"Type": "String"}`}.String()},
+	{"ref-resource", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "policy"}`}.String()},
+	{"ref-pseudo", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::Region"}`}.String()},
+	{"ref-pseudo", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"ref-pseudo", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Colour"}`}.String()},
+	{"ref-pseudo", template.Fleet, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"reference-cycle", template.Bulk, template.Error, "/Parameters/A", good{parameters: `, "A": {"Default": {"Ref": "B"}}, "B": {"Default": {"Ref": "A"}}`}.String()},
+	{"reference-cycle", template.Bulk, template.Error, "/Resources/thing", good{thing: `, "BillingGroup": {"Ref": "thing"}`}.String()},
+
+	{"function-shape", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["a", "b", "c"]}`}.String()},
+	{"function-shape", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": ["CSR"]}`}.String()},
+	{"function-shape", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Split", good{thing: `, "BillingGroup": {"Fn::Split": ["-", "a-b"]}`}.String()},
+	{"function-result", template.Fleet, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap", good{parameters: `, "Site": {"Type": "String", "Default": "unset"}`, thing: `, "BillingGroup": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "group"]}`, top: `, "Mappings": {"Sites": {"ulm": {"group": "g"}}}`}.String()},
+	{"function-result", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Select", good{thing: `, "BillingGroup": {"Fn::Select": [2, ["a", "b"]]}`}.String()},
+	{"function-undocumented", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["-", ["a", "b"]]}`}.String()},
+	{"function-in-mappings", template.Fleet, template.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": {"Ref": "CSR"}}}}`}.String()},
+	{"function-siblings", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "CSR", "and": "more"}`}.String()},
+	{"mapping-missing", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap/0", good{thing: `, "BillingGroup": {"Fn::FindInMap": ["Nope", {"Ref": "ThingName"}, "x"]}`}.String()},
+	{"mapping-unused", template.Fleet, template.Warning, "/Mappings/T", good{top: `, "Mappings": {"T": {"a": {"b": "c"}}}`}.String()},
+	{"sub-variable", template.Fleet, template.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": "client/${iot:ClientId}"}`}.String()},
+
+	{"no-thing", template.Bulk, template.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
+	{"several-things", template.Bulk, template.Warning, "/Resources/thing2", good{resources: `, "thing2": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "CSR"}}}`}.String()},
+	{"thing-name-missing", template.Bulk, template.Error, "/Resources/thing", good{thingName: `"BillingGroup": "b"`}.String()},
+	{"constant-thing-name", template.Bulk, template.Warning, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device"`}.String()},
+	{"attribute-shape", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/attributes", good{attributes: `, "attributes": {"a": "b"}`}.String()},
+	{"attribute-count", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload", good{attributes: manyAttributes(3)}.String()},
+	{"attribute-count", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload", good{thing: `, "ThingTypeName": "t"`, attributes: manyAttributes(50)}.String()},
+	{"group-count", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","b","c","d","e","f","g","h","i","j","k"]`}.String()},
+	{"group-repeated", template.Bulk, template.Warning, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","a"]`}.String()},
+
+	{"several-certificates", template.Bulk, template.Error, "/Resources/zweites", good{resources: `, "zweites": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "CSR"}}}`}.String()},
+	{"certificate-form", template.Bulk, template.Error, "/Resources/certificate", good{certificate: `, "CertificateId": {"Ref": "CSR"}`}.String()},
+	{"certificate-form", template.Bulk, template.Error, "/Resources/certificate", good{form: `"Status": "ACTIVE"`}.String()},
+	{"certificate-kind", template.Fleet, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
+	{"certificate-kind", template.JITP, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
+	{"certificate-ca", template.Bulk, template.Warning, "/Resources/certificate/Properties/CACertificatePem", good{certificate: `, "CACertificatePem": {"Ref": "CSR"}`}.String()},
+	{"certificate-status", template.Bulk, template.Error, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "PENDING"`}.String()},
+	{"status-case", template.Bulk, template.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "Active"`}.String()},
+	{"status-inactive", template.Bulk, template.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "INACTIVE"`}.String()},
+	{"constant-credential", template.Bulk, template.Warning, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "` + strings.Repeat("a", 64) + `"`}.String()},
+
+	{"policy-source", template.Bulk, template.Error, "/Resources/policy", good{policy: `, "PolicyName": "p"`}.String()},
+	{"policy-source", template.Bulk, template.Error, "/Resources/q", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {}}`}.String()},
+	{"policy-count", template.Bulk, template.Error, "/Resources", good{resources: morePolicies(10)}.String()},
+	{"policy-without-certificate", template.Bulk, template.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
+	{"no-policy", template.Bulk, template.Warning, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}}}`},
+	{"policy-document-json", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{“Version”: "2012-10-17"}`)}.String()},
+	{"policy-document-shape", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17"}`)}.String()},
+	{"policy-document-shape", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "allow", "Action": "iot:*", "Resource": "x"}]}`)}.String()},
+	{"policy-document-shape", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`)}.String()},
+	{"policy-document-size", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "` + strings.Repeat("x", 2048) + `"}]}`)}.String()},
+	{"policy-document-object", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`}.String()},
+	{"policy-no-connect", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"], "Resource": ["*"]}]}`)}.String()},
+	{"policy-allows-everything", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}`)}.String()},
+
+	{"policy-allows-everything", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": ["arn:aws:iot:us-east-1:123456789012:*"]}]}`)}.String()},
+
+	{"override-value", template.Bulk, template.Error, "/Resources/thing/OverrideSettings/ThingTypeName", good{beside: `, "OverrideSettings": {"ThingTypeName": "MERGE"}`}.String()},
+	{"override-value", template.Bulk, template.Error, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": {"Ref": "CSR"}}`}.String()},
+	{"override-undocumented", template.Bulk, template.Warning, "/Resources/thing/OverrideSettings/BillingGroup", good{beside: `, "OverrideSettings": {"BillingGroup": "REPLACE"}`}.String()},
+	{"override-undocumented", template.Bulk, template.Warning, "/Resources/q/OverrideSettings", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "q"}, "OverrideSettings": {}}`}.String()},
+	{"override-misplaced", template.Bulk, template.Warning, "/Resources/thing/Properties/OverrideSettings", good{thing: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
+	{"override-without-use", template.Bulk, template.Note, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
+
+	{"thing-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device 1"`}.String()},
+	{"thing-name", template.Fleet, template.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": {"Fn::Join": [" ", ["device", {"Ref": "ThingName"}]]}`}.String()},
+	{"thing-type-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingTypeName", good{thing: `, "ThingTypeName": "my.type"`}.String()},
+	{"thing-group-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups/1", good{thing: `, "ThingGroups": ["a", ""]`}.String()},
+	{"billing-group-name", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": "a/b"`}.String()},
+	{"attribute-name", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/serial number", good{attributes: `, "serial number": "1"`}.String()},
+	{"attribute-value", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/place", good{attributes: `, "place": "New York"`}.String()},
+	{"attribute-value", template.Bulk, template.Warning, "/Resources/thing/Properties/AttributePayload/place", good{parameters: `, "Place": {"Type": "String", "Default": "New York"}`, attributes: `, "place": {"Ref": "Place"}`}.String()},
+	{"policy-name", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyName", good{document: `"PolicyName": "my policy"`}.String()},
+	{"certificate-id", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "abc"`}.String()},
+	{"csr", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "CSR"`}.String()},
+	{"certificate-pem", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificatePem", good{form: `"CertificatePem": "x"`}.String()},
+}
+
+func morePolicies(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `, "p%d": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p%d"}}`, i, i)
+	}
+	return b.String()
+}
+
+func TestCheckFindsEachFaultWhereItIsAndPointsIntoTheText(t *testing.T) {
+	for _, tc := range broken {
+		t.Run(tc.rule, func(t *testing.T) {
+			tm, err := template.Parse([]byte(tc.src))
+			require.NoError(t, err)
+			issues := tm.Check(tc.kind)
+			i := slices.IndexFunc(issues, func(i template.Issue) bool { return i.Rule == tc.rule && i.Pointer == tc.pointer })
+			require.GreaterOrEqual(t, i, 0, "%s at %s is missing from:\n%s", tc.rule, tc.pointer, issues)
+			assert.Equal(t, tc.severity, issues[i].Severity)
+			assert.NotEmpty(t, issues[i].Message)
+			if key := tc.pointer[strings.LastIndexByte(tc.pointer, '/')+1:]; tc.pointer != "" && issues[i].Offset >= 0 {
+				// The place is that of the member's name, or of the element in a list.
+				at := tc.src[issues[i].Offset:]
+				assert.True(t, strings.HasPrefix(at, `"`+key+`"`) || isIndex(key), "offset points at %.20q", at)
+				assert.Equal(t, 1+strings.Count(tc.src[:issues[i].Offset], "\n"), issues[i].Line)
+			}
+		})
+	}
+}
+
+func isIndex(s string) bool { return strings.Trim(s, "0123456789") == "" }
+
+func TestCheckSaysNothingAboutAGoodTemplate(t *testing.T) {
+	tm, err := template.Parse([]byte(good{}.String()))
+	require.NoError(t, err)
+	assert.Empty(t, tm.Check(template.Bulk))
+	assert.NoError(t, tm.Check(template.Bulk).Err())
+}
+
+func TestEveryRuleIsListedExplainedAndProvoked(t *testing.T) {
+	provoked := map[string]bool{"missing-parameter": true, "unknown-parameter": true, "private-key": true} // rows: see CheckRow
+	for _, tc := range broken {
+		provoked[tc.rule] = true
+	}
+	listed := map[string]template.Rule{}
+	for _, r := range template.Rules() {
+		assert.NotContains(t, listed, r.Name, "listed twice")
+		assert.NotEmpty(t, r.Explanation, r.Name)
+		assert.True(t, provoked[r.Name], "no template in this test breaks %s", r.Name)
+		listed[r.Name] = r
+	}
+	for _, tc := range broken {
+		require.Contains(t, listed, tc.rule)
+		assert.LessOrEqual(t, tc.severity, listed[tc.rule].Severity+1)
+	}
+}
+
+func TestWalkthroughsOwnTemplateDrawsOnlyTheWarningThatItsDevicesCannotConnect(t *testing.T) {
+	issues := template.Walkthrough().Check(template.Bulk)
+	require.Len(t, issues, 1)
+	assert.Equal(t, "policy-no-connect", issues[0].Rule)
+	assert.Equal(t, template.Warning, issues[0].Severity)
+	assert.Equal(t, -1, issues[0].Offset, "a template built in Go has no text")
+	assert.NoError(t, issues.Err())
+}
+
+func TestReadyTemplatesDrawNoIssueAtAll(t *testing.T) {
+	policy := template.Policy{PolicyDocument: template.OwnTopics("aws", "eu-central-1", "123456789012")}
+	named := template.Policy{PolicyName: template.Literal("sensors")}
+	for name, tm := range map[string]*template.Template{
+		"CSR": template.FromCSR(policy, "SerialNumber"), "CSR, policy by name": template.FromCSR(named),
+		"PEM": template.FromCertificatePEM(policy, "SerialNumber"), "id": template.FromCertificateID(policy),
+		"none": template.WithoutCertificate("a", "b", "c"),
+	} {
+		assert.Empty(t, tm.Check(template.Bulk), name)
+		_, err := tm.Compile(template.CompileOptions{})
+		assert.NoError(t, err, name)
+	}
+	assert.Empty(t, template.FromCertificateID(policy).Check(template.JITP))
+	assert.Empty(t, template.FromCertificateID(policy).Check(template.Fleet))
+}
+
+func TestErrKeepsOnlyErrorsAndListsThemAll(t *testing.T) {
+	src := good{thing: `, "BillingGroup": "a b", "ThingTypeName": "c d"`, top: `, "Description": ""`}.String()
+	tm, err := template.Parse([]byte(src))
+	require.NoError(t, err)
+	err = tm.Check(template.Bulk).Err()
+	var all *template.IssuesError
+	require.ErrorAs(t, err, &all)
+	assert.Len(t, all.Issues, 2)
+	assert.Contains(t, err.Error(), "billing-group-name")
+	assert.Contains(t, err.Error(), "thing-type-name")
+	assert.NotContains(t, err.Error(), "unknown-member")
+}
+
+func TestCheckAndCompileAndBodyOfHalfBuiltTemplatesDoNotPanic(t *testing.T) {
+	var noThing *template.Thing
+	for _, tm := range []*template.Template{
+		{},
+		{Resources: template.Resources{"x": nil}},
+		{Resources: template.Resources{"x": noThing}},
+		{Resources: template.Resources{"x": &template.Thing{ThingName: template.List{nil}}}},
+		{Resources: template.Resources{"x": template.Policy{PolicyDocument: template.Object{"a": nil}}}},
+		{Resources: template.Resources{"x": template.Policy{PolicyDocument: template.JSON("{")}}},
+		{Resources: template.Resources{"x": template.Thing{ThingName: template.Call{Function: "Fn::Nope"}}}},
+		{Resources: template.Resources{"x": template.Thing{ThingName: template.Call{Function: "Fn::Join"}}}},
+		{Parameters: template.Parameters{"p": {Default: template.JSON("")}}, Mappings: template.Mappings{"t": {"a": {"b": nil}}}},
+	} {
+		for _, kind := range []template.Kind{template.Bulk, template.JITP, template.Fleet} {
+			require.NotPanics(t, func() {
+				assert.Error(t, tm.Check(kind).Err(), "%v", tm)
+				_, err := tm.Compile(template.CompileOptions{Kind: kind})
+				assert.Error(t, err)
+				_, _ = tm.Body()
+			})
+		}
+	}
+}

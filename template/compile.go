@@ -1,0 +1,346 @@
+package template
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CompileOptions says how a template is going to be used. The zero value is for bulk registration.
+type CompileOptions struct {
+	// Kind is the use. In a fleet template intrinsic functions are always allowed.
+	Kind Kind
+	// AllowFunctions lets templates of the other kinds use Mappings and intrinsic functions too. AWS documents them
+	// for fleet provisioning only, so they are refused by default rather than left to chance.
+	AllowFunctions bool
+	// EmptyIsMissing treats an empty string in a row like a value that is not there: the Default is used, or the row
+	// is refused. By default an empty string is a value.
+	EmptyIsMissing bool
+}
+
+// Program is a compiled template: [Program.Resolve] tells what AWS creates for a row. It is safe for concurrent use and
+// does not change when the template it was made from does.
+type Program struct {
+	things         []thingProgram
+	certificate    *certificateProgram
+	policies       []policyProgram
+	device         []namedExpr
+	parameters     []string
+	required       []string
+	known          map[string]bool
+	emptyIsMissing bool
+}
+
+type namedExpr struct {
+	name string
+	expr expr
+	at   pointer
+	from []string // the parameters the value comes from
+}
+
+type namedList struct {
+	list listExpr
+	at   pointer
+	from []string
+}
+
+type thingProgram struct {
+	logicalName                                      string
+	name, typ, billing                               *namedExpr // name is never nil
+	attributes                                       []namedExpr
+	groups, packages                                 *namedList
+	overrideAttributes, overrideType, overrideGroups Override
+	at                                               pointer
+}
+
+type certificateProgram struct {
+	logicalName             string
+	csr, pem, ca, id, state *namedExpr
+	override                Override
+}
+
+type policyProgram struct {
+	logicalName    string
+	name, document *namedExpr
+	at             pointer
+}
+
+// CompileError says why a template cannot be used at all, for any row.
+type CompileError struct {
+	Rule    string // the rule of [Template.Check] that finds the same fault
+	Pointer string // JSON pointer to the place in the template
+	Offset  int    // byte offset in the text that was parsed; -1 when the template was built in Go
+	Message string // what is wrong and what to do
+}
+
+// Error gives the place and the reason.
+func (e *CompileError) Error() string {
+	at := e.Pointer
+	if at == "" {
+		at = "the template"
+	}
+	if e.Offset >= 0 {
+		return fmt.Sprintf("template: %s (byte %d): %s [%s]", at, e.Offset, e.Message, e.Rule)
+	}
+	return fmt.Sprintf("template: %s: %s [%s]", at, e.Message, e.Rule)
+}
+
+// AWSMessage words the error as AWS IoT does where its text is known; elsewhere it is the beginning that AWS gives all
+// of them, followed by Message.
+func (e *CompileError) AWSMessage() string {
+	if e.Rule == rulePolicySource && strings.HasPrefix(e.Message, neitherSource) {
+		return "Invalid registration template. Neither policyName nor policyDocument is present in the Template."
+	}
+	return "Invalid registration template. " + e.Message
+}
+
+const neitherSource = "neither PolicyName nor PolicyDocument"
+
+// Compile checks the shape of the template once, so that many rows can be resolved fast. It refuses, with a
+// [*CompileError], what no row could be resolved with; [Template.Check] finds that and much more.
+func (t *Template) Compile(opts CompileOptions) (*Program, error) {
+	c := &compiler{t: t, opts: opts, functions: opts.AllowFunctions || opts.Kind == Fleet}
+	p, err := c.program()
+	if err != nil {
+		var ce *CompileError
+		if errors.As(err, &ce) && ce.Offset < 0 {
+			ce.Offset = t.src.offset(pointer(ce.Pointer))
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+type compiler struct {
+	t         *Template
+	opts      CompileOptions
+	functions bool
+	tables    map[string]map[string]map[string]leaf
+	defaults  map[string]string
+	referred  map[string]bool
+}
+
+func compileError(ruleName string, at pointer, format string, args ...any) error {
+	return &CompileError{Rule: ruleName, Pointer: string(at), Offset: -1, Message: fmt.Sprintf(format, args...)}
+}
+
+func (c *compiler) program() (*Program, error) {
+	t := c.t
+	if len(t.Resources) == 0 {
+		return nil, compileError(ruleNoResources, "/Resources", "the template has no Resources: it would create nothing")
+	}
+	c.referred = map[string]bool{}
+	c.defaults = map[string]string{}
+	for _, name := range sortedKeys(t.Parameters) {
+		if d := t.Parameters[name].Default; d != nil && !isNull(d) {
+			text, ok := scalar(d)
+			if !ok {
+				return nil, compileError(ruleParameterDefault, pointer("/Parameters").child(name).child("Default"),
+					"a Default must be a constant string")
+			}
+			c.defaults[name] = text
+		}
+	}
+	if err := c.mappings(); err != nil {
+		return nil, err
+	}
+	p := &Program{emptyIsMissing: c.opts.EmptyIsMissing, known: map[string]bool{}}
+	for _, name := range sortedKeys(t.Resources) {
+		if err := c.resource(p, name, pointer("/Resources").child(name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range sortedKeys(t.DeviceConfiguration) {
+		e, err := c.named(name, t.DeviceConfiguration[name], pointer("/DeviceConfiguration").child(name))
+		if err != nil {
+			return nil, err
+		}
+		p.device = append(p.device, *e)
+	}
+	for name := range t.Parameters {
+		p.known[name] = true
+	}
+	for name := range c.referred {
+		p.known[name] = true
+		if _, ok := c.defaults[name]; !ok {
+			p.required = append(p.required, name)
+		}
+	}
+	slices.Sort(p.required)
+	p.parameters = sortedKeys(p.known)
+	return p, nil
+}
+
+func (c *compiler) mappings() error {
+	c.tables = map[string]map[string]map[string]leaf{}
+	if len(c.t.Mappings) > 0 && !c.functions {
+		return compileError(ruleSection, "/Mappings", "AWS documents Mappings for fleet templates only; "+
+			"CompileOptions.AllowFunctions permits them")
+	}
+	for table, firsts := range c.t.Mappings {
+		c.tables[table] = map[string]map[string]leaf{}
+		for first, seconds := range firsts {
+			leaves := map[string]leaf{}
+			c.tables[table][first] = leaves
+			for second, v := range seconds {
+				at := pointer("/Mappings").child(table).child(first).child(second)
+				l := leaf{}
+				var ok bool
+				if list, isList := expand(v).(List); isList {
+					l.isList = true
+					for i, e := range list {
+						text, isText := scalar(e)
+						if !isText {
+							return compileError(ruleFunctionInMappings, at.index(i), "Mappings can hold constants only")
+						}
+						l.list = append(l.list, text)
+					}
+				} else if l.text, ok = scalar(v); !ok {
+					return compileError(ruleFunctionInMappings, at, "Mappings can hold constants only")
+				}
+				leaves[second] = l
+			}
+		}
+	}
+	return nil
+}
+
+func (c *compiler) resource(p *Program, name string, at pointer) error {
+	props := at.child("Properties")
+	var failed error
+	// one compiles a property; a nil value gives nil.
+	one := func(property string, v Value) *namedExpr {
+		if v == nil || isNull(v) || failed != nil {
+			return nil
+		}
+		var e *namedExpr
+		e, failed = c.named(property, v, props.child(property))
+		return e
+	}
+	many := func(property string, v Value, single bool) *namedList {
+		if v == nil || isNull(v) || failed != nil {
+			return nil
+		}
+		var l *namedList
+		l, failed = c.namedList(v, props.child(property), single)
+		return l
+	}
+	switch r := normal(c.t.Resources[name]).(type) {
+	case Thing:
+		th := thingProgram{
+			logicalName: name, at: at,
+			name: one("ThingName", r.ThingName), typ: one("ThingTypeName", r.ThingTypeName),
+			groups: many("ThingGroups", r.ThingGroups, false), billing: one("BillingGroup", r.BillingGroup),
+			packages:           many("PackageVersions", r.PackageVersions, true),
+			overrideAttributes: r.OverrideSettings.AttributePayload, overrideType: r.OverrideSettings.ThingTypeName,
+			overrideGroups: r.OverrideSettings.ThingGroups,
+		}
+		if th.name == nil && failed == nil {
+			return compileError(ruleThingNameMissing, at, "the thing has no ThingName")
+		}
+		for _, a := range sortedKeys(r.AttributePayload) {
+			if failed != nil {
+				break
+			}
+			var e *namedExpr
+			if e, failed = c.named(a, r.AttributePayload[a], props.child("AttributePayload").child(a)); e != nil {
+				th.attributes = append(th.attributes, *e)
+			}
+		}
+		p.things = append(p.things, th)
+	case Certificate:
+		if p.certificate != nil {
+			return compileError(ruleCertificates, at, "the template has a certificate already (%q): a device gets one",
+				p.certificate.logicalName)
+		}
+		p.certificate = &certificateProgram{
+			logicalName: name,
+			csr:         one("CertificateSigningRequest", r.CertificateSigningRequest), pem: one("CertificatePem", r.CertificatePem),
+			ca: one("CACertificatePem", r.CACertificatePem), id: one("CertificateId", r.CertificateId),
+			state: one("Status", r.Status), override: r.OverrideSettings.Status,
+		}
+		if failed == nil {
+			if n := countSet(p.certificate.csr, p.certificate.pem, p.certificate.id); n != 1 {
+				return compileError(ruleCertificateForm, at, "%s", formMessage(n))
+			}
+			if s := p.certificate.state; s != nil && len(s.from) == 0 {
+				if text, err := s.expr.eval(nil); err == nil && !isStatus(text) {
+					return compileError(ruleCertificateStatus, s.at, "%s", statusMessage(text))
+				}
+			}
+		}
+	case Policy:
+		pol := policyProgram{logicalName: name, at: at, name: one("PolicyName", r.PolicyName)}
+		if r.PolicyDocument != nil && !isNull(r.PolicyDocument) && failed == nil {
+			pol.document, failed = c.document(r.PolicyDocument, props.child("PolicyDocument"))
+		}
+		if failed == nil && countSet(pol.name, pol.document) != 1 {
+			return compileError(rulePolicySource, at, "%s", sourceMessage(countSet(pol.name, pol.document)))
+		}
+		p.policies = append(p.policies, pol)
+	default:
+		return compileError(ruleValueShape, at, "the resource is nil")
+	}
+	if failed != nil {
+		return failed
+	}
+	settings, _, _ := overrides(c.t.Resources[name])
+	for _, s := range settings {
+		if !validOverride(s) {
+			return compileError(ruleOverrideValue, at.child("OverrideSettings").child(s.name), "%s", overrideMessage(s))
+		}
+	}
+	return nil
+}
+
+func countSet(exprs ...*namedExpr) int {
+	n := 0
+	for _, e := range exprs {
+		if e != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func formMessage(n int) string {
+	const forms = "CertificateSigningRequest, CertificatePem or CertificateId"
+	if n == 0 {
+		return "the certificate has no source: give one of " + forms
+	}
+	return fmt.Sprintf("the certificate has %d sources: give only one of %s", n, forms)
+}
+
+func sourceMessage(n int) string {
+	if n == 0 {
+		return neitherSource + " is present: give one of them"
+	}
+	return "both PolicyName and PolicyDocument are present: give only one of them"
+}
+
+func isStatus(s string) bool {
+	return strings.EqualFold(s, string(Active)) || strings.EqualFold(s, string(Inactive))
+}
+
+func statusMessage(s string) string {
+	return fmt.Sprintf("Status is %q: AWS takes ACTIVE and INACTIVE", clip(s))
+}
+
+func validOverride(s override) bool {
+	switch s.value {
+	case OverrideNone, DoNothing, Replace, Fail:
+		return true
+	case Merge:
+		return s.merge
+	}
+	return false
+}
+
+func overrideMessage(s override) string {
+	choice := "DO_NOTHING, REPLACE or FAIL"
+	if s.merge {
+		choice = "DO_NOTHING, REPLACE, FAIL or MERGE"
+	}
+	return fmt.Sprintf("OverrideSettings for %s cannot be %q: AWS takes %s", s.name, clip(string(s.value)), choice)
+}

@@ -1,0 +1,309 @@
+package template
+
+import (
+	"slices"
+	"strings"
+)
+
+// This file compiles the values of properties: what stands where a string, a list or a policy document is wanted.
+
+func (c *compiler) named(name string, v Value, at pointer) (*namedExpr, error) {
+	e, err := c.expr(v, at)
+	if err != nil {
+		return nil, err
+	}
+	return &namedExpr{name, e, at, c.note(v, at)}, nil
+}
+
+func (c *compiler) namedList(v Value, at pointer, single bool) (*namedList, error) {
+	if _, isText := scalar(v); single && isText {
+		v = List{v}
+	} else if _, isRef := v.(Ref); single && isRef {
+		v = List{v}
+	}
+	l, err := c.list(v, at)
+	if err != nil {
+		return nil, err
+	}
+	return &namedList{l, at, c.note(v, at)}, nil
+}
+
+// note records the parameters a value refers to and returns them sorted.
+func (c *compiler) note(v Value, at pointer) (from []string) {
+	walkRefs(v, at, func(name string, _ pointer) {
+		c.referred[name] = true
+		from = append(from, name)
+	})
+	slices.Sort(from)
+	return slices.Compact(from)
+}
+
+// expr compiles a value that must be a string.
+func (c *compiler) expr(v Value, at pointer) (expr, error) {
+	if text, ok := scalar(v); ok {
+		return constExpr(text), nil
+	}
+	switch v := expand(v).(type) {
+	case Ref:
+		return c.ref(string(v), at.child(fnRef)), nil
+	case Call:
+		return c.call(v, at)
+	case List:
+		return nil, compileError(ruleValueShape, at, "a list stands where a string is wanted")
+	case Object:
+		return nil, compileError(ruleValueShape, at, "an object stands where a string is wanted")
+	}
+	return nil, compileError(ruleValueShape, at, "there is no string value here")
+}
+
+func (c *compiler) ref(name string, at pointer) expr {
+	def, ok := c.defaults[name]
+	return &refExpr{name, def, ok, c.opts.EmptyIsMissing, at}
+}
+
+// list compiles a value that must be a list of strings.
+func (c *compiler) list(v Value, at pointer) (listExpr, error) {
+	switch v := expand(v).(type) {
+	case List:
+		all := make(elements, len(v))
+		for i, e := range v {
+			var err error
+			if all[i], err = c.expr(e, at.index(i)); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	case Call:
+		e, err := c.function(v, at)
+		if err != nil {
+			return nil, err
+		}
+		if l, ok := e.(listExpr); ok {
+			return l, nil
+		}
+		return nil, compileError(ruleFunctionShape, at.child(v.Function), "%s gives a string where a list is wanted", v.Function)
+	case Ref:
+		return nil, compileError(ruleValueShape, at, "a parameter is a string, a list is wanted here: "+
+			`write [{"Ref": %q}]`, clip(string(v)))
+	}
+	return nil, compileError(ruleValueShape, at, "a list is wanted here: put the value in brackets")
+}
+
+func (c *compiler) call(v Call, at pointer) (expr, error) {
+	e, err := c.function(v, at)
+	if err != nil {
+		return nil, err
+	}
+	if x, ok := e.(expr); ok {
+		return x, nil
+	}
+	return nil, compileError(ruleFunctionShape, at.child(v.Function), "%s gives a list where a string is wanted: take one value with Fn::Select, "+
+		"or put them together with Fn::Join", v.Function)
+}
+
+// function compiles a call to an expr, a listExpr, or both.
+func (c *compiler) function(v Call, at pointer) (any, error) {
+	at = at.child(v.Function)
+	shape := func(form string) error {
+		return compileError(ruleFunctionShape, at, "%s is written as %s", v.Function, form)
+	}
+	if v.Function == fnRef {
+		return nil, shape(`{"Ref": "Name"}`)
+	}
+	if !slices.Contains(functionNames, v.Function) {
+		return nil, compileError(ruleFunctionShape, at, "there is no function %q", v.Function)
+	}
+	if !c.functions {
+		return nil, compileError(ruleFunctionUndocumented, at, "AWS documents %s for fleet templates only; "+
+			"CompileOptions.AllowFunctions permits it", v.Function)
+	}
+	args, isList := expand(v.Args).(List)
+	arg := func(i int) (expr, error) { return c.expr(args[i], at.index(i)) }
+	switch v.Function {
+	case fnJoin:
+		if !isList || len(args) != 2 {
+			return nil, shape(`{"Fn::Join": ["delimiter", ["value", …]]}`)
+		}
+		delimiter, err := arg(0)
+		if err != nil {
+			return nil, err
+		}
+		list, err := c.list(args[1], at.index(1))
+		return &joinExpr{delimiter, list}, err
+	case fnSelect:
+		if !isList || len(args) != 2 {
+			return nil, shape(`{"Fn::Select": [index, ["value", …]]}`)
+		}
+		index, err := arg(0)
+		if err != nil {
+			return nil, err
+		}
+		list, err := c.list(args[1], at.index(1))
+		return &selectExpr{index, list, at}, err
+	case fnSplit:
+		if !isList || len(args) != 2 {
+			return nil, shape(`{"Fn::Split": ["delimiter", "text"]}`)
+		}
+		delimiter, err := arg(0)
+		if err != nil {
+			return nil, err
+		}
+		text, err := arg(1)
+		return &splitExpr{delimiter, text, at}, err
+	case fnFindInMap:
+		if !isList || len(args) != 3 {
+			return nil, shape(`{"Fn::FindInMap": ["Map", "first key", "second key"]}`)
+		}
+		var keys [3]expr
+		for i := range keys {
+			var err error
+			if keys[i], err = arg(i); err != nil {
+				return nil, err
+			}
+		}
+		return &findExpr{c.tables, keys[0], keys[1], keys[2], at}, nil
+	}
+	return c.sub(v.Args, at, shape)
+}
+
+func (c *compiler) sub(args Value, at pointer, shape func(string) error) (expr, error) {
+	const form = `{"Fn::Sub": "text ${Name}"} or {"Fn::Sub": ["text ${name}", {"name": "value"}]}`
+	if list, ok := expand(args).(List); ok {
+		if len(list) == 0 || len(list) > 2 {
+			return nil, shape(form)
+		}
+		if _, ok := scalar(list[0]); !ok {
+			return nil, shape(form)
+		}
+		if len(list) == 2 {
+			if _, ok := expand(list[1]).(Object); !ok {
+				return nil, shape(form)
+			}
+		}
+	} else if _, ok := scalar(args); !ok {
+		return nil, shape(form)
+	}
+	text, vars, textAt := subArgs(args, at)
+	own := map[string]expr{}
+	for _, name := range sortedKeys(vars) {
+		var err error
+		if own[name], err = c.expr(vars[name], at.index(1).child(name)); err != nil {
+			return nil, err
+		}
+	}
+	var parts concatExpr
+	for _, part := range parseSub(text) {
+		switch e, isOwn := own[part.name]; {
+		case part.name == "":
+			parts = append(parts, constExpr(part.text))
+		case isOwn:
+			parts = append(parts, e)
+		default:
+			parts = append(parts, c.ref(part.name, textAt))
+		}
+	}
+	return parts, nil
+}
+
+// document compiles a policy document: a string, or an object that may have functions in it.
+func (c *compiler) document(v Value, at pointer) (*namedExpr, error) {
+	e, err := c.documentExpr(v, at)
+	if err != nil {
+		return nil, err
+	}
+	return &namedExpr{"PolicyDocument", e, at, c.note(v, at)}, nil
+}
+
+func (c *compiler) documentExpr(v Value, at pointer) (expr, error) {
+	if j, ok := v.(JSON); ok {
+		constant := true
+		walkRefs(v, at, func(string, pointer) { constant = false })
+		walkCalls(v, at, func(Call, pointer) { constant = false })
+		w := &writer{}
+		if w.raw([]byte(j), at); constant && w.err == nil && strings.HasPrefix(w.b.String(), "{") {
+			return constExpr(w.b.String()), nil
+		}
+	}
+	if o, ok := expand(v).(Object); ok {
+		e, err := c.jsonText(o, at)
+		return fold(e), err
+	}
+	return c.expr(v, at)
+}
+
+// jsonText compiles a value to the JSON text that it becomes.
+func (c *compiler) jsonText(v Value, at pointer) (concatExpr, error) {
+	switch v := expand(v).(type) {
+	case Literal:
+		return concatExpr{constExpr(quote(string(v)))}, nil
+	case JSON:
+		w := &writer{}
+		w.raw([]byte(v), at)
+		if w.err != nil {
+			return nil, compileError(ruleValueShape, at, "not JSON: %q", clip(string(v)))
+		}
+		return concatExpr{constExpr(w.b.String())}, nil
+	case Ref:
+		return concatExpr{quoteExpr{c.ref(string(v), at.child(fnRef))}}, nil
+	case Call:
+		e, err := c.function(v, at)
+		if err != nil {
+			return nil, err
+		}
+		switch e := e.(type) {
+		case *findExpr:
+			return concatExpr{foundExpr{e}}, nil
+		case expr:
+			return concatExpr{quoteExpr{e}}, nil
+		case listExpr:
+			return concatExpr{arrayExpr{e}}, nil
+		}
+	case List:
+		parts := concatExpr{constExpr("[")}
+		for i, e := range v {
+			inner, err := c.jsonText(e, at.index(i))
+			if err != nil {
+				return nil, err
+			}
+			if i > 0 {
+				parts = append(parts, constExpr(","))
+			}
+			parts = append(parts, inner...)
+		}
+		return append(parts, constExpr("]")), nil
+	case Object:
+		parts := concatExpr{constExpr("{")}
+		for i, k := range sortedKeys(v) {
+			inner, err := c.jsonText(v[k], at.child(k))
+			if err != nil {
+				return nil, err
+			}
+			if i > 0 {
+				parts = append(parts, constExpr(","))
+			}
+			parts = append(parts, constExpr(quote(k)+":"))
+			parts = append(parts, inner...)
+		}
+		return append(parts, constExpr("}")), nil
+	}
+	return nil, compileError(ruleValueShape, at, "there is no value here")
+}
+
+// fold puts neighbouring constants together.
+func fold(parts concatExpr) expr {
+	var out concatExpr
+	for _, p := range parts {
+		text, isConst := p.(constExpr)
+		if last := len(out) - 1; isConst && last >= 0 {
+			if before, ok := out[last].(constExpr); ok {
+				out[last] = before + text
+				continue
+			}
+		}
+		out = append(out, p)
+	}
+	if len(out) == 1 {
+		return out[0]
+	}
+	return out
+}

@@ -1,0 +1,269 @@
+package template
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Compiled values. An expr gives a string, a listExpr a list of them; both read the row and nothing else, so a Program
+// can be used by many goroutines.
+type (
+	expr interface {
+		eval(row map[string]string) (string, error)
+	}
+	listExpr interface {
+		evalList(row map[string]string) ([]string, error)
+	}
+)
+
+// Reasons why a row cannot be resolved, for errors.Is on a [*ResolveError].
+var (
+	// ErrMissingParameter: a parameter has neither a value in the row nor a default.
+	ErrMissingParameter = errors.New("missing parameter")
+	// ErrFunction: an intrinsic function has no result, such as Fn::Select beyond the end of a list.
+	ErrFunction = errors.New("function without a result")
+	// ErrValue: a value that is resolved is not one AWS takes, such as a Status other than ACTIVE and INACTIVE.
+	ErrValue = errors.New("invalid value")
+)
+
+// ResolveError says why one row cannot be resolved.
+type ResolveError struct {
+	Pointer   string // JSON pointer to the place in the template
+	Parameter string // the missing parameter; "" when the reason is another one
+	Message   string // what is wrong and what to do
+	Err       error  // ErrMissingParameter, ErrFunction or ErrValue
+}
+
+// Error gives the place in the template and the reason.
+func (e *ResolveError) Error() string { return fmt.Sprintf("template: %s: %s", e.Pointer, e.Message) }
+
+// Unwrap returns Err.
+func (e *ResolveError) Unwrap() error { return e.Err }
+
+// AWSMessage words the error as AWS IoT does in its reports and answers. For reasons whose AWS text is not known it is
+// the beginning that AWS gives all of them, followed by Message.
+func (e *ResolveError) AWSMessage() string {
+	if e.Parameter != "" {
+		return fmt.Sprintf("Invalid registration template. Cannot resolve reference value: {Ref=%s}", e.Parameter)
+	}
+	return "Invalid registration template. " + e.Message
+}
+
+type constExpr string
+
+func (e constExpr) eval(map[string]string) (string, error) { return string(e), nil }
+
+type refExpr struct {
+	name           string
+	def            string
+	hasDefault     bool
+	emptyIsMissing bool
+	at             pointer
+}
+
+func (e *refExpr) eval(row map[string]string) (string, error) {
+	if v, ok := row[e.name]; ok && (v != "" || !e.emptyIsMissing) {
+		return v, nil
+	}
+	if e.hasDefault {
+		return e.def, nil
+	}
+	return "", missing(e.name, e.at)
+}
+
+func missing(name string, at pointer) *ResolveError {
+	return &ResolveError{
+		Pointer: string(at), Parameter: name, Err: ErrMissingParameter,
+		Message: fmt.Sprintf("no value for parameter %q: give one in the row, or a Default in the template", name),
+	}
+}
+
+// concatExpr is Fn::Sub, and a policy document with holes.
+type concatExpr []expr
+
+func (e concatExpr) eval(row map[string]string) (string, error) {
+	var b strings.Builder
+	for _, part := range e {
+		s, err := part.eval(row)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(s)
+	}
+	return b.String(), nil
+}
+
+// quoteExpr writes a value as a JSON string.
+type quoteExpr struct{ of expr }
+
+func (e quoteExpr) eval(row map[string]string) (string, error) {
+	s, err := e.of.eval(row)
+	return quote(s), err
+}
+
+// arrayExpr writes a list as a JSON array of strings.
+type arrayExpr struct{ of listExpr }
+
+func (e arrayExpr) eval(row map[string]string) (string, error) {
+	list, err := e.of.evalList(row)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(quote(s))
+	}
+	return "[" + b.String() + "]", nil
+}
+
+type joinExpr struct {
+	delimiter expr
+	list      listExpr
+}
+
+func (e *joinExpr) eval(row map[string]string) (string, error) {
+	delimiter, err := e.delimiter.eval(row)
+	if err != nil {
+		return "", err
+	}
+	list, err := e.list.evalList(row)
+	return strings.Join(list, delimiter), err
+}
+
+type selectExpr struct {
+	index expr
+	list  listExpr
+	at    pointer
+}
+
+func (e *selectExpr) eval(row map[string]string) (string, error) {
+	index, err := e.index.eval(row)
+	if err != nil {
+		return "", err
+	}
+	list, err := e.list.evalList(row)
+	if err != nil {
+		return "", err
+	}
+	i, err := strconv.Atoi(index)
+	if err != nil {
+		return "", functionError(e.at, "%s: the index %q is not a number", fnSelect, clip(index))
+	}
+	if i < 0 || i >= len(list) {
+		return "", functionError(e.at, "%s: index %d of a list of %d", fnSelect, i, len(list))
+	}
+	return list[i], nil
+}
+
+type splitExpr struct {
+	delimiter, text expr
+	at              pointer
+}
+
+func (e *splitExpr) evalList(row map[string]string) ([]string, error) {
+	delimiter, err := e.delimiter.eval(row)
+	if err != nil {
+		return nil, err
+	}
+	text, err := e.text.eval(row)
+	if err != nil {
+		return nil, err
+	}
+	if delimiter == "" {
+		return nil, functionError(e.at, "%s: the delimiter is empty", fnSplit)
+	}
+	return strings.Split(text, delimiter), nil
+}
+
+// leaf is a value of Mappings.
+type leaf struct {
+	text   string
+	list   []string
+	isList bool
+}
+
+type findExpr struct {
+	tables               map[string]map[string]map[string]leaf
+	table, first, second expr
+	at                   pointer
+}
+
+func (e *findExpr) find(row map[string]string) (leaf, error) {
+	var keys [3]string
+	for i, k := range [...]expr{e.table, e.first, e.second} {
+		var err error
+		if keys[i], err = k.eval(row); err != nil {
+			return leaf{}, err
+		}
+	}
+	l, ok := e.tables[keys[0]][keys[1]][keys[2]]
+	if !ok {
+		return leaf{}, functionError(e.at, "%s: nothing in Mappings under %q, %q, %q",
+			fnFindInMap, clip(keys[0]), clip(keys[1]), clip(keys[2]))
+	}
+	return l, nil
+}
+
+func (e *findExpr) eval(row map[string]string) (string, error) {
+	l, err := e.find(row)
+	if err == nil && l.isList {
+		return "", functionError(e.at, "%s: found a list where a string is wanted", fnFindInMap)
+	}
+	return l.text, err
+}
+
+func (e *findExpr) evalList(row map[string]string) ([]string, error) {
+	l, err := e.find(row)
+	if err == nil && !l.isList {
+		return nil, functionError(e.at, "%s: found a string where a list is wanted", fnFindInMap)
+	}
+	return l.list, err
+}
+
+// foundExpr writes what Fn::FindInMap finds, string or list, as JSON.
+type foundExpr struct{ *findExpr }
+
+func (e foundExpr) eval(row map[string]string) (string, error) {
+	l, err := e.find(row)
+	if err == nil && l.isList {
+		return arrayExpr{e.findExpr}.eval(row)
+	}
+	return quote(l.text), err
+}
+
+// elements is a list written out.
+type elements []expr
+
+func (e elements) evalList(row map[string]string) ([]string, error) {
+	if len(e) == 0 {
+		return nil, nil
+	}
+	list := make([]string, len(e))
+	for i, x := range e {
+		var err error
+		if list[i], err = x.eval(row); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func functionError(at pointer, format string, args ...any) error {
+	return &ResolveError{Pointer: string(at), Message: fmt.Sprintf(format, args...), Err: ErrFunction}
+}
+
+// clip keeps a value from filling a message, and a private key from getting into one.
+func clip(s string) string {
+	if isPrivateKey(s) {
+		return "[private key]"
+	}
+	if len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "…"
+	}
+	return s
+}

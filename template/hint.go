@@ -1,0 +1,112 @@
+package template
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// slipOf returns the known name that name is, or was probably meant to be; "" if none is near.
+func slipOf(name string, known []string) string {
+	if slices.Contains(known, name) {
+		return name
+	}
+	for _, k := range known {
+		if plainName(name) == plainName(k) {
+			return k
+		}
+	}
+	best, most := "", 3
+	for _, k := range known {
+		// One wrong letter in a short name is likely to be another name.
+		if d := distance(plainName(name), plainName(k)); d < most && d <= len(k)/4 {
+			best, most = k, d
+		}
+	}
+	return best
+}
+
+// plainName drops what people vary: case, separators and a plural s.
+func plainName(s string) string {
+	s = strings.NewReplacer("_", "", "-", "", " ", "", ":", "", ".", "").Replace(strings.ToLower(s))
+	return strings.TrimSuffix(s, "s")
+}
+
+// distance is the Levenshtein distance with swapped neighbours counting one; long names are not compared.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	for j := range rows[1] {
+		rows[1][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, last, row := rows[(i+2)%3], rows[i%3], rows[(i+1)%3]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return rows[(len(a)+1)%3][len(b)]
+}
+
+func isFunction(name string) bool { return name == fnRef || slices.Contains(functionNames, name) }
+
+// functionSlip looks at the only member of an object. It returns a message when that looks like a function but is not
+// one a template can have.
+func functionSlip(m member) (message, hint string) {
+	switch {
+	case m.key == fnRef && m.value.kind == kindString:
+		return refSlip(m.value.text)
+	case isFunction(m.key):
+		return "", ""
+	case strings.EqualFold(m.key, fnRef), strings.EqualFold(m.key, "!Ref"), strings.EqualFold(m.key, "Fn::Ref"):
+		return fmt.Sprintf("there is no function %q", m.key), `write {"Ref": "Name"}`
+	case !looksLikeFunction(m.key):
+		return "", ""
+	}
+	message = fmt.Sprintf("there is no function %q: templates know Ref, %s", m.key, strings.Join(functionNames, ", "))
+	if plainName(m.key) == plainName("Fn::GetAtt") {
+		return message, "Fn::GetAtt is CloudFormation's; here a device's own values come from its row: " +
+			`declare a parameter and write {"Ref": "Name"}`
+	}
+	if meant := slipOf(m.key, functionNames); meant != "" {
+		return message, fmt.Sprintf("did you mean %q?", meant)
+	}
+	return message, "this one belongs to CloudFormation; work the value out beforehand and give it as a parameter"
+}
+
+// looksLikeFunction tells FN::join, Fn:Join and Fn::GetAtt from an ordinary name.
+func looksLikeFunction(name string) bool {
+	if strings.HasPrefix(strings.ToLower(name), "fn:") {
+		return true
+	}
+	p := plainName(name)
+	return strings.HasPrefix(p, "fn") && slices.ContainsFunc(functionNames, func(f string) bool { return plainName(f) == p })
+}
+
+func refSlip(name string) (message, hint string) {
+	clean := strings.Trim(name, "{}$<> ")
+	switch {
+	case strings.HasPrefix(name, "{{"), strings.HasPrefix(name, "${"), strings.HasPrefix(name, "<") && strings.HasSuffix(name, ">"):
+		return fmt.Sprintf("%q is not the name of a parameter", name),
+			fmt.Sprintf("brackets mark text to be replaced; did you mean {\"Ref\": %q}?", clean)
+	case name == "":
+		return "Ref has an empty name", `write {"Ref": "Name"} with the name of a parameter`
+	case strings.TrimSpace(name) != name:
+		return fmt.Sprintf("%q has spaces around the parameter's name", name), fmt.Sprintf("did you mean {\"Ref\": %q}?", clean)
+	}
+	return "", ""
+}
+
+func oneOf(names []string) string {
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}

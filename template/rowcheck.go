@@ -1,0 +1,204 @@
+package template
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// RowIssue is one thing that is wrong with a row.
+type RowIssue struct {
+	Rule     string // the stable name of the rule, one of [Rules]
+	Severity Severity
+	// Parameter is the parameter whose value is at fault: the first, when the value is put together from several. It is
+	// empty when the value is a constant of the template, or when a count is wrong.
+	Parameter string
+	Pointer   string // JSON pointer to the place in the template that the value was for; "" when there is none
+	Message   string // what is wrong and what to do; it quotes at most 64 bytes of a value and nothing of a private key
+	Err       error  // the cause, such as a [*ResolveError]; may be nil
+}
+
+// Error gives parameter, place, message and rule.
+func (i *RowIssue) Error() string {
+	var b strings.Builder
+	if i.Parameter != "" {
+		fmt.Fprintf(&b, "parameter %s: ", rule.Quote(i.Parameter))
+	}
+	fmt.Fprintf(&b, "%s [%s]", i.Message, i.Rule)
+	if i.Pointer != "" {
+		fmt.Fprintf(&b, " at %s", i.Pointer)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (i *RowIssue) Unwrap() error { return i.Err }
+
+// CheckRow finds everything that would make AWS refuse a row, without asking AWS: missing values, names and values
+// outside AWS's patterns and limits, a CSR or a policy document that is none. It returns nil for a good row. Whether a
+// thing type, a group or a policy exists it cannot know.
+func (p *Program) CheckRow(row map[string]string) []RowIssue {
+	c := &rowChecker{p: p, row: row}
+	for _, name := range sortedKeys(row) {
+		switch {
+		case isPrivateKey(row[name]):
+			c.out = append(c.out, RowIssue{
+				Rule: rulePrivateKey, Severity: Error, Parameter: name,
+				Message: "the value is a private key, which must never leave its keeper: give the certificate signing request",
+			})
+		case !p.known[name]:
+			c.out = append(c.out, RowIssue{
+				Rule: ruleUnknownParameter, Severity: Warning, Parameter: name,
+				Message: "the template does not use this value, AWS ignores it" + didYouMean(name, p.parameters),
+			})
+		}
+	}
+	for _, i := range c.out {
+		if i.Rule == rulePrivateKey {
+			return c.out // no other message may quote it
+		}
+	}
+	for i := range p.things {
+		c.thing(&p.things[i])
+	}
+	if cert := p.certificate; cert != nil {
+		c.value("CertificateSigningRequest", cert.csr)
+		c.value("CertificatePem", cert.pem)
+		c.value("CACertificatePem", cert.ca)
+		c.value("CertificateId", cert.id)
+		c.value("Status", cert.state)
+	}
+	for i := range p.policies {
+		c.value("PolicyName", p.policies[i].name)
+		c.value("PolicyDocument", p.policies[i].document)
+	}
+	if n := len(p.policies); n > rule.PoliciesPerPrincipal {
+		c.add(policyCountFault(n), "/Resources", nil)
+	}
+	for i := range p.device {
+		c.eval(&p.device[i])
+	}
+	return c.out
+}
+
+func policyCountFault(n int) fault {
+	return fault{rulePolicyCount, Error,
+		fmt.Sprintf("%d policies; AWS attaches at most %d to a certificate", n, rule.PoliciesPerPrincipal), nil}
+}
+
+func didYouMean(name string, known []string) string {
+	const most = 200 // names worth comparing
+	if len(known) > most {
+		return ""
+	}
+	if meant := slipOf(name, known); meant != "" && meant != name {
+		return fmt.Sprintf("; did you mean %s?", rule.Quote(meant))
+	}
+	return ""
+}
+
+type rowChecker struct {
+	p       *Program
+	row     map[string]string
+	out     []RowIssue
+	missing map[string]bool
+}
+
+func (c *rowChecker) add(f fault, at pointer, from []string) {
+	i := RowIssue{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message, Err: f.err}
+	if len(from) > 0 {
+		i.Parameter = from[0]
+	}
+	if len(from) > 1 {
+		i.Message += fmt.Sprintf(" (made from %s)", strings.Join(from, ", "))
+	}
+	c.out = append(c.out, i)
+}
+
+// complete reports whether the row has all the parameters, and notes each that it has not, once.
+func (c *rowChecker) complete(from []string, at pointer) bool {
+	ok := true
+	for _, name := range from {
+		v, given := c.row[name]
+		if given && (v != "" || !c.p.emptyIsMissing) || !slices.Contains(c.p.required, name) {
+			continue
+		}
+		if ok = false; c.missing[name] {
+			continue
+		}
+		if c.missing == nil {
+			c.missing = map[string]bool{}
+		}
+		c.missing[name] = true
+		err := missing(name, at)
+		c.add(fault{ruleMissingParameter, Error, err.Message, err}, at, []string{name})
+	}
+	return ok
+}
+
+// failed notes why a value could not be evaluated although its parameters are there.
+func (c *rowChecker) failed(err error, from []string) {
+	if e, ok := errors.AsType[*ResolveError](err); ok {
+		c.add(fault{ruleFunctionResult, Error, e.Message, err}, pointer(e.Pointer), from)
+	}
+}
+
+func (c *rowChecker) eval(e *namedExpr) (string, bool) {
+	if e == nil || !c.complete(e.from, e.at) {
+		return "", false
+	}
+	s, err := e.expr.eval(c.row)
+	if err != nil {
+		c.failed(err, e.from)
+	}
+	return s, err == nil
+}
+
+func (c *rowChecker) value(property string, e *namedExpr) {
+	if s, ok := c.eval(e); ok {
+		for _, f := range checkValue(property, s) {
+			c.add(f, e.at, e.from)
+		}
+	}
+}
+
+func (c *rowChecker) thing(t *thingProgram) {
+	c.value("ThingName", t.name)
+	c.value("ThingTypeName", t.typ)
+	c.value("BillingGroup", t.billing)
+	for i := range t.attributes {
+		a := &t.attributes[i]
+		if err := rule.AttributeName.Check(a.name); err != nil {
+			c.add(fault{ruleAttributeName, Error, err.Error(), err}, a.at, nil)
+		}
+		c.value("AttributePayload", a)
+	}
+	for _, f := range checkAttributeCount(len(t.attributes), t.typ != nil) {
+		c.add(f, t.at.child("Properties").child("AttributePayload"), nil)
+	}
+	if groups, ok := c.list(t.groups); ok {
+		for _, g := range groups {
+			for _, f := range checkValue("ThingGroups", g) {
+				c.add(f, t.groups.at, t.groups.from)
+			}
+		}
+		for _, f := range checkGroups(groups) {
+			c.add(f, t.groups.at, t.groups.from)
+		}
+	}
+	c.list(t.packages)
+}
+
+func (c *rowChecker) list(l *namedList) ([]string, bool) {
+	if l == nil || !c.complete(l.from, l.at) {
+		return nil, false
+	}
+	list, err := l.list.evalList(c.row)
+	if err != nil {
+		c.failed(err, l.from)
+	}
+	return list, err == nil
+}

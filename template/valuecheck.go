@@ -1,0 +1,117 @@
+package template
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// fault is a breach of a rule by one value, before it is known where the value stands.
+type fault struct {
+	rule     string
+	severity Severity
+	message  string
+	err      error // the cause, for errors.As; may be nil
+}
+
+// valueRule ties a property to the rule for its values.
+type valueRule struct {
+	name string
+	rule *rule.Rule
+}
+
+var valueRules = map[string]valueRule{
+	"ThingName":        {ruleThingName, rule.ThingName},
+	"ThingTypeName":    {ruleThingType, rule.ThingTypeName},
+	"ThingGroups":      {ruleThingGroup, rule.ThingGroupName},
+	"BillingGroup":     {ruleBillingGroup, rule.BillingGroupName},
+	"AttributePayload": {ruleAttribute, rule.AttributeValue},
+	"PolicyName":       {rulePolicyName, rule.PolicyName},
+	"CertificateId":    {ruleCertificateID, rule.CertificateID},
+}
+
+const maxCertificate = 65536 // characters of a PEM certificate
+
+// checkValue checks the value of a property; for AttributePayload and ThingGroups that is one attribute or group.
+func checkValue(property, value string) []fault {
+	if vr, ok := valueRules[property]; ok {
+		if err := vr.rule.Check(value); err != nil {
+			return []fault{{vr.name, Error, err.Error(), err}}
+		}
+		return nil
+	}
+	one := func(ruleName, format string, args ...any) []fault {
+		return []fault{{ruleName, Error, fmt.Sprintf(format, args...), nil}}
+	}
+	n := utf8.RuneCountInString(value)
+	switch property {
+	case "CertificateSigningRequest":
+		switch {
+		case value == "":
+			return one(ruleCSR, "the certificate signing request is empty")
+		case n > rule.CSR:
+			return one(ruleCSR, "the certificate signing request is %d characters long, AWS allows %d", n, rule.CSR)
+		case !strings.Contains(value, "CERTIFICATE REQUEST-----"):
+			return one(ruleCSR, "this is not a certificate signing request in PEM: there is no line BEGIN CERTIFICATE REQUEST")
+		}
+	case "CertificatePem", "CACertificatePem":
+		switch {
+		case value == "":
+			return one(ruleCertPEM, "the certificate is empty")
+		case n > maxCertificate:
+			return one(ruleCertPEM, "the certificate is %d characters long, AWS allows %d", n, maxCertificate)
+		case !strings.Contains(value, "-----BEGIN CERTIFICATE-----"):
+			return one(ruleCertPEM, "this is not a certificate in PEM: there is no line BEGIN CERTIFICATE")
+		}
+	case "PolicyDocument":
+		return checkDocument(value)
+	case "Status":
+		if !isStatus(value) {
+			return one(ruleCertificateStatus, "%s", statusMessage(value))
+		}
+	}
+	return nil
+}
+
+func checkAttributeCount(n int, hasType bool) []fault {
+	most, with := rule.AttributesWithout, "without a thing type"
+	if hasType {
+		most, with = rule.AttributesWith, "with a thing type"
+	}
+	if n <= most {
+		return nil
+	}
+	return []fault{{ruleAttributeCount, Error, fmt.Sprintf("%d attributes; AWS allows %d %s", n, most, with), nil}}
+}
+
+func checkGroups(groups []string) []fault {
+	var out []fault
+	if n := len(groups); n > rule.GroupsPerThing {
+		out = append(out, fault{ruleGroupCount, Error,
+			fmt.Sprintf("%d groups; AWS allows %d", n, rule.GroupsPerThing), nil})
+	}
+	seen := map[string]bool{}
+	for _, g := range groups {
+		if seen[g] {
+			out = append(out, fault{ruleGroupRepeated, Warning, fmt.Sprintf("group %s is named twice", rule.Quote(g)), nil})
+		}
+		seen[g] = true
+	}
+	return out
+}
+
+// isPrivateKey recognises a PEM private key of any kind, also with its line breaks lost or escaped.
+func isPrivateKey(s string) bool { return strings.Contains(s, "PRIVATE KEY-----") }
+
+func countNonSpace(s string) int {
+	n := 0
+	for _, c := range s {
+		if !unicode.IsSpace(c) {
+			n++
+		}
+	}
+	return n
+}
