@@ -1,0 +1,224 @@
+package csr
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"strings"
+)
+
+// outline is a request taken apart just far enough to say why it is refused, where crypto/x509 would only say that it
+// does not know something.
+type outline struct {
+	Content struct {
+		Raw     asn1.RawContent
+		Version int
+		Subject asn1.RawValue
+		Key     struct {
+			Raw       asn1.RawContent
+			Algorithm algorithmOutline
+			Bits      asn1.BitString
+		}
+		Attributes []asn1.RawValue `asn1:"tag:0"`
+	}
+	Signature algorithmOutline
+	Bits      asn1.BitString
+}
+
+type algorithmOutline struct {
+	Algorithm  asn1.ObjectIdentifier
+	Parameters asn1.RawValue `asn1:"optional"`
+}
+
+// checkDER parses and checks a request.
+func checkDER(der []byte) (*Request, error) {
+	var o outline
+	rest, err := asn1.Unmarshal(der, &o)
+	if err != nil {
+		return nil, whatElse(der)
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes after its last; cut them off", ErrTrailing, len(rest))
+	}
+	if o.Content.Version != 0 {
+		return nil, notCSR("its version is %d, there is only version 0", o.Content.Version)
+	}
+	if err := checkLength(len(der)); err != nil {
+		return nil, err
+	}
+	if err := checkKeyKind(o.Content.Key.Algorithm); err != nil {
+		return nil, err
+	}
+	if err := checkSignatureKind(o.Signature.Algorithm); err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		detail := "" // encoding/asn1 speaks of Go's types, which helps nobody
+		if text, ok := strings.CutPrefix(err.Error(), "x509: "); ok {
+			detail = " (" + text + ")"
+		}
+		return nil, notCSR("its subject, key or attributes are damaged%s", detail)
+	}
+	algorithm, err := keyAlgorithm(parsed.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if parsed.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
+		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, o.Signature.Algorithm, hashAdvice)
+	}
+	if err := parsed.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%w: the request was changed after it was signed, or signed with another key than it names; make it again", ErrSignature)
+	}
+	info, err := publicKeyInfo(parsed.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(info, parsed.RawSubjectPublicKeyInfo) {
+		return nil, fmt.Errorf("%w: it is not encoded in DER as it should be", ErrKey)
+	}
+	return &Request{der: der, info: parsed.RawSubjectPublicKeyInfo, subject: parsed.RawSubject, public: parsed.PublicKey, algorithm: algorithm}, nil
+}
+
+const hashAdvice = "sign it with SHA-256, SHA-384 or SHA-512 (openssl req -sha256)"
+
+// checkKeyKind refuses keys by their object identifier, before anything tries to read them.
+func checkKeyKind(a algorithmOutline) error {
+	switch a.Algorithm.String() {
+	case "1.2.840.113549.1.1.1": // rsaEncryption
+		return nil
+	case "1.3.101.112":
+		return fmt.Errorf("%w: %s", ErrEd25519, keyAdvice)
+	case "1.2.840.10045.2.1": // id-ecPublicKey
+	default:
+		return fmt.Errorf("%w: a key of kind %s; %s", ErrKey, objectName(a.Algorithm), keyAdvice)
+	}
+	var curve asn1.ObjectIdentifier
+	if rest, err := asn1.Unmarshal(a.Parameters.FullBytes, &curve); err != nil || len(rest) > 0 {
+		return fmt.Errorf("%w: the curve is spelled out in place of being named; %s", ErrCurve, curveAdvice)
+	}
+	switch curve.String() {
+	case "1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35":
+		return nil
+	}
+	return fmt.Errorf("%w: the key is on %s; %s", ErrCurve, objectName(curve), curveAdvice)
+}
+
+// checkSignatureKind refuses weak hashes. What else is not supported, crypto/x509 finds.
+func checkSignatureKind(oid asn1.ObjectIdentifier) error {
+	switch oid.String() {
+	case "1.2.840.113549.1.1.5", "1.3.14.3.2.29", "1.2.840.10045.4.1", "1.2.840.10040.4.3", "1.3.14.3.2.27":
+		return fmt.Errorf("%w; %s", ErrSHA1, hashAdvice)
+	case "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.2", "1.3.14.3.2.3":
+		return fmt.Errorf("%w; %s", ErrMD5, hashAdvice)
+	}
+	return nil
+}
+
+// objectName names what people make keys with, and gives the number of the rest.
+func objectName(oid asn1.ObjectIdentifier) string {
+	switch dotted := oid.String(); dotted {
+	case "1.3.132.0.10":
+		return "secp256k1"
+	case "1.3.132.0.33":
+		return "P-224"
+	case "1.2.840.10045.3.1.1":
+		return "P-192"
+	case "1.3.36.3.3.2.8.1.1.7":
+		return "brainpoolP256r1"
+	case "1.3.36.3.3.2.8.1.1.11":
+		return "brainpoolP384r1"
+	case "1.3.36.3.3.2.8.1.1.13":
+		return "brainpoolP512r1"
+	case "1.2.156.10197.1.301":
+		return "SM2"
+	case "1.3.101.110":
+		return "X25519"
+	case "1.3.101.111":
+		return "X448"
+	case "1.3.101.113":
+		return "Ed448"
+	case "1.2.840.10040.4.1":
+		return "DSA"
+	case "1.2.840.113549.1.1.10":
+		return "RSASSA-PSS"
+	default:
+		return dotted
+	}
+}
+
+// whatElse says what DER that is no request is. The bytes themselves are never part of it.
+func whatElse(der []byte) error {
+	if _, err := x509.ParseCertificate(der); err == nil {
+		return fmt.Errorf("%w; hand in the request that was made for the device's key", ErrCertificate)
+	}
+	if holdsPrivateKey(der) {
+		return fmt.Errorf("%w; hand in the request alone, and treat that key as exposed", ErrPrivateKey)
+	}
+	if _, err := x509.ParsePKIXPublicKey(der); err == nil {
+		return notCSR("this is a public key; a request is signed with the private key, for instance by openssl req -new")
+	}
+	if want, ok := announcedLen(der); ok && want > len(der) {
+		return notCSR("it was cut short: %d bytes of %d are there", len(der), want)
+	}
+	return notCSR("the bytes are no PKCS #10 request; it was damaged, or is something else")
+}
+
+func holdsPrivateKey(der []byte) bool {
+	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return true
+	}
+	if _, err := x509.ParseECPrivateKey(der); err == nil {
+		return true
+	}
+	_, err := x509.ParsePKCS1PrivateKey(der)
+	return err == nil
+}
+
+// announcedLen returns the whole length of a DER element according to its header.
+func announcedLen(der []byte) (int, bool) {
+	if len(der) < 2 {
+		return 0, false
+	}
+	n := int(der[1])
+	if n < 0x80 {
+		return 2 + n, true
+	}
+	size := n & 0x7f
+	if size == 0 || size > 3 || len(der) < 2+size {
+		return 0, false
+	}
+	n = 0
+	for _, b := range der[2 : 2+size] {
+		n = n<<8 | int(b)
+	}
+	return 2 + size + n, true
+}
+
+// CertificateKeySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of the first certificate in a PEM text. It equals
+// [Request.PublicKeySHA256] of the request the certificate was issued for.
+func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
+	for rest := certificatePEM; ; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			return [32]byte{}, fmt.Errorf("no PEM block CERTIFICATE in the %d bytes given", len(certificatePEM))
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return [32]byte{}, fmt.Errorf("the certificate cannot be read: %w", err)
+		}
+		if k, ok := cert.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
+			// A certificate that exists may have a key that no new request could have.
+			return sha256.Sum256(cert.RawSubjectPublicKeyInfo), nil
+		}
+		return PublicKeySHA256(cert.PublicKey)
+	}
+}
