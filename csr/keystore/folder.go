@@ -1,0 +1,347 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// The files in a device's folder.
+const (
+	// KeyFile is the private key: PKCS #8 in PEM, unencrypted, mode 0600.
+	KeyFile = "private-key.pem"
+	// RequestFile is the certificate signing request in PEM, mode 0600.
+	RequestFile = "request.pem"
+	// NoKeyFile stands in place of KeyFile when the record was put without a key, so that a key that went missing is
+	// never taken for one that is kept elsewhere.
+	NoKeyFile = "key-is-elsewhere.txt"
+)
+
+const (
+	fileMode   fs.FileMode = 0o600
+	folderMode fs.FileMode = 0o700
+	maxFile                = 64 << 10 // bytes of a key or a request; an RSA-16384 key has 13 KB
+
+	noKeyText = "The private key of this device is not kept here: it rests in hardware, or was made elsewhere.\n"
+)
+
+// FolderOptions are the settings of a [Folder]. The zero value is right for keys made in software.
+type FolderOptions struct {
+	// KeysElsewhere says that keys rest in hardware: of a record whose key cannot be exported, only the request is
+	// kept. Without it, Put refuses such a record.
+	KeysElsewhere bool
+	// SyncWorkers is how many devices Sync makes durable at once. Waiting for the disk is most of its work, so more
+	// than the processors there are helps. 0 or less means 16.
+	SyncWorkers int
+}
+
+// Folder is a [Store] that keeps a folder for each device, named by [FileName], with [KeyFile] and [RequestFile] in it:
+// readable by openssl and by people. Folders have mode 0700 and files 0600, whatever the umask.
+//
+// Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then gives each device's folder
+// its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
+// [Folder.RemoveLeftovers].
+//
+// A Folder holds about 200 bytes for each record put since the last Sync. Several processes may use one directory; the
+// first to sync a device wins, the others get an [ErrExists].
+type Folder struct {
+	disk disk
+	dir  string
+	opts FolderOptions
+
+	syncing chan struct{} // holds one token while a Sync runs; a channel, so that waiting for it ends with the context
+
+	mu      sync.Mutex
+	group   string              // the hidden folder new records go to; empty before the first
+	pending map[string]*pending // by file name
+	dirty   bool                // entries of dir may not be durable
+	broken  error               // set when durability can no longer be promised
+}
+
+// pending is a record between Put and Sync.
+type pending struct {
+	device string
+	path   string // in the group's folder
+	keyed  bool   // with KeyFile, else NoKeyFile
+	ready  bool   // completely written
+}
+
+// OpenFolder opens a directory of device folders and makes it if there is none (mode 0700, its parents too). opts may be
+// nil. It does not read what is in it.
+func OpenFolder(dir string, opts *FolderOptions) (*Folder, error) {
+	return openFolder(osDisk{}, dir, opts)
+}
+
+func openFolder(d disk, dir string, opts *FolderOptions) (*Folder, error) {
+	if dir == "" {
+		return nil, errors.New("open key folder: its path is empty")
+	}
+	// From here on a change of the working directory changes nothing.
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		err = ensureFolder(d, abs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open key folder %s: %w", dir, err)
+	}
+	f := &Folder{disk: d, dir: abs, syncing: make(chan struct{}, 1), pending: map[string]*pending{}}
+	if opts != nil {
+		f.opts = *opts
+	}
+	return f, nil
+}
+
+// Path returns the device's folder, for what belongs beside its key: see [WriteFile]. It exists once the device's
+// record was synced.
+func (f *Folder) Path(device string) string { return filepath.Join(f.dir, FileName(device)) }
+
+// Put implements [Store]. The device's folder appears under its name with the next Sync.
+func (f *Folder) Put(ctx context.Context, rec Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkRecord(rec); err != nil {
+		return err
+	}
+	name := FileName(rec.Device)
+	if len(name) > maxFileName {
+		return fmt.Errorf("%w: %s needs a file name of %d bytes, file systems take %d; shorten it (a thing's name has at most 128 characters)",
+			ErrName, rule.Quote(rec.Device), len(name), maxFileName)
+	}
+	files, err := f.filesOf(rec)
+	if err != nil {
+		return err
+	}
+	p, err := f.reserve(rec, name)
+	if err != nil {
+		return err
+	}
+	if err := f.write(p.path, files); err != nil {
+		err = errors.Join(fmt.Errorf("device %s: write its record to %s: %w", rule.Quote(rec.Device), p.path, err), f.disk.removeAll(p.path))
+		f.mu.Lock()
+		delete(f.pending, name)
+		f.mu.Unlock()
+		return err
+	}
+	f.mu.Lock()
+	p.ready = true
+	f.mu.Unlock()
+	return nil
+}
+
+type newFile struct {
+	name string
+	data []byte
+}
+
+func (f *Folder) filesOf(rec Record) ([]newFile, error) {
+	request := newFile{RequestFile, []byte(rec.Request.PEM())}
+	if rec.Key.IsZero() || f.opts.KeysElsewhere && !rec.Key.Exportable() {
+		return []newFile{request, {NoKeyFile, []byte(noKeyText)}}, nil
+	}
+	key, err := rec.Key.PEM()
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w; if it rests in hardware, open the folder with KeysElsewhere or leave Record.Key empty",
+			rule.Quote(rec.Device), err)
+	}
+	return []newFile{{KeyFile, key}, request}, nil
+}
+
+// reserve makes sure of the name within this process and finds a place to write to.
+func (f *Folder) reserve(rec Record, name string) (*pending, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken != nil {
+		return nil, f.broken
+	}
+	final := filepath.Join(f.dir, name)
+	if f.pending[name] != nil {
+		return nil, &ExistsError{rec.Device, final}
+	}
+	if _, err := f.disk.lstat(final); err == nil {
+		return nil, &ExistsError{rec.Device, final}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("device %s: look for its record: %w", rule.Quote(rec.Device), err)
+	}
+	if f.group == "" {
+		group := filepath.Join(f.dir, tempPrefix+randomName())
+		if err := f.disk.mkdir(group, folderMode); err != nil {
+			return nil, fmt.Errorf("device %s: make a folder for new records: %w", rule.Quote(rec.Device), err)
+		}
+		f.group = group
+	}
+	p := &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
+	f.pending[name] = p
+	return p, nil
+}
+
+func (f *Folder) write(path string, files []newFile) error {
+	if err := f.disk.mkdir(path, folderMode); err != nil {
+		return err
+	}
+	for _, file := range files {
+		w, err := f.disk.create(filepath.Join(path, file.name), fileMode)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(file.data)
+		if err := errors.Join(err, w.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sync implements [Store]. When ctx ends first, what is not durable yet stays for the next Sync. After any other failure
+// the Folder is done for, since a disk that failed to sync once may say yes the next time without having written: every
+// later Put and Sync is an [ErrBroken]. Open the folder again; records that were not durable are made anew.
+func (f *Folder) Sync(ctx context.Context) error {
+	select {
+	case f.syncing <- struct{}{}:
+		defer func() { <-f.syncing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	err := f.broken
+	batch := make(map[string]*pending, len(f.pending))
+	for name, p := range f.pending {
+		if p.ready {
+			batch[name] = p
+		}
+	}
+	group := f.group
+	dirty := f.dirty
+	f.dirty = false
+	f.mu.Unlock()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		f.markDirty(dirty)
+		return err
+	}
+	if len(batch) == 0 && !dirty {
+		return nil
+	}
+	stopped, err := f.settle(ctx, batch)
+	if err == nil {
+		err = f.disk.syncFolder(f.dir)
+	}
+	switch {
+	case err != nil:
+		return f.fail(fmt.Errorf("sync key folder %s: %w", f.dir, err))
+	case stopped:
+		return ctx.Err()
+	}
+	f.dropGroup(group)
+	return nil
+}
+
+// settle makes the records of a batch durable and gives them their names, several at once. stopped means that ctx ended
+// before all were done.
+func (f *Folder) settle(ctx context.Context, batch map[string]*pending) (stopped bool, err error) {
+	workers := f.opts.SyncWorkers
+	if workers <= 0 {
+		workers = 16
+	}
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		first error
+		names = make(chan string)
+	)
+	for range min(workers, len(batch)) {
+		wg.Go(func() {
+			for name := range names {
+				if err := f.settleOne(name, batch[name]); err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for name := range batch {
+		mu.Lock()
+		failed := first != nil
+		mu.Unlock()
+		if failed {
+			break
+		}
+		if ctx.Err() != nil {
+			stopped = true
+			break
+		}
+		names <- name
+	}
+	close(names)
+	wg.Wait()
+	return stopped, first
+}
+
+func (f *Folder) settleOne(name string, p *pending) error {
+	second := KeyFile
+	if !p.keyed {
+		second = NoKeyFile
+	}
+	final := filepath.Join(f.dir, name)
+	err := f.disk.syncFile(filepath.Join(p.path, RequestFile))
+	if err == nil {
+		err = f.disk.syncFile(filepath.Join(p.path, second))
+	}
+	if err == nil {
+		err = f.disk.syncFolder(p.path)
+	}
+	if err != nil {
+		return fmt.Errorf("device %s: %w", rule.Quote(p.device), err)
+	}
+	// Renaming a folder replaces an empty one on some systems, and nothing else.
+	if _, err := f.disk.lstat(final); err == nil {
+		return &ExistsError{p.device, final}
+	}
+	if err := f.disk.rename(p.path, final); err != nil {
+		if _, statErr := f.disk.lstat(final); statErr == nil {
+			return &ExistsError{p.device, final}
+		}
+		return fmt.Errorf("device %s: %w", rule.Quote(p.device), err)
+	}
+	f.mu.Lock()
+	delete(f.pending, name)
+	f.dirty = true
+	f.mu.Unlock()
+	return nil
+}
+
+// fail notes that nothing can be promised any more.
+func (f *Folder) fail(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken = fmt.Errorf("%w; open the folder again: %w", ErrBroken, err)
+	return err
+}
+
+func (f *Folder) markDirty(dirty bool) {
+	f.mu.Lock()
+	f.dirty = f.dirty || dirty
+	f.mu.Unlock()
+}
+
+// dropGroup removes the hidden folder once nothing is in it. It is not an error if that fails: the folder is empty and
+// hidden.
+func (f *Folder) dropGroup(group string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if group == "" || f.group != group || len(f.pending) > 0 {
+		return
+	}
+	_ = f.disk.remove(group)
+	f.group = ""
+}

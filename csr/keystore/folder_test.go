@@ -1,0 +1,383 @@
+package keystore_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+)
+
+func record(t testing.TB, device string) keystore.Record {
+	t.Helper()
+	g := csr.Generator{Subject: func(csr.Device) (csr.Subject, error) { return csr.CommonName("d"), nil }}
+	r := g.One(t.Context(), csr.Device{Name: device})
+	require.NoError(t, r.Err)
+	return keystore.Record{Device: device, Key: r.Key, Request: r.Request}
+}
+
+func open(t testing.TB, dir string) *keystore.Folder {
+	t.Helper()
+	f, err := keystore.OpenFolder(dir, nil)
+	require.NoError(t, err)
+	return f
+}
+
+func requireSame(t testing.TB, want, got keystore.Record) {
+	t.Helper()
+	require.Equal(t, want.Device, got.Device)
+	require.True(t, want.Key.Equal(got.Key))
+	require.Equal(t, want.Request.DER(), got.Request.DER())
+}
+
+func TestWhatIsPutAndSyncedIsThereInFilesOfItsOwn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "keys")
+	f := open(t, dir)
+	names := []string{"device-one", "Dev", "dev", "NUL", "a:b", "con.txt", "x."}
+	var records []keystore.Record
+	for _, name := range names {
+		rec := record(t, name)
+		require.NoError(t, f.Put(t.Context(), rec))
+		records = append(records, rec)
+		got, err := f.Get(t.Context(), name)
+		require.NoError(t, err, "also before Sync")
+		requireSame(t, rec, got)
+		_, err = os.Lstat(f.Path(name))
+		require.ErrorIs(t, err, fs.ErrNotExist, "nothing has a name before it is durable")
+	}
+	require.NoError(t, f.Sync(t.Context()))
+	again := open(t, dir)
+	for i, name := range names {
+		got, err := again.Get(t.Context(), name)
+		require.NoError(t, err)
+		requireSame(t, records[i], got)
+		text, err := os.ReadFile(filepath.Join(f.Path(name), "private-key.pem"))
+		require.NoError(t, err)
+		want, err := records[i].Key.PEM()
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(text))
+		text, err = os.ReadFile(filepath.Join(f.Path(name), "request.pem"))
+		require.NoError(t, err)
+		assert.Equal(t, records[i].Request.PEM(), string(text))
+	}
+	listed := map[string]bool{}
+	for device, err := range again.Devices(t.Context()) {
+		require.NoError(t, err)
+		listed[device] = true
+	}
+	assert.Len(t, listed, len(names))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, entries, len(names), "nothing is left beside the devices")
+}
+
+func TestModesAreTightWhateverTheUmask(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no modes; access follows the folder the store is in")
+	}
+	for _, umask := range []int{0, 0o022, 0o777} {
+		dir := filepath.Join(t.TempDir(), "keys")
+		withUmask(umask, func() {
+			f := open(t, dir)
+			require.NoError(t, f.Put(t.Context(), record(t, "d")))
+			require.NoError(t, f.Sync(t.Context()))
+			require.NoError(t, keystore.WriteFile(filepath.Join(f.Path("d"), "certificate.pem"), []byte("x"), 0o644))
+		})
+		for path, want := range map[string]fs.FileMode{"": 0o700, "d": 0o700, "d/private-key.pem": 0o600, "d/request.pem": 0o600, "d/certificate.pem": 0o644} {
+			info, err := os.Stat(filepath.Join(dir, path))
+			require.NoError(t, err)
+			assert.Equal(t, want, info.Mode().Perm(), "%s under umask %#o", path, umask)
+		}
+	}
+}
+
+func TestARecordIsNeverReplaced(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	first := record(t, "device-one")
+	require.NoError(t, f.Put(t.Context(), first))
+	refused := func(store keystore.Store, rec keystore.Record) {
+		t.Helper()
+		err := store.Put(t.Context(), rec)
+		require.ErrorIs(t, err, keystore.ErrExists)
+		require.ErrorIs(t, err, fs.ErrExist)
+		require.ErrorContains(t, err, `"device-one"`)
+		require.ErrorContains(t, err, f.Path("device-one"))
+	}
+	refused(f, record(t, "device-one"))
+	refused(f, first)
+	require.NoError(t, f.Sync(t.Context()))
+	refused(f, record(t, "device-one"))
+	refused(open(t, dir), record(t, "device-one"))
+
+	// A folder that people made counts as well, with nothing in it.
+	require.NoError(t, os.Mkdir(f.Path("empty"), 0o700))
+	require.ErrorIs(t, f.Put(t.Context(), record(t, "empty")), keystore.ErrExists)
+
+	got, err := f.Get(t.Context(), "device-one")
+	require.NoError(t, err)
+	requireSame(t, first, got)
+}
+
+func TestOfTwoProcessesTheFirstToSyncWinsAndTheOtherIsTold(t *testing.T) {
+	dir := t.TempDir()
+	one, two := open(t, dir), open(t, dir)
+	first, second := record(t, "d"), record(t, "d")
+	require.NoError(t, one.Put(t.Context(), first))
+	require.NoError(t, two.Put(t.Context(), second))
+	require.NoError(t, one.Sync(t.Context()))
+	err := two.Sync(t.Context())
+	require.ErrorIs(t, err, keystore.ErrExists)
+	require.ErrorContains(t, err, `"d"`)
+	require.ErrorIs(t, two.Put(t.Context(), record(t, "e")), keystore.ErrBroken)
+	require.ErrorIs(t, two.Sync(t.Context()), keystore.ErrBroken)
+	got, err := open(t, dir).Get(t.Context(), "d")
+	require.NoError(t, err)
+	requireSame(t, first, got)
+}
+
+func TestARecordMustBeWhole(t *testing.T) {
+	for name, store := range map[string]keystore.Store{"Folder": open(t, t.TempDir()), "None": keystore.None()} {
+		t.Run(name, func(t *testing.T) {
+			mixed := record(t, "d")
+			mixed.Key = record(t, "d").Key
+			err := store.Put(t.Context(), mixed)
+			require.ErrorIs(t, err, keystore.ErrMismatch)
+			require.ErrorContains(t, err, `"d"`)
+			nameless := record(t, "d")
+			nameless.Device = ""
+			require.ErrorIs(t, store.Put(t.Context(), nameless), keystore.ErrName)
+			empty := record(t, "d")
+			empty.Request = nil
+			require.ErrorContains(t, store.Put(t.Context(), empty), "no request")
+			empty.Request = new(csr.Request)
+			require.ErrorContains(t, store.Put(t.Context(), empty), "no request")
+			_, err = store.Get(t.Context(), "d")
+			require.ErrorIs(t, err, keystore.ErrNotFound)
+			require.ErrorIs(t, err, fs.ErrNotExist)
+		})
+	}
+}
+
+func TestANameTooLongForTheFileSystemIsRefused(t *testing.T) {
+	f := open(t, t.TempDir())
+	require.NoError(t, f.Put(t.Context(), record(t, strings.Repeat("X:", 64))))
+	err := f.Put(t.Context(), record(t, strings.Repeat("ü", 50)))
+	require.ErrorIs(t, err, keystore.ErrName)
+	_, err = f.Get(t.Context(), strings.Repeat("ü", 50))
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+	_, err = f.Get(t.Context(), "")
+	require.ErrorIs(t, err, keystore.ErrName)
+	require.NoError(t, f.Sync(t.Context()))
+}
+
+type hardware struct{ crypto.Signer }
+
+func TestARecordWithoutAKeyIsKeptAsSuch(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	rec := record(t, "d")
+	rec.Key = csr.PrivateKey{}
+	require.NoError(t, f.Put(t.Context(), rec))
+	require.NoError(t, f.Sync(t.Context()))
+	got, err := open(t, dir).Get(t.Context(), "d")
+	require.NoError(t, err)
+	requireSame(t, rec, got)
+	assert.True(t, got.Key.IsZero())
+}
+
+func TestAKeyInHardwareIsLeftOutOnlyWhenToldTo(t *testing.T) {
+	rec := record(t, "d")
+	rec.Key = csr.NewPrivateKey(hardware{rec.Key.Signer()})
+	err := open(t, t.TempDir()).Put(t.Context(), rec)
+	require.ErrorIs(t, err, csr.ErrNotExportable)
+	require.ErrorContains(t, err, "KeysElsewhere")
+
+	f, err := keystore.OpenFolder(t.TempDir(), &keystore.FolderOptions{KeysElsewhere: true})
+	require.NoError(t, err)
+	require.NoError(t, f.Put(t.Context(), rec))
+	soft := record(t, "soft")
+	require.NoError(t, f.Put(t.Context(), soft))
+	require.NoError(t, f.Sync(t.Context()))
+	got, err := f.Get(t.Context(), "d")
+	require.NoError(t, err)
+	assert.True(t, got.Key.IsZero())
+	assert.Equal(t, rec.Request.DER(), got.Request.DER())
+	got, err = f.Get(t.Context(), "soft")
+	require.NoError(t, err)
+	requireSame(t, soft, got)
+}
+
+func TestNoneRefusesToLoseAKey(t *testing.T) {
+	rec := record(t, "d")
+	err := keystore.None().Put(t.Context(), rec)
+	require.ErrorIs(t, err, keystore.ErrKeyLost)
+	require.ErrorContains(t, err, `"d"`)
+	rec.Key = csr.NewPrivateKey(hardware{rec.Key.Signer()})
+	require.NoError(t, keystore.None().Put(t.Context(), rec))
+	rec.Key = csr.PrivateKey{}
+	require.NoError(t, keystore.None().Put(t.Context(), rec))
+	require.NoError(t, keystore.None().Sync(t.Context()))
+}
+
+func TestDamageIsFoundAndNamed(t *testing.T) {
+	other := record(t, "other")
+	otherKey, err := other.Key.PEM()
+	require.NoError(t, err)
+	write := func(file string, data []byte) func(string) error {
+		return func(dir string) error { return os.WriteFile(filepath.Join(dir, file), data, 0o600) }
+	}
+	for name, c := range map[string]struct {
+		damage func(dir string) error
+		want   error
+		text   string
+	}{
+		"no key":              {func(dir string) error { return os.Remove(filepath.Join(dir, "private-key.pem")) }, keystore.ErrDamaged, "has no private-key.pem"},
+		"no request":          {func(dir string) error { return os.Remove(filepath.Join(dir, "request.pem")) }, keystore.ErrDamaged, "has no request.pem"},
+		"an empty key":        {write("private-key.pem", nil), keystore.ErrDamaged, "private-key.pem"},
+		"an empty request":    {write("request.pem", nil), keystore.ErrDamaged, "request.pem"},
+		"half a key":          {write("private-key.pem", otherKey[:80]), keystore.ErrDamaged, "private-key.pem"},
+		"noise for a request": {write("request.pem", []byte("hunter2")), keystore.ErrDamaged, "request.pem"},
+		"somebody else's key": {write("private-key.pem", otherKey), keystore.ErrMismatch, "private-key.pem and request.pem"},
+		"a huge key":          {write("private-key.pem", make([]byte, 1<<20)), keystore.ErrDamaged, "more than"},
+		"a key that is a folder": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "private-key.pem")), os.Mkdir(filepath.Join(dir, "private-key.pem"), 0o700))
+		}, keystore.ErrDamaged, "not a regular file"},
+		"a file for a folder": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }, keystore.ErrDamaged, "not a folder"},
+		"a key others may read": {func(dir string) error { return os.Chmod(filepath.Join(dir, "private-key.pem"), 0o640) },
+			keystore.ErrPermissions, "chmod 600"},
+		"a folder others may write": {func(dir string) error { return os.Chmod(dir, 0o720) }, keystore.ErrPermissions, "chmod 700"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS == "windows" && errors.Is(c.want, keystore.ErrPermissions) {
+				t.Skip("Windows has no modes; access follows the folder the store is in")
+			}
+			f := open(t, t.TempDir())
+			require.NoError(t, f.Put(t.Context(), record(t, "device-one")))
+			require.NoError(t, f.Sync(t.Context()))
+			require.NoError(t, c.damage(f.Path("device-one")))
+			got, err := f.Get(t.Context(), "device-one")
+			require.ErrorIs(t, err, c.want)
+			require.NotErrorIs(t, err, keystore.ErrNotFound)
+			require.ErrorContains(t, err, c.text)
+			require.ErrorContains(t, err, `"device-one"`)
+			assert.NotContains(t, err.Error(), "hunter2")
+			assert.True(t, got.Key.IsZero())
+			assert.ErrorIs(t, f.Put(t.Context(), record(t, "device-one")), keystore.ErrExists, "a damaged record is not replaced either")
+		})
+	}
+}
+
+func TestCancellationStopsEachMethodAndLosesNothing(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	f := open(t, dir)
+	rec := record(t, "d")
+	for _, store := range []keystore.Store{f, keystore.None()} {
+		require.ErrorIs(t, store.Put(ended, rec), context.Canceled)
+		require.ErrorIs(t, store.Sync(ended), context.Canceled)
+		_, err := store.Get(ended, "d")
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	require.NoError(t, f.Put(t.Context(), rec))
+	require.ErrorIs(t, f.Sync(ended), context.Canceled)
+	_, err := open(t, dir).Get(t.Context(), "d")
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+	require.NoError(t, f.Sync(t.Context()), "the next Sync goes on")
+	got, err := open(t, dir).Get(t.Context(), "d")
+	require.NoError(t, err)
+	requireSame(t, rec, got)
+	var last error
+	for _, last = range f.Devices(ended) {
+	}
+	require.ErrorIs(t, last, context.Canceled)
+}
+
+func TestPutsSyncsAndGetsMayRunAtTheSameTime(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	var wg sync.WaitGroup
+	const writers, each = 4, 25
+	for w := range writers {
+		records := make([]keystore.Record, each)
+		for i := range records {
+			records[i] = record(t, fmt.Sprintf("device-%d-%d", w, i))
+		}
+		wg.Go(func() {
+			for i, rec := range records {
+				if err := f.Put(t.Context(), rec); err != nil {
+					t.Error(err)
+				}
+				got, err := f.Get(t.Context(), rec.Device)
+				if err != nil || !got.Key.Equal(rec.Key) {
+					t.Errorf("Get after Put: %v, %v", got, err)
+				}
+				if i%5 == 4 {
+					if err := f.Sync(t.Context()); err != nil {
+						t.Error(err)
+					}
+					if _, err := os.Stat(f.Path(rec.Device)); err != nil {
+						t.Errorf("what was put before Sync has its name after it: %v", err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n := 0
+	for _, err := range open(t, dir).Devices(t.Context()) {
+		require.NoError(t, err)
+		n++
+	}
+	assert.Equal(t, writers*each, n)
+}
+
+func TestLeftoversOfACrashAreNotSeenAndCanBeRemoved(t *testing.T) {
+	dir := t.TempDir()
+	crashed := open(t, dir)
+	require.NoError(t, crashed.Put(t.Context(), record(t, "d"))) // and no Sync
+
+	f := open(t, dir)
+	_, err := f.Get(t.Context(), "d")
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+	for device, err := range f.Devices(t.Context()) {
+		t.Errorf("an unfinished record was listed: %q, %v", device, err)
+	}
+	rec := record(t, "d")
+	require.NoError(t, f.Put(t.Context(), rec))
+	n, err := f.RemoveLeftovers(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	require.NoError(t, f.Sync(t.Context()), "its own unfinished records are left alone")
+	got, err := f.Get(t.Context(), "d")
+	require.NoError(t, err)
+	requireSame(t, rec, got)
+}
+
+func TestOpenFolderRefusesWhatIsNoFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, path := range []string{file, filepath.Join(file, "below"), ""} {
+		_, err := keystore.OpenFolder(path, nil)
+		require.Error(t, err, path)
+		require.ErrorContains(t, err, "open key folder")
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err == nil {
+		_, err = keystore.OpenFolder(link, nil)
+		require.NoError(t, err, "a link to a folder is a folder")
+	}
+}

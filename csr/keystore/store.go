@@ -1,0 +1,128 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// Record is what is kept of one device.
+type Record struct {
+	Device  string         // the device's name, 1 character at least
+	Key     csr.PrivateKey // its private key; the zero value when that is kept elsewhere, in hardware for instance
+	Request *csr.Request   // the request for that key
+}
+
+// Store keeps records. Its methods are safe for concurrent use and honour their context.
+type Store interface {
+	// Put takes a record in. It refuses to replace one, even by the same, with an [ErrExists] that names device and
+	// place: ask Get first when a run is resumed. It refuses a key that does not belong to the request
+	// ([ErrMismatch]). What Put took is durable only after Sync.
+	Put(ctx context.Context, rec Record) error
+
+	// Sync makes everything durable that Put took, and that Get returned, before Sync was called. Until it has
+	// returned nil, no request may leave the process.
+	Sync(ctx context.Context) error
+
+	// Get returns the record of a device, also one that was not synced yet. It is an [ErrNotFound] when there is none,
+	// and an [ErrDamaged] when there is something that is no longer a whole record.
+	Get(ctx context.Context, device string) (Record, error)
+}
+
+// The errors of a store. Each comes wrapped with device, place and what to do; match with errors.Is.
+var (
+	// ErrExists: there is a record of that device, or a file of that name, already. It was left as it is. Such an error
+	// is also a fs.ErrExist.
+	ErrExists = errors.New("exists already")
+	// ErrNotFound: there is no record of that device. Such an error is also a fs.ErrNotExist.
+	ErrNotFound = errors.New("no record")
+	// ErrDamaged: the record is not whole, or not what Put wrote.
+	ErrDamaged = errors.New("record damaged")
+	// ErrMismatch: the private key does not belong to the request.
+	ErrMismatch = errors.New("private key and request do not belong together")
+	// ErrPermissions: other users of the machine can read the key or replace it.
+	ErrPermissions = errors.New("private key is open to other users")
+	// ErrName: the device's name cannot be used.
+	ErrName = errors.New("device name not usable")
+	// ErrKeyLost: keeping the record as asked would lose its private key for good.
+	ErrKeyLost = errors.New("private key would be lost")
+	// ErrBroken: a write or sync failed before, so nothing can be promised any more. Open the store again.
+	ErrBroken = errors.New("store failed before")
+)
+
+// ExistsError says what is in the way. It is an [ErrExists].
+type ExistsError struct {
+	Device string // empty when a single file is meant
+	Path   string
+}
+
+// Error names device and path.
+func (e *ExistsError) Error() string {
+	if e.Device == "" {
+		return fmt.Sprintf("%s exists already and was left as it is; move it away if it is not wanted any more", e.Path)
+	}
+	return fmt.Sprintf("device %s: %s exists already and was left as it is; Get returns what is there, "+
+		"or move it away if the device shall have a new key", rule.Quote(e.Device), e.Path)
+}
+
+// Is makes an ExistsError an [ErrExists] and a fs.ErrExist.
+func (e *ExistsError) Is(target error) bool { return target == ErrExists || target == fs.ErrExist }
+
+// notFound is an [ErrNotFound] with the device's name.
+type notFoundError struct{ device, where string }
+
+func (e *notFoundError) Error() string {
+	return fmt.Sprintf("device %s: no record in %s", rule.Quote(e.device), e.where)
+}
+
+func (e *notFoundError) Is(target error) bool {
+	return target == ErrNotFound || target == fs.ErrNotExist
+}
+
+// checkRecord applies what every store demands of a record.
+func checkRecord(rec Record) error {
+	if rec.Device == "" {
+		return fmt.Errorf("%w: it is empty", ErrName)
+	}
+	if rec.Request == nil || len(rec.Request.DER()) == 0 {
+		return fmt.Errorf("device %s: the record has no request", rule.Quote(rec.Device))
+	}
+	if !rec.Key.IsZero() && !rec.Request.Matches(rec.Key.Public()) {
+		return fmt.Errorf("device %s: %w", rule.Quote(rec.Device), ErrMismatch)
+	}
+	return nil
+}
+
+// None keeps nothing: for keys that rest in hardware, or that the devices made themselves. Put refuses a record whose
+// private key is in this process's memory with an [ErrKeyLost], since nothing would ever hold it again. Get finds
+// nothing.
+func None() Store { return none{} }
+
+type none struct{}
+
+func (none) Put(ctx context.Context, rec Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkRecord(rec); err != nil {
+		return err
+	}
+	if rec.Key.Exportable() {
+		return fmt.Errorf("device %s: %w: its key was made in this process and this store keeps nothing; use a Folder",
+			rule.Quote(rec.Device), ErrKeyLost)
+	}
+	return nil
+}
+
+func (none) Sync(ctx context.Context) error { return ctx.Err() }
+
+func (none) Get(ctx context.Context, device string) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	return Record{}, &notFoundError{device, "a store that keeps nothing"}
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package keystore_test
+
+func withUmask(_ int, f func()) { f() }
