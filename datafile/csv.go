@@ -1,0 +1,256 @@
+package datafile
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// CSVOptions says how to read CSV. The zero value reads comma-separated columns, all of them, as they stand.
+type CSVOptions struct {
+	// Comma separates the columns: ',' ';' '\t' or another ASCII character that is not a quote or a line ending. 0 means
+	// ',', and then a header that is one column with semicolons or tabs in it is refused with a hint.
+	Comma rune
+	// Rename maps a column's name in the header to the parameter it is for: {"Serial No.": "SerialNumber"}. A name that
+	// is not in the header is refused.
+	Rename map[string]string
+	// Columns, unless nil, are the parameters to keep, after Rename; the others are left out. One that is not in the
+	// header is refused.
+	Columns []string
+	// TrimSpace removes white space around every value. Without it values are kept byte by byte.
+	TrimSpace bool
+	// OmitEmpty leaves a parameter out of a row whose value is empty, so that the template's Default is used. Without
+	// it the value is the empty string.
+	OmitEmpty bool
+}
+
+// Record is one row of a CSV input.
+type Record struct {
+	// Row counts the rows from 1. The header, blank lines and rows of nothing but empty values do not count.
+	Row int64
+	// Line is the line the row begins on, from 1; a quoted value can make a row span several.
+	Line int64
+	// Offset is the place of that line's first byte in the input, in bytes from 0.
+	Offset int64
+	// Values maps parameter to value; nil when Err is set by FromCSV. The map is the caller's.
+	Values map[string]string
+	// Problems is what [Checker.Records] found, warnings included.
+	Problems Problems
+	// Err is why the row cannot be used, a [*Problem]; after [Checker.Records] it can be several. Reading goes on.
+	Err error
+
+	columns *csvColumns
+	places  []place
+}
+
+// place is where a value begins.
+type place struct {
+	line   int64
+	column int
+	offset int64
+}
+
+// Columns returns the parameters in the order of the header.
+func (r *Record) Columns() []string {
+	if r.columns == nil {
+		return nil
+	}
+	return slices.Clone(r.columns.kept)
+}
+
+// Position returns where the value of a parameter begins: the line and the column in bytes, both from 1. It returns
+// zeros for a parameter that the row does not have.
+func (r *Record) Position(name string) (line int64, column int) {
+	p := r.place(name)
+	return p.line, p.column
+}
+
+// place returns where the value of a parameter begins, the zero place if there is none.
+func (r *Record) place(name string) place {
+	if r.columns != nil {
+		if i := slices.Index(r.columns.names, name); i >= 0 && i < len(r.places) {
+			return r.places[i]
+		}
+	}
+	return place{}
+}
+
+// csvColumns is what the header says.
+type csvColumns struct {
+	names []string // by position, renamed
+	keep  []bool
+	kept  []string
+}
+
+// FromCSV reads device lists: a header row that names the columns, then a row for each device. nil options are the zero
+// options.
+//
+// The format is that of RFC 4180 and of encoding/csv: values may be in double quotes, a quoted value may hold separators,
+// line breaks and doubled quotes, a line break within a value is read as "\n". A byte order mark is skipped. White space
+// around the header's names is ignored; around values it is kept unless TrimSpace is set. Blank lines and rows of nothing
+// but empty values, such as spreadsheets leave at the end, are skipped.
+//
+// A row with too many or too few values, bad quotes, a NUL byte or bytes that are not UTF-8, or of more than 256 KiB has
+// its Err set and costs no other row: after a quote that is never closed, reading goes on with the line after the one it
+// stands on. What the quote swallowed is then read as rows of their own; in an input of a single column, where any piece
+// of a broken value would pass for a row, those lines get the error [ErrQuote] as well.
+//
+// The iterator is single-use. Its error comes last, with a zero Record: the input could not be read any further, is in
+// another encoding ([ErrEncoding]), has a header that names a column twice or not at all ([ErrHeader]), or the options
+// make no sense ([ErrColumns]). An input without a header row has no rows and no error only if it is empty.
+func FromCSV(r io.Reader, opts *CSVOptions) iter.Seq2[Record, error] {
+	if opts == nil {
+		opts = &CSVOptions{}
+	}
+	return func(yield func(Record, error) bool) {
+		c := csvReader{opts: *opts, scan: csvScanner{src: newLineSource(r), comma: ','}}
+		if err := c.header(); err != nil {
+			if err != io.EOF {
+				yield(Record{}, err)
+			}
+			return
+		}
+		for {
+			rec, err := c.next()
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+// csvReader makes records of the rows that a csvScanner finds.
+type csvReader struct {
+	opts    CSVOptions
+	scan    csvScanner
+	columns *csvColumns
+	row     int64
+}
+
+// header reads the first row.
+func (c *csvReader) header() error {
+	if comma := c.opts.Comma; comma != 0 {
+		if comma >= 0x80 || strings.ContainsRune("\"\r\n", comma) {
+			return columnsError("", fmt.Sprintf("Comma cannot be %q; use a comma, a semicolon or a tab", comma))
+		}
+		c.scan.comma = byte(comma)
+	}
+	row, err := c.scan.next()
+	if err != nil {
+		return err
+	}
+	bad := func(i int, name, format string, args ...any) error {
+		p := &Problem{Line: row.line, Offset: row.offset, Name: name, Rule: ErrHeader, Detail: fmt.Sprintf(format, args...)}
+		if i >= 0 {
+			p.Line, p.Column, p.Offset = row.places[i].line, row.places[i].column, row.places[i].offset
+		}
+		return p
+	}
+	if row.fault != nil {
+		return c.problem(row)
+	}
+	cols := &csvColumns{}
+	seen := make(map[string]int)
+	renamed := make(map[string]bool)
+	for i := range row.places {
+		name := strings.TrimSpace(row.value(i))
+		if name == "" {
+			return bad(i, "", "column %d has no name; name it or remove the column", i+1)
+		}
+		if len(row.places) == 1 && c.opts.Comma == 0 {
+			if j := strings.IndexAny(name, ";\t"); j >= 0 {
+				return bad(i, name, "the header is a single column with %q in it; set Comma to that if it separates the columns", name[j])
+			}
+		}
+		if to, ok := c.opts.Rename[name]; ok {
+			renamed[name] = true
+			if name = to; to == "" {
+				return columnsError(row.value(i), "Rename gives the column an empty name")
+			}
+		}
+		if first, ok := seen[name]; ok {
+			return bad(i, name, "columns %d and %d have the same name; rename or remove one", first+1, i+1)
+		}
+		seen[name] = i
+		cols.names = append(cols.names, name)
+	}
+	for _, from := range slices.Sorted(maps.Keys(c.opts.Rename)) {
+		if to := c.opts.Rename[from]; !renamed[from] {
+			return bad(-1, to, "Rename names a column %s that is not in the header%s", quote(from), didYouMean(from, cols.names))
+		}
+	}
+	for i, name := range c.opts.Columns {
+		if _, ok := seen[name]; !ok {
+			return bad(-1, name, "the header has no such column%s", didYouMean(name, cols.names))
+		}
+		if slices.Contains(c.opts.Columns[:i], name) {
+			return columnsError(name, "Columns names it twice")
+		}
+	}
+	cols.keep = make([]bool, len(cols.names))
+	for i, name := range cols.names {
+		if c.opts.Columns == nil || slices.Contains(c.opts.Columns, name) {
+			cols.keep[i] = true
+			cols.kept = append(cols.kept, name)
+		}
+	}
+	c.columns, c.scan.width = cols, len(cols.names)
+	return nil
+}
+
+// next returns the next row that is not blank.
+func (c *csvReader) next() (Record, error) {
+	for {
+		row, err := c.scan.next()
+		if err != nil {
+			return Record{}, err
+		}
+		if row.fault == nil && len(row.text) == 0 {
+			continue // nothing but empty values
+		}
+		c.row++
+		rec := Record{Row: c.row, Line: row.line, Offset: row.offset, columns: c.columns}
+		if row.fault != nil {
+			rec.Err = c.problem(row)
+			return rec, nil
+		}
+		rec.places = slices.Clone(row.places)
+		rec.Values = make(map[string]string, len(c.columns.kept))
+		row.shared = string(row.text)
+		for i, name := range c.columns.names {
+			if !c.columns.keep[i] {
+				continue
+			}
+			v := row.value(i)
+			if c.opts.TrimSpace {
+				v = strings.TrimSpace(v)
+			}
+			if v != "" || !c.opts.OmitEmpty {
+				rec.Values[name] = v
+			}
+		}
+		return rec, nil
+	}
+}
+
+// problem makes a Problem of the row's fault.
+func (c *csvReader) problem(row *csvRow) error {
+	f := row.fault
+	p := &Problem{
+		Row: c.row, Line: f.line.number, Column: f.at + 1, Offset: f.line.offset + int64(f.at), Rule: f.rule, Detail: f.detail,
+	}
+	if c.columns != nil && f.field >= 0 && f.field < len(c.columns.names) {
+		p.Name = c.columns.names[f.field]
+	}
+	return p
+}
