@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"iter"
 	"time"
 )
 
@@ -36,13 +37,14 @@ type Identity struct {
 	Fake      bool   // true when no real certificate comes from here
 }
 
-// Identifier is the ability to say which account, region and partition a backend works in.
+// Identifier is the ability to say which account, region and partition a backend works in. They must be those of the
+// ARNs that its tasks report.
 type Identifier interface {
 	Identity(ctx context.Context) (*Identity, error)
 }
 
-// Endpointer is the ability to tell the host that devices connect to, without scheme and port:
-// AWS's DescribeEndpoint for iot:Data-ATS.
+// Endpointer is the ability to tell the host that devices connect to: AWS's DescribeEndpoint for iot:Data-ATS. The
+// answer must be a host name without scheme, port and path.
 type Endpointer interface {
 	DataEndpoint(ctx context.Context) (string, error)
 }
@@ -59,8 +61,9 @@ type Registration struct {
 	ARNs           ARNs
 }
 
-// Registrar is the ability to register a single device without a task: AWS's RegisterThing. As with StartTask, a
-// request is sent at most once, an explicit throttle apart, and an error that is not [Refused] leaves its effect open.
+// Registrar is the ability to register a single device without a task: AWS's RegisterThing. The certificate returned
+// must be for the key of the request. As with StartTask, a request must be sent at most once, an explicit throttle
+// apart, and an error that is not [Refused] leaves its effect open.
 type Registrar interface {
 	RegisterThing(ctx context.Context, in *RegisterInput) (*Registration, error)
 }
@@ -86,25 +89,27 @@ type Certificate struct {
 	Policies []string // names of the policies attached to it
 }
 
-// DeviceReader is the ability to read one thing back with its certificates. It returns [ErrNotFound] when there is no
-// such thing.
+// DeviceReader is the ability to read one thing back with its certificates. It must return [ErrNotFound] when there is
+// no such thing, and otherwise every certificate attached to it, with the PEM that its registration reported.
 type DeviceReader interface {
 	ReadDevice(ctx context.Context, thingName string) (*Device, error)
 }
 
 // CertificateRemover is the ability to take a certificate out of service for good: detach it from its things and
-// policies, deactivate it and delete it. It does nothing, and returns nil, when the certificate is gone already.
+// policies, deactivate it and delete it. The things and policies stay. It must return nil when the certificate is gone
+// already.
 type CertificateRemover interface {
 	RemoveCertificate(ctx context.Context, certificateID string) error
 }
 
 // DeviceRemover is the ability to delete one thing with the certificates attached to it, for cleaning up a test
-// batch. Policies and groups stay. It returns nil when there is no such thing.
+// batch. Policies and groups stay. It must return nil when there is no such thing.
 type DeviceRemover interface {
 	RemoveDevice(ctx context.Context, thingName string) error
 }
 
 // BucketEnsurer is the ability to make the backend's bucket if it does not exist yet, private and in the task's region.
+// It must leave a bucket that is there, and what is in it, as it is.
 type BucketEnsurer interface {
 	EnsureBucket(ctx context.Context) error
 }
@@ -118,7 +123,7 @@ type RoleInput struct {
 }
 
 // RoleEnsurer is the ability to make the service role exactly as AWS's walkthrough does, or to bring an existing one to
-// that state. It is idempotent, returns the role's ARN, and waits until the role can be assumed.
+// that state. It must be idempotent, return the role's ARN, and wait until a task can be started with it.
 type RoleEnsurer interface {
 	EnsureRole(ctx context.Context, in *RoleInput) (roleARN string, err error)
 }
@@ -152,7 +157,19 @@ const (
 )
 
 // Preflighter is the ability to check, changing nothing, that a task can run. An error means that checking itself
-// failed; what was found wrong is in the findings.
+// failed; what was found wrong is in the findings. A thing type that does not exist must not be reported as OK, and
+// every finding but an OK must say in Detail what to do.
 type Preflighter interface {
 	Preflight(ctx context.Context, in *PreflightInput) ([]Finding, error)
+}
+
+// CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for a
+// line that failed later.
+type CertificateLister interface {
+	// ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and
+	// policies, and none that is older. The error is terminal and last.
+	ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*Certificate, error]
+	// ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none
+	// of that id.
+	ReadCertificate(ctx context.Context, certificateID string) (*Certificate, error)
 }

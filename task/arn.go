@@ -1,7 +1,6 @@
 package task
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -28,13 +27,15 @@ func (a ARNs) Policies() []string {
 	return out
 }
 
+// first returns the ARN of the kind whose logical name sorts first, so that the answer does not depend on map order.
 func (a ARNs) first(kind string) string {
-	for _, name := range slices.Sorted(maps.Keys(a)) {
-		if resourceType(a[name]) == kind {
-			return a[name]
+	var best, found string
+	for name, arn := range a {
+		if resourceType(arn) == kind && (found == "" || name < best) {
+			best, found = name, arn
 		}
 	}
-	return ""
+	return found
 }
 
 // ResourceName returns the last part of an AWS IoT ARN: the thing's name, the certificate's id, the policy's name. It
@@ -51,9 +52,14 @@ func resourceType(arn string) string {
 
 // resource is the sixth part of arn:partition:iot:region:account:resource.
 func resource(arn string) string {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iot" {
-		return ""
+	const colons = 5
+	rest := arn
+	for n := range colons {
+		part, after, found := strings.Cut(rest, ":")
+		if !found || n == 0 && part != "arn" || n == 2 && part != "iot" {
+			return ""
+		}
+		rest = after
 	}
-	return parts[5]
+	return rest
 }

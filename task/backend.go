@@ -15,7 +15,7 @@ import (
 // A Backend must be safe for concurrent use. Every method must honour its context: when the context is done before the
 // method has an answer, it returns promptly with an error that wraps the context's cause.
 //
-// Errors returned by a Backend wrap [*Error] when the service answered, and one of this package's Err sentinels
+// Errors returned by a Backend must wrap [*Error] when the service answered, and one of this package's Err sentinels
 // whenever one fits. An error of [Service.StartTask] for which [Refused] is false says nothing about whether a task was
 // started.
 type Backend interface {
@@ -39,16 +39,17 @@ type Service interface {
 	//
 	// It must return [ErrNotFound] for an id that is not a task of this account. The bucket, key, role and template of
 	// the answer must equal those given to StartTask, byte for byte. Counts must never fall, and Succeeded + Failed
-	// must never exceed the lines of the data file. Percent is 100 once the status is Completed. Once Status.Done
-	// reports true the description must not change again.
+	// must never exceed the lines of the data file. Percent must lie between 0 and 100, and be 100 once the status is
+	// Completed. Once Status.Done reports true the description must not change again.
 	//
 	// AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeThingRegistrationTask.html
 	DescribeTask(ctx context.Context, id ID) (*Description, error)
 
-	// ListTasks returns one page of task ids, newest first, of the given status or of all.
+	// ListTasks returns one page of task ids in the service's own order.
 	//
 	// It must list a task as soon as StartTask has returned its id, each task exactly once over all pages, and give an
-	// empty NextToken on the last page.
+	// empty NextToken on the last page. A page must hold at most MaxResults ids; it may be empty without being the
+	// last. When a status is asked for, only tasks in that status must be listed.
 	//
 	// AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThingRegistrationTasks.html
 	ListTasks(ctx context.Context, in *ListInput) (*TaskPage, error)
@@ -63,10 +64,11 @@ type Service interface {
 	// AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThingRegistrationTaskReports.html
 	ListReports(ctx context.Context, id ID, kind ReportType, token string) (*ReportPage, error)
 
-	// StopTask asks the service to cancel a task. Lines already registered stay registered and stay in the reports.
+	// StopTask asks the service to cancel a task.
 	//
 	// It must return [ErrNotFound] for an unknown task. A stopped task must end as Cancelled without further calls.
-	// Stopping a task that has ended must not change it.
+	// Lines already registered must stay registered and stay in the reports. Stopping a task that has ended must not
+	// change it; whether it is an error is up to the service.
 	//
 	// AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_StopThingRegistrationTask.html
 	StopTask(ctx context.Context, id ID) error
@@ -78,8 +80,9 @@ type Store interface {
 	//
 	// When Upload returns nil, a task started on the returned Bucket and Key must see exactly the bytes of in.Body. A
 	// body whose length or SHA-256 differs from what in says must be refused with [ErrChecksum], and nothing stored
-	// under the key. Uploading the same key again must replace the object whole: no reader ever sees a mixture. Body is
-	// read from its current position; it may be read more than once, and is not closed.
+	// under the key. Uploading the same key again must replace the object whole: no reader ever sees a mixture. Body
+	// must be read from its current position; it may be read more than once, and must not be closed. The returned Object
+	// must have the size and the digest of what is stored.
 	Upload(ctx context.Context, in *UploadInput) (*Object, error)
 
 	// Open reads what a report link leads to, from a byte offset on.
@@ -87,7 +90,7 @@ type Store interface {
 	// Reading from offset n must give the bytes that reading from 0 gives after its first n; an offset at the end gives
 	// no bytes and io.EOF, not an error. An expired or refused link must return [ErrLinkExpired]. A body that ends
 	// before its announced length must end in io.ErrUnexpectedEOF, never in a clean io.EOF. The caller closes the
-	// reader; cancelling ctx ends it.
+	// reader. Once ctx is done, reading must end in an error that wraps its cause.
 	Open(ctx context.Context, link Link, offset int64) (io.ReadCloser, error)
 }
 

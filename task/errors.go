@@ -34,6 +34,10 @@ var (
 	ErrWrongRegion = errors.New("bucket in another region")
 	// ErrOutcomeUnknown: the request may have had its effect although no answer came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
+	// ErrTaskFailed: the task ended as Failed. The [*EndedError] around it has the service's message.
+	ErrTaskFailed = errors.New("registration task failed")
+	// ErrTaskCancelled: the task ended as Cancelled.
+	ErrTaskCancelled = errors.New("registration task was cancelled")
 )
 
 // Error is the service's refusal or failure of one request, in its own words.
@@ -76,11 +80,106 @@ func (e *Error) Unwrap() []error {
 	return nil
 }
 
-// Refused reports whether err is the service's own definite refusal, so that the request is known to have had no
-// effect. Errors of the network, of the context, and failures on the service's side (status 500 and above) are not.
+// InputError says which member of a request breaks which rule of AWS. The request was not sent. It matches
+// [ErrInvalidRequest], and [Refused] is true of it.
+type InputError struct {
+	Member  string // AWS's name of the member, such as templateBody
+	Problem string // the rule and how the value breaks it
+	Err     error  // the cause, such as a violated pattern; may be nil
+}
+
+// Error names the member and the rule.
+func (e *InputError) Error() string { return e.Member + ": " + e.Problem }
+
+// Unwrap gives ErrInvalidRequest and the cause to errors.Is and errors.As.
+func (e *InputError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrInvalidRequest}
+	}
+	return []error{ErrInvalidRequest, e.Err}
+}
+
+// EndedError says that a task ended otherwise than as Completed. It matches [ErrTaskFailed] or [ErrTaskCancelled].
+type EndedError struct {
+	Description *Description // the task in its final state, with the service's Message
+}
+
+// Error gives the task, how it ended, its counts and the service's message.
+func (e *EndedError) Error() string {
+	d := e.Description
+	how := "ended as " + string(d.Status)
+	if d.Status == Cancelled {
+		how = "was cancelled"
+	}
+	if d.Status == Failed {
+		how = "failed"
+	}
+	text := fmt.Sprintf("registration task %s %s with %d lines registered and %d refused", d.ID, how, d.Succeeded, d.Failed)
+	if d.Message != "" {
+		text += ": " + d.Message
+	}
+	return text
+}
+
+// Unwrap gives the sentinel of the status to errors.Is.
+func (e *EndedError) Unwrap() error {
+	switch e.Description.Status {
+	case Failed:
+		return ErrTaskFailed
+	case Cancelled:
+		return ErrTaskCancelled
+	}
+	return nil
+}
+
+// WaitError says that [Task.Wait] ended before the task did. The task itself goes on: attach to it again by its ID.
+type WaitError struct {
+	ID       ID
+	Last     *Description // the last state that was read; nil if none was
+	Failures int          // how often in a row the state could not be read; 0 when the context ended the wait
+	Err      error        // the last failure, or the end of the context with its cause
+}
+
+// Error gives the task, the last known state and the cause.
+func (e *WaitError) Error() string {
+	state := "state not known"
+	if d := e.Last; d != nil {
+		state = fmt.Sprintf("last seen %s at %d%%, %d registered and %d refused", d.Status, d.Percent, d.Succeeded, d.Failed)
+	}
+	if e.Failures > 1 {
+		return fmt.Sprintf("wait for registration task %s (%s): describe failed %d times in a row, last: %v",
+			e.ID, state, e.Failures, e.Err)
+	}
+	return fmt.Sprintf("wait for registration task %s (%s): %v", e.ID, state, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *WaitError) Unwrap() error { return e.Err }
+
+// IncompleteReportError says that a report that was read to its end holds another number of lines than the task
+// counted. The lines that were yielded before it are good; what is missing has to be read back from the registry.
+type IncompleteReportError struct {
+	ID     ID
+	Report ReportType
+	Got    int // lines in the report files, malformed ones included
+	Want   int // the task's own count: Succeeded or Failed
+}
+
+// Error gives the task, the report and both counts.
+func (e *IncompleteReportError) Error() string {
+	return fmt.Sprintf("%s report of registration task %s holds %d lines, the task counted %d: "+
+		"read the report again later, or read the devices back from the registry", e.Report, e.ID, e.Got, e.Want)
+}
+
+// Refused reports whether err is a definite refusal, so that the request is known to have had no effect: the service's
+// own refusal, or an [*InputError] from before it was sent. Errors of the network, of the context, and failures on the
+// service's side (status 500 and above) are not.
 func Refused(err error) bool {
 	if errors.Is(err, ErrOutcomeUnknown) {
 		return false
+	}
+	if _, ok := errors.AsType[*InputError](err); ok {
+		return true
 	}
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status < 500 && !errors.Is(err, ErrUnavailable)

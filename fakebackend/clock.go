@@ -1,0 +1,45 @@
+package fakebackend
+
+import (
+	"sync"
+	"time"
+)
+
+// clock is the fake's time: that of the machine (or of a synctest bubble), moved by an offset, until it is frozen.
+type clock struct {
+	mu     sync.Mutex
+	frozen bool
+	at     time.Time // when frozen
+	offset time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.frozen {
+		return c.at
+	}
+	return time.Now().Add(c.offset).UTC()
+}
+
+// SetTime freezes the fake's clock at t. From then on it moves by [Backend.Advance] and SetTime alone. What was done
+// stays done when the clock is set back.
+func (b *Backend) SetTime(t time.Time) {
+	b.clock.mu.Lock()
+	defer b.clock.mu.Unlock()
+	b.clock.frozen, b.clock.at = true, t.UTC().Round(0)
+}
+
+// Advance moves the fake's clock by d, whether it is frozen or not.
+func (b *Backend) Advance(d time.Duration) {
+	b.clock.mu.Lock()
+	defer b.clock.mu.Unlock()
+	if b.clock.frozen {
+		b.clock.at = b.clock.at.Add(d)
+	} else {
+		b.clock.offset += d
+	}
+}
+
+// Now returns the fake's time, in UTC. Until SetTime is called it is the machine's.
+func (b *Backend) Now() time.Time { return b.clock.now() }

@@ -1,0 +1,37 @@
+// Package fakebackend is an AWS account in memory: it registers devices in bulk as AWS IoT does, so that a factory tool
+// and its tests run with no account, no network and no waiting.
+//
+//	fake, err := fakebackend.New(fakebackend.Options{Rate: 15})
+//	role, err := fake.EnsureRole(ctx, &task.RoleInput{Name: "registration"})
+//	object, err := fake.Upload(ctx, dataFile)
+//	started, err := task.Start(ctx, fake, &task.StartInput{
+//		TemplateBody: template, InputFileBucket: object.Bucket, InputFileKey: object.Key, RoleARN: role,
+//	})
+//	fake.Advance(time.Minute) // or let time pass, or run inside a synctest bubble
+//	description, err := started.Wait(ctx, nil)
+//	device, ok := fake.Thing("device-one")
+//
+// A [Backend] is a [task.Backend] with every ability of package task, and has a method for each operation of the AWS IoT
+// API that it knows. Its certificates are real ones: signed for the key of the CSR, with its subject, by a CA whose
+// certificate [Backend.CA] returns. No device and no AWS endpoint trusts that CA, and unless told otherwise its name says
+// that it is a fake.
+//
+// # Time
+//
+// A task's progress is a pure function of its start, the clock, its lines, [Options.Rate] and the faults; nothing runs in
+// the background. The clock is the machine's (or a synctest bubble's) until [Backend.SetTime] freezes it;
+// [Backend.Advance] moves it. With Rate 0, a task's lines are done when anybody next looks.
+//
+// # Faults
+//
+// Nothing fails by chance. [Backend.AddFault] says which request or line goes wrong, how, and how often, and
+// [Backend.FaultHits] tells how often it did.
+//
+// # Fidelity
+//
+// What is documented, what was observed and what is guessed stands in docs/fidelity.md. Each guess is a field of
+// [Options], so that a client can be tested against the other answer too. Package fakeaws serves the same account over
+// HTTP, in AWS's own wire protocols.
+//
+// AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
+package fakebackend

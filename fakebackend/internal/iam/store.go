@@ -1,0 +1,160 @@
+package iam
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Store holds the roles and managed policies of one account. It is safe for concurrent use, and everything it returns
+// is the caller's own copy.
+type Store struct {
+	partition, account string
+	mu                 sync.Mutex
+	state              State
+}
+
+// State is everything a store holds, for snapshots. It can be written as JSON.
+type State struct {
+	Roles    map[string]*Role   // by name in lower case: IAM's names differ by more than case
+	Policies map[string]*Policy // customer managed policies, by ARN
+	Made     int                // ids given out so far
+}
+
+// NewStore makes a store without roles. Partition is aws, aws-cn or aws-us-gov; account has 12 digits.
+func NewStore(partition, account string) *Store {
+	s := &Store{partition: partition, account: account}
+	s.Restore(State{})
+	return s
+}
+
+// Snapshot returns a copy of all roles and policies.
+func (s *Store) Snapshot() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.clone()
+}
+
+// Restore replaces all roles and policies by a copy of state. The zero State empties the store.
+func (s *Store) Restore(state State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state.clone()
+}
+
+func (st State) clone() State {
+	out := State{Roles: map[string]*Role{}, Policies: map[string]*Policy{}, Made: st.Made}
+	for name, role := range st.Roles {
+		out.Roles[name] = role.clone()
+	}
+	for arn, policy := range st.Policies {
+		out.Policies[arn] = policy.clone()
+	}
+	return out
+}
+
+// Tag is a name and a value on a role or policy.
+type Tag struct{ Key, Value string }
+
+// id gives the 21 characters of an IAM id, such as AROA… for a role.
+func (s *Store) id(prefix, name string) string {
+	s.state.Made++
+	data, _ := json.Marshal([]any{s.partition, s.account, prefix, name, s.state.Made}) // strings and a number always encode
+	sum := sha256.Sum256(data)
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
+
+func checkTags(tags []Tag) error {
+	if len(tags) > 50 {
+		return limitExceeded("Cannot exceed quota for TagsPerEntity: 50")
+	}
+	seen := map[string]bool{}
+	for _, t := range tags {
+		switch fold := strings.ToLower(t.Key); {
+		case t.Key == "" || len(t.Key) > 128:
+			return validation(t.Key, "tags.member.key", "Member must have length between 1 and 128")
+		case len(t.Value) > 256:
+			return validation(t.Value, "tags.member.value", "Member must have length less than or equal to 256")
+		case seen[fold]:
+			return invalidInput("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+		default:
+			seen[fold] = true
+		}
+	}
+	return nil
+}
+
+// Session is a role as a service has assumed it: what the role's policies said at that moment. It is safe for
+// concurrent use.
+type Session struct {
+	RoleARN   string
+	documents []*Document
+	context   map[string]string
+}
+
+// Assume lets a service take on a role, as sts:AssumeRole would. The error is NoSuchEntity when there is no such role,
+// and AccessDenied when its trust policy does not let the service, or not under these condition keys.
+func (s *Store) Assume(roleARN, service string, context map[string]string) (*Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var role *Role
+	for _, r := range s.state.Roles {
+		if r.ARN == roleARN {
+			role = r
+		}
+	}
+	if role == nil {
+		return nil, noSuchEntity("The role with ARN %s cannot be found.", roleARN)
+	}
+	trust, err := Parse(role.Trust)
+	if err != nil {
+		return nil, err
+	}
+	if trust.Evaluate(Request{Principal: service, Action: "sts:AssumeRole", Context: context}) != Allow {
+		return nil, accessDenied("%s is not authorized to perform: sts:AssumeRole on resource: %s", service, roleARN)
+	}
+	session := &Session{RoleARN: roleARN, context: maps.Clone(context)}
+	add := func(text string) error {
+		d, err := Parse(text)
+		session.documents = append(session.documents, d)
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(role.Inline)) {
+		if err := add(role.Inline[name]); err != nil {
+			return nil, err
+		}
+	}
+	for _, arn := range role.Attached {
+		text, ok := s.managed(arn)
+		if !ok {
+			continue
+		}
+		if err := add(text); err != nil {
+			return nil, err
+		}
+	}
+	return session, nil
+}
+
+// Allows reports whether the role may do action to the resource: some policy allows it and none denies it.
+func (s *Session) Allows(action, resource string) bool {
+	decision := None
+	for _, d := range s.documents {
+		switch d.Evaluate(Request{Principal: s.RoleARN, Action: action, Resource: resource, Context: s.context}) {
+		case Deny:
+			return false
+		case Allow:
+			decision = Allow
+		}
+	}
+	return decision == Allow
+}
+
+func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
+func cut(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -1,0 +1,232 @@
+package s3
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// MinPart is the least size of a part that is not the last.
+const MinPart = 5 << 20
+
+// MaxParts is the greatest part number.
+const MaxParts = 10000
+
+type upload struct {
+	Upload
+	info  Info
+	parts map[int]*Part
+}
+
+// Upload is a multipart upload in progress.
+type Upload struct {
+	ID, Bucket, Key string
+	Started         time.Time
+	ChecksumKind    string // the checksum algorithm asked for; empty for none
+	ChecksumType    string // FULL_OBJECT or COMPOSITE, as asked for; may be empty
+}
+
+// Part is one part of a multipart upload.
+type Part struct {
+	Number    int
+	ETag      string // hex MD5
+	Size      int64
+	Modified  time.Time
+	Checksums map[string]string
+	body      []byte
+}
+
+// CreateUpload begins a multipart upload.
+func (s *Store) CreateUpload(bucketName, key string, info Info, checksumKind string, now time.Time) (*Upload, error) {
+	if err := checkKey(bucketName, key); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := s.bucket(bucketName)
+	if err != nil {
+		return nil, err
+	}
+	u := &upload{
+		Upload: Upload{ID: s.id(), Bucket: bucketName, Key: key, Started: now.UTC().Truncate(time.Second), ChecksumKind: checksumKind, ChecksumType: info.ChecksumType},
+		info:   info.clone(), parts: map[int]*Part{},
+	}
+	b.uploads[u.ID] = u
+	out := u.Upload
+	return &out, nil
+}
+
+// upload finds an upload; the caller holds the lock.
+func (s *Store) upload(bucketName, key, id string) (*bucket, *upload, error) {
+	b, err := s.bucket(bucketName)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, ok := b.uploads[id]
+	if !ok || u.Key != key {
+		return nil, nil, noSuchUpload(bucketName, key)
+	}
+	return b, u, nil
+}
+
+// PutPart stores one part, replacing an earlier one of the same number. Checksums is as in [PutInput].
+func (s *Store) PutPart(bucketName, key, id string, number int, body io.Reader, checksums func() (map[string]string, error), now time.Time) (*Part, error) {
+	if number < 1 || number > MaxParts {
+		return nil, &Error{"InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive", 400, bucketName, key}
+	}
+	s.mu.Lock()
+	_, _, err := s.upload(bucketName, key, id)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	p := &Part{Number: number, Modified: now.UTC().Truncate(time.Second)}
+	if p.body, err = io.ReadAll(body); err != nil {
+		return nil, err
+	}
+	if checksums != nil {
+		sums, err := checksums()
+		if err != nil {
+			return nil, err
+		}
+		p.Checksums = maps.Clone(sums)
+	}
+	sum := md5.Sum(p.body)
+	p.ETag, p.Size = hex.EncodeToString(sum[:]), int64(len(p.body))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, u, err := s.upload(bucketName, key, id)
+	if err != nil {
+		return nil, err
+	}
+	u.parts[number] = p
+	return p.clone(), nil
+}
+
+func (p *Part) clone() *Part {
+	out := *p
+	out.Checksums = maps.Clone(p.Checksums)
+	return &out
+}
+
+// CompletePart names one part of the finished object.
+type CompletePart struct {
+	Number int
+	ETag   string
+}
+
+// Complete makes the object of the parts named, in that order. Checksum, if set, is asked for the object's checksums and
+// their type, given the parts.
+func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMatch, ifNoneMatch string,
+	checksum func(parts []*Part) (sums map[string]string, kind string, err error), now time.Time,
+) (*Object, error) {
+	s.mu.Lock()
+	_, u, err := s.upload(bucketName, key, id)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	held := maps.Clone(u.parts)
+	info := u.info.clone()
+	s.mu.Unlock()
+
+	if len(parts) == 0 {
+		return nil, &Error{"MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema", 400, bucketName, key}
+	}
+	o := &Object{Bucket: bucketName, Key: key, Info: info, Parts: len(parts)}
+	var digests []byte
+	var chosen []*Part
+	for i, want := range parts {
+		p, ok := held[want.Number]
+		switch {
+		case i > 0 && want.Number <= parts[i-1].Number:
+			return nil, &Error{"InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.", 400, bucketName, key}
+		case !ok || strings.Trim(want.ETag, `"`) != p.ETag:
+			return nil, &Error{"InvalidPart", "One or more of the specified parts could not be found.  The part may not have been uploaded, or the" +
+				" specified entity tag may not match the part's entity tag.", 400, bucketName, key}
+		}
+		chosen = append(chosen, p.clone())
+	}
+	for i, p := range chosen {
+		if i < len(chosen)-1 && p.Size < MinPart {
+			return nil, &Error{"EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400, bucketName, key}
+		}
+		raw, _ := hex.DecodeString(p.ETag) // our own hex
+		digests = append(digests, raw...)
+		o.body = append(o.body, p.body...)
+	}
+	if checksum != nil {
+		if o.Info.Checksums, o.ChecksumType, err = checksum(chosen); err != nil {
+			return nil, err
+		}
+	}
+	sum := md5.Sum(digests)
+	o.ETag = fmt.Sprintf("%x-%d", sum, len(parts))
+	stored, err := s.store(o, ifMatch, ifNoneMatch, now)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b, ok := s.buckets[bucketName]; ok {
+		delete(b.uploads, id)
+	}
+	return stored, nil
+}
+
+// Body returns a reader over the part.
+func (p *Part) Body() *bytes.Reader { return bytes.NewReader(p.body) }
+
+// Abort ends a multipart upload and drops its parts.
+func (s *Store) Abort(bucketName, key, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, _, err := s.upload(bucketName, key, id)
+	if err != nil {
+		return err
+	}
+	delete(b.uploads, id)
+	return nil
+}
+
+// Parts returns an upload and its parts by number.
+func (s *Store) Parts(bucketName, key, id string) (*Upload, []*Part, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, u, err := s.upload(bucketName, key, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []*Part
+	for _, n := range sorted(u.parts) {
+		out = append(out, u.parts[n].clone())
+	}
+	head := u.Upload
+	return &head, out, nil
+}
+
+// Uploads returns the uploads in progress whose key begins with the prefix, by key and start.
+func (s *Store) Uploads(bucketName, prefix string) ([]Upload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := s.bucket(bucketName)
+	if err != nil {
+		return nil, err
+	}
+	var out []Upload
+	for _, u := range b.uploads {
+		if strings.HasPrefix(u.Key, prefix) {
+			out = append(out, u.Upload)
+		}
+	}
+	slices.SortFunc(out, func(a, b Upload) int {
+		return max(-1, min(1, strings.Compare(a.Key, b.Key)*4+a.Started.Compare(b.Started)*2+strings.Compare(a.ID, b.ID)))
+	})
+	return out, nil
+}

@@ -1,0 +1,131 @@
+package fakebackend
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// lineReader takes a data file apart. A line longer than AWS allows is an error of that line, and the next call goes on
+// after it.
+type lineReader struct {
+	r *bufio.Reader
+}
+
+func newLineReader(src io.Reader) *lineReader {
+	return &lineReader{bufio.NewReaderSize(src, rule.DataFileLine+1)}
+}
+
+// next returns the next line without its newline. The bytes are good until the call after. The caller knows from
+// countLines how many there are.
+func (l *lineReader) next() ([]byte, *task.Error) {
+	line, err := l.r.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		n := len(line)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			line, err = l.r.ReadSlice('\n')
+			n += len(line)
+		}
+		n -= len(line) - len(bytes.TrimSuffix(line, newline))
+		return nil, refuse(codeInvalidRequest, "Line is too long: %d bytes. The maximum is %d", n, rule.DataFileLine)
+	}
+	if err != nil && err != io.EOF {
+		return nil, refuse(codeInternalFailure, "Could not read the input file: %v", err)
+	}
+	return bytes.TrimSuffix(line, newline), nil
+}
+
+var newline = []byte{'\n'}
+
+// countLines says how many lines a data file has. What follows the last newline is a line unless it is empty.
+func countLines(r io.Reader) (lines int64, err error) {
+	buf := make([]byte, 64<<10)
+	last := byte('\n')
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			lines += int64(bytes.Count(buf[:n], newline))
+			last = buf[n-1]
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	if last != '\n' {
+		lines++
+	}
+	return lines, nil
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken as
+// its text, as AWS takes numbers.
+func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
+	if lenient {
+		raw = bytes.TrimSpace(bytes.TrimPrefix(raw, byteOrderMark))
+		if len(raw) == 0 {
+			return map[string]string{}, nil
+		}
+	}
+	bad := func(format string, args ...any) *task.Error {
+		return refuse(codeInvalidRequest, "Invalid line in the input file: "+format, args...)
+	}
+	switch {
+	case len(bytes.TrimSpace(raw)) == 0:
+		return nil, bad("it is empty")
+	case bytes.HasPrefix(raw, byteOrderMark):
+		return nil, bad("it starts with a byte order mark")
+	case raw[len(raw)-1] == '\r':
+		return nil, bad("it ends in a carriage return")
+	}
+	var row map[string]parameter
+	if err := json.Unmarshal(raw, &row); err != nil {
+		return nil, bad("it is not a JSON object of strings: %v", err)
+	}
+	if row == nil {
+		return nil, bad("it is null and not a JSON object")
+	}
+	values := make(map[string]string, len(row))
+	for name, p := range row {
+		if p.bad != 0 {
+			return nil, bad("the value of %s is %s and not a string", rule.Quote(name), map[byte]string{
+				'n': "null", '{': "an object", '[': "an array"}[p.bad])
+		}
+		values[name] = p.value
+	}
+	return values, nil
+}
+
+// parameter is one value of a line.
+type parameter struct {
+	value string
+	bad   byte // first byte of a value that is no scalar
+}
+
+// UnmarshalJSON takes strings, numbers and booleans.
+func (p *parameter) UnmarshalJSON(raw []byte) error {
+	switch raw[0] {
+	case '"':
+		if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+			// Unquoted by hand, which spares a second scan. Bytes that are not UTF-8 become U+FFFD, as in encoding/json.
+			p.value = strings.ToValidUTF8(string(inner), "\ufffd")
+			return nil
+		}
+		return json.Unmarshal(raw, &p.value)
+	case '{', '[', 'n':
+		p.bad = raw[0]
+	default:
+		p.value = string(raw)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package fakebackend
+
+import (
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// Options says how a fake behaves. The zero value works: an account in us-east-1 with a bucket of its own, in which a
+// task's lines are done as soon as anybody looks at the task.
+//
+// The first group is what a test sets; the second holds every place where AWS's behaviour is not documented and had to
+// be guessed, so that a client can be tested against the other guess too. The page docs/fidelity.md lists them.
+type Options struct {
+	// Region is the region of the account's IoT endpoint. Default us-east-1.
+	Region string
+	// Account is the account's id: 12 digits. Default 123456789012.
+	Account string
+	// Bucket is where Upload puts data files. New makes it, in Region, unless NoBucket is set. Default iotfleet-fake.
+	Bucket string
+	// NoBucket leaves Bucket to be made by EnsureBucket or CreateBucket.
+	NoBucket bool
+
+	// Rate is how many lines a second a task does. 0 means all of them at once.
+	Rate float64
+	// StartDelay is how long a task is InProgress before its first line is worked on.
+	StartDelay time.Duration
+	// StopDelay is how long a stopped task is Cancelling before it is Cancelled.
+	StopDelay time.Duration
+	// LinesPerReport is how many lines one report file holds. Default 1,000. A guess: AWS documents no figure.
+	LinesPerReport int
+	// PageSize is how many items a list operation gives when the caller does not say. Default 100.
+	PageSize int
+	// LinkLife is how long a report link is good. Default 86,400 s, as the links in AWS's walkthrough say.
+	LinkLife time.Duration
+	// TaskLife is how long a task may run before AWS ends it. Default 30 days.
+	TaskLife time.Duration
+	// Retention is how long a task and its reports are kept after it ended. Default 30 days.
+	Retention time.Duration
+
+	// Seed makes ids, serial numbers, the CA and the certificates depend on nothing but the calls made and the clock.
+	// Nil means random.
+	Seed []byte
+	// IssuerKey is the algorithm of the CA's key. The default, P256, signs fast; AWS's own is RSA2048.
+	IssuerKey IssuerKey
+	// IssuerName is the issuer that certificates name. Default [FakeIssuerName], which says that it is a fake.
+	// [AWSIssuerName] is the name in AWS's certificates.
+	IssuerName string
+
+	// RunningTaskCode is the error code of a Start while another task is in progress. Default
+	// InvalidRequestException, since the operation declares no limit exception. The error is [task.ErrTaskRunning] in
+	// any case.
+	RunningTaskCode string
+	// BadInput says what comes of a Start whose data file cannot be read. Default FailTask.
+	BadInput AtStart
+	// BadRole says what comes of a Start whose role does not exist, cannot be assumed by iot.amazonaws.com or may not
+	// read the data file. Default FailTask.
+	BadRole AtStart
+	// BadTemplate says what comes of a Start whose template is JSON but not a template. Default RefuseStart. A
+	// template that is not JSON is refused in any case.
+	BadTemplate AtStart
+	// OverdueStatus is the status of a task that was ended because of TaskLife. Default [task.Failed].
+	OverdueStatus task.Status
+	// PercentStep makes the percentage move in steps of so many points. Default 1.
+	PercentStep int
+	// OldestFirst lists tasks oldest first. By default the newest comes first, as in AWS's walkthrough.
+	OldestFirst bool
+
+	// StopEndedCode is the error code of stopping a task that has ended. Default "": no effect and no error.
+	StopEndedCode string
+	// NoReportsWhenCancelled leaves a stopped task without reports. By default they hold the lines that were done.
+	NoReportsWhenCancelled bool
+	// UnknownTaskReportsCode is the error code of ListThingRegistrationTaskReports for an unknown task, which does not
+	// declare one for it. Default ResourceNotFoundException.
+	UnknownTaskReportsCode string
+	// ReportDelay keeps report links back until a task has ended and so long afterwards. At 0 the reports of a
+	// running task can be read too.
+	ReportDelay time.Duration
+	// PlainErrors leaves the error's code out of an ERRORS line's text. By default it follows the text in brackets.
+	PlainErrors bool
+	// ErrorCodes adds the member errorCode to the lines of an ERRORS report.
+	ErrorCodes bool
+	// PolicyARNKey is the key of a policy's ARN in results. Default "": the policy's logical name in the template.
+	PolicyARNKey string
+
+	// LenientLines passes over blank lines, a byte order mark and carriage returns in a data file. By default a line
+	// with any of them fails.
+	LenientLines bool
+	// EmptyIsMissing lets a parameter's Default stand in for an empty string. By default an empty string is a value.
+	EmptyIsMissing bool
+	// AllowFunctions accepts Fn::* and Mappings, which AWS documents for fleet provisioning only.
+	AllowFunctions bool
+	// RefuseFlatCSR refuses a CSR whose PEM text has lost its line ends. By default it is accepted.
+	RefuseFlatCSR bool
+	// ExistingThing is what happens to a thing that exists already when the template has no OverrideSettings for what
+	// differs: "" as CreateThing does (the same configuration passes, a different one fails), or
+	// [template.DoNothing], [template.Replace] or [template.Fail].
+	ExistingThing template.Override
+	// FailOnlyIfDifferent lets the override FAIL pass when what exists is equal to what is asked for. By default it
+	// fails whenever the resource exists.
+	FailOnlyIfDifferent bool
+	// UndoFailedLines takes back what a line made before it failed. By default it stays.
+	UndoFailedLines bool
+	// PolicyName names the policy of a document. Default: 40 upper-case hexadecimal digits that depend on the document
+	// alone, so that lines with the same document share one policy. It is called with the line's number, 0 for
+	// RegisterThing.
+	PolicyName func(document string, line int64) string
+}
+
+// AtStart chooses between the two ways a bad Start can end.
+type AtStart int
+
+// What comes of a bad Start.
+const (
+	// DefaultAtStart is what the option's comment calls its default.
+	DefaultAtStart AtStart = iota
+	// FailTask starts the task, which then ends as Failed with a message.
+	FailTask
+	// RefuseStart refuses the request with InvalidRequestException.
+	RefuseStart
+)
+
+// IssuerKey is the algorithm of the CA's key.
+type IssuerKey string
+
+// The algorithms a CA's key can have.
+const (
+	P256    IssuerKey = "p256"
+	RSA2048 IssuerKey = "rsa2048"
+)
+
+// Names for [Options.IssuerName]. Both are the text of a single OU attribute, which is how AWS names its issuer.
+const (
+	FakeIssuerName = issuer.DefaultName
+	AWSIssuerName  = issuer.AWSName
+)
+
+const day = 24 * time.Hour
+
+// withDefaults checks the options and fills in what is zero.
+func (o Options) withDefaults() (Options, error) {
+	setDefault(&o.Region, "us-east-1")
+	setDefault(&o.Account, "123456789012")
+	setDefault(&o.Bucket, "iotfleet-fake")
+	setDefault(&o.LinesPerReport, 1000)
+	setDefault(&o.PageSize, 100)
+	setDefault(&o.LinkLife, day)
+	setDefault(&o.TaskLife, 30*day)
+	setDefault(&o.Retention, 30*day)
+	setDefault(&o.IssuerKey, P256)
+	setDefault(&o.IssuerName, FakeIssuerName)
+	setDefault(&o.RunningTaskCode, codeInvalidRequest)
+	setDefault(&o.BadInput, FailTask)
+	setDefault(&o.BadRole, FailTask)
+	setDefault(&o.BadTemplate, RefuseStart)
+	setDefault(&o.OverdueStatus, task.Failed)
+	setDefault(&o.PercentStep, 1)
+	setDefault(&o.UnknownTaskReportsCode, codeNotFound)
+	if o.PolicyName == nil {
+		o.PolicyName = policyNameOf
+	}
+
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("fakebackend: Options."+format, args...))
+	}
+	if !isDigits(o.Account, 12) {
+		bad("Account is %q; it must be 12 digits", o.Account)
+	}
+	if !regionForm(o.Region) {
+		bad("Region is %q; it must be a region's name, such as eu-central-1", o.Region)
+	}
+	if err := rule.Bucket.Check(o.Bucket); err != nil {
+		bad("Bucket: %w", err)
+	}
+	if !(o.Rate >= 0 && o.Rate <= 1e9) {
+		bad("Rate is %v; it must be between 0 and 1e9 lines a second", o.Rate)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"StartDelay", o.StartDelay}, {"StopDelay", o.StopDelay}, {"LinkLife", o.LinkLife}, {"TaskLife", o.TaskLife},
+		{"Retention", o.Retention}, {"ReportDelay", o.ReportDelay},
+	} {
+		if d.value < 0 {
+			bad("%s is %v; it must not be negative", d.name, d.value)
+		}
+	}
+	if o.LinesPerReport < 1 {
+		bad("LinesPerReport is %d; it must be at least 1", o.LinesPerReport)
+	}
+	if o.PageSize < 1 || o.PageSize > maxPage {
+		bad("PageSize is %d; AWS's pages have 1 to %d items", o.PageSize, maxPage)
+	}
+	if o.PercentStep < 1 || o.PercentStep > 100 {
+		bad("PercentStep is %d; it must be between 1 and 100", o.PercentStep)
+	}
+	if o.IssuerKey != P256 && o.IssuerKey != RSA2048 {
+		bad("IssuerKey is %q; it must be %s or %s", o.IssuerKey, P256, RSA2048)
+	}
+	if !o.OverdueStatus.Done() {
+		bad("OverdueStatus is %q; it must be a final status", o.OverdueStatus)
+	}
+	switch o.ExistingThing {
+	case "", template.DoNothing, template.Replace, template.Fail:
+	default:
+		bad("ExistingThing is %q; it must be empty, DO_NOTHING, REPLACE or FAIL", o.ExistingThing)
+	}
+	for _, a := range []AtStart{o.BadInput, o.BadRole, o.BadTemplate} {
+		if a != FailTask && a != RefuseStart {
+			bad("BadInput, BadRole and BadTemplate must be FailTask or RefuseStart, not %d", a)
+			break
+		}
+	}
+	return o, errors.Join(errs...)
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// policyNameOf is 40 upper-case hex digits, the form that AWS's documentation shows. What AWS hashes, and how, is not
+// known, so no client may depend on the digits.
+func policyNameOf(document string, _ int64) string {
+	return fmt.Sprintf("%X", sha1.Sum([]byte(document)))
+}
+
+func isDigits(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789") == ""
+}
+
+// regionForm reports whether s can be a region's name: lower-case words joined by hyphens.
+func regionForm(s string) bool {
+	return len(s) >= 3 && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
+		s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// partitionOf is the partition a region belongs to.
+func partitionOf(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}

@@ -1,0 +1,131 @@
+package fakebackend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// Roles: EnsureRole as a user of the library calls it, and PutRole to seed any role. Package fakeaws serves the IAM API.
+
+const opCreateRole = "CreateRole"
+
+// registrationPolicy is the ARN of the managed policy that lets a role do the work of lines.
+func (b *IoT) registrationPolicy() string {
+	return "arn:" + partitionOf(b.opts.Region) + ":iam::aws:policy/service-role/AWSIoTThingsRegistration"
+}
+
+// document is a policy document on its way to JSON.
+type document struct {
+	Version   string
+	Statement []statement
+}
+
+type statement struct {
+	Effect    string
+	Principal map[string]string `json:",omitempty"`
+	Action    []string
+	Resource  []string       `json:",omitempty"`
+	Condition map[string]any `json:",omitempty"`
+}
+
+func (d document) String() string {
+	d.Version = "2012-10-17"
+	raw, _ := json.Marshal(d) // strings always encode
+	return string(raw)
+}
+
+// TrustPolicy is the trust policy that AWS's walkthrough gives the service role: AWS IoT may assume it.
+func TrustPolicy() string {
+	return document{Statement: []statement{{
+		Effect: "Allow", Principal: map[string]string{"Service": "iot.amazonaws.com"}, Action: []string{"sts:AssumeRole"},
+	}}}.String()
+}
+
+// readPolicyName is the name of the inline policy that EnsureRole keeps.
+const readPolicyName = "read-data-files"
+
+// EnsureRole makes the service role a task needs, or brings an existing one to that state. See [task.RoleEnsurer].
+func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, error) {
+	in = orZero(in)
+	if ctx.Err() != nil {
+		return "", interrupted(ctx, opCreateRole)
+	}
+	strike, err := b.faults.request(ctx, opCreateRole, "")
+	if err != nil {
+		return "", err
+	}
+	trust := statement{Effect: "Allow", Principal: map[string]string{"Service": "iot.amazonaws.com"}, Action: []string{"sts:AssumeRole"}}
+	if in.SourceGuard {
+		trust.Condition = map[string]any{"StringEquals": map[string]string{"aws:SourceAccount": b.opts.Account}}
+	}
+	read := document{Statement: []statement{{
+		Effect: "Allow", Action: []string{"s3:GetObject"},
+		Resource: []string{fmt.Sprintf("arn:%s:s3:::%s/%s*", partitionOf(b.opts.Region), b.opts.Bucket, in.ObjectPrefix)},
+	}}}
+	if in.KMSKeyARN != "" {
+		read.Statement = append(read.Statement, statement{Effect: "Allow", Action: []string{"kms:Decrypt"}, Resource: []string{in.KMSKeyARN}})
+	}
+	arn, err := b.PutRole(Role{
+		Name: in.Name, TrustPolicy: document{Statement: []statement{trust}}.String(),
+		InlinePolicies: map[string]string{readPolicyName: read.String()}, ManagedPolicies: []string{b.registrationPolicy()},
+	})
+	if err != nil {
+		return "", err
+	}
+	if strike.dropAfter {
+		return "", lost(opCreateRole, "the connection was lost after the role was made")
+	}
+	return arn, nil
+}
+
+// Role is a role of the account, for seeding.
+type Role struct {
+	Name            string
+	TrustPolicy     string            // JSON; "" for [TrustPolicy]
+	InlinePolicies  map[string]string // JSON by name
+	ManagedPolicies []string          // ARNs, such as arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration
+}
+
+// PutRole makes a role, or gives an existing one the trust policy and adds the policies, and returns its ARN. Policies
+// the role has beside those stay.
+func (b *Backend) PutRole(role Role) (arn string, err error) {
+	if role.TrustPolicy == "" {
+		role.TrustPolicy = TrustPolicy()
+	}
+	fail := func(op string, err error) (string, error) {
+		return "", fmt.Errorf("fakebackend: role %q: %w", role.Name, iamError(op, err))
+	}
+	made, err := b.roles.GetRole(role.Name)
+	if err != nil {
+		if made, err = b.roles.CreateRole(iam.NewRole{Name: role.Name, Trust: role.TrustPolicy}, b.Now()); err != nil {
+			return fail(opCreateRole, err)
+		}
+	} else if err := b.roles.UpdateAssumeRolePolicy(role.Name, role.TrustPolicy); err != nil {
+		return fail("UpdateAssumeRolePolicy", err)
+	}
+	for name, text := range role.InlinePolicies {
+		if err := b.roles.PutRolePolicy(role.Name, name, text); err != nil {
+			return fail("PutRolePolicy", err)
+		}
+	}
+	for _, policy := range slices.Compact(role.ManagedPolicies) {
+		if err := b.roles.AttachRolePolicy(role.Name, policy); err != nil {
+			return fail("AttachRolePolicy", err)
+		}
+	}
+	return made.ARN, nil
+}
+
+// iamError gives IAM's refusal as an error of package task.
+func iamError(op string, err error) error {
+	if refusal, ok := errors.AsType[*iam.Error](err); ok {
+		return &task.Error{Op: op, Code: refusal.Code, Status: refusal.Status, Message: refusal.Message, Kind: task.KindOfCode(refusal.Code)}
+	}
+	return err
+}

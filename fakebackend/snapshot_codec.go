@@ -1,0 +1,417 @@
+package fakebackend
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// snapshotWriter turns the records into numbers.
+type snapshotWriter struct {
+	b        *IoT
+	d        *snapshotData
+	policies map[*policy]int
+	certs    map[*certificate]int
+	things   map[*thing]int
+	// Records found by way of others, waiting to be written.
+	morePolicies []*policy
+	moreCerts    []*certificate
+	moreThings   []*thing
+}
+
+func (w *snapshotWriter) write() {
+	b, d, st := w.b, w.d, &w.b.st
+	d.Region, d.Account = b.opts.Region, b.opts.Account
+	d.Seed, d.Issued = b.keys.Load().seed, b.keys.Load().issuer.Issued()
+	d.Roles, d.Objects = b.roles.Snapshot(), b.objects.Snapshot()
+	d.Starts, d.Codes = st.starts, st.codes
+	d.Last = [8]uint64{st.things.last, st.certificates.last, st.thingTypes.last, st.thingGroups.last, st.billingGroups.last,
+		st.policies.last, st.cas.last, st.tasks.last}
+	d.Tags = make(map[string][]Tag, len(st.tags))
+	for arn, tags := range st.tags {
+		d.Tags[arn] = slices.Clone(tags)
+	}
+	w.policies, w.certs, w.things = map[*policy]int{}, map[*certificate]int{}, map[*thing]int{}
+	for p := range st.policies.all() {
+		w.policy(p)
+	}
+	for c := range st.certificates.all() {
+		w.cert(c)
+	}
+	for t := range st.things.all() {
+		w.thing(t)
+	}
+	for t := range st.thingTypes.all() {
+		d.Types = append(d.Types, typeData{t.number(), t.name, t.properties, t.created, t.deprecated})
+	}
+	for g := range st.thingGroups.all() {
+		out := groupData{N: g.number(), Name: g.name, Description: g.description, Attributes: pairs(g.attributes), Version: g.version, Created: g.created}
+		if g.parent != nil {
+			out.Parent = g.parent.name
+		}
+		for _, p := range g.policies {
+			out.Policies = append(out.Policies, w.policy(p))
+		}
+		d.Groups = append(d.Groups, out)
+	}
+	for g := range st.billingGroups.all() {
+		d.Billing = append(d.Billing, billingData{g.number(), g.name, g.description, g.version, g.created})
+	}
+	for c := range st.cas.all() {
+		d.CAs = append(d.CAs, caData{c.number(), c.der, c.active, c.auto, c.mode, c.config, c.created, c.modified, c.version})
+	}
+	for r := range st.tasks.all() {
+		d.Tasks = append(d.Tasks, w.task(r))
+	}
+	// Writing one record can turn up others.
+	for len(w.morePolicies)+len(w.moreCerts)+len(w.moreThings) > 0 {
+		policies, certs, things := w.morePolicies, w.moreCerts, w.moreThings
+		w.morePolicies, w.moreCerts, w.moreThings = nil, nil, nil
+		for _, p := range policies {
+			w.d.Policies[w.policies[p]] = policyOut(p)
+		}
+		for _, c := range certs {
+			w.d.Certificates[w.certs[c]] = w.certOut(c)
+		}
+		for _, t := range things {
+			w.d.Things[w.things[t]] = w.thingOut(t)
+		}
+	}
+}
+
+// policy, cert and thing give a record's number, and see to it that it is written.
+func (w *snapshotWriter) policy(p *policy) int {
+	return numberIn(w.policies, p, &w.morePolicies, &w.d.Policies)
+}
+func (w *snapshotWriter) cert(c *certificate) int {
+	return numberIn(w.certs, c, &w.moreCerts, &w.d.Certificates)
+}
+func (w *snapshotWriter) thing(t *thing) int {
+	return numberIn(w.things, t, &w.moreThings, &w.d.Things)
+}
+
+func numberIn[R comparable, D any](numbers map[R]int, record R, more *[]R, out *[]D) int {
+	i, ok := numbers[record]
+	if !ok {
+		i = len(*out)
+		numbers[record] = i
+		*more = append(*more, record)
+		*out = append(*out, *new(D))
+	}
+	return i
+}
+
+func policyOut(p *policy) policyData {
+	out := policyData{N: p.number(), Gone: p.gone(), Name: p.name, Created: p.created, Modified: p.modified, Standard: p.standard, Next: p.next}
+	for _, v := range p.versions {
+		out.Versions = append(out.Versions, versionData{v.id, v.document, v.created})
+	}
+	return out
+}
+
+func (w *snapshotWriter) certOut(c *certificate) certificateData {
+	out := certificateData{N: c.number(), Gone: c.gone(), DER: c.der, Created: c.created, Modified: c.modified, Status: c.status,
+		Exclusive: c.exclusive, CustomerVersion: c.version}
+	if c.ca != nil {
+		out.CA = c.ca.id.String()
+	}
+	for _, p := range c.policies {
+		out.Policies = append(out.Policies, w.policy(p))
+	}
+	for _, t := range c.things {
+		out.Things = append(out.Things, w.thing(t))
+	}
+	return out
+}
+
+func (w *snapshotWriter) thingOut(t *thing) thingData {
+	out := thingData{N: t.number(), Gone: t.gone(), Name: t.name, Version: t.version, Type: t.typeName(), Billing: t.billingName(),
+		Attributes: pairs(t.attributes)}
+	for _, g := range t.groups {
+		out.Groups = append(out.Groups, g.name)
+	}
+	for _, c := range t.certificates {
+		out.Certificates = append(out.Certificates, w.cert(c))
+	}
+	return out
+}
+
+func (w *snapshotWriter) task(r *registration) taskData {
+	out := taskData{
+		N: r.number(), ID: r.id, Template: r.templateBody, Bucket: r.bucket, Key: r.key, Role: r.roleARN, Status: r.status, Message: r.message,
+		Created: r.created, Modified: r.modified, Ended: r.ended, Stopped: r.stopped, Shift: r.shift, Met: map[int]bool{}, Total: r.total,
+		Next: r.next, Failure: r.failure,
+	}
+	maps.Copy(out.Met, r.met)
+	for _, f := range r.failed {
+		out.Failed = append(out.Failed, failedData{f.line, f.code, f.message})
+	}
+	rests := map[*outcomeRest]int{}
+	for l := range r.succeeded.all() {
+		i, ok := rests[l.rest]
+		if !ok {
+			i = len(out.Rests)
+			rests[l.rest] = i
+			out.Rests = append(out.Rests, w.rest(l.rest))
+		}
+		done := [4]int64{l.line, 0, 0, int64(i)}
+		if l.thing != nil {
+			done[1] = int64(w.thing(l.thing)) + 1
+		}
+		if l.certificate != nil {
+			done[2] = int64(w.cert(l.certificate)) + 1
+		}
+		out.Done = append(out.Done, done)
+	}
+	if r.file != nil {
+		out.Data, _ = io.ReadAll(r.file.Reader()) // reading memory does not fail
+	}
+	return out
+}
+
+func (w *snapshotWriter) rest(r *outcomeRest) restData {
+	out := restData{Thing: r.thingName, Certificate: r.certificateName, PolicyNames: r.policyNames, MoreNames: r.moreNames}
+	for _, p := range r.policies {
+		out.Policies = append(out.Policies, w.policy(p))
+	}
+	for _, t := range r.moreThings {
+		out.MoreThings = append(out.MoreThings, w.thing(t))
+	}
+	return out
+}
+
+func pairs(attributes []attribute) (out [][2]string) {
+	for _, a := range attributes {
+		out = append(out, [2]string{a.name, a.value})
+	}
+	return out
+}
+
+// snapshotReader turns numbers into records. A snapshot may have been tampered with: every number is checked.
+type snapshotReader struct {
+	b        *IoT
+	d        *snapshotData
+	st       state
+	policies []*policy
+	certs    []*certificate
+	things   []*thing
+	err      error
+}
+
+func (r *snapshotReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+}
+
+// at picks a record by its number.
+func at[T any](r *snapshotReader, all []T, i int, what string) (v T) {
+	if i < 0 || i >= len(all) {
+		r.fail("there is no %s %d", what, i)
+		return v
+	}
+	return all[i]
+}
+
+func (r *snapshotReader) read() (*state, error) {
+	d, st := r.d, &r.st
+	for _, t := range d.Types {
+		put(r, &st.thingTypes, t.Name, &thingType{name: t.Name, properties: t.Properties, created: t.Created, deprecated: t.Deprecated}, t.N)
+	}
+	for _, p := range d.Policies {
+		policy := &policy{name: p.Name, created: p.Created, modified: p.Modified, standard: p.Standard, next: p.Next}
+		for _, v := range p.Versions {
+			policy.versions = append(policy.versions, policyVersion{v.ID, v.Document, v.Created})
+		}
+		if policy.version(p.Standard) == nil {
+			r.fail("policy %s has no default version", p.Name)
+		}
+		r.policies = append(r.policies, policy)
+		keep(r, &st.policies, p.Name, policy, p.N, p.Gone)
+	}
+	for _, g := range d.Groups {
+		group := &thingGroup{name: g.Name, description: g.Description, attributes: attributesIn(r, g.Attributes), version: g.Version, created: g.Created}
+		if g.Parent != "" {
+			if group.parent, _ = st.thingGroups.get(g.Parent); group.parent == nil {
+				r.fail("thing group %s has no parent %s", g.Name, g.Parent)
+			} else {
+				group.parent.children++
+			}
+		}
+		for _, i := range g.Policies {
+			r.attach(&group.policies, i)
+		}
+		put(r, &st.thingGroups, g.Name, group, g.N)
+	}
+	for _, g := range d.Billing {
+		put(r, &st.billingGroups, g.Name, &billingGroup{name: g.Name, description: g.Description, version: g.Version, created: g.Created}, g.N)
+	}
+	for _, c := range d.CAs {
+		ca := &caCertificate{id: sha256.Sum256(c.DER), der: c.DER, active: c.Active, auto: c.Auto, mode: c.Mode, config: c.Config,
+			created: c.Created, modified: c.Modified, version: c.CustomerVersion}
+		put(r, &st.cas, ca.id, ca, c.N)
+	}
+	r.registry()
+	for i := range d.Tasks {
+		r.task(&d.Tasks[i])
+	}
+	for i, last := range []*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
+		&st.policies.last, &st.cas.last, &st.tasks.last} {
+		*last = max(*last, d.Last[i])
+	}
+	st.starts, st.codes = d.Starts, d.Codes
+	if len(d.Tags) > 0 {
+		st.tags = make(map[string][]Tag, len(d.Tags))
+		for arn, tags := range d.Tags {
+			st.tags[arn] = slices.Clone(tags)
+		}
+	}
+	return st, r.err
+}
+
+// registry reads things and certificates, and ties them to each other.
+func (r *snapshotReader) registry() {
+	st := &r.st
+	for _, c := range r.d.Certificates {
+		if int(c.Status) >= len(certStatuses) {
+			r.fail("certificate %d has no status", c.N)
+			c.Status = statusInactive
+		}
+		cert := &certificate{id: sha256.Sum256(c.DER), der: c.DER, created: c.Created, modified: c.Modified, status: c.Status,
+			exclusive: c.Exclusive, version: c.CustomerVersion}
+		if id, ok := parseCertificateID(c.CA); ok {
+			cert.ca, _ = st.cas.get(id)
+		}
+		for _, i := range c.Policies {
+			r.attach(&cert.policies, i)
+		}
+		r.certs = append(r.certs, cert)
+		keep(r, &st.certificates, cert.id, cert, c.N, c.Gone)
+	}
+	for _, t := range r.d.Things {
+		thing := &thing{name: t.Name, version: t.Version, attributes: attributesIn(r, t.Attributes)}
+		thing.kind, _ = st.thingTypes.get(t.Type)
+		thing.billing, _ = st.billingGroups.get(t.Billing)
+		for _, name := range t.Groups {
+			if g, ok := st.thingGroups.get(name); ok {
+				thing.groups = append(thing.groups, g)
+			}
+		}
+		for _, i := range t.Certificates {
+			thing.certificates = append(thing.certificates, at(r, r.certs, i, "certificate"))
+		}
+		r.things = append(r.things, thing)
+		keep(r, &st.things, t.Name, thing, t.N, t.Gone)
+	}
+	for n, c := range r.d.Certificates {
+		for _, i := range c.Things {
+			r.certs[n].things = append(r.certs[n].things, at(r, r.things, i, "thing"))
+		}
+	}
+}
+
+func (r *snapshotReader) attach(to *[]*policy, i int) {
+	if p := at(r, r.policies, i, "policy"); p != nil {
+		*to = append(*to, p)
+		p.attached++
+	}
+}
+
+func (r *snapshotReader) task(t *taskData) {
+	reg := &registration{
+		id: t.ID, templateBody: t.Template, bucket: t.Bucket, key: t.Key, roleARN: t.Role, status: t.Status, message: t.Message,
+		created: t.Created, modified: t.Modified, ended: t.Ended, stopped: t.Stopped, shift: t.Shift, met: map[int]bool{},
+		total: t.Total, next: t.Next, failure: t.Failure,
+	}
+	maps.Copy(reg.met, t.Met)
+	for _, f := range t.Failed {
+		reg.failed = append(reg.failed, failedLine{f.Line, f.Code, f.Message})
+	}
+	var rests []*outcomeRest
+	for _, rest := range t.Rests {
+		out := &outcomeRest{thingName: rest.Thing, certificateName: rest.Certificate, policyNames: rest.PolicyNames, moreNames: rest.MoreNames}
+		for _, i := range rest.Policies {
+			out.policies = append(out.policies, at(r, r.policies, i, "policy"))
+		}
+		for _, i := range rest.MoreThings {
+			out.moreThings = append(out.moreThings, at(r, r.things, i, "thing"))
+		}
+		if len(out.policyNames) != len(out.policies) || len(out.moreNames) != len(out.moreThings) {
+			r.fail("task %s has results without names", t.ID)
+		}
+		rests = append(rests, out)
+	}
+	for _, done := range t.Done {
+		var o outcome
+		o.rest = at(r, rests, int(done[3]), "result")
+		if done[1] > 0 {
+			o.thing = at(r, r.things, int(done[1])-1, "thing")
+		}
+		if done[2] > 0 {
+			o.certificate = at(r, r.certs, int(done[2])-1, "certificate")
+		}
+		reg.succeeded.add(done[0], o, r.b.opts.LinesPerReport)
+	}
+	put(r, &r.st.tasks, t.ID, reg, t.N)
+	if reg.status.Done() {
+		return
+	}
+	if r.st.running != nil {
+		r.fail("tasks %s and %s are both in progress", r.st.running.id, reg.id)
+		return
+	}
+	reg.file = rawFile(t.Data)
+	lines, _ := countLines(reg.file.Reader()) // reading memory does not fail
+	if reg.failure == "" && lines != reg.total || reg.next < 0 || reg.next > reg.total {
+		r.fail("task %s does not fit its data file", t.ID)
+		return
+	}
+	if err := r.b.resume(reg); err != nil {
+		r.fail("task %s: %w", t.ID, err)
+	}
+	r.st.running = reg
+}
+
+// put adds a record with its number; keep does so unless it is gone.
+func put[K comparable, V interface {
+	comparable
+	marked() *mark
+}](r *snapshotReader, t *table[K, V], key K, v V, n uint64) {
+	if _, ok := t.get(key); ok || n <= t.last {
+		r.fail("records are doubled or out of order at %v", key)
+		return
+	}
+	t.insert(key, v, n)
+}
+
+func keep[K comparable, V interface {
+	comparable
+	marked() *mark
+}](r *snapshotReader, t *table[K, V], key K, v V, n uint64, gone bool) {
+	if gone {
+		v.marked().n = n<<1 | 1
+		return
+	}
+	put(r, t, key, v, n)
+}
+
+func attributesIn(r *snapshotReader, in [][2]string) (out []attribute) {
+	for _, p := range in {
+		if r.st.names == nil {
+			r.st.names = make(map[string]string)
+		}
+		name, ok := r.st.names[p[0]]
+		if !ok {
+			name = p[0]
+			r.st.names[name] = name
+		}
+		out = append(out, attribute{name, p[1]})
+	}
+	if !slices.IsSortedFunc(out, func(a, b attribute) int { return strings.Compare(a.name, b.name) }) {
+		r.fail("attributes are out of order")
+	}
+	return out
+}

@@ -1,0 +1,213 @@
+package fakebackend_test
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// busy makes a fake with a bit of everything and a task half done.
+func busy(t *testing.T) (fake *fakebackend.Backend, running task.ID) {
+	t.Helper()
+	fake, role := newFake(t, fakebackend.Options{Rate: 1, LinesPerReport: 2, StartDelay: time.Second})
+	ctx := t.Context()
+	for _, step := range []func() error{
+		func() error {
+			_, err := fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "kind", Tags: []fakebackend.Tag{{Key: "a", Value: "b"}}})
+			return err
+		},
+		func() error {
+			_, err := fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "top"})
+			return err
+		},
+		func() error {
+			_, err := fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "below", ParentGroupName: "top"})
+			return err
+		},
+		func() error {
+			_, err := fake.CreateBillingGroup(ctx, &fakebackend.CreateBillingGroupInput{BillingGroupName: "bill"})
+			return err
+		},
+		func() error {
+			_, err := fake.CreateThing(ctx, &fakebackend.CreateThingInput{ThingName: "own", ThingTypeName: "kind", BillingGroupName: "bill"})
+			return err
+		},
+		func() error {
+			_, err := fake.AddThingToThingGroup(ctx, &fakebackend.ThingGroupMemberInput{ThingName: "own", ThingGroupName: "below"})
+			return err
+		},
+	} {
+		require.NoError(t, step())
+	}
+	done := start(t, fake, role, walkthrough(t), fixedRows[:3]...)
+	fake.Advance(time.Minute)
+	require.Equal(t, 3, describe(t, fake, done).Succeeded)
+	// A device that is gone still stands in the report of its task.
+	require.NoError(t, fake.RemoveDevice(ctx, "fixed-1"))
+	addFault(t, fake, fakebackend.Fault{Line: 5, Step: fakebackend.StepPolicy, Do: fakebackend.Throttle})
+	addFault(t, fake, fakebackend.Fault{Line: 7, Do: fakebackend.Delay, Delay: time.Second})
+	running = start(t, fake, role, walkthrough(t), append([]string{"not JSON"}, fixedRows...)...)
+	fake.Advance(4500 * time.Millisecond)
+	require.Equal(t, 2, describe(t, fake, running).Succeeded)
+	return fake, running
+}
+
+// view is everything that can be seen of a fake, links and all.
+func view(t *testing.T, fake *fakebackend.Backend) string {
+	t.Helper()
+	state, err := fake.StateJSON()
+	require.NoError(t, err)
+	var out bytes.Buffer
+	out.Write(state)
+	for d := range fake.Tasks() {
+		for _, kind := range []task.ReportType{task.ResultsReport, task.ErrorsReport} {
+			lines, files := report(t, fake, d.ID, kind)
+			fmt.Fprintln(&out, d.ID, kind, files, lines)
+		}
+	}
+	things, err := fake.ListThings(t.Context(), nil)
+	require.NoError(t, err)
+	fmt.Fprintln(&out, things)
+	out.Write(fake.CA())
+	return out.String()
+}
+
+func TestARestoredSnapshotGoesOnAsTheOriginalWould(t *testing.T) {
+	original, running := busy(t)
+	snapshot := original.Snapshot()
+	before := view(t, original)
+
+	copied, err := fakebackend.New(fakebackend.Options{Rate: 1, LinesPerReport: 2, StartDelay: time.Second}) // a CA of its own
+	require.NoError(t, err)
+	require.NoError(t, copied.Restore(snapshot))
+	assert.Equal(t, before, view(t, copied))
+
+	original.Advance(time.Minute)
+	copied.Advance(time.Minute)
+	assert.Equal(t, task.Completed, describe(t, copied, running).Status)
+	after := view(t, original)
+	assert.Equal(t, after, view(t, copied), "the same lines give the same certificates")
+	assert.NotEqual(t, before, after)
+
+	require.NoError(t, original.Restore(snapshot), "a snapshot can be used more than once")
+	assert.Equal(t, before, view(t, original))
+}
+
+func TestASnapshotSurvivesAFile(t *testing.T) {
+	original, _ := busy(t)
+	snapshot := original.Snapshot()
+	before := view(t, original)
+	var file bytes.Buffer
+	require.NoError(t, gob.NewEncoder(&file).Encode(snapshot))
+	read := new(fakebackend.Snapshot)
+	require.NoError(t, gob.NewDecoder(&file).Decode(read))
+	original.Reset()
+	require.NoError(t, original.Restore(read))
+	assert.Equal(t, before, view(t, original))
+	original.Advance(time.Minute)
+	view(t, original)
+}
+
+func TestASnapshotShowsNothingOfItself(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{Seed: []byte("very secret")})
+	snapshot := fake.Snapshot()
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		assert.Equal(t, "[snapshot of a fake account]", fmt.Sprintf(format, snapshot))
+	}
+	_, err := json.Marshal(snapshot)
+	require.Error(t, err)
+	assert.NotContains(t, fmt.Sprintf("%#v", fake.Options()), "very secret")
+}
+
+func TestASnapshotThatDoesNotFitIsRefusedAndChangesNothing(t *testing.T) {
+	fake, _ := busy(t)
+	before := view(t, fake)
+	require.Error(t, fake.Restore(nil))
+	require.Error(t, fake.Restore(new(fakebackend.Snapshot)))
+	other, err := fakebackend.New(fakebackend.Options{Region: "eu-central-1"})
+	require.NoError(t, err)
+	require.ErrorContains(t, fake.Restore(other.Snapshot()), "eu-central-1")
+
+	raw, err := fake.Snapshot().MarshalBinary()
+	require.NoError(t, err)
+	for _, change := range []struct{ member, value string }{
+		{"Version", "99"}, {"Things", `[{"N":1,"Name":"x","Certificates":[99]}]`}, {"Certificates", `[{"N":1,"Status":77}]`},
+		{"Policies", `[{"N":1,"Name":"p"}]`}, {"Tasks", `[{"N":1,"ID":"x","Status":"InProgress","Total":5,"Next":-1}]`},
+	} {
+		var m map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(raw, &m))
+		m[change.member] = json.RawMessage(change.value)
+		changed, err := json.Marshal(m)
+		require.NoError(t, err)
+		read := new(fakebackend.Snapshot)
+		if err = read.UnmarshalBinary(changed); err == nil {
+			err = fake.Restore(read)
+		}
+		require.Error(t, err, change.member)
+	}
+	assert.Equal(t, before, view(t, fake))
+}
+
+func TestResetEmptiesTheAccountAndKeepsTheCA(t *testing.T) {
+	fake, _ := busy(t)
+	ca := fake.CA()
+	fake.Reset()
+	assert.Equal(t, fakebackend.Counts{}, fake.Counts())
+	assert.Empty(t, fake.Faults())
+	assert.Equal(t, ca, fake.CA())
+	role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
+	require.NoError(t, err)
+	id := start(t, fake, role, walkthrough(t), fixedRows...)
+	fake.Advance(time.Minute)
+	assert.Equal(t, 8, describe(t, fake, id).Succeeded)
+}
+
+func TestTheSameSeedGivesTheSameIdsAndCertificates(t *testing.T) {
+	views := [2]string{}
+	for i := range views {
+		fake, role := newFake(t, fakebackend.Options{Seed: []byte("one")})
+		start(t, fake, role, walkthrough(t), fixedRows...)
+		views[i] = view(t, fake)
+	}
+	assert.Equal(t, views[0], views[1])
+	fake, role := newFake(t, fakebackend.Options{Seed: []byte("two")})
+	start(t, fake, role, walkthrough(t), fixedRows...)
+	assert.NotEqual(t, views[0], view(t, fake))
+}
+
+// FuzzSnapshot reads arbitrary bytes as a snapshot: nothing panics, and what can be restored can be used and written again.
+func FuzzSnapshot(f *testing.F) {
+	fake, role := newFake(f, fakebackend.Options{Rate: 1})
+	start(f, fake, role, walkthrough(f), fixedRows[:3]...)
+	fake.Advance(1500 * time.Millisecond)
+	raw, err := fake.Snapshot().MarshalBinary()
+	require.NoError(f, err)
+	f.Add(raw)
+	f.Add([]byte(`{"Version":1,"Region":"us-east-1","Account":"123456789012"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		snapshot := new(fakebackend.Snapshot)
+		if snapshot.UnmarshalBinary(raw) != nil {
+			return
+		}
+		copied, err := fakebackend.New(fakebackend.Options{Rate: 1, Seed: []byte("x")})
+		require.NoError(t, err)
+		if copied.Restore(snapshot) != nil {
+			return
+		}
+		for d := range copied.Tasks() {
+			require.LessOrEqual(t, 0, d.Percent)
+		}
+		again, err := copied.Snapshot().MarshalBinary()
+		require.NoError(t, err)
+		require.NoError(t, new(fakebackend.Snapshot).UnmarshalBinary(again))
+	})
+}

@@ -1,0 +1,213 @@
+package fakebackend
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// state is everything an account holds. All of it is guarded by IoT's turn.
+//
+// Records point at each other: a thing at its certificates and a certificate at its things and policies. What would be
+// long, such as all things of a group or all certificates of a policy, is not kept but found by going through the table;
+// so a device costs the same whether it has groups or not.
+type state struct {
+	things        table[string, *thing]
+	certificates  table[certificateID, *certificate]
+	thingTypes    table[string, *thingType]
+	thingGroups   table[string, *thingGroup]
+	billingGroups table[string, *billingGroup]
+	policies      table[string, *policy]
+	cas           table[certificateID, *caCertificate]
+	tasks         table[string, *registration]
+
+	running *registration // the task in progress, or being cancelled; nil if there is none
+	tags    map[string][]Tag
+	names   map[string]string // attribute names, each kept once
+	starts  uint64            // tasks started, for their ids
+	codes   uint64            // registration codes deleted
+}
+
+// thing is a registered thing.
+type thing struct {
+	mark
+	name         string
+	version      int64
+	kind         *thingType
+	billing      *billingGroup
+	attributes   []attribute // sorted by name
+	groups       []*thingGroup
+	certificates []*certificate
+}
+
+type attribute struct{ name, value string }
+
+// certificateID is the SHA-256 of a certificate's DER.
+type certificateID [sha256.Size]byte
+
+func (id certificateID) String() string { return hex.EncodeToString(id[:]) }
+
+// parseCertificateID reads an id in hex, as the model's pattern allows it.
+func parseCertificateID(s string) (id certificateID, ok bool) {
+	raw, err := hex.DecodeString(s)
+	if err != nil || len(raw) != len(id) {
+		return id, false
+	}
+	copy(id[:], raw)
+	return id, true
+}
+
+// certificate is a device certificate.
+type certificate struct {
+	mark
+	id        certificateID
+	der       []byte
+	created   int64 // Unix milliseconds
+	modified  int64
+	status    certStatus
+	exclusive bool  // attached to its one thing as EXCLUSIVE_THING
+	version   int32 // customerVersion
+	ca        *caCertificate
+	policies  []*policy
+	things    []*thing
+}
+
+// certStatus is a certificate's status, one byte long since there are many.
+type certStatus uint8
+
+const (
+	statusActive certStatus = iota
+	statusInactive
+	statusRevoked
+	statusPendingTransfer
+	statusRegisterInactive
+	statusPendingActivation
+)
+
+var certStatuses = [...]string{"ACTIVE", "INACTIVE", "REVOKED", "PENDING_TRANSFER", "REGISTER_INACTIVE", "PENDING_ACTIVATION"}
+
+func (s certStatus) String() string { return certStatuses[s] }
+
+func parseCertStatus(s string) (certStatus, bool) {
+	for i, name := range certStatuses {
+		if s == name {
+			return certStatus(i), true
+		}
+	}
+	return 0, false
+}
+
+// thingType is a thing type.
+type thingType struct {
+	mark
+	name       string
+	properties ThingTypeProperties
+	created    time.Time
+	deprecated time.Time // zero unless it is
+}
+
+// thingGroup is a static thing group.
+type thingGroup struct {
+	mark
+	name        string
+	description string
+	attributes  []attribute
+	parent      *thingGroup
+	children    int
+	version     int64
+	created     time.Time
+	policies    []*policy
+}
+
+// root is the top of the group's hierarchy.
+func (g *thingGroup) root() *thingGroup {
+	for g.parent != nil {
+		g = g.parent
+	}
+	return g
+}
+
+// billingGroup is a billing group.
+type billingGroup struct {
+	mark
+	name        string
+	description string
+	version     int64
+	created     time.Time
+}
+
+// policy is an IoT policy with its versions.
+type policy struct {
+	mark
+	name     string
+	created  time.Time
+	modified time.Time
+	versions []policyVersion // oldest first
+	standard int             // id of the default version
+	next     int             // id of the version made last
+	attached int             // to certificates and groups
+}
+
+type policyVersion struct {
+	id       int
+	document string
+	created  time.Time
+}
+
+func (p *policy) version(id int) *policyVersion {
+	for i := range p.versions {
+		if p.versions[i].id == id {
+			return &p.versions[i]
+		}
+	}
+	return nil
+}
+
+// caCertificate is a customer's own CA.
+type caCertificate struct {
+	mark
+	id       certificateID
+	der      []byte
+	active   bool
+	auto     bool // registers devices at their first connection
+	mode     string
+	config   *RegistrationConfig
+	created  time.Time
+	modified time.Time
+	version  int32
+}
+
+// uuid makes the nth id of a kind, in the form of a random UUID. It depends on the seed alone.
+func (b *IoT) uuid(kind string, n uint64) string {
+	sum := b.digest(kind, n)
+	sum[6] = sum[6]&0x0f | 0x40
+	sum[8] = sum[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+func (b *IoT) digest(kind string, n uint64) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(b.keys.Load().seed)
+	h.Write([]byte{0})
+	h.Write([]byte(kind))
+	h.Write(binary.BigEndian.AppendUint64(nil, n))
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// arn makes the ARN of a resource of the account.
+func (b *IoT) arn(kind, name string) string {
+	return b.arnPrefix + kind + "/" + name
+}
+
+func (b *IoT) thingARN(t *thing) string               { return b.arn("thing", t.name) }
+func (b *IoT) certificateARN(c *certificate) string   { return b.arn("cert", c.id.String()) }
+func (b *IoT) policyARN(p *policy) string             { return b.arn("policy", p.name) }
+func (b *IoT) thingTypeARN(t *thingType) string       { return b.arn("thingtype", t.name) }
+func (b *IoT) thingGroupARN(g *thingGroup) string     { return b.arn("thinggroup", g.name) }
+func (b *IoT) billingGroupARN(g *billingGroup) string { return b.arn("billinggroup", g.name) }
+func (b *IoT) caARN(c *caCertificate) string          { return b.arn("cacert", c.id.String()) }
+
+// stamp cuts a time to milliseconds, which is what AWS's answers show.
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,178 @@
+package fakebackend
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// registration is a registration task.
+//
+// Its progress is a pure function of when it was started, of the clock, of its lines, of the rate and of the faults:
+// nothing runs beside the callers. Line i is due at begin + shift + (i+1)/rate, and whoever next takes the turn does the
+// lines that are due, in order, each at the time it was due. So the state seen at a given time is the same however often
+// anybody looked before.
+type registration struct {
+	mark
+	id           string
+	templateBody string
+	bucket, key  string
+	roleARN      string
+	status       task.Status
+	message      string
+	created      time.Time
+	modified     time.Time
+	ended        time.Time // zero until Done
+	stopped      time.Time // zero unless Stop was called
+
+	shift     time.Duration // by which faults have put off the lines from here on
+	met       map[int]bool  // faults that the next line has met already
+	total     int64         // lines in the data file
+	next      int64         // lines done
+	succeeded resultLog
+	failed    []failedLine
+
+	// What follows is dropped when the task ends. The data file is kept as it was when the task started.
+	failure string // why it will fail once it begins; "" if it will not
+	file    dataSource
+	input   *lineReader
+	program *template.Program
+	session *iam.Session
+	shared  *outcomeRest // of the line before, which most lines share
+}
+
+// failedLine is a line that was refused.
+type failedLine struct {
+	line    int64
+	code    string
+	message string
+}
+
+// settle brings the account up to now: it does the lines that are due, ends what is to end, and forgets what is too old.
+// The caller holds the turn.
+func (b *IoT) settle(ctx context.Context, now time.Time) error {
+	if r := b.st.running; r != nil {
+		if err := b.progress(ctx, r, now); err != nil {
+			return err
+		}
+	}
+	for r := range b.st.tasks.all() {
+		// Tasks end in the order they were started, since only one runs at a time.
+		if r.ended.IsZero() || now.Before(r.ended.Add(b.opts.Retention)) {
+			break
+		}
+		b.st.tasks.remove(r.id)
+	}
+	return nil
+}
+
+// begin is when the first line is started.
+func (b *IoT) begin(r *registration) time.Time { return r.created.Add(b.opts.StartDelay) }
+
+// due is when the next line is done.
+func (b *IoT) due(r *registration) time.Time {
+	at := b.begin(r).Add(r.shift)
+	if b.opts.Rate > 0 {
+		since := float64(r.next+1) / b.opts.Rate * float64(time.Second)
+		at = at.Add(time.Duration(min(since, math.MaxInt64/2)))
+	}
+	return at
+}
+
+// progress does the lines of a task that are due. When the context ends in the middle, what was done stays done, and the
+// next to look goes on from there.
+func (b *IoT) progress(ctx context.Context, r *registration, now time.Time) error {
+	overdue := r.created.Add(b.opts.TaskLife)
+	for {
+		if !r.stopped.IsZero() {
+			if at := r.stopped.Add(b.opts.StopDelay); !now.Before(at) {
+				b.end(r, task.Cancelled, "", at)
+			}
+			return nil
+		}
+		if r.failure != "" {
+			if at := b.begin(r); !now.Before(at) {
+				b.end(r, task.Failed, r.failure, at)
+			}
+			return nil
+		}
+		if r.next >= r.total {
+			at := r.modified
+			if r.total == 0 {
+				if at = b.begin(r); now.Before(at) {
+					return nil
+				}
+			}
+			b.end(r, task.Completed, "", at)
+			return nil
+		}
+		hang := false
+		at := b.due(r)
+		if !now.Before(at) && at.Before(overdue) {
+			if r.met == nil {
+				r.met = make(map[int]bool)
+			}
+			var wait time.Duration
+			if wait, hang = b.faults.hold(r.next+1, r.met); wait > 0 {
+				r.shift += wait
+				continue
+			}
+		}
+		if hang || !at.Before(overdue) {
+			if !now.Before(overdue) {
+				b.end(r, b.opts.OverdueStatus, "The task did not finish in time and was ended.", overdue)
+			}
+			return nil
+		}
+		if now.Before(at) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		clear(r.met)
+		b.doLine(r, at)
+	}
+}
+
+// end gives a task its final status.
+func (b *IoT) end(r *registration, status task.Status, message string, at time.Time) {
+	r.status, r.message, r.ended = status, message, at
+	r.modified = at
+	r.file, r.input, r.program, r.session, r.shared, r.met = nil, nil, nil, nil, nil, nil
+	r.failure = ""
+	b.st.running = nil
+}
+
+// doLine does the next line of a task, at the time it is due. Whatever is wrong with a line fails that line alone.
+func (b *IoT) doLine(r *registration, at time.Time) {
+	raw, lineErr := r.input.next()
+	r.next++
+	r.modified = at
+	var made outcome
+	if lineErr == nil {
+		made, lineErr = b.registerLine(r, raw, at)
+	}
+	if lineErr != nil {
+		r.failed = append(r.failed, failedLine{r.next, lineErr.Code, lineErr.Message})
+		return
+	}
+	r.succeeded.add(r.next, made, b.opts.LinesPerReport)
+}
+
+// registerLine reads one line and registers its device.
+func (b *IoT) registerLine(r *registration, raw []byte, at time.Time) (outcome, *task.Error) {
+	if err := b.faults.line(StepParse, r.next, ""); err != nil {
+		return outcome{}, err
+	}
+	row, err := parseLine(raw, b.opts.LenientLines)
+	if err != nil {
+		return outcome{}, err
+	}
+	w := worker{b: b, at: at, line: r.next, session: r.session, shared: &r.shared}
+	return w.register(r.program, row)
+}

@@ -1,0 +1,495 @@
+package fakebackend
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// worker registers the device of one line, or of one RegisterThing.
+//
+// The order of work is the one documented for just-in-time provisioning: the certificate is made without being active,
+// then the thing, then the policies, then they are attached to the certificate and the certificate to the thing, and at
+// last the certificate gets its status. Models: every property of things, certificates and policies, and all
+// OverrideSettings. Not modelled: PackageVersions (kept by no registry here) and retries of throttled steps.
+//
+// AWS: https://docs.aws.amazon.com/iot/latest/developerguide/provision-template.html
+type worker struct {
+	b       *IoT
+	at      time.Time
+	line    int64         // 0 for RegisterThing
+	session *iam.Session  // what the role allows; nil allows all
+	shared  **outcomeRest // of the line before; nil for RegisterThing
+	name    string        // of the thing, for faults
+	undo    []func()      // only with UndoFailedLines
+}
+
+// register does the work of one row. On failure what earlier steps made stays, unless the fake is told to undo it.
+func (w *worker) register(program *template.Program, row map[string]string) (outcome, *task.Error) {
+	want, err := program.Resolve(row)
+	if err != nil {
+		return outcome{}, refuse(codeInvalidRequest, "%s", awsMessage(err))
+	}
+	if len(want.Things) > 0 {
+		w.name = want.Things[0].ThingName
+	}
+	made, refusal := w.steps(want)
+	if refusal != nil {
+		for i := len(w.undo) - 1; i >= 0; i-- {
+			w.undo[i]()
+		}
+		return outcome{}, refusal
+	}
+	return made, nil
+}
+
+func (w *worker) steps(want *template.Resolution) (made outcome, err *task.Error) {
+	var certExisted bool
+	made.rest = new(outcomeRest)
+	if err := w.strike(StepCertificate); err != nil {
+		return made, err
+	}
+	if want.Certificate != nil {
+		made.rest.certificateName = want.Certificate.LogicalName
+		if made.certificate, certExisted, err = w.certificate(want.Certificate); err != nil {
+			return made, err
+		}
+	}
+	for i := range want.Things {
+		spec := &want.Things[i]
+		t, err := w.thing(spec)
+		if err != nil {
+			return made, err
+		}
+		if i == 0 {
+			made.rest.thingName, made.thing = spec.LogicalName, t
+			continue
+		}
+		made.rest.moreNames = append(made.rest.moreNames, spec.LogicalName)
+		made.rest.moreThings = append(made.rest.moreThings, t)
+	}
+	attach, err := w.policies(want.Policies, made.rest)
+	if err != nil {
+		return made, err
+	}
+	if err := w.strike(StepAttachPolicy); err != nil {
+		return made, err
+	}
+	if c := made.certificate; c != nil {
+		for _, p := range attach {
+			if err := w.attachPolicy(p, c); err != nil {
+				return made, err
+			}
+		}
+	}
+	if err := w.strike(StepAttachCertificate); err != nil {
+		return made, err
+	}
+	if c := made.certificate; c != nil {
+		if made.thing != nil {
+			if err := w.attachThing(made.thing, c); err != nil {
+				return made, err
+			}
+		}
+		for _, t := range made.rest.moreThings {
+			if err := w.attachThing(t, c); err != nil {
+				return made, err
+			}
+		}
+	}
+	if err := w.strike(StepActivate); err != nil {
+		return made, err
+	}
+	if made.certificate != nil {
+		if err := w.activate(made.certificate, want.Certificate, certExisted); err != nil {
+			return made, err
+		}
+	}
+	if w.shared != nil {
+		if *w.shared != nil && made.rest.equal(*w.shared) {
+			made.rest = *w.shared
+		}
+		*w.shared = made.rest
+	}
+	return made, w.strike(StepReport)
+}
+
+// strike lets a fault end the line before a step.
+func (w *worker) strike(step Step) *task.Error { return w.b.faults.line(step, w.line, w.name) }
+
+// onUndo notes how to take back what was just made.
+func (w *worker) onUndo(f func()) {
+	if w.b.opts.UndoFailedLines {
+		w.undo = append(w.undo, f)
+	}
+}
+
+// allowed refuses an action that the role does not allow, in AWS's words. The resource is asked for as a function, since
+// a RegisterThing has no role and needs none.
+func (w *worker) allowed(action, kind, name string) *task.Error {
+	if w.session == nil {
+		return nil
+	}
+	resource := "*"
+	if kind != "" {
+		resource = w.b.arn(kind, name)
+	}
+	if w.session.Allows(action, resource) {
+		return nil
+	}
+	return refuse(codeAccessDenied, "User: %s is not authorized to perform: %s on resource: %s", w.b.assumed(w.session), action, resource)
+}
+
+// thing makes or updates one thing.
+func (w *worker) thing(spec *template.ThingSpec) (*thing, *task.Error) {
+	if err := w.strike(StepThing); err != nil {
+		return nil, err
+	}
+	var c checker
+	c.need("thingName", spec.ThingName, shapeThingName)
+	c.may("thingTypeName", spec.ThingTypeName, shapeThingTypeName)
+	c.keysAndValues("attributePayload.attributes", spec.Attributes, shapeAttributeName, shapeAttributeValue)
+	c.may("billingGroupName", spec.BillingGroup, shapeBillingGroupName)
+	for _, g := range spec.ThingGroups {
+		c.need("thingGroups", g, shapeThingGroupName)
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	kind, err := w.thingType(spec.ThingTypeName)
+	if err != nil {
+		return nil, err
+	}
+	t, exists := w.b.st.things.get(spec.ThingName)
+	if exists {
+		err = w.updateThing(t, spec, kind)
+	} else {
+		t, err = w.createThing(spec, kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := w.strike(StepBillingGroup); err != nil {
+		return nil, err
+	}
+	if err := w.billing(t, spec); err != nil {
+		return nil, err
+	}
+	if err := w.strike(StepThingGroups); err != nil {
+		return nil, err
+	}
+	return t, w.groups(t, spec, exists)
+}
+
+func (w *worker) thingType(name string) (*thingType, *task.Error) {
+	if name == "" {
+		return nil, nil
+	}
+	if err := w.allowed("iot:DescribeThingType", "thingtype", name); err != nil {
+		return nil, err
+	}
+	kind, ok := w.b.st.thingTypes.get(name)
+	if !ok {
+		return nil, w.b.noThingType(name)
+	}
+	return kind, nil
+}
+
+func (w *worker) createThing(spec *template.ThingSpec, kind *thingType) (*thing, *task.Error) {
+	if err := w.allowed("iot:CreateThing", "thing", spec.ThingName); err != nil {
+		return nil, err
+	}
+	t, err := w.b.newThing(spec.ThingName, kind, w.b.attributesOf(spec.Attributes), nil)
+	if err == nil {
+		w.onUndo(func() { w.b.st.things.remove(t.name) })
+	}
+	return t, err
+}
+
+// updateThing brings an existing thing in line with the template, as far as its OverrideSettings let it.
+func (w *worker) updateThing(t *thing, spec *template.ThingSpec, kind *thingType) *task.Error {
+	if err := w.allowed("iot:DescribeThing", "thing", t.name); err != nil {
+		return err
+	}
+	attributes, newKind := t.attributes, t.kind
+	wanted := w.b.attributesOf(spec.Attributes)
+	different := !equalAttributes(t.attributes, wanted)
+
+	switch w.override(spec.OverrideAttributes) {
+	case template.DoNothing:
+	case template.Replace:
+		attributes = wanted
+	case template.Merge:
+		attributes = mergeAttributes(t.attributes, wanted)
+	case template.Fail:
+		if different || !w.b.opts.FailOnlyIfDifferent {
+			return conflict("AttributePayload", "thing", t.name)
+		}
+	default:
+		if different {
+			return differentThing(t.name)
+		}
+	}
+	switch w.override(spec.OverrideType) {
+	case template.DoNothing:
+	case template.Replace:
+		newKind = kind
+	case template.Fail:
+		if t.kind != kind || !w.b.opts.FailOnlyIfDifferent {
+			return conflict("ThingTypeName", "thing", t.name)
+		}
+	default:
+		if t.kind != kind {
+			return differentThing(t.name)
+		}
+	}
+	if newKind == t.kind && equalAttributes(attributes, t.attributes) {
+		return nil
+	}
+	if err := w.allowed("iot:UpdateThing", "thing", t.name); err != nil {
+		return err
+	}
+	if newKind != t.kind && newKind != nil && !newKind.deprecated.IsZero() {
+		return deprecatedType(newKind.name)
+	}
+	if err := checkAttributeCount(len(attributes), newKind != nil); err != nil {
+		return err
+	}
+	oldKind, oldAttributes := t.kind, t.attributes
+	w.onUndo(func() { t.kind, t.attributes = oldKind, oldAttributes })
+	t.kind, t.attributes = newKind, attributes
+	t.version++
+	return nil
+}
+
+// override is the setting that holds: the template's, or else what the fake does without one.
+func (w *worker) override(o template.Override) template.Override {
+	if o == template.OverrideNone {
+		return w.b.opts.ExistingThing
+	}
+	return o
+}
+
+// conflict is what the override FAIL ends with. AWS's documentation names an exception that its API does not have.
+func conflict(property, kind, name string) *task.Error {
+	return refuse(codeResourceConflicts, "%s: the %s %s exists already and OverrideSettings for %s is FAIL", codeResourceConflicts, kind, name, property)
+}
+
+func (w *worker) billing(t *thing, spec *template.ThingSpec) *task.Error {
+	if spec.BillingGroup == "" {
+		return nil
+	}
+	if err := w.allowed("iot:AddThingToBillingGroup", "billinggroup", spec.BillingGroup); err != nil {
+		return err
+	}
+	old := t.billing
+	if err := w.b.addToBillingGroup(t, spec.BillingGroup); err != nil {
+		return err
+	}
+	w.onUndo(func() { t.billing = old })
+	return nil
+}
+
+func (w *worker) groups(t *thing, spec *template.ThingSpec, exists bool) *task.Error {
+	old := t.groups
+	if exists && len(spec.ThingGroups) > 0 {
+		switch spec.OverrideGroups {
+		case template.DoNothing:
+			return nil
+		case template.Fail:
+			if !w.b.opts.FailOnlyIfDifferent || !sameGroups(old, spec.ThingGroups) {
+				return conflict("ThingGroups", "thing", t.name)
+			}
+		}
+	}
+	if exists && spec.OverrideGroups == template.Replace {
+		// First out of the groups that are not wanted, since two groups of one hierarchy do not go together.
+		keep := t.groups[:0:0]
+		for _, g := range t.groups {
+			if slices.Contains(spec.ThingGroups, g.name) {
+				keep = append(keep, g)
+			} else if err := w.allowed("iot:RemoveThingFromThingGroup", "thinggroup", g.name); err != nil {
+				return err
+			}
+		}
+		t.groups = keep
+	}
+	w.onUndo(func() { t.groups = old })
+	for _, name := range spec.ThingGroups {
+		if err := w.allowed("iot:AddThingToThingGroup", "thinggroup", name); err != nil {
+			return err
+		}
+		if err := w.b.addToThingGroup(t, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certificate makes, registers or looks up the certificate. One that is new is inactive until the last step.
+func (w *worker) certificate(spec *template.CertificateSpec) (c *certificate, existed bool, err *task.Error) {
+	switch {
+	case spec.CertificateSigningRequest != "":
+		if err := w.allowed("iot:CreateCertificateFromCsr", "", ""); err != nil {
+			return nil, false, err
+		}
+		var check checker
+		check.need("certificateSigningRequest", spec.CertificateSigningRequest, shapeCSR)
+		if err := check.err(); err != nil {
+			return nil, false, err
+		}
+		c, err = w.b.issue(spec.CertificateSigningRequest, w.at, statusInactive)
+	case spec.CertificatePEM != "":
+		c, existed, err = w.registerCertificate(spec)
+	default:
+		return w.lookUpCertificate(spec.CertificateID)
+	}
+	if err == nil && !existed {
+		w.onUndo(func() { w.b.forgetCertificate(c) })
+	}
+	return c, existed, err
+}
+
+func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certificate, bool, *task.Error) {
+	signed, err := w.b.readDeviceCertificate(spec.CertificatePEM, spec.CACertificatePEM)
+	action := "iot:RegisterCertificate"
+	if err == nil && signed.ca == nil {
+		action = "iot:RegisterCertificateWithoutCA"
+	}
+	if err := w.allowed(action, "", ""); err != nil {
+		return nil, false, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if c, ok := w.b.st.certificates.get(signed.id); ok {
+		if spec.OverrideStatus == template.OverrideNone {
+			return nil, false, certificateExists(signed.id)
+		}
+		return c, true, nil
+	}
+	return w.b.addCertificate(signed.der, signed.id, w.at, statusInactive, signed.ca), false, nil
+}
+
+func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) {
+	var check checker
+	check.need("certificateId", id, shapeCertificateID)
+	if err := check.err(); err != nil {
+		return nil, false, err
+	}
+	if err := w.allowed("iot:DescribeCertificate", "cert", strings.ToLower(id)); err != nil {
+		return nil, false, err
+	}
+	c, err := w.b.findCertificate(id)
+	return c, true, err
+}
+
+// policies makes the policies given by document, and looks up those given by name. Only the former get into the result.
+func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attach []*policy, err *task.Error) {
+	if err := w.strike(StepPolicy); err != nil {
+		return nil, err
+	}
+	for _, spec := range specs {
+		var p *policy
+		if spec.PolicyDocument == "" {
+			var c checker
+			c.need("policyName", spec.PolicyName, shapePolicyName)
+			if err := c.err(); err != nil {
+				return nil, err
+			}
+			if err := w.allowed("iot:GetPolicy", "policy", spec.PolicyName); err != nil {
+				return nil, err
+			}
+			if p, err = w.b.findPolicy(spec.PolicyName); err != nil {
+				return nil, err
+			}
+		} else {
+			if p, err = w.policyOfDocument(spec.PolicyDocument); err != nil {
+				return nil, err
+			}
+			made.policyNames = append(made.policyNames, spec.LogicalName)
+			made.policies = append(made.policies, p)
+		}
+		attach = append(attach, p)
+	}
+	return attach, nil
+}
+
+// policyOfDocument finds or makes the policy of a document. Its name depends on the document, so that lines share it.
+func (w *worker) policyOfDocument(document string) (*policy, *task.Error) {
+	name := w.b.opts.PolicyName(document, w.line)
+	if p, ok := w.b.st.policies.get(name); ok {
+		return p, nil
+	}
+	if err := w.allowed("iot:CreatePolicy", "policy", name); err != nil {
+		return nil, err
+	}
+	var c checker
+	c.need("policyName", name, shapePolicyName)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	p, err := w.b.newPolicy(name, document, w.at)
+	if err == nil {
+		w.onUndo(func() { w.b.st.policies.remove(name) })
+	}
+	return p, err
+}
+
+func (w *worker) attachPolicy(p *policy, c *certificate) *task.Error {
+	if err := w.allowed("iot:AttachPolicy", "cert", c.id.String()); err != nil {
+		return err
+	}
+	added, err := w.b.attachPolicyTo(p, &c.policies)
+	if added {
+		w.onUndo(func() { w.b.detachPolicyFrom(p, &c.policies) })
+	}
+	return err
+}
+
+func (w *worker) attachThing(t *thing, c *certificate) *task.Error {
+	if err := w.allowed("iot:AttachThingPrincipal", "thing", t.name); err != nil {
+		return err
+	}
+	added, err := w.b.attachCertificate(t, c, false)
+	if added {
+		w.onUndo(func() { w.b.detachCertificate(t, c) })
+	}
+	return err
+}
+
+// activate gives the certificate the template's status: always one that is new, and one that existed as the
+// OverrideSettings say.
+func (w *worker) activate(c *certificate, spec *template.CertificateSpec, existed bool) *task.Error {
+	status, ok := parseCertStatus(spec.Status)
+	if !ok {
+		return refuse(codeInvalidRequest, "Invalid registration template. Certificate status %s is neither ACTIVE nor INACTIVE.", spec.Status)
+	}
+	if existed {
+		switch spec.OverrideStatus {
+		case template.DoNothing:
+			return nil
+		case template.Fail:
+			if c.status != status || !w.b.opts.FailOnlyIfDifferent {
+				return conflict("Status", "certificate", c.id.String())
+			}
+		}
+	}
+	if c.status == status {
+		return nil
+	}
+	if err := w.allowed("iot:UpdateCertificate", "cert", c.id.String()); err != nil {
+		return err
+	}
+	old := c.status
+	w.onUndo(func() { c.status = old })
+	c.status = status
+	if existed {
+		c.modified = w.at.UnixMilli()
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package task
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+)
+
+// Result is one line of a RESULTS report: a line of the data file that was registered.
+type Result struct {
+	Line           int64           // 1-based number of the line in the data file; 0 if the report does not say
+	CertificatePEM string          // the certificate, as the service wrote it; empty when the template makes none
+	ARNs           ARNs            // what was registered, by logical name
+	Raw            json.RawMessage // the whole line, members this package does not know included; at most 1 MiB
+	// Err is a [*FormatError] when the line is not what a report should hold. What could be read of it is in the other
+	// members all the same; Raw need not be JSON then.
+	Err error
+}
+
+// LineError is one line of an ERRORS report: a line of the data file that was refused.
+type LineError struct {
+	Line    int64           // 1-based number of the line in the data file; 0 if the report does not say
+	Message string          // the service's text, verbatim
+	Code    string          // the service's error code; AWS mostly gives none
+	Raw     json.RawMessage // the whole line, members this package does not know included; at most 1 MiB
+	// Err is a [*FormatError] when the line is not what a report should hold. What could be read of it is in the other
+	// members all the same; Raw need not be JSON then.
+	Err error
+}
+
+// Error gives line, code and message, so that a LineError can be returned as the error of its device.
+func (e *LineError) Error() string {
+	text := e.Message
+	switch {
+	case text == "" && e.Err != nil:
+		text = e.Err.Error()
+	case e.Code != "" && text != "":
+		text = e.Code + ": " + text
+	case e.Code != "":
+		text = e.Code
+	case text == "":
+		text = "refused without a message"
+	}
+	if e.Line > 0 {
+		return fmt.Sprintf("line %d: %s", e.Line, text)
+	}
+	return text
+}
+
+// Unwrap gives errors.Is the Err sentinel of the line's code and errors.As the fault of the line, where there are any.
+func (e *LineError) Unwrap() []error {
+	var out []error
+	if kind := KindOfCode(e.Code); kind != nil {
+		out = append(out, kind)
+	}
+	if e.Err != nil {
+		out = append(out, e.Err)
+	}
+	return out
+}
+
+// FormatError says where a line of a report differs from what a report should hold. It concerns one line only.
+type FormatError struct {
+	File    int    // 1-based number of the report file, 0 when a single reader is read
+	Line    int64  // 1-based number of the line in the report file (not in the data file)
+	Offset  int64  // byte offset of the fault in the report file
+	Problem string // what is wrong
+	Syntax  bool   // true when the line is not a JSON object at all; false when a member has an unexpected value
+}
+
+// Error gives the place and the problem.
+func (e *FormatError) Error() string {
+	if e.File > 0 {
+		return fmt.Sprintf("report file %d, line %d (byte %d): %s", e.File, e.Line, e.Offset, e.Problem)
+	}
+	return fmt.Sprintf("report line %d (byte %d): %s", e.Line, e.Offset, e.Problem)
+}
+
+// ReadResults reads a RESULTS report that was saved to a file: one JSON object a line, read as [Task.Results] reads
+// them, without a task to compare counts with. The error is that of r.
+//
+// The reader takes both spellings seen at AWS (`CertificatePem` in reports, `certificatePem` as RegisterThing writes
+// it), inside `response` or outside, a byte order mark, CRLF and blank lines. A line that is not JSON, or longer than
+// 1 MiB, is an item with Err; reading goes on behind it. Memory is bounded by the longest line. The iterator reads r
+// once.
+func ReadResults(r io.Reader) iter.Seq2[*Result, error] {
+	return readReport(r, parseResult)
+}
+
+// ReadErrors reads an ERRORS report that was saved to a file, as [ReadResults] does.
+func ReadErrors(r io.Reader) iter.Seq2[*LineError, error] {
+	return readReport(r, parseLineError)
+}
+
+func readReport[T any](r io.Reader, parse parser[T]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		lines := newLineReader(r)
+		if _, err := parseLines(lines, 0, parse, yield); err != nil {
+			var none T
+			yield(none, fmt.Errorf("read report after line %d (byte %d): %w", lines.number, lines.end, err))
+		}
+	}
+}
+
+// parser makes an item of one line of a file; file is 0 when there is only one.
+type parser[T any] func(l line, file int) T
+
+// parseLines yields every line of one file. It returns false when the consumer has broken off.
+func parseLines[T any](lines *lineReader, file int, parse parser[T], yield func(T, error) bool) (bool, error) {
+	for {
+		l, err := lines.next()
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return true, err
+		}
+		if !yield(parse(l, file), nil) {
+			return false, nil
+		}
+	}
+}
+
+func parseResult(l line, file int) *Result {
+	out := &Result{Raw: l.raw()}
+	var s scan
+	if !s.line(l) {
+		out.Err = s.fault(l, file)
+		if l.tooLong {
+			return out
+		}
+	}
+	out.Line = s.integer(member{s.lineNumber, "lineNumber"})
+	out.CertificatePEM = s.firstString(
+		member{s.inPEM[upper], "response.CertificatePem"}, member{s.inPEM[lower], "response.certificatePem"},
+		member{s.pem[upper], "CertificatePem"}, member{s.pem[lower], "certificatePem"})
+	out.ARNs = s.firstARNs(
+		member{s.inARNs[upper], "response.ResourceArns"}, member{s.inARNs[lower], "response.resourceArns"},
+		member{s.arns[upper], "ResourceArns"}, member{s.arns[lower], "resourceArns"})
+	if s.problem == "" && out.CertificatePEM == "" && len(out.ARNs) == 0 {
+		s.complain(0, "holds neither a certificate nor ARNs")
+	}
+	if out.Err == nil {
+		out.Err = s.fault(l, file)
+	}
+	return out
+}
+
+func parseLineError(l line, file int) *LineError {
+	out := &LineError{Raw: l.raw()}
+	var s scan
+	if !s.line(l) {
+		out.Err = s.fault(l, file)
+		if l.tooLong {
+			return out
+		}
+	}
+	out.Line = s.integer(member{s.lineNumber, "lineNumber"})
+	out.Message = s.stringOf(member{s.errorMessage, "errorMessage"})
+	out.Code = s.stringOf(member{s.errorCode, "errorCode"})
+	if s.problem == "" && out.Message == "" && out.Code == "" {
+		s.complain(0, "holds neither errorMessage nor errorCode")
+	}
+	if out.Err == nil {
+		out.Err = s.fault(l, file)
+	}
+	return out
+}

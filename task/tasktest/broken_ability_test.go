@@ -1,0 +1,283 @@
+package tasktest_test
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// The abilities of the inner backend are found by task.As; a wrapper that has one itself comes first.
+
+type (
+	wrongRegion   struct{ hooks }
+	wrongEndpoint struct{ hooks }
+	register      struct {
+		hooks
+		do func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error)
+	}
+	reader struct {
+		hooks
+		change func(d *task.Device, err error) (*task.Device, error)
+	}
+	certificates struct {
+		hooks
+		do func(ctx context.Context, r task.CertificateRemover, id string) error
+	}
+	devices struct {
+		hooks
+		do func(ctx context.Context, r task.DeviceRemover, name string) error
+	}
+	bucket struct{ hooks }
+	lister struct {
+		hooks
+		list func(all []*task.Certificate, since time.Time) []*task.Certificate
+		read func(c *task.Certificate, err error) (*task.Certificate, error)
+	}
+	roles struct {
+		hooks
+		calls int
+		again func(arn string) (string, error)
+	}
+	preflight struct {
+		hooks
+		change func(f *task.Finding)
+	}
+)
+
+// inner returns an ability of the wrapped backend.
+func inner[T any](h *hooks) T {
+	t, ok := task.As[T](h.Backend)
+	if !ok {
+		panic("the reference has every ability")
+	}
+	return t
+}
+
+func (w *wrongRegion) Identity(ctx context.Context) (*task.Identity, error) {
+	id, err := inner[task.Identifier](&w.hooks).Identity(ctx)
+	id.Region = "us-west-2"
+	return id, err
+}
+
+func (w *wrongEndpoint) DataEndpoint(ctx context.Context) (string, error) {
+	host, err := inner[task.Endpointer](&w.hooks).DataEndpoint(ctx)
+	return "https://" + host + ":8883", err
+}
+
+func (r *register) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
+	return r.do(ctx, inner[task.Registrar](&r.hooks), in)
+}
+
+func (r *reader) ReadDevice(ctx context.Context, name string) (*task.Device, error) {
+	return r.change(inner[task.DeviceReader](&r.hooks).ReadDevice(ctx, name))
+}
+
+func (c *certificates) RemoveCertificate(ctx context.Context, id string) error {
+	return c.do(ctx, inner[task.CertificateRemover](&c.hooks), id)
+}
+
+func (d *devices) RemoveDevice(ctx context.Context, name string) error {
+	return d.do(ctx, inner[task.DeviceRemover](&d.hooks), name)
+}
+
+func (b *bucket) EnsureBucket(context.Context) error {
+	return &task.Error{Op: "CreateBucket", Code: "BucketAlreadyOwnedByYou", Status: 409, Kind: task.ErrConflict}
+}
+
+func (l *lister) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
+	return func(yield func(*task.Certificate, error) bool) {
+		var all []*task.Certificate
+		for c, err := range inner[task.CertificateLister](&l.hooks).ListCertificates(ctx, time.Time{}) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			all = append(all, c)
+		}
+		for _, c := range l.list(all, since) {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *lister) ReadCertificate(ctx context.Context, id string) (*task.Certificate, error) {
+	return l.read(inner[task.CertificateLister](&l.hooks).ReadCertificate(ctx, id))
+}
+
+func breakLister(list func(all []*task.Certificate, since time.Time) []*task.Certificate) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &lister{hooks: hooks{Backend: b}, list: list} }
+}
+
+func breakCertificateReader(read func(c *task.Certificate, err error) (*task.Certificate, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &lister{hooks: hooks{Backend: b}, read: read} }
+}
+
+// since leaves out the older ones, as it should be.
+func since(all []*task.Certificate, t time.Time) []*task.Certificate {
+	return slices.DeleteFunc(all, func(c *task.Certificate) bool { return c.Created.Before(t) })
+}
+
+func (r *roles) EnsureRole(ctx context.Context, in *task.RoleInput) (string, error) {
+	arn, err := inner[task.RoleEnsurer](&r.hooks).EnsureRole(ctx, in)
+	if r.calls++; r.calls > 1 && err == nil {
+		return r.again(arn)
+	}
+	return arn, err
+}
+
+func (p *preflight) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+	findings, err := inner[task.Preflighter](&p.hooks).Preflight(ctx, in)
+	for i := range findings {
+		p.change(&findings[i])
+	}
+	return findings, err
+}
+
+// breakRegister and the like wrap a backend whose ability does otherwise.
+
+func breakRegister(do func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &register{hooks{Backend: b}, do} }
+}
+
+func breakReader(change func(d *task.Device, err error) (*task.Device, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &reader{hooks{Backend: b}, change} }
+}
+
+// breakRead changes devices that are there.
+func breakRead(change func(d *task.Device)) func(task.Backend) task.Backend {
+	return breakReader(func(d *task.Device, err error) (*task.Device, error) {
+		if err == nil {
+			change(d)
+		}
+		return d, err
+	})
+}
+
+func breakCertificates(do func(ctx context.Context, r task.CertificateRemover, id string) error) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &certificates{hooks{Backend: b}, do} }
+}
+
+func breakDevices(do func(ctx context.Context, r task.DeviceRemover, name string) error) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &devices{hooks{Backend: b}, do} }
+}
+
+func breakRole(again func(arn string) (string, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &roles{hooks: hooks{Backend: b}, again: again} }
+}
+
+func breakPreflight(change func(f *task.Finding)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &preflight{hooks{Backend: b}, change} }
+}
+
+// gone makes the second removal of the same thing an error.
+func gone() func(name string) error {
+	removed := map[string]bool{}
+	return func(name string) error {
+		if removed[name] {
+			return &task.Error{Op: "Delete", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
+		}
+		removed[name] = true
+		return nil
+	}
+}
+
+var brokenAbilities = []breakage{
+	{"identity/arns", "another region", func(b task.Backend) task.Backend { return &wrongRegion{hooks{Backend: b}} }},
+	{"endpoint/host", "an address", func(b task.Backend) task.Backend { return &wrongEndpoint{hooks{Backend: b}} }},
+	{"register/key", "a certificate of another key", func(b task.Backend) task.Backend {
+		var first *task.Registration
+		return breakRegister(func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
+			if first == nil {
+				first, _ = newReference().RegisterThing(ctx, &task.RegisterInput{Parameters: map[string]string{"ThingName": "x", "CSR": otherCSR()}})
+			}
+			got, err := r.RegisterThing(ctx, in)
+			if err == nil {
+				got.CertificatePEM = first.CertificatePEM
+			}
+			return got, err
+		})(b)
+	}},
+	{"register/key", "a bad name is a failure of the network", breakRegister(
+		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
+			got, err := r.RegisterThing(ctx, in)
+			if err != nil {
+				err = errOdd
+			}
+			return got, err
+		})},
+	{"register/once", "sends again when no answer came", breakRegister(
+		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
+			got, err := r.RegisterThing(ctx, in)
+			if err != nil && !task.Refused(err) {
+				got, err = r.RegisterThing(ctx, in)
+			}
+			return got, err
+		})},
+	{"device/read", "no certificates", breakRead(func(d *task.Device) { d.Certificates = nil })},
+	{"device/read", "a certificate twice", breakRead(func(d *task.Device) { d.Certificates = append(d.Certificates, d.Certificates...) })},
+	{"device/read", "no PEM", breakRead(func(d *task.Device) { d.Certificates[0].PEM = "" })},
+	{"device/read", "an id in upper case", breakRead(func(d *task.Device) { d.Certificates[0].ID = strings.ToUpper(d.Certificates[0].ID) })},
+	{"device/read", "no attributes", breakRead(func(d *task.Device) { d.Attributes = nil })},
+	{"device/unknown", "an empty device", breakReader(func(d *task.Device, err error) (*task.Device, error) {
+		if err != nil {
+			return &task.Device{}, nil
+		}
+		return d, nil
+	})},
+	{"certificate/remove", "the second time is an error", func(b task.Backend) task.Backend {
+		again := gone()
+		return breakCertificates(func(ctx context.Context, r task.CertificateRemover, id string) error {
+			if err := again(id); err != nil {
+				return err
+			}
+			return r.RemoveCertificate(ctx, id)
+		})(b)
+	}},
+	{"certificate/remove", "does nothing", breakCertificates(func(context.Context, task.CertificateRemover, string) error { return nil })},
+	{"certificate/list", "gives the oldest first", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
+		slices.Reverse(all)
+		return since(all, t)
+	})},
+	{"certificate/list", "only the newest", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
+		return since(all, t)[:1]
+	})},
+	{"certificate/list", "one of them twice", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
+		return append(all[:1:1], since(all, t)...)
+	})},
+	{"certificate/list", "older ones too", breakLister(func(all []*task.Certificate, _ time.Time) []*task.Certificate { return all })},
+	{"certificate/read", "no PEM", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
+		if err == nil {
+			c.PEM = ""
+		}
+		return c, err
+	})},
+	{"certificate/read", "nothing instead of an error", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
+		return c, nil
+	})},
+	{"device/remove", "the second time is an error", func(b task.Backend) task.Backend {
+		again := gone()
+		return breakDevices(func(ctx context.Context, r task.DeviceRemover, name string) error {
+			if err := again(name); err != nil {
+				return err
+			}
+			return r.RemoveDevice(ctx, name)
+		})(b)
+	}},
+	{"device/remove", "does nothing", breakDevices(func(context.Context, task.DeviceRemover, string) error { return nil })},
+	{"bucket/ensure", "a bucket that is there is an error", func(b task.Backend) task.Backend { return &bucket{hooks{Backend: b}} }},
+	{"role/ensure", "a role that is there is an error", breakRole(func(string) (string, error) {
+		return "", &task.Error{Op: "CreateRole", Code: "EntityAlreadyExists", Status: 409, Kind: task.ErrConflict}
+	})},
+	{"role/ensure", "another role each time", breakRole(func(arn string) (string, error) { return arn + "-2", nil })},
+	{"preflight/findings", "all is well", breakPreflight(func(f *task.Finding) { f.Result = task.FindingOK })},
+	{"preflight/findings", "does not say what to do", breakPreflight(func(f *task.Finding) { f.Detail = "" })},
+	{"preflight/findings", "a sound role is a problem", breakPreflight(func(f *task.Finding) {
+		f.Result, f.Detail = task.FindingProblem, "it looks odd"
+	})},
+}

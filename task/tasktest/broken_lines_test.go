@@ -1,0 +1,74 @@
+package tasktest_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// brokenLines lose sight of a line that failed on its way, or of what it left behind.
+var brokenLines = []breakage{
+	{"lines/untouched", "an empty ERRORS report", reporting(func(kind task.ReportType, page *task.ReportPage) {
+		if kind == task.ErrorsReport {
+			page.Links = nil
+		}
+	})},
+	{"lines/untouched", "reads back a thing that is not there", breakReader(func(*task.Device, error) (*task.Device, error) {
+		return &task.Device{}, nil
+	})},
+	{"lines/certificate-made", "lists only certificates that things have", func(b task.Backend) task.Backend {
+		return &lister{hooks: hooks{Backend: b}, list: func(all []*task.Certificate, t time.Time) []*task.Certificate {
+			attached := map[string]bool{}
+			for _, d := range b.(*reference).things {
+				for _, c := range d.Certificates {
+					attached[c.ID] = true
+				}
+			}
+			return slices.DeleteFunc(since(all, t), func(c *task.Certificate) bool { return !attached[c.ID] })
+		}, read: func(c *task.Certificate, err error) (*task.Certificate, error) { return c, err }}
+	}},
+	{"lines/thing-made", "does not read back a thing without a certificate", breakReader(func(d *task.Device, err error) (*task.Device, error) {
+		if err == nil && len(d.Certificates) == 0 {
+			return nil, refuse("ResourceNotFoundException", "no such device")
+		}
+		return d, err
+	})},
+	{"lines/policies-attached", "works on refused lines again", func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
+			object, err := b.Upload(ctx, in)
+			if err == nil {
+				r := b.(*reference)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				key := object.Bucket + "/" + object.Key
+				lines := strings.SplitAfter(string(r.objects[key]), "\n")
+				r.objects[key] = append(r.objects[key], lines[1]...)
+			}
+			return object, err
+		}}
+	}},
+	{"lines/certificate-attached", "reads back active certificates only", breakRead(func(d *task.Device) {
+		d.Certificates = slices.DeleteFunc(d.Certificates, func(c task.Certificate) bool { return c.Status != "ACTIVE" })
+	})},
+	{"lines/all-made", "counts the line as registered", func(b task.Backend) task.Backend {
+		return described(b, func(d *task.Description) { d.Succeeded, d.Failed = d.Succeeded+d.Failed, 0 })
+	}},
+	{"lines/all-made", "starts a second task for the rest", func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+			id, err := b.StartTask(ctx, in)
+			if err == nil {
+				r := b.(*reference)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				again := *r.tasks[len(r.tasks)-1]
+				again.ID = task.ID(fmt.Sprint(id, "-again"))
+				r.tasks = append(r.tasks, &again)
+			}
+			return id, err
+		}}
+	}},
+}

@@ -1,0 +1,168 @@
+package tasktest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// lineFault is a fault of one line, and what the line has done by then.
+type lineFault struct {
+	name                            string
+	fault                           Fault
+	certificate, thing, attachedToo bool
+	why                             string
+}
+
+var lineFaults = []lineFault{
+	{name: "lines/untouched", fault: FailLineBeforeCertificate,
+		why: "A line that failed before its first step must look like any other refused one."},
+	{name: "lines/certificate-made", fault: FailLineAfterCertificate, certificate: true,
+		why: "The account now holds a certificate that no report names; a device registered again on top of that has two."},
+	{name: "lines/thing-made", fault: FailLineAfterThing, certificate: true, thing: true,
+		why: "The thing is there without a certificate, and reads as registered to whoever looks at the thing alone."},
+	{name: "lines/policies-attached", fault: FailLineAfterPolicies, certificate: true, thing: true,
+		why: "The certificate can act although no report names it."},
+	{name: "lines/certificate-attached", fault: FailLineAfterAttachment, certificate: true, thing: true, attachedToo: true,
+		why: "The device is complete but for the status of its certificate, and yet reported as refused."},
+	{name: "lines/all-made", fault: FailLineAfterAll, certificate: true, thing: true, attachedToo: true,
+		why: "Nothing but reading the device back tells that it can work."},
+}
+
+// lineCases are about a line that fails at one of its steps: what it made until then stays, and none of it may be lost
+// from sight.
+func lineCases() []Case {
+	const lines = "RESULTS those that were registered, ERRORS those that were refused."
+	var cases []Case
+	for _, f := range lineFaults {
+		cases = append(cases, Case{f.name, quoted("ListReports", lines, f.why), f.check})
+	}
+	return cases
+}
+
+// check registers four devices, of which the second fails on its way.
+func (f lineFault) check(b *bench) error {
+	lift, err := b.inject(f.fault)
+	if err != nil {
+		return err
+	}
+	defer lift()
+	before, err := b.all("", 0)
+	if err != nil {
+		return err
+	}
+	devices, err := b.newDevices(4)
+	if err != nil {
+		return err
+	}
+	object, err := b.upload(devices)
+	if err != nil {
+		return err
+	}
+	t, err := b.start(object)
+	if err != nil {
+		return err
+	}
+	d, err := t.Wait(b.ctx, b.waiting(nil))
+	if err != nil {
+		return err
+	}
+	if d.Succeeded != 3 || d.Failed != 1 {
+		return fmt.Errorf("of four lines with one that fails %d were registered and %d refused", d.Succeeded, d.Failed)
+	}
+	if tasks, err := b.tasksOver(object, before); err != nil || len(tasks) != 1 {
+		return errors.Join(err, fmt.Errorf("%d tasks work on the data file", len(tasks)))
+	}
+	failed := devices[failingLine-1]
+	others := append(devices[:failingLine-1:failingLine-1], devices[failingLine:]...)
+	if err := b.registered(t, others); err != nil {
+		return err
+	}
+	refused := 0
+	for e, err := range t.Errors(b.ctx) {
+		switch {
+		case err != nil:
+			return err
+		case e.Err != nil:
+			return e.Err
+		case e.Message == "" || e.Line != 0 && e.Line != failingLine:
+			return fmt.Errorf("the ERRORS line for line %d is %s", failingLine, e.Raw)
+		}
+		refused++
+	}
+	if refused != 1 {
+		return fmt.Errorf("ERRORS has %d lines for the one that was refused", refused)
+	}
+	return errors.Join(f.readBack(b, failed), f.certificates(b, d.Created, failed, others))
+}
+
+// readBack looks for the thing of the failed line, as far as the backend can do that.
+func (f lineFault) readBack(b *bench, failed device) error {
+	reader, ok := task.As[task.DeviceReader](b.backend)
+	if !ok {
+		return nil
+	}
+	got, err := reader.ReadDevice(b.ctx, failed.name)
+	if !f.thing {
+		if !errors.Is(err, task.ErrNotFound) {
+			return fmt.Errorf("ReadDevice of a thing that was never made gave %s, which is not ErrNotFound", said(err))
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("ReadDevice of a thing whose line failed later: %w", err)
+	}
+	want := 0
+	if f.attachedToo {
+		want = 1
+	}
+	if len(got.Certificates) != want {
+		return fmt.Errorf("ReadDevice gave %d certificates, and %d is attached to the thing", len(got.Certificates), want)
+	}
+	for _, c := range got.Certificates {
+		if key, err := certificateKey(c.PEM); err != nil || string(key) != string(failed.key) {
+			return errors.Join(err, errors.New("ReadDevice gave a certificate for another key than the device's"))
+		}
+	}
+	return nil
+}
+
+// certificates looks through those the task made, as far as the backend can do that: one for the key of each device,
+// the failed one's included if it came that far.
+func (f lineFault) certificates(b *bench, since time.Time, failed device, others []device) error {
+	lister, ok := task.As[task.CertificateLister](b.backend)
+	if !ok {
+		return nil
+	}
+	made := map[string]int{} // by key
+	for c, err := range lister.ListCertificates(b.ctx, since.Add(-time.Second)) {
+		if err != nil {
+			return fmt.Errorf("ListCertificates: %w", err)
+		}
+		read, err := lister.ReadCertificate(b.ctx, c.ID)
+		if errors.Is(err, task.ErrNotFound) {
+			continue // somebody else's, removed since
+		}
+		if err != nil {
+			return fmt.Errorf("ReadCertificate of a listed one: %w", err)
+		}
+		if key, err := certificateKey(read.PEM); err == nil {
+			made[string(key)]++
+		}
+	}
+	for _, d := range others {
+		if n := made[string(d.key)]; n != 1 {
+			return fmt.Errorf("the account holds %d certificates for the key of %s, which was registered once", n, d.name)
+		}
+	}
+	want := 0
+	if f.certificate {
+		want = 1
+	}
+	if n := made[string(failed.key)]; n != want {
+		return fmt.Errorf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package tasktest_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/task/tasktest"
+)
+
+// The abilities.
+
+func (r *reference) Identity(context.Context) (*task.Identity, error) {
+	return &task.Identity{Partition: "aws", Account: "123456789012", Region: "eu-west-1", Fake: true}, nil
+}
+
+func (r *reference) DataEndpoint(context.Context) (string, error) {
+	return "reference-ats.iot.eu-west-1.amazonaws.com", nil
+}
+
+func (r *reference) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	got, err := r.register(in.Parameters, 0)
+	if err == nil && r.faults[tasktest.DropRegisterAfter] {
+		return nil, errDropped
+	}
+	return got, err
+}
+
+func (r *reference) ReadDevice(ctx context.Context, name string) (*task.Device, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	if r.things[name] == nil {
+		return nil, refuse("ResourceNotFoundException", "no thing "+name)
+	}
+	device := *r.things[name]
+	device.Certificates = slices.Clone(device.Certificates)
+	return &device, nil
+}
+
+func (r *reference) RemoveCertificate(ctx context.Context, id string) error {
+	if err := r.enter(ctx); err != nil {
+		return err
+	}
+	defer r.mu.Unlock()
+	gone := func(c task.Certificate) bool { return c.ID == id }
+	r.certificates = slices.DeleteFunc(r.certificates, gone)
+	for _, d := range r.things {
+		d.Certificates = slices.DeleteFunc(d.Certificates, gone)
+	}
+	return nil
+}
+
+func (r *reference) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
+	return func(yield func(*task.Certificate, error) bool) {
+		if err := r.enter(ctx); err != nil {
+			yield(nil, err)
+			return
+		}
+		all := slices.Clone(r.certificates)
+		r.mu.Unlock()
+		slices.SortFunc(all, func(a, b task.Certificate) int { return b.Created.Compare(a.Created) })
+		for _, c := range all {
+			if c.PEM = ""; !c.Created.Before(since) && !yield(&c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (r *reference) ReadCertificate(ctx context.Context, id string) (*task.Certificate, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	for _, c := range r.certificates {
+		if c.ID == id {
+			return &c, nil
+		}
+	}
+	return nil, refuse("ResourceNotFoundException", "no certificate "+id)
+}
+
+func (r *reference) RemoveDevice(ctx context.Context, name string) error {
+	if err := r.enter(ctx); err != nil {
+		return err
+	}
+	defer r.mu.Unlock()
+	if d := r.things[name]; d != nil {
+		r.certificates = slices.DeleteFunc(r.certificates, func(c task.Certificate) bool {
+			return slices.ContainsFunc(d.Certificates, func(attached task.Certificate) bool { return attached.ID == c.ID })
+		})
+	}
+	delete(r.things, name)
+	return nil
+}
+
+func (r *reference) EnsureBucket(context.Context) error { return nil }
+
+func (r *reference) EnsureRole(ctx context.Context, in *task.RoleInput) (string, error) {
+	if err := r.enter(ctx); err != nil {
+		return "", err
+	}
+	defer r.mu.Unlock()
+	arn := "arn:aws:iam::123456789012:role/" + in.Name
+	r.roles[arn] = true
+	return arn, nil
+}
+
+func (r *reference) Preflight(_ context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+	if in.RoleARN != referenceRole {
+		return nil, errors.New("not modelled")
+	}
+	findings := []task.Finding{{Check: "role", Subject: in.RoleARN, Result: task.FindingOK}}
+	for _, name := range in.ThingTypes {
+		findings = append(findings, task.Finding{Check: "thing-type", Subject: name, Result: task.FindingProblem, Detail: "there is none: create it first"})
+	}
+	return findings, nil
+}
