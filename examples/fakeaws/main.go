@@ -1,0 +1,91 @@
+// Command fakeaws serves a fake AWS account on a port: IoT, S3, IAM and STS, as far as registering things in bulk needs
+// them. Its first line of output is what to give the AWS CLI, boto3 or any SDK:
+//
+//	$ go run ./examples/fakeaws -addr 127.0.0.1:4566
+//	AWS_ENDPOINT_URL=http://127.0.0.1:4566
+//
+// Any access key is taken. Certificates made here are real ones, from a CA that no device trusts; its certificate is at
+// /_fake/ca.pem. It serves until it is interrupted, and keeps nothing.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "fakeaws:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("fakeaws", flag.ExitOnError)
+	addr := flags.String("addr", "127.0.0.1:4566", "`address` to listen on; port 0 picks a free one")
+	region := flags.String("region", "us-east-1", "the account's region; requests signed for another are refused")
+	account := flags.String("account", "123456789012", "the account's `number`, 12 digits")
+	rate := flags.Float64("rate", 0, "`lines` a second that a task registers; 0 for all at once")
+	delay := flags.Duration("delay", 0, "`time` a task is in progress before its first line")
+	seed := flags.String("seed", "", "`text` that ids, keys and certificates follow from; random if empty")
+	rsa := flags.Bool("rsa", false, "sign with RSA-2048, as AWS does, instead of P-256")
+	key := flags.String("key", "", "check signatures against this one access key, `id:secret`")
+	verbose := flags.Bool("v", false, "log every request to standard error")
+	_ = flags.Parse(args) // it exits on an error
+
+	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay}
+	if *seed != "" {
+		options.Seed = []byte(*seed)
+	}
+	if *rsa {
+		options.IssuerKey = fakebackend.RSA2048
+	}
+	backend, err := fakebackend.New(options)
+	if err != nil {
+		return err
+	}
+	wire, err := wireOptions(*key, *verbose)
+	if err != nil {
+		return err
+	}
+	server := fakeaws.NewUnstartedServer(backend, wire)
+	if server.Listener, err = net.Listen("tcp", *addr); err != nil {
+		return fmt.Errorf("listen on %s: %w", *addr, err)
+	}
+	if err := server.Start(); err != nil {
+		return err
+	}
+	defer server.Close()
+	fmt.Printf("AWS_ENDPOINT_URL=%s\n", server.URL)
+	fmt.Printf("fake AWS account %s in %s; its CA, which no device trusts: %s/_fake/ca.pem\n", *account, *region, server.URL)
+	<-ctx.Done()
+	return nil
+}
+
+func wireOptions(key string, verbose bool) (fakeaws.Options, error) {
+	var options fakeaws.Options
+	if key != "" {
+		id, secret, ok := strings.Cut(key, ":")
+		if !ok || id == "" || secret == "" {
+			return options, errors.New("-key must have the form id:secret")
+		}
+		options.Credentials = map[string]string{id: secret}
+	}
+	if verbose {
+		options.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return options, nil
+}

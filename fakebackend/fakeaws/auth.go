@@ -1,0 +1,99 @@
+package fakeaws
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+func asRefusal(err error) (*task.Error, bool) {
+	if errors.Is(err, task.ErrOutcomeUnknown) {
+		return nil, false
+	}
+	return errors.AsType[*task.Error](err)
+}
+
+// authenticate checks the signature of a request to IoT, IAM or STS, in the words of the JSON services or of the query
+// services. Without known keys it only demands that there is one.
+func (h *Handler) authenticate(r *request, json bool) *task.Error {
+	refuse := func(jsonCode, queryCode, message string) *task.Error {
+		code := queryCode
+		if json {
+			code = jsonCode
+		}
+		return &task.Error{Op: r.op, Code: code, Message: message, Status: http.StatusForbidden}
+	}
+	s := r.scope
+	switch {
+	case s == nil && h.opts.AllowUnsigned:
+		return nil
+	case s == nil:
+		return refuse("MissingAuthenticationTokenException", "MissingAuthenticationToken", "Missing Authentication Token")
+	case s.err != nil:
+		return refuse("IncompleteSignatureException", "IncompleteSignature", s.err.Error())
+	case json && s.signature.Region != h.backend.Options().Region:
+		// The account's endpoint is that of one region; another region's would not take the signature either.
+		return refuse("InvalidSignatureException", "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not '"+s.signature.Region+"'. ")
+	case h.opts.Credentials == nil:
+		return nil
+	}
+	secret, ok := h.opts.Credentials[s.signature.AccessKey]
+	if !ok {
+		return refuse("UnrecognizedClientException", "InvalidClientTokenId", "The security token included in the request is invalid.")
+	}
+	sum := sha256.Sum256(r.body)
+	err := s.signature.Verify(r.Request, hex.EncodeToString(sum[:]), secret, time.Now())
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sigv4.ErrMismatch):
+		return refuse("InvalidSignatureException", "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you"+
+			" provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+	case errors.Is(err, sigv4.ErrMalformed):
+		return refuse("IncompleteSignatureException", "IncompleteSignature", err.Error())
+	}
+	return refuse("InvalidSignatureException", "SignatureDoesNotMatch", "Signature expired: the request's time is too far from now, "+
+		time.Now().UTC().Format("20060102T150405Z"))
+}
+
+// authenticateS3 checks the signature of a request to S3. The link of a report is checked against the key it was made
+// with, whatever keys the handler knows, and at the time of the fake's own clock; what clients sign is checked at this
+// machine's time. It says whether the request is such a link.
+func (h *Handler) authenticateS3(r *request) (report bool, err error) {
+	s := r.scope
+	switch {
+	case s == nil && h.opts.AllowUnsigned:
+		return false, nil
+	case s == nil:
+		return false, &s3.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
+	case s.err != nil:
+		return false, s3.SignatureError(s.err, s.presigned)
+	}
+	if s.presigned && s.signature.AccessKey == r.wire.Links.AccessKey() {
+		return true, r.wire.Links.Verify(r.Request, r.wire.Now)
+	}
+	if h.opts.Credentials == nil {
+		if s.presigned && time.Now().After(s.signature.Signed.Add(s.signature.Life)) {
+			return false, s3.SignatureError(sigv4.ErrExpired, true)
+		}
+		return false, nil
+	}
+	secret, ok := h.opts.Credentials[s.signature.AccessKey]
+	if !ok {
+		return false, &s3.Error{Code: "InvalidAccessKeyId", Message: "The AWS Access Key Id you provided does not exist in our records.", Status: http.StatusForbidden}
+	}
+	payload := r.Header.Get("X-Amz-Content-Sha256")
+	if payload == "" {
+		if !s.presigned {
+			return false, &s3.Error{Code: "InvalidRequest", Message: "Missing required header for this request: x-amz-content-sha256", Status: http.StatusBadRequest}
+		}
+		payload = sigv4.UnsignedPayload
+	}
+	return false, s3.SignatureError(s.signature.Verify(r.Request, payload, secret, time.Now()), s.presigned)
+}

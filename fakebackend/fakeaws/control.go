@@ -1,0 +1,165 @@
+package fakeaws
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+)
+
+// serveControl answers the handler's own interface below /_fake/.
+func (h *Handler) serveControl(w http.ResponseWriter, r *http.Request) {
+	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, "/_fake/") {
+	case "GET ca.pem":
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		w.Write(h.backend.CA())
+	case "GET state":
+		raw, err := h.backend.StateJSON()
+		if err != nil {
+			controlError(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(raw)
+	case "POST reset":
+		h.backend.Reset()
+		w.WriteHeader(http.StatusNoContent)
+	case "GET faults":
+		faults := h.backend.Faults()
+		if faults == nil {
+			faults = []fakebackend.FaultStatus{}
+		}
+		controlJSON(w, faults)
+	case "POST faults":
+		h.setFaults(w, r)
+	case "DELETE faults":
+		h.removeFaults(w, r)
+	case "GET calls":
+		calls := h.Calls()
+		if calls == nil {
+			calls = []Call{}
+		}
+		controlJSON(w, calls)
+	case "POST advance":
+		by, err := time.ParseDuration(r.URL.Query().Get("by"))
+		if err != nil || by < 0 {
+			controlError(w, http.StatusBadRequest, "the query member by must be a duration such as 90s or 24h")
+			return
+		}
+		h.backend.Advance(by)
+		controlJSON(w, map[string]string{"now": h.backend.Now().UTC().Format(time.RFC3339Nano)})
+	default:
+		controlError(w, http.StatusNotFound, "there is no "+r.Method+" "+r.URL.Path+"; there are GET ca.pem, state, faults, calls; POST reset, faults,"+
+			" advance; DELETE faults, all below /_fake/")
+	}
+}
+
+func (h *Handler) setFaults(w http.ResponseWriter, r *http.Request) {
+	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		controlError(w, http.StatusBadRequest, "the body broke off: "+err.Error())
+		return
+	}
+	raw = bytes.TrimSpace(raw)
+	list, err := readFaults(raw)
+	if err != nil {
+		controlError(w, http.StatusBadRequest, "the body must be a fault, or a list of faults, as JSON: "+err.Error())
+		return
+	}
+	ids := make([]int, 0, len(list))
+	for _, f := range list {
+		id, err := h.backend.AddFault(f)
+		if err != nil {
+			for _, id := range ids {
+				h.backend.RemoveFault(id) // all or none
+			}
+			controlError(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		ids = append(ids, id)
+	}
+	controlJSON(w, map[string][]int{"ids": ids})
+}
+
+// faultMembers are the names a fault has in JSON.
+var faultMembers = func() map[string]bool {
+	out := map[string]bool{"delay": true}
+	for name := range fieldsOf(reflect.TypeFor[fakebackend.Fault]()) {
+		out[name] = true
+	}
+	return out
+}()
+
+// readFaults reads one fault or a list. A member that no fault has is an error: a slip in a name would otherwise make a
+// fault that strikes everything.
+func readFaults(raw []byte) ([]fakebackend.Fault, error) {
+	var items []json.RawMessage
+	if len(raw) > 0 && raw[0] == '[' {
+		if err := json.Unmarshal(raw, &items); err != nil {
+			return nil, err
+		}
+	} else {
+		items = []json.RawMessage{raw}
+	}
+	list := make([]fakebackend.Fault, len(items))
+	for i, item := range items {
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(item, &members); err != nil {
+			return nil, err
+		}
+		for name := range members {
+			if !faultMembers[name] {
+				return nil, fmt.Errorf("a fault has no member %q; it has %q", name, slices.Sorted(maps.Keys(faultMembers)))
+			}
+		}
+		if err := json.Unmarshal(item, &list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (h *Handler) removeFaults(w http.ResponseWriter, r *http.Request) {
+	text := r.URL.Query().Get("id")
+	if text == "" {
+		h.backend.ClearFaults()
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	id, err := strconv.Atoi(text)
+	if err != nil {
+		controlError(w, http.StatusBadRequest, "the query member id must be a number, not "+strconv.Quote(text))
+		return
+	}
+	h.backend.RemoveFault(id)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func controlJSON(w http.ResponseWriter, v any) {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		controlError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(raw, '\n'))
+}
+
+func controlError(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	raw, err := json.Marshal(map[string]string{"error": text})
+	if err != nil { // a map of strings always encodes
+		return
+	}
+	w.Write(append(raw, '\n'))
+}

@@ -1,0 +1,172 @@
+package fakeaws
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write docs/coverage.md")
+
+// TestTheCoveragePageSaysWhatTheRoutesSay generates docs/coverage.md from the route tables and the AWS SDK's inputs, and
+// compares. With -update it writes the page.
+func TestTheCoveragePageSaysWhatTheRoutesSay(t *testing.T) {
+	page := coveragePage(t)
+	file := filepath.Join("..", "..", "docs", "coverage.md")
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(page), 0o644))
+	}
+	held, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, page, string(held), "run: go test ./fakebackend/fakeaws -run Coverage -update")
+}
+
+// operations are the names of a client's operations, and members the names of one's input members.
+func operations(client any) []string {
+	var out []string
+	for m := range reflect.TypeOf(client).Methods() {
+		if m.Type.NumIn() >= 3 && m.Type.NumOut() == 2 && strings.HasSuffix(m.Type.In(2).String(), m.Name+"Input") {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+func members(t *testing.T, client any, operation string) []string {
+	t.Helper()
+	m, ok := reflect.TypeOf(client).MethodByName(operation)
+	require.True(t, ok, "the SDK has no %s", operation)
+	var out []string
+	for f := range m.Type.In(2).Elem().Fields() {
+		if f.IsExported() {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
+func coveragePage(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(`# What the fake speaks
+
+Generated from the route tables of package fakeaws by its tests (` + "`go test ./fakebackend/fakeaws -run Coverage -update`" + `); do not edit.
+
+The members are those of an operation's input, by the names the API model (IoT, IAM, STS) or AWS's SDKs (S3) give them. What is not modelled
+is accepted and has no effect. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
+` + "`GET /_fake/calls`" + `. How faithful the behaviour behind each operation is: [fidelity.md](fidelity.md).
+
+`)
+	iotClient := &iot.Client{}
+	fmt.Fprintf(&b, "## AWS IoT\n\n%d of the %d operations of the control plane.\n\n| operation | request | members | not modelled |\n|---|---|---|---|\n",
+		len(iotRoutes), len(operations(iotClient)))
+	for _, r := range iotRoutes {
+		var have []string
+		for f := range r.input.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			have = append(have, name)
+		}
+		known := members(t, iotClient, r.name)
+		// A struct that serves two operations may have a member that only the other one has.
+		have = slices.DeleteFunc(have, func(name string) bool {
+			return !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
+		})
+		writeRow(&b, r.name, r.method+" /"+strings.Join(r.segments, "/"), have, missing(known, have, lowerFirst))
+	}
+	s3Client := &s3.Client{}
+	fmt.Fprintf(&b, "\n## Amazon S3\n\n%d of %d operations. Every one that has them also takes Bucket, Key and ExpectedBucketOwner.\n\n"+
+		"| operation | request | members | not modelled |\n|---|---|---|---|\n", len(s3Routes), len(operations(s3Client)))
+	everywhere := []string{"Bucket", "Key", "ExpectedBucketOwner"}
+	for _, r := range s3Routes {
+		var have []string
+		if text := s3Members[r.name]; text != "" {
+			have = strings.Split(text, ", ")
+		}
+		known := members(t, s3Client, r.name)
+		for _, name := range have {
+			assert.Contains(t, known, name, r.name)
+		}
+		request := r.method + " " + map[target]string{onService: "/", onBucket: "/{Bucket}", onObject: "/{Bucket}/{Key}"}[r.target]
+		if r.query != "" {
+			request += "?" + r.query
+		}
+		writeRow(&b, r.name, request, have, missing(known, slices.Concat(have, everywhere), strings.Clone))
+	}
+	for name := range s3Members {
+		assert.True(t, slices.ContainsFunc(s3Routes, func(r *s3Route) bool { return r.name == name }), name)
+	}
+	for _, service := range []struct {
+		title  string
+		about  *queryService
+		client any
+	}{{"AWS IAM", iamService, &iam.Client{}}, {"AWS STS", stsService, &sts.Client{}}} {
+		fmt.Fprintf(&b, "\n## %s\n\n%d of %d operations.\n\n| operation | request | members | not modelled |\n|---|---|---|---|\n",
+			service.title, len(service.about.actions), len(operations(service.client)))
+		for _, a := range service.about.actions {
+			have := slices.Concat(a.required, a.optional)
+			known := members(t, service.client, a.name)
+			for _, name := range have {
+				assert.Contains(t, known, name, a.name)
+			}
+			writeRow(&b, a.name, "POST / Action="+a.name, have, missing(known, have, strings.Clone))
+		}
+	}
+	return b.String()
+}
+
+func missing(known, have []string, name func(string) string) []string {
+	var out []string
+	for _, k := range known {
+		if !slices.ContainsFunc(have, func(h string) bool { return strings.EqualFold(h, k) }) {
+			out = append(out, name(k))
+		}
+	}
+	return out
+}
+
+func writeRow(b *strings.Builder, operation, request string, have, missing []string) {
+	list := func(names []string) string {
+		if len(names) == 0 {
+			return ""
+		}
+		return "`" + strings.Join(names, "`, `") + "`"
+	}
+	fmt.Fprintf(b, "| %s | `%s` | %s | %s |\n", operation, request, list(have), list(missing))
+}
+
+func TestEveryRequestHasOneRouteAtMost(t *testing.T) {
+	var names []string
+	for _, r := range iotRoutes {
+		names = append(names, r.name)
+		if len(r.segments) == 0 || r.segments[0] == "" {
+			t.Errorf("%s has no path", r.name)
+		}
+	}
+	for _, r := range iotRoutes {
+		for _, other := range iotRoutes {
+			if r == other || r.method != other.method || len(r.segments) != len(other.segments) {
+				continue
+			}
+			same := true
+			for i := range r.segments {
+				_, labelled := labelOf(r.segments[i])
+				_, otherLabelled := labelOf(other.segments[i])
+				same = same && (labelled || otherLabelled || r.segments[i] == other.segments[i])
+			}
+			assert.False(t, same, "a request could be %s or %s", r.name, other.name)
+		}
+	}
+	assert.True(t, slices.IsSorted(names))
+	assert.Len(t, slices.Compact(names), len(iotRoutes))
+}

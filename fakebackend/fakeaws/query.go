@@ -1,0 +1,215 @@
+package fakeaws
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// queryService is a service of the query protocol: a form with an Action and a Version, answered in XML.
+type queryService struct {
+	name      string
+	namespace string
+	version   string
+	actions   []*queryAction
+}
+
+// queryAction is one operation. handle returns what goes into <ActionResult>, nil for an answer without one.
+type queryAction struct {
+	name     string
+	required []string // parameters that must be there
+	optional []string
+	handle   func(h *Handler, r *request, form url.Values) (any, error)
+}
+
+// serveQuery answers a request to IAM or STS.
+func (h *Handler) serveQuery(w http.ResponseWriter, r *request, service *queryService) {
+	form, err := url.ParseQuery(string(r.body))
+	if r.Method == http.MethodGet || err != nil {
+		form = r.query
+	}
+	name := form.Get("Action")
+	// An unsigned request cannot say which of the two services it means, but its action can.
+	if r.scope == nil {
+		for _, other := range []*queryService{iamService, stsService} {
+			if other.find(name) != nil {
+				service, r.service = other, other.name
+			}
+		}
+	}
+	action := service.find(name)
+	if action == nil || form.Get("Version") != service.version {
+		h.count(service.name, name, false)
+		r.op = "unknown operation"
+		h.failQuery(w, r, service, &iam.Error{
+			Code: "InvalidAction", Status: http.StatusBadRequest,
+			Message: "Could not find operation " + name + " for version " + form.Get("Version"),
+		})
+		return
+	}
+	r.op = name
+	h.count(service.name, name, true)
+	if refusal := h.authenticate(r, false); refusal != nil {
+		h.failQuery(w, r, service, refusal)
+		return
+	}
+	strike, refusal := h.strike(r)
+	if refusal != nil {
+		h.failQuery(w, r, service, refusal)
+		return
+	}
+	for _, parameter := range action.required {
+		if !form.Has(parameter) && !hasMembers(form, parameter) {
+			h.failQuery(w, r, service, &iam.Error{
+				Code: "ValidationError", Status: http.StatusBadRequest,
+				Message: "1 validation error detected: Value null at '" + lowerFirst(parameter) + "' failed to satisfy constraint: Member must not be null",
+			})
+			return
+		}
+	}
+	result, err := action.handle(h, r, form)
+	if err != nil {
+		h.failQuery(w, r, service, err)
+		return
+	}
+	if strike.DropAfter {
+		r.drop()
+	}
+	var b bytes.Buffer
+	b.WriteString("<" + name + `Response xmlns="` + service.namespace + `">`)
+	enc := xml.NewEncoder(&b)
+	if result != nil {
+		if err := enc.EncodeElement(result, xml.StartElement{Name: xml.Name{Local: name + "Result"}}); err != nil {
+			h.failQuery(w, r, service, err)
+			return
+		}
+	}
+	b.WriteString("<ResponseMetadata><RequestId>" + r.id + "</RequestId></ResponseMetadata></" + name + "Response>")
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(http.StatusOK)
+	w.Write(b.Bytes())
+}
+
+func (s *queryService) find(name string) *queryAction {
+	i := slices.IndexFunc(s.actions, func(a *queryAction) bool { return a.name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.actions[i]
+}
+
+func lowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+// failQuery answers with an error of the query protocol.
+func (h *Handler) failQuery(w http.ResponseWriter, r *request, service *queryService, err error) {
+	e, ok := errors.AsType[*iam.Error](err)
+	if !ok {
+		if refusal, isTask := errors.AsType[*task.Error](err); isTask {
+			e = &iam.Error{Code: refusal.Code, Message: refusal.Message, Status: refusal.Status}
+			if e.Code == "ThrottlingException" {
+				e.Code, e.Status = "Throttling", http.StatusBadRequest
+			}
+		} else {
+			e = &iam.Error{Code: "ServiceFailure", Message: err.Error(), Status: http.StatusInternalServerError}
+		}
+	}
+	r.failure = e.Code
+	body := struct {
+		XMLName xml.Name `xml:"ErrorResponse"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		Error   struct{ Type, Code, Message string }
+		ID      string `xml:"RequestId"`
+	}{Xmlns: service.namespace, ID: r.id}
+	body.Error.Type, body.Error.Code, body.Error.Message = "Sender", e.Code, e.Message
+	if e.Status >= 500 {
+		body.Error.Type = "Receiver"
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	if e.Status == 0 {
+		e.Status = http.StatusBadRequest
+	}
+	w.WriteHeader(e.Status)
+	if raw, err := xml.Marshal(body); err == nil {
+		w.Write(raw)
+	}
+}
+
+// Lists in a form are Name.member.1, Name.member.2 and so on.
+
+func hasMembers(form url.Values, name string) bool {
+	for key := range form {
+		if strings.HasPrefix(key, name+".member.") {
+			return true
+		}
+	}
+	return false
+}
+
+// tagsOf reads Tags.member.N.Key and .Value.
+func tagsOf(form url.Values) []iam.Tag {
+	var out []iam.Tag
+	for n := 1; n <= 51; n++ { // one more than there may be, so that too many are noticed
+		prefix := "Tags.member." + strconv.Itoa(n)
+		if !form.Has(prefix + ".Key") {
+			break
+		}
+		out = append(out, iam.Tag{Key: form.Get(prefix + ".Key"), Value: form.Get(prefix + ".Value")})
+	}
+	return out
+}
+
+// membersOf reads Name.member.N.
+func membersOf(form url.Values, name string) []string {
+	var out []string
+	for n := 1; n <= 51; n++ {
+		key := name + ".member." + strconv.Itoa(n)
+		if !form.Has(key) {
+			break
+		}
+		out = append(out, form.Get(key))
+	}
+	return out
+}
+
+// pageQuery takes one page of a list by the form's Marker and MaxItems. A marker is the number of items before the page.
+func pageQuery[T any](form url.Values, all []T) (page []T, next string, err error) {
+	size, from := 100, 0
+	if text := form.Get("MaxItems"); text != "" {
+		if size, err = strconv.Atoi(text); err != nil || size < 1 || size > 1000 {
+			return nil, "", &iam.Error{Code: "ValidationError", Status: 400, Message: "1 validation error detected: Value '" + text +
+				"' at 'maxItems' failed to satisfy constraint: Member must have value between 1 and 1000"}
+		}
+	}
+	if text := form.Get("Marker"); text != "" {
+		if from, err = strconv.Atoi(text); err != nil || from < 0 {
+			return nil, "", &iam.Error{Code: "ValidationError", Status: 400, Message: "Invalid Marker."}
+		}
+	}
+	from = min(from, len(all))
+	end := min(from+size, len(all))
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return all[from:end], next, nil
+}
+
+// paging is the part of a list's answer that says whether there is more.
+type paging struct {
+	IsTruncated bool
+	Marker      string `xml:",omitempty"`
+}
+
+func pagingOf(next string) paging { return paging{next != "", next} }

@@ -1,0 +1,70 @@
+package fakeaws
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
+)
+
+// scope is what a request's signature says, as far as it could be read.
+type scope struct {
+	signature *sigv4.Signature // nil when it could not be read
+	err       error            // why not
+	presigned bool
+}
+
+// signingNames are the services by the names their signatures are scoped to. Older clients sign requests to IoT as
+// execute-api.
+var signingNames = map[string]string{"iot": "iot", "execute-api": "iot", "s3": "s3", "s3express": "s3", "iam": "iam", "sts": "sts"}
+
+// route says which service a request is for: the one its signature is scoped to, else the one its host or its path
+// suggests.
+func route(r *http.Request, q url.Values) (service string, s *scope) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		s = &scope{}
+		s.signature, s.err = sigv4.ParseHeader(header)
+	} else if q.Has("X-Amz-Algorithm") {
+		s = &scope{presigned: true}
+		s.signature, s.err = sigv4.ParseQuery(q)
+	} else if q.Has("Signature") && q.Has("AWSAccessKeyId") {
+		return "s3", &scope{presigned: true, err: sigv4.ErrMalformed} // the signature version before this one
+	}
+	if s != nil && s.signature != nil {
+		if service, ok := signingNames[s.signature.Service]; ok {
+			return service, s
+		}
+	}
+	if s != nil && s.presigned {
+		return "s3", s
+	}
+	return guess(r), s
+}
+
+// guess goes by host and path.
+func guess(r *http.Request) string {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	first, rest, _ := strings.Cut(host, ".")
+	if strings.Contains(rest, "amazonaws.com") {
+		switch {
+		case first == "iot" || first == "iot-fips":
+			return "iot"
+		case first == "iam" || first == "sts":
+			return first
+		case first == "s3" || strings.HasPrefix(first, "s3-") || strings.Contains(host, ".s3.") || strings.Contains(host, ".s3-"):
+			return "s3"
+		}
+	}
+	if r.Method == http.MethodPost && r.URL.Path == "/" && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		return "iam"
+	}
+	if bucket := hostBucket(r.Host); bucket == "" && isIoTPath(r.URL.EscapedPath()) {
+		return "iot"
+	}
+	return "s3"
+}

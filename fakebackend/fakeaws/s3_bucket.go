@@ -1,0 +1,191 @@
+package fakeaws
+
+import (
+	"encoding/xml"
+	"net/http"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+)
+
+// Buckets: CreateBucket, HeadBucket, DeleteBucket, ListBuckets, GetBucketLocation, the public access block, and the
+// default answers of GetBucketEncryption, GetBucketVersioning and GetBucketPolicy.
+//
+// Not modelled: setting anything but the public access block; access lists; what a public bucket would mean.
+
+const s3Time = "2006-01-02T15:04:05.000Z"
+
+type s3Owner struct {
+	ID          string
+	DisplayName string
+}
+
+func (h *Handler) owner() s3Owner {
+	return s3Owner{ID: h.backend.Options().Account, DisplayName: "fake"}
+}
+
+func (h *Handler) listBuckets(w http.ResponseWriter, r *s3Request) error {
+	type bucket struct {
+		Name         string
+		CreationDate string
+		BucketRegion string
+	}
+	out := struct {
+		XMLName xml.Name `xml:"ListAllMyBucketsResult"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		Owner   s3Owner
+		Buckets []bucket `xml:"Buckets>Bucket"`
+	}{Xmlns: s3Namespace, Owner: h.owner()}
+	for _, b := range r.wire.S3.Buckets(h.backend.Options().Account) {
+		out.Buckets = append(out.Buckets, bucket{b.Name, b.Created.Format(s3Time), b.Region})
+	}
+	return writeXML(w, out)
+}
+
+func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
+	raw, err := h.readBody(r)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		LocationConstraint string
+	}
+	if len(raw) > 0 && xml.Unmarshal(raw, &in) != nil {
+		return &s3.Error{Code: "MalformedXML", Message: "The XML you provided was not well-formed or did not validate against our published schema", Status: 400}
+	}
+	endpoint := h.backend.Options().Region
+	if s := r.scope; s != nil && s.signature != nil && s.signature.Region != "" {
+		endpoint = s.signature.Region
+	}
+	region := in.LocationConstraint
+	if region == "EU" {
+		region = "eu-west-1"
+	}
+	switch {
+	case region == "us-east-1":
+		return &s3.Error{Code: "InvalidLocationConstraint", Message: "The specified location-constraint is not valid", Status: 400, Bucket: r.bucket}
+	case region == "" && endpoint != "us-east-1":
+		return &s3.Error{Code: "IllegalLocationConstraintException", Message: "The unspecified location constraint is incompatible for the region" +
+			" specific endpoint this request was sent to.", Status: 400, Bucket: r.bucket}
+	case region == "":
+		region = "us-east-1"
+	case endpoint != "us-east-1" && region != endpoint:
+		return &s3.Error{Code: "IllegalLocationConstraintException", Message: "The " + region + " location constraint is incompatible for the region" +
+			" specific endpoint this request was sent to.", Status: 400, Bucket: r.bucket}
+	}
+	if err := r.wire.S3.CreateBucket(r.bucket, region, h.backend.Options().Account, r.wire.Now); err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/"+r.bucket)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (h *Handler) headBucket(w http.ResponseWriter, r *s3Request) error {
+	b, err := r.wire.S3.HeadBucket(r.bucket)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Amz-Bucket-Region", b.Region)
+	w.Header().Set("X-Amz-Access-Point-Alias", "false")
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (h *Handler) deleteBucket(w http.ResponseWriter, r *s3Request) error {
+	if err := r.wire.S3.DeleteBucket(r.bucket); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *Handler) getBucketLocation(w http.ResponseWriter, r *s3Request) error {
+	b, err := r.wire.S3.HeadBucket(r.bucket)
+	if err != nil {
+		return err
+	}
+	region := b.Region
+	if region == "us-east-1" {
+		region = "" // the first region has no name here
+	}
+	return writeXML(w, struct {
+		XMLName xml.Name `xml:"LocationConstraint"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		Region  string   `xml:",chardata"`
+	}{Xmlns: s3Namespace, Region: region})
+}
+
+// publicAccessBlock is the four switches on the wire.
+type publicAccessBlock struct {
+	XMLName               xml.Name `xml:"PublicAccessBlockConfiguration"`
+	Xmlns                 string   `xml:"xmlns,attr,omitempty"`
+	BlockPublicAcls       bool
+	IgnorePublicAcls      bool
+	BlockPublicPolicy     bool
+	RestrictPublicBuckets bool
+}
+
+func (h *Handler) getPublicAccessBlock(w http.ResponseWriter, r *s3Request) error {
+	block, err := r.wire.S3.PublicAccess(r.bucket)
+	if err != nil {
+		return err
+	}
+	if block == nil {
+		return &s3.Error{Code: "NoSuchPublicAccessBlockConfiguration", Message: "The public access block configuration was not found", Status: 404, Bucket: r.bucket}
+	}
+	return writeXML(w, publicAccessBlock{
+		Xmlns: s3Namespace, BlockPublicAcls: block.BlockACLs, IgnorePublicAcls: block.IgnoreACLs,
+		BlockPublicPolicy: block.BlockPolicy, RestrictPublicBuckets: block.RestrictBuckets,
+	})
+}
+
+func (h *Handler) putPublicAccessBlock(w http.ResponseWriter, r *s3Request) error {
+	var in publicAccessBlock
+	if err := h.readXML(r, &in); err != nil {
+		return err
+	}
+	return r.wire.S3.SetPublicAccess(r.bucket, &s3.PublicAccessBlock{
+		BlockACLs: in.BlockPublicAcls, IgnoreACLs: in.IgnorePublicAcls, BlockPolicy: in.BlockPublicPolicy, RestrictBuckets: in.RestrictPublicBuckets,
+	})
+}
+
+func (h *Handler) deletePublicAccessBlock(w http.ResponseWriter, r *s3Request) error {
+	if err := r.wire.S3.SetPublicAccess(r.bucket, nil); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *Handler) getBucketEncryption(w http.ResponseWriter, r *s3Request) error {
+	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
+		return err
+	}
+	type rule struct {
+		Algorithm string `xml:"ApplyServerSideEncryptionByDefault>SSEAlgorithm"`
+		BucketKey bool   `xml:"BucketKeyEnabled"`
+	}
+	return writeXML(w, struct {
+		XMLName xml.Name `xml:"ServerSideEncryptionConfiguration"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		Rule    rule
+	}{Xmlns: s3Namespace, Rule: rule{Algorithm: "AES256"}})
+}
+
+func (h *Handler) getBucketVersioning(w http.ResponseWriter, r *s3Request) error {
+	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
+		return err
+	}
+	return writeXML(w, struct {
+		XMLName xml.Name `xml:"VersioningConfiguration"`
+		Xmlns   string   `xml:"xmlns,attr"`
+	}{Xmlns: s3Namespace})
+}
+
+func (h *Handler) getBucketPolicy(_ http.ResponseWriter, r *s3Request) error {
+	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
+		return err
+	}
+	return &s3.Error{Code: "NoSuchBucketPolicy", Message: "The bucket policy does not exist", Status: 404, Bucket: r.bucket}
+}

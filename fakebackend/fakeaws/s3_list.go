@@ -1,0 +1,214 @@
+package fakeaws
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+)
+
+// Listings: ListObjects, ListObjectsV2, ListMultipartUploads, ListParts, DeleteObjects.
+
+type listedObject struct {
+	Key          string
+	LastModified string
+	ETag         string
+	Size         int64
+	StorageClass string
+	Owner        *s3Owner `xml:",omitempty"`
+}
+
+type commonPrefix struct{ Prefix string }
+
+// keyEncoder gives keys as they are, or encoded as in a URL when the client asked for that: XML cannot hold every
+// character a key can.
+func keyEncoder(r *s3Request) func(string) string {
+	if r.query.Get("encoding-type") != "url" {
+		return func(s string) string { return s }
+	}
+	return func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/") }
+}
+
+func maxKeys(r *s3Request, member string) (int, error) {
+	text := r.query.Get(member)
+	if text == "" {
+		return 1000, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, &s3.Error{Code: "InvalidArgument", Message: "Provided " + member + " not an integer or within integer range", Status: 400, Bucket: r.bucket}
+	}
+	return min(n, 1000), nil
+}
+
+func (h *Handler) listed(page *s3.ListPage, encode func(string) string, owner bool) (objects []listedObject, prefixes []commonPrefix) {
+	for _, o := range page.Objects {
+		class := o.StorageClass
+		if class == "" {
+			class = "STANDARD"
+		}
+		item := listedObject{Key: encode(o.Key), LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`, Size: o.Size, StorageClass: class}
+		if owner {
+			item.Owner = new(h.owner())
+		}
+		objects = append(objects, item)
+	}
+	for _, p := range page.CommonPrefixes {
+		prefixes = append(prefixes, commonPrefix{encode(p)})
+	}
+	return objects, prefixes
+}
+
+func (h *Handler) listObjects(w http.ResponseWriter, r *s3Request) error {
+	most, err := maxKeys(r, "max-keys")
+	if err != nil {
+		return err
+	}
+	in := s3.ListInput{Bucket: r.bucket, Prefix: r.query.Get("prefix"), Delimiter: r.query.Get("delimiter"), After: r.query.Get("marker"), Max: most}
+	page, err := listPage(r, in, most)
+	if err != nil {
+		return err
+	}
+	encode := keyEncoder(r)
+	out := struct {
+		XMLName        xml.Name `xml:"ListBucketResult"`
+		Xmlns          string   `xml:"xmlns,attr"`
+		Name           string
+		Prefix         string
+		Marker         string
+		NextMarker     string `xml:",omitempty"`
+		MaxKeys        int
+		Delimiter      string `xml:",omitempty"`
+		EncodingType   string `xml:",omitempty"`
+		IsTruncated    bool
+		Contents       []listedObject
+		CommonPrefixes []commonPrefix
+	}{
+		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), Marker: encode(in.After), MaxKeys: most, Delimiter: encode(in.Delimiter),
+		EncodingType: r.query.Get("encoding-type"), IsTruncated: page.Next != "",
+	}
+	if in.Delimiter != "" { // without one, clients go on after the last key
+		out.NextMarker = encode(page.Next)
+	}
+	out.Contents, out.CommonPrefixes = h.listed(page, encode, true)
+	return writeXML(w, out)
+}
+
+// listPage lists; a page of no keys at all, which S3 allows, is never truncated.
+func listPage(r *s3Request, in s3.ListInput, most int) (*s3.ListPage, error) {
+	if most == 0 {
+		_, err := r.wire.S3.HeadBucket(in.Bucket)
+		return &s3.ListPage{}, err
+	}
+	return r.wire.S3.List(in)
+}
+
+func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
+	if r.query.Get("list-type") != "2" {
+		return &s3.Error{Code: "InvalidArgument", Message: "Invalid List Type specified in Query", Status: 400, Bucket: r.bucket}
+	}
+	most, err := maxKeys(r, "max-keys")
+	if err != nil {
+		return err
+	}
+	after := r.query.Get("start-after")
+	if r.query.Has("continuation-token") {
+		raw, err := base64.RawURLEncoding.DecodeString(r.query.Get("continuation-token"))
+		if err != nil || len(raw) == 0 {
+			return &s3.Error{Code: "InvalidArgument", Message: "The continuation token provided is incorrect", Status: 400, Bucket: r.bucket}
+		}
+		after = string(raw)
+	}
+	in := s3.ListInput{Bucket: r.bucket, Prefix: r.query.Get("prefix"), Delimiter: r.query.Get("delimiter"), After: after, Max: most}
+	page, err := listPage(r, in, most)
+	if err != nil {
+		return err
+	}
+	encode := keyEncoder(r)
+	out := struct {
+		XMLName               xml.Name `xml:"ListBucketResult"`
+		Xmlns                 string   `xml:"xmlns,attr"`
+		Name                  string
+		Prefix                string
+		StartAfter            string `xml:",omitempty"`
+		ContinuationToken     string `xml:",omitempty"`
+		NextContinuationToken string `xml:",omitempty"`
+		KeyCount              int
+		MaxKeys               int
+		Delimiter             string `xml:",omitempty"`
+		EncodingType          string `xml:",omitempty"`
+		IsTruncated           bool
+		Contents              []listedObject
+		CommonPrefixes        []commonPrefix
+	}{
+		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), StartAfter: encode(r.query.Get("start-after")),
+		ContinuationToken: r.query.Get("continuation-token"), KeyCount: len(page.Objects) + len(page.CommonPrefixes), MaxKeys: most,
+		Delimiter: encode(in.Delimiter), EncodingType: r.query.Get("encoding-type"), IsTruncated: page.Next != "",
+	}
+	if page.Next != "" {
+		out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(page.Next))
+	}
+	out.Contents, out.CommonPrefixes = h.listed(page, encode, r.query.Get("fetch-owner") == "true")
+	return writeXML(w, out)
+}
+
+func (h *Handler) listMultipartUploads(w http.ResponseWriter, r *s3Request) error {
+	uploads, err := r.wire.S3.Uploads(r.bucket, r.query.Get("prefix"))
+	if err != nil {
+		return err
+	}
+	type item struct {
+		Key               string
+		UploadID          string `xml:"UploadId"`
+		Initiated         string
+		StorageClass      string
+		ChecksumAlgorithm string `xml:",omitempty"`
+	}
+	encode := keyEncoder(r)
+	out := struct {
+		XMLName     xml.Name `xml:"ListMultipartUploadsResult"`
+		Xmlns       string   `xml:"xmlns,attr"`
+		Bucket      string
+		Prefix      string
+		MaxUploads  int
+		IsTruncated bool
+		Upload      []item
+	}{Xmlns: s3Namespace, Bucket: r.bucket, Prefix: encode(r.query.Get("prefix")), MaxUploads: len(uploads)}
+	for _, u := range uploads {
+		out.Upload = append(out.Upload, item{encode(u.Key), u.ID, u.Started.Format(s3Time), "STANDARD", u.ChecksumKind})
+	}
+	return writeXML(w, out)
+}
+
+func (h *Handler) deleteObjects(w http.ResponseWriter, r *s3Request) error {
+	var in struct {
+		XMLName xml.Name `xml:"Delete"`
+		Quiet   bool
+		Object  []struct{ Key string }
+	}
+	if err := h.readXML(r, &in); err != nil {
+		return err
+	}
+	if len(in.Object) == 0 || len(in.Object) > 1000 {
+		return &s3.Error{Code: "MalformedXML", Message: "The XML you provided was not well-formed or did not validate against our published schema", Status: 400, Bucket: r.bucket}
+	}
+	type deleted struct{ Key string }
+	out := struct {
+		XMLName xml.Name `xml:"DeleteResult"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		Deleted []deleted
+	}{Xmlns: s3Namespace}
+	for _, o := range in.Object {
+		if err := r.wire.S3.Delete(r.bucket, o.Key); err != nil {
+			return err
+		}
+		if !in.Quiet {
+			out.Deleted = append(out.Deleted, deleted{o.Key})
+		}
+	}
+	return writeXML(w, out)
+}

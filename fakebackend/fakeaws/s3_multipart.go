@@ -1,0 +1,249 @@
+package fakeaws
+
+import (
+	"cmp"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+)
+
+// Multipart uploads: CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload, AbortMultipartUpload,
+// ListParts.
+
+func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) error {
+	info, err := infoOf(r.Header)
+	if err != nil {
+		return err
+	}
+	kind := strings.ToUpper(r.Header.Get("X-Amz-Checksum-Algorithm"))
+	if kind != "" && !slices.Contains(checksumKinds, kind) {
+		return &s3.Error{Code: "InvalidRequest", Message: "Checksum algorithm provided is unsupported. Please try again with any of the valid types:" +
+			" [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]", Status: http.StatusBadRequest}
+	}
+	info.ChecksumType = strings.ToUpper(r.Header.Get("X-Amz-Checksum-Type"))
+	u, err := r.wire.S3.CreateUpload(r.bucket, r.key, info, kind, r.wire.Now)
+	if err != nil {
+		return err
+	}
+	if kind != "" {
+		w.Header().Set("X-Amz-Checksum-Algorithm", kind)
+	}
+	return writeXML(w, struct {
+		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
+		Xmlns    string   `xml:"xmlns,attr"`
+		Bucket   string
+		Key      string
+		UploadID string `xml:"UploadId"`
+	}{Xmlns: s3Namespace, Bucket: u.Bucket, Key: u.Key, UploadID: u.ID})
+}
+
+func partNumber(r *s3Request) (int, error) {
+	n, err := strconv.Atoi(r.query.Get("partNumber"))
+	if err != nil {
+		return 0, &s3.Error{Code: "InvalidArgument", Message: "Part number must be an integer between 1 and 10000, inclusive", Status: http.StatusBadRequest}
+	}
+	return n, nil
+}
+
+func (h *Handler) uploadPart(w http.ResponseWriter, r *s3Request) error {
+	n, err := partNumber(r)
+	if err != nil {
+		return err
+	}
+	body, err := h.openUpload(r)
+	if err != nil {
+		return err
+	}
+	p, err := r.wire.S3.PutPart(r.bucket, r.key, r.query.Get("uploadId"), n, body, body.checksums, r.wire.Now)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Etag", `"`+p.ETag+`"`)
+	for kind, value := range p.Checksums {
+		w.Header().Set(checksumHeader(kind), value)
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
+	n, err := partNumber(r)
+	if err != nil {
+		return err
+	}
+	bucket, key, err := copySource(r)
+	if err != nil {
+		return err
+	}
+	o, err := r.wire.S3.Get(bucket, key)
+	if err != nil {
+		return err
+	}
+	var body io.Reader = o.Reader()
+	if text := r.Header.Get("X-Amz-Copy-Source-Range"); text != "" {
+		part, err := s3.ParseRange(text, o.Size)
+		if err != nil || part == nil {
+			return &s3.Error{Code: "InvalidArgument", Message: "The x-amz-copy-source-range value must be of the form bytes=first-last", Status: http.StatusBadRequest}
+		}
+		body = io.NewSectionReader(o.Reader(), part.Offset, part.Length)
+	}
+	p, err := r.wire.S3.PutPart(r.bucket, r.key, r.query.Get("uploadId"), n, body, nil, r.wire.Now)
+	if err != nil {
+		return err
+	}
+	return writeXML(w, copyResult{XMLName: xml.Name{Local: "CopyPartResult"}, Xmlns: s3Namespace, LastModified: p.Modified.Format(s3Time), ETag: `"` + p.ETag + `"`})
+}
+
+func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) error {
+	// The request's own checksum headers are about the object that comes of it, not about this small body.
+	announced := http.Header{}
+	for _, kind := range checksumKinds {
+		if value := r.Header.Get(checksumHeader(kind)); value != "" {
+			announced.Set(kind, value)
+			r.Header.Del(checksumHeader(kind))
+		}
+	}
+	type part struct {
+		PartNumber                                                                     int
+		ETag                                                                           string
+		ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256 string
+	}
+	var in struct {
+		XMLName xml.Name `xml:"CompleteMultipartUpload"`
+		Part    []part
+	}
+	if err := h.readXML(r, &in); err != nil {
+		return err
+	}
+	u, held, err := r.wire.S3.Parts(r.bucket, r.key, r.query.Get("uploadId"))
+	if err != nil {
+		return err
+	}
+	var parts []s3.CompletePart
+	for _, p := range in.Part {
+		parts = append(parts, s3.CompletePart{Number: p.PartNumber, ETag: p.ETag})
+		i := slices.IndexFunc(held, func(have *s3.Part) bool { return have.Number == p.PartNumber })
+		for kind, value := range map[string]string{"CRC32": p.ChecksumCRC32, "CRC32C": p.ChecksumCRC32C, "CRC64NVME": p.ChecksumCRC64NVME, "SHA1": p.ChecksumSHA1, "SHA256": p.ChecksumSHA256} {
+			if value != "" && i >= 0 && held[i].Checksums[kind] != "" && held[i].Checksums[kind] != value {
+				return &s3.Error{Code: "InvalidPart", Message: "One or more of the specified parts could not be found.  The part may not have been" +
+					" uploaded, or the specified entity tag may not match the part's entity tag.", Status: http.StatusBadRequest}
+			}
+		}
+	}
+	o, err := r.wire.S3.Complete(r.bucket, r.key, u.ID, parts, r.Header.Get("If-Match"), r.Header.Get("If-None-Match"),
+		func(parts []*s3.Part) (map[string]string, string, error) {
+			return completed(u, cmp.Or(r.Header.Get("X-Amz-Checksum-Type"), u.ChecksumType), announced, parts)
+		}, r.wire.Now)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
+	out := struct {
+		XMLName           xml.Name `xml:"CompleteMultipartUploadResult"`
+		Xmlns             string   `xml:"xmlns,attr"`
+		Location          string
+		Bucket            string
+		Key               string
+		ETag              string
+		ChecksumCRC32     string `xml:",omitempty"`
+		ChecksumCRC32C    string `xml:",omitempty"`
+		ChecksumCRC64NVME string `xml:",omitempty"`
+		ChecksumSHA1      string `xml:",omitempty"`
+		ChecksumSHA256    string `xml:",omitempty"`
+		ChecksumType      string `xml:",omitempty"`
+	}{
+		Xmlns: s3Namespace, Location: "http://" + r.Host + "/" + r.bucket + "/" + r.key, Bucket: r.bucket, Key: r.key, ETag: `"` + o.ETag + `"`,
+		ChecksumCRC32: o.Checksums["CRC32"], ChecksumCRC32C: o.Checksums["CRC32C"], ChecksumCRC64NVME: o.Checksums["CRC64NVME"],
+		ChecksumSHA1: o.Checksums["SHA1"], ChecksumSHA256: o.Checksums["SHA256"], ChecksumType: o.ChecksumType,
+	}
+	return writeXML(w, out)
+}
+
+// completed gives the checksum of an object made of parts: of all its bytes for the CRC algorithms when asked for and for
+// CRC64NVME always, else of the parts' checksums.
+func completed(u *s3.Upload, kindOfSum string, announced http.Header, parts []*s3.Part) (map[string]string, string, error) {
+	algorithm := u.ChecksumKind
+	if algorithm == "" {
+		algorithm, kindOfSum = "CRC64NVME", "FULL_OBJECT"
+	}
+	if algorithm == "CRC64NVME" {
+		kindOfSum = "FULL_OBJECT"
+	}
+	var sum string
+	if strings.EqualFold(kindOfSum, "FULL_OBJECT") && strings.HasPrefix(algorithm, "CRC") {
+		kindOfSum = "FULL_OBJECT"
+		h := newChecksum(algorithm)
+		for _, p := range parts {
+			if _, err := p.Body().WriteTo(h); err != nil {
+				return nil, "", err
+			}
+		}
+		sum = sumText(h)
+	} else {
+		kindOfSum = "COMPOSITE"
+		var err error
+		if sum, err = compositeChecksum(algorithm, parts); err != nil {
+			return nil, "", err
+		}
+	}
+	if want := announced.Get(algorithm); want != "" && want != sum && want != strings.SplitN(sum, "-", 2)[0] {
+		return nil, "", badDigest(algorithm)
+	}
+	return map[string]string{algorithm: sum}, kindOfSum, nil
+}
+
+func (h *Handler) abortMultipartUpload(w http.ResponseWriter, r *s3Request) error {
+	if err := r.wire.S3.Abort(r.bucket, r.key, r.query.Get("uploadId")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *Handler) listParts(w http.ResponseWriter, r *s3Request) error {
+	u, parts, err := r.wire.S3.Parts(r.bucket, r.key, r.query.Get("uploadId"))
+	if err != nil {
+		return err
+	}
+	most, err := maxKeys(r, "max-parts")
+	if err != nil {
+		return err
+	}
+	marker, _ := strconv.Atoi(r.query.Get("part-number-marker")) // anything but a number begins at the start
+	type item struct {
+		PartNumber   int
+		LastModified string
+		ETag         string
+		Size         int64
+	}
+	out := struct {
+		XMLName              xml.Name `xml:"ListPartsResult"`
+		Xmlns                string   `xml:"xmlns,attr"`
+		Bucket               string
+		Key                  string
+		UploadID             string `xml:"UploadId"`
+		PartNumberMarker     int
+		NextPartNumberMarker int `xml:",omitempty"`
+		MaxParts             int
+		IsTruncated          bool
+		StorageClass         string
+		Part                 []item
+	}{Xmlns: s3Namespace, Bucket: u.Bucket, Key: u.Key, UploadID: u.ID, PartNumberMarker: marker, MaxParts: most, StorageClass: "STANDARD"}
+	for _, p := range parts {
+		if p.Number <= marker {
+			continue
+		}
+		if len(out.Part) == most {
+			out.IsTruncated = true
+			break
+		}
+		out.Part = append(out.Part, item{p.Number, p.Modified.Format(s3Time), `"` + p.ETag + `"`, p.Size})
+		out.NextPartNumberMarker = p.Number
+	}
+	return writeXML(w, out)
+}

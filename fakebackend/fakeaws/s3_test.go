@@ -1,0 +1,406 @@
+package fakeaws_test
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+)
+
+func codeOf(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorCode()
+	}
+	return fmt.Sprint(err)
+}
+
+func withBucket(t testing.TB, opts fakeaws.Options) *clients {
+	t.Helper()
+	c := serve(t, fakebackend.Options{}, opts)
+	_, err := c.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("fleet")})
+	require.NoError(t, err)
+	return c
+}
+
+func (c *clients) read(t testing.TB, key string) (string, *s3.GetObjectOutput) {
+	t.Helper()
+	out, err := c.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String(key), ChecksumMode: types.ChecksumModeEnabled})
+	require.NoError(t, err)
+	defer out.Body.Close()
+	raw, err := io.ReadAll(out.Body)
+	require.NoError(t, err, "the SDK checks the checksum while it reads")
+	return string(raw), out
+}
+
+// unseekable hides that a reader could be read twice.
+type unseekable struct{ io.Reader }
+
+func TestEveryFormOfUploadStoresTheBytesThatWereSent(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 20_000) // several chunks
+	options := fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}}
+	overHTTPS := func(t *testing.T) *clients {
+		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), options)
+		require.NoError(t, server.StartTLS())
+		t.Cleanup(server.Close)
+		c := connect(server)
+		_, err := c.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("fleet")})
+		require.NoError(t, err)
+		return c
+	}
+	for name, world := range map[string]func(*testing.T) *clients{
+		"HTTP": func(t *testing.T) *clients { return withBucket(t, options) }, "HTTPS": overHTTPS,
+	} {
+		c := world(t)
+		for _, algorithm := range append(types.ChecksumAlgorithm("").Values(), "") {
+			switch algorithm {
+			case types.ChecksumAlgorithmCrc32, types.ChecksumAlgorithmCrc32c, types.ChecksumAlgorithmSha1, types.ChecksumAlgorithmSha256, types.ChecksumAlgorithmCrc64nvme, "":
+			default:
+				continue // newer than what the fake knows
+			}
+			t.Run(name+" "+string(algorithm), func(t *testing.T) {
+				_, err := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("k"), Body: strings.NewReader(body), ChecksumAlgorithm: algorithm})
+				require.NoError(t, err)
+				got, _ := c.read(t, "k")
+				assert.Equal(t, body, got)
+				if name == "HTTPS" { // the length is not known either
+					_, err = c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("u"), Body: unseekable{strings.NewReader(body)}, ChecksumAlgorithm: algorithm})
+					require.NoError(t, err)
+					got, _ = c.read(t, "u")
+					assert.Equal(t, body, got)
+				}
+			})
+		}
+	}
+}
+
+func TestAClientThatSendsNoChecksumGetsOneFromS3(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	plain := s3.NewFromConfig(c.config, func(o *s3.Options) { o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired })
+	out, err := plain.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("k"), Body: strings.NewReader("123456789")})
+	require.NoError(t, err)
+	raw, err := hex.DecodeString("ae8b14860a799888") // the check value of CRC-64/NVME for these nine digits
+	require.NoError(t, err)
+	assert.Equal(t, base64.StdEncoding.EncodeToString(raw), aws.ToString(out.ChecksumCRC64NVME))
+	assert.Equal(t, fmt.Sprintf(`"%x"`, md5.Sum([]byte("123456789"))), *out.ETag)
+	_, read := c.read(t, "k")
+	assert.Equal(t, out.ChecksumCRC64NVME, read.ChecksumCRC64NVME)
+}
+
+// send makes a raw request. Headers are name, value, name, value.
+func send(t testing.TB, c *clients, method, path, body string, headers ...string) (int, string, http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, c.server.URL+path, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := c.server.Client().Do(r)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "1", answer.Header.Get("X-Iotfleet-Fake"), "every answer says that it is a fake's")
+	return answer.StatusCode, string(raw), answer.Header
+}
+
+func TestABodyThatIsNotWhatItWasAnnouncedToBeStoresNothing(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{AllowUnsigned: true})
+	sum := sha256.Sum256([]byte("right"))
+	right64, rightHex := base64.StdEncoding.EncodeToString(sum[:]), hex.EncodeToString(sum[:])
+	streaming := []string{"X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "Content-Encoding", "aws-chunked", "X-Amz-Decoded-Content-Length", "5"}
+	trailer := append([]string{"X-Amz-Trailer", "x-amz-checksum-sha256"}, streaming...)
+	for name, r := range map[string]struct {
+		body    string
+		headers []string
+		status  int
+		code    string
+	}{
+		"SHA-256 in base64":         {"wrong", []string{"X-Amz-Checksum-Sha256", right64}, 400, "BadDigest"},
+		"SHA-256 in hex":            {"wrong", []string{"X-Amz-Content-Sha256", rightHex}, 400, "XAmzContentSHA256Mismatch"},
+		"MD5":                       {"wrong", []string{"Content-Md5", base64.StdEncoding.EncodeToString(make([]byte, 16))}, 400, "BadDigest"},
+		"an MD5 that is none":       {"right", []string{"Content-Md5", "abc"}, 400, "InvalidDigest"},
+		"a checksum that is none":   {"right", []string{"X-Amz-Checksum-Crc32", "abc"}, 400, "InvalidRequest"},
+		"a hash of another kind":    {"right", []string{"X-Amz-Content-Sha256", "abc"}, 400, "InvalidArgument"},
+		"a trailer that is wrong":   {"5\r\nwrong\r\n0\r\nx-amz-checksum-sha256:" + right64 + "\r\n\r\n", trailer, 400, "BadDigest"},
+		"a trailer that is none":    {"5\r\nright\r\n0\r\n\r\n", trailer, 400, "MalformedTrailerError"},
+		"a trailer without colon":   {"5\r\nright\r\n0\r\nx-amz-checksum-sha256\r\n\r\n", trailer, 400, "MalformedTrailerError"},
+		"a chunk too short":         {"5\r\nrig\r\n0\r\n\r\n", streaming, 400, "InvalidRequest"},
+		"a chunk too long":          {"5\r\nright and more\r\n0\r\n\r\n", streaming, 400, "InvalidRequest"},
+		"a chunk without its end":   {"5\r\nrightXX0\r\n\r\n", streaming, 400, "InvalidRequest"},
+		"a size that is none":       {"x\r\nright\r\n0\r\n\r\n", streaming, 400, "InvalidRequest"},
+		"no last chunk":             {"5\r\nright\r\n", streaming, 400, "IncompleteBody"},
+		"more than announced":       {"6\r\nright!\r\n0\r\n\r\n", streaming, 400, "IncompleteBody"},
+		"less than announced":       {"4\r\nrigh\r\n0\r\n\r\n", streaming, 400, "IncompleteBody"},
+		"no decoded length":         {"5\r\nright\r\n0\r\n\r\n", streaming[:4], 411, "MissingContentLength"},
+		"a trailer of no kind":      {"5\r\nright\r\n0\r\n\r\n", append([]string{"X-Amz-Trailer", "x-other"}, streaming...), 400, "InvalidRequest"},
+		"more than S3 takes":        {"", []string{"X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "X-Amz-Decoded-Content-Length", "5368709121"}, 400, "EntityTooLarge"},
+		"signed without signatures": {"5\r\nright\r\n0\r\n\r\n", []string{"X-Amz-Content-Sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "X-Amz-Decoded-Content-Length", "5"}, 400, "InvalidRequest"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, body, _ := send(t, c, http.MethodPut, "/fleet/k", r.body, r.headers...)
+			assert.Equal(t, r.status, status, body)
+			assert.Contains(t, body, "<Code>"+r.code+"</Code>")
+			status, _, _ = send(t, c, http.MethodHead, "/fleet/k", "")
+			assert.Equal(t, http.StatusNotFound, status)
+		})
+	}
+	for name, r := range map[string]struct {
+		body    string
+		headers []string
+	}{
+		"a trailer":                       {"5\r\nright\r\n0\r\nx-amz-checksum-sha256:" + right64 + "\r\n\r\n", trailer},
+		"a trailer without an empty line": {"5\r\nright\r\n0\r\nx-amz-checksum-sha256:" + right64 + "\r\n", trailer},
+		"two chunks":                      {"2\r\nri\r\n3\r\nght\r\n0\r\n\r\n", streaming},
+		"a digest in hex":                 {"right", []string{"X-Amz-Content-Sha256", rightHex}},
+		"an unsigned body":                {"right", []string{"X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, body, _ := send(t, c, http.MethodPut, "/fleet/good", r.body, r.headers...)
+			require.Equal(t, http.StatusOK, status, body)
+			_, got, header := send(t, c, http.MethodGet, "/fleet/good", "")
+			assert.Equal(t, "right", got)
+			assert.Empty(t, header.Get("Content-Encoding"), "aws-chunked is about the upload only")
+			require.NoError(t, func() error {
+				_, err := c.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String("fleet"), Key: aws.String("good")})
+				return err
+			}())
+		})
+	}
+}
+
+// The chunked upload of AWS's documentation, with the key, the requests and the signatures printed there, sent to the
+// handler at the time it was signed.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+func TestTheSignedChunksOfTheDocumentationAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2013, 5, 24, 0, 0, 30, 0, time.UTC)))
+		backend := newBackend(t, fakebackend.Options{Bucket: "examplebucket"})
+		handler := fakeaws.NewHandler(backend, fakeaws.Options{Credentials: map[string]string{"AKIAIOSFODNN7EXAMPLE": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}})
+		put := func(data string) (int, string) {
+			var b bytes.Buffer
+			for _, c := range []struct{ data, signature string }{
+				{data[:65536], "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648"},
+				{data[65536:], "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497"},
+				{"", "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9"},
+			} {
+				fmt.Fprintf(&b, "%x;chunk-signature=%s\r\n%s\r\n", len(c.data), c.signature, c.data)
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://s3.amazonaws.com/examplebucket/chunkObject.txt", &b)
+			require.NoError(t, err)
+			assert.EqualValues(t, 66824, r.ContentLength)
+			for name, value := range map[string]string{
+				"X-Amz-Date": "20130524T000000Z", "X-Amz-Storage-Class": "REDUCED_REDUNDANCY", "Content-Encoding": "aws-chunked",
+				"X-Amz-Content-Sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "X-Amz-Decoded-Content-Length": "66560",
+				"Authorization": "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=content-encoding;" +
+					"content-length;host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;x-amz-storage-class," +
+					"Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
+			} {
+				r.Header.Set(name, value)
+			}
+			return record(handler, r)
+		}
+		status, body := put(strings.Repeat("a", 66560))
+		assert.Equal(t, http.StatusOK, status, body)
+		status, body = put(strings.Repeat("a", 66559) + "b")
+		assert.Equal(t, http.StatusForbidden, status)
+		assert.Contains(t, body, "<Code>SignatureDoesNotMatch</Code>")
+	})
+}
+
+func TestObjectsThroughTheSDK(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}})
+	ctx := t.Context()
+	bucket := aws.String("fleet")
+	keys := []string{"plain", "with space", "a+b", "ümläut/日本", "a//b", "dots/../kept", "percent%20", "quote'\"&<>", "semi;colon=x?y#z"}
+	for _, key := range keys {
+		_, err := c.s3.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: bucket, Key: aws.String(key), Body: strings.NewReader(key), ContentType: aws.String("text/plain"), Metadata: map[string]string{"run": "7"},
+			IfNoneMatch: aws.String("*"), ExpectedBucketOwner: aws.String("123456789012"), ServerSideEncryption: types.ServerSideEncryptionAwsKms, SSEKMSKeyId: aws.String("arn:aws:kms:us-east-1:123456789012:key/1"),
+		})
+		require.NoError(t, err, key)
+		got, out := c.read(t, key)
+		assert.Equal(t, key, got)
+		assert.Equal(t, "text/plain", *out.ContentType)
+		assert.Equal(t, map[string]string{"run": "7"}, out.Metadata)
+		assert.Equal(t, types.ServerSideEncryptionAwsKms, out.ServerSideEncryption)
+	}
+	_, err := c.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("plain"), Body: strings.NewReader("x"), IfNoneMatch: aws.String("*")})
+	assert.Equal(t, "PreconditionFailed", codeOf(err))
+	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("plain"), Body: strings.NewReader("x"), ExpectedBucketOwner: aws.String("999999999999")})
+	assert.Equal(t, "AccessDenied", codeOf(err))
+
+	var listed []string
+	pages := s3.NewListObjectsV2Paginator(c.s3, &s3.ListObjectsV2Input{Bucket: bucket, MaxKeys: aws.Int32(2)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		require.NoError(t, err)
+		for _, o := range page.Contents {
+			listed = append(listed, *o.Key)
+		}
+	}
+	assert.ElementsMatch(t, keys, listed)
+	one, err := c.s3.ListObjects(ctx, &s3.ListObjectsInput{Bucket: bucket, Delimiter: aws.String("/"), EncodingType: types.EncodingTypeUrl})
+	require.NoError(t, err)
+	assert.Len(t, one.CommonPrefixes, 3)
+
+	part, err := c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("plain"), Range: aws.String("bytes=1-3")})
+	require.NoError(t, err)
+	raw, err := io.ReadAll(part.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "lai", string(raw))
+	assert.Equal(t, "bytes 1-3/5", *part.ContentRange)
+	_, err = c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("plain"), Range: aws.String("bytes=9-")})
+	assert.Equal(t, "InvalidRange", codeOf(err))
+	_, err = c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("plain"), IfNoneMatch: part.ETag})
+	assert.ErrorContains(t, err, "304")
+	_, err = c.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("plain"), IfMatch: aws.String(`"00"`)})
+	assert.ErrorContains(t, err, "412")
+
+	_, err = c.s3.CopyObject(ctx, &s3.CopyObjectInput{Bucket: bucket, Key: aws.String("copy"), CopySource: aws.String("fleet/with%20space")})
+	require.NoError(t, err)
+	got, _ := c.read(t, "copy")
+	assert.Equal(t, "with space", got)
+	_, err = c.s3.PutObjectTagging(ctx, &s3.PutObjectTaggingInput{Bucket: bucket, Key: aws.String("copy"), Tagging: &types.Tagging{TagSet: []types.Tag{{Key: aws.String("a"), Value: aws.String("b")}}}})
+	require.NoError(t, err)
+	tags, err := c.s3.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: bucket, Key: aws.String("copy")})
+	require.NoError(t, err)
+	assert.Len(t, tags.TagSet, 1)
+	_, err = c.s3.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: bucket, Delete: &types.Delete{Objects: []types.ObjectIdentifier{{Key: aws.String("copy")}, {Key: aws.String("plain")}}}})
+	require.NoError(t, err)
+	_, err = c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("copy")})
+	assert.ErrorAs(t, err, new(*types.NoSuchKey))
+
+	_, err = c.s3.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: bucket})
+	assert.Equal(t, "BucketNotEmpty", codeOf(err))
+	_, err = c.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{Bucket: bucket, PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{BlockPublicAcls: aws.Bool(true)}})
+	require.NoError(t, err)
+	block, err := c.s3.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: bucket})
+	require.NoError(t, err)
+	assert.True(t, *block.PublicAccessBlockConfiguration.BlockPublicAcls)
+	assert.False(t, *block.PublicAccessBlockConfiguration.BlockPublicPolicy)
+	encryption, err := c.s3.GetBucketEncryption(ctx, &s3.GetBucketEncryptionInput{Bucket: bucket})
+	require.NoError(t, err)
+	assert.Equal(t, types.ServerSideEncryptionAes256, encryption.ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm)
+	buckets, err := c.s3.ListBuckets(ctx, &s3.ListBucketsInput{})
+	require.NoError(t, err)
+	assert.Len(t, buckets.Buckets, 2, "the account's own and the test's")
+	_, err = c.s3.GetBucketAcl(ctx, &s3.GetBucketAclInput{Bucket: bucket})
+	assert.Equal(t, "NotImplemented", codeOf(err))
+	for _, call := range c.server.Handler.Calls() {
+		assert.Equal(t, call.Operation != "GET ?acl", call.Known, call.Operation)
+	}
+}
+
+func TestAMultipartUploadThroughTheSDK(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	ctx := t.Context()
+	bucket, key := aws.String("fleet"), aws.String("big")
+	first, second := strings.Repeat("a", 5<<20), "tail"
+	for _, algorithm := range []types.ChecksumAlgorithm{types.ChecksumAlgorithmCrc32, types.ChecksumAlgorithmSha256, types.ChecksumAlgorithmCrc64nvme} {
+		u, err := c.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, ChecksumAlgorithm: algorithm})
+		require.NoError(t, err)
+		var parts []types.CompletedPart
+		for i, body := range []string{first, second} {
+			p, err := c.s3.UploadPart(ctx, &s3.UploadPartInput{Bucket: bucket, Key: key, UploadId: u.UploadId, PartNumber: aws.Int32(int32(i + 1)), Body: strings.NewReader(body), ChecksumAlgorithm: algorithm})
+			require.NoError(t, err)
+			parts = append(parts, types.CompletedPart{PartNumber: aws.Int32(int32(i + 1)), ETag: p.ETag, ChecksumCRC32: p.ChecksumCRC32, ChecksumSHA256: p.ChecksumSHA256, ChecksumCRC64NVME: p.ChecksumCRC64NVME})
+		}
+		held, err := c.s3.ListParts(ctx, &s3.ListPartsInput{Bucket: bucket, Key: key, UploadId: u.UploadId})
+		require.NoError(t, err)
+		assert.Len(t, held.Parts, 2)
+		uploads, err := c.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: bucket})
+		require.NoError(t, err)
+		assert.Len(t, uploads.Uploads, 1)
+		done, err := c.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
+		require.NoError(t, err)
+		assert.True(t, strings.HasSuffix(*done.ETag, `-2"`))
+		got, _ := c.read(t, "big")
+		assert.Equal(t, first+second, got)
+	}
+	u, err := c.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key})
+	require.NoError(t, err)
+	_, err = c.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId})
+	require.NoError(t, err)
+	_, err = c.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId})
+	assert.Equal(t, "NoSuchUpload", codeOf(err))
+}
+
+func TestABucketOfAnotherRegionIsPointedTo(t *testing.T) {
+	c := serve(t, fakebackend.Options{}, fakeaws.Options{})
+	ctx := t.Context()
+	elsewhere := s3.NewFromConfig(c.config, func(o *s3.Options) { o.Region = "eu-central-1" })
+	_, err := elsewhere.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("far")})
+	assert.Equal(t, "IllegalLocationConstraintException", codeOf(err))
+	_, err = elsewhere.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("far"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-central-1"}})
+	require.NoError(t, err)
+	location, err := elsewhere.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: aws.String("far")})
+	require.NoError(t, err)
+	assert.EqualValues(t, "eu-central-1", location.LocationConstraint)
+
+	_, err = c.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String("far")})
+	assert.Equal(t, "PermanentRedirect", codeOf(err))
+	head, err := elsewhere.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String("far")})
+	require.NoError(t, err)
+	assert.Equal(t, "eu-central-1", *head.BucketRegion)
+	status, _, header := send(t, c, http.MethodHead, "/far", "", "Authorization", "AWS4-HMAC-SHA256 Credential=A/20260304/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=00")
+	assert.Equal(t, http.StatusMovedPermanently, status)
+	assert.Equal(t, "eu-central-1", header.Get("X-Amz-Bucket-Region"))
+	own, err := c.s3.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: aws.String("iotfleet-fake")})
+	require.NoError(t, err)
+	assert.Empty(t, own.LocationConstraint)
+}
+
+func TestLinksThatAClientSignsAreOpened(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}})
+	c.upload(t.Context(), t, "a b+c", "content")
+	signer := s3.NewPresignClient(c.s3)
+	link, err := signer.PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String("a b+c")})
+	require.NoError(t, err)
+	assert.Equal(t, "content", string(get(t, c, link.URL)))
+	status, body, _ := send(t, c, http.MethodGet, strings.TrimPrefix(strings.Replace(link.URL, "X-Amz-Expires=900", "X-Amz-Expires=901", 1), c.server.URL), "")
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, body, "SignatureDoesNotMatch")
+	put, err := signer.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("put")})
+	require.NoError(t, err)
+	status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.server.URL), "by link")
+	assert.Equal(t, http.StatusOK, status, body)
+	got, _ := c.read(t, "put")
+	assert.Equal(t, "by link", got)
+}
+
+func TestABucketCanBeInTheHost(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	c.upload(t.Context(), t, "k", "content")
+	virtual := s3.NewFromConfig(c.config, func(o *s3.Options) {
+		o.BaseEndpoint = aws.String(strings.Replace(c.server.URL, "127.0.0.1", "localhost", 1))
+		transport := &http.Transport{DialContext: c.server.DialContext}
+		t.Cleanup(transport.CloseIdleConnections)
+		o.HTTPClient = &http.Client{Transport: transport}
+	})
+	out, err := virtual.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String("k")})
+	require.NoError(t, err)
+	defer out.Body.Close()
+	raw, err := io.ReadAll(out.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "content", string(raw))
+}
