@@ -1,0 +1,220 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// location remembers that the bucket was found in the right region.
+type location struct {
+	turn chan struct{} // holds one token while somebody looks
+	ok   bool
+}
+
+// checkRegion returns task.ErrWrongRegion if AWS IoT could not read the bucket. It asks once; only failures are asked
+// again. A bucket whose region the caller may not see passes: the upload itself will tell.
+func (b *Backend) checkRegion(ctx context.Context) error {
+	select {
+	case b.location.turn <- struct{}{}:
+		defer func() { <-b.location.turn }()
+	case <-ctx.Done():
+		return contextError(ctx)
+	}
+	if b.location.ok {
+		return nil
+	}
+	region, err := b.bucketRegion(ctx)
+	if errors.Is(err, task.ErrAccessDenied) {
+		b.log.WarnContext(ctx, "could not check the bucket's region", "bucket", b.bucket, "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if region != b.region {
+		return b.wrongRegion(region)
+	}
+	b.location.ok = true
+	return nil
+}
+
+func (b *Backend) wrongRegion(region string) error {
+	return fmt.Errorf("%w: bucket %s is in %s, AWS IoT is used in %s and reads data files only there: use a bucket in %[4]s",
+		task.ErrWrongRegion, b.bucket, region, b.region)
+}
+
+// explainRegion adds both regions to a refusal that came because the bucket is elsewhere.
+func (b *Backend) explainRegion(err error) error {
+	e, ok := errors.AsType[*task.Error](err)
+	if !ok || !errors.Is(e.Kind, task.ErrWrongRegion) {
+		return err
+	}
+	if region := regionHeader(e.Err); region != "" && region != b.region {
+		return fmt.Errorf("%w: %w", b.wrongRegion(region), err)
+	}
+	return err
+}
+
+// bucketRegion finds the bucket's region. S3 tells it in a header of HeadBucket, even to those it refuses; if not,
+// GetBucketLocation is asked.
+func (b *Backend) bucketRegion(ctx context.Context) (string, error) {
+	out, err := b.s3.HeadBucket(ctx,
+		&s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	if err == nil && aws.ToString(out.BucketRegion) != "" {
+		return *out.BucketRegion, nil
+	}
+	var headErr error
+	if err != nil {
+		if region := regionHeader(err); region != "" {
+			return region, nil
+		}
+		headErr = b.fault(ctx, "s3", "HeadBucket", err)
+		if errors.Is(headErr, task.ErrNotFound) {
+			return "", fmt.Errorf("there is no bucket %s: make it with EnsureBucket, or name another: %w", b.bucket, headErr)
+		}
+		if !errors.Is(headErr, task.ErrAccessDenied) && !errors.Is(headErr, task.ErrWrongRegion) {
+			return "", headErr
+		}
+	}
+	loc, err := b.s3.GetBucketLocation(ctx,
+		&s3.GetBucketLocationInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	if err != nil {
+		if headErr != nil {
+			return "", headErr
+		}
+		return "", b.fault(ctx, "s3", "GetBucketLocation", err)
+	}
+	switch loc.LocationConstraint {
+	case "": // how S3 names the oldest region
+		return "us-east-1", nil
+	case types.BucketLocationConstraintEu:
+		return "eu-west-1", nil
+	}
+	return string(loc.LocationConstraint), nil
+}
+
+// regionHeader reads the bucket's region from the answer behind an error.
+func regionHeader(err error) string {
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.Response != nil {
+		return answer.Response.Header.Get("X-Amz-Bucket-Region")
+	}
+	return ""
+}
+
+// EnsureBucket implements [task.BucketEnsurer]: it makes the bucket in the region of the aws.Config, with all public
+// access blocked; S3 itself encrypts new objects and leaves ACLs off. It returns when the bucket can be seen.
+//
+// A bucket that exists is only checked: [task.ErrWrongRegion] when it is elsewhere, [task.ErrAccessDenied] when it
+// belongs to someone else or may not be seen. Its settings are left alone, since others may rely on them; Preflight
+// says whether it blocks public access. The error is [task.ErrConflict] when another account owns the name.
+//
+// Needs s3:ListBucket, s3:CreateBucket and s3:PutBucketPublicAccessBlock.
+func (b *Backend) EnsureBucket(ctx context.Context) error {
+	if b.bucket == "" {
+		return fmt.Errorf("ensure bucket: %w",
+			&task.InputError{Member: "Options.Bucket", Problem: "is empty: say which bucket takes data files"})
+	}
+	region, err := b.visibleBucket(ctx)
+	switch {
+	case err == nil && region == b.region:
+		return nil
+	case err == nil:
+		return fmt.Errorf("ensure bucket: %w", b.wrongRegion(region))
+	case !errors.Is(err, task.ErrNotFound):
+		return fmt.Errorf("ensure bucket %s: %w", b.bucket, err)
+	}
+	if err := b.createBucket(ctx); err != nil {
+		return fmt.Errorf("ensure bucket %s: %w", b.bucket, err)
+	}
+	return nil
+}
+
+// visibleBucket returns the region of a bucket that the caller may use, task.ErrNotFound if there is none.
+func (b *Backend) visibleBucket(ctx context.Context) (string, error) {
+	out, err := b.s3.HeadBucket(ctx,
+		&s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	if err == nil {
+		if region := aws.ToString(out.BucketRegion); region != "" {
+			return region, nil
+		}
+		return b.bucketRegion(ctx)
+	}
+	fault := b.fault(ctx, "s3", "HeadBucket", err)
+	if region := regionHeader(err); region != "" && region != b.region {
+		return "", fmt.Errorf("%w: %w", b.wrongRegion(region), fault)
+	}
+	if errors.Is(fault, task.ErrAccessDenied) {
+		return "", fmt.Errorf("the bucket exists, but belongs to another account or may not be listed: %w", fault)
+	}
+	return "", fault
+}
+
+// How long a new bucket, or the end of an attachment, is waited for.
+const (
+	settleAttempts = 8
+	settleDelay    = 500 * time.Millisecond
+	settleMaxDelay = 8 * time.Second
+)
+
+func (b *Backend) createBucket(ctx context.Context) error {
+	req := &s3.CreateBucketInput{Bucket: aws.String(b.bucket)}
+	if b.region != "us-east-1" { // which S3 takes as the absence of a location
+		req.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(b.region)}
+	}
+	if _, err := b.s3.CreateBucket(ctx, req, b.markS3); err != nil {
+		fault := b.fault(ctx, "s3", "CreateBucket", err)
+		e, ok := errors.AsType[*task.Error](fault)
+		switch {
+		case ok && e.Code == "BucketAlreadyOwnedByYou": // made at the same time by someone of the same account
+		case ok && e.Code == "BucketAlreadyExists":
+			return fmt.Errorf("another account owns a bucket of this name, choose another: %w", fault)
+		default:
+			return fault
+		}
+	}
+	_, err := b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
+		Bucket:              aws.String(b.bucket),
+		ExpectedBucketOwner: b.owner,
+		PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
+			BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
+			IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
+		},
+	}, b.markS3)
+	if err != nil {
+		return fmt.Errorf("the bucket was made, but public access could not be blocked: %w", b.fault(ctx, "s3", "PutPublicAccessBlock", err))
+	}
+	return b.settle(ctx, "the new bucket", func() (bool, error) {
+		_, err := b.visibleBucket(ctx)
+		if errors.Is(err, task.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
+
+// settle asks until done reports true, with growing delays, and gives up after about 30 s.
+func (b *Backend) settle(ctx context.Context, what string, done func() (bool, error)) error {
+	delay := settleDelay
+	for n := 1; ; n++ {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		if n == settleAttempts {
+			return fmt.Errorf("%w: %s is still not visible after %d looks: try again in a minute", task.ErrUnavailable, what, n)
+		}
+		b.log.DebugContext(ctx, "waiting for AWS to settle", "for", what, "delay", delay)
+		if err := sleep(ctx, jitter(delay)); err != nil {
+			return err
+		}
+		delay = min(2*delay, settleMaxDelay)
+	}
+}

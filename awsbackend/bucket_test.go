@@ -1,0 +1,103 @@
+package awsbackend
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var noBucket = reply(404, "")
+
+func TestEnsureBucketMakesAPrivateBucketInTheRegion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, w := onWire(t, answers{"HeadBucket": inTurn(noBucket, noBucket, noBucket, bucketHere), // it takes a moment to be seen
+			"CreateBucket": reply(200, ""), "PutPublicAccessBlock": reply(200, "")})
+		require.NoError(t, b.EnsureBucket(t.Context()))
+		assert.Equal(t, []string{"HeadBucket", "CreateBucket", "PutPublicAccessBlock", "HeadBucket", "HeadBucket", "HeadBucket"}, w.ops())
+		assert.Contains(t, w.last("CreateBucket").body, "<LocationConstraint>eu-central-1</LocationConstraint>")
+		for _, all := range []string{"BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"} {
+			assert.Contains(t, w.last("PutPublicAccessBlock").body, "<"+all+">true</"+all+">")
+		}
+	})
+}
+
+func TestEnsureBucketSendsNoLocationInTheOldestRegion(t *testing.T) {
+	w := &wire{t: t, answers: answers{"HeadBucket": inTurn(noBucket, reply(200, "", "X-Amz-Bucket-Region", "us-east-1")),
+		"CreateBucket": reply(200, ""), "PutPublicAccessBlock": reply(200, "")}}
+	cfg := testConfig(w)
+	cfg.Region = "us-east-1"
+	b, err := New(cfg, Options{Bucket: "fleet-bucket"})
+	require.NoError(t, err)
+	require.NoError(t, b.EnsureBucket(t.Context()))
+	assert.NotContains(t, w.last("CreateBucket").body, "LocationConstraint")
+}
+
+func TestEnsureBucketLeavesAnExistingBucketAlone(t *testing.T) {
+	b, w := onWire(t, answers{"HeadBucket": bucketHere})
+	require.NoError(t, b.EnsureBucket(t.Context()))
+	assert.Equal(t, []string{"HeadBucket"}, w.ops())
+}
+
+func TestEnsureBucketRefusesBucketsItCannotUse(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers answers
+		kind    error
+		text    string
+	}{
+		"another region": {answers{"HeadBucket": reply(301, "", "X-Amz-Bucket-Region", "us-west-2")}, task.ErrWrongRegion, "us-west-2"},
+		"not ours": {answers{"HeadBucket": reply(403, "", "X-Amz-Bucket-Region", inRegion), "GetCallerIdentity": knownCaller},
+			task.ErrAccessDenied, "another account"},
+		"name taken": {answers{"HeadBucket": noBucket, "CreateBucket": xmlError(409, "BucketAlreadyExists", "taken")},
+			task.ErrConflict, "choose another"},
+		"may not block public access": {answers{"HeadBucket": noBucket, "CreateBucket": reply(200, ""), "GetCallerIdentity": knownCaller,
+			"PutPublicAccessBlock": xmlError(403, "AccessDenied", "no")}, task.ErrAccessDenied, "s3:PutBucketPublicAccessBlock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _ := onWire(t, c.answers)
+			err := b.EnsureBucket(t.Context())
+			require.ErrorIs(t, err, c.kind)
+			assert.ErrorContains(t, err, c.text)
+			assert.ErrorContains(t, err, "fleet-bucket")
+		})
+	}
+}
+
+func TestTwoWhoMakeTheBucketAtOnceBothSucceed(t *testing.T) {
+	b, _ := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "PutPublicAccessBlock": reply(200, ""),
+		"CreateBucket": xmlError(409, "BucketAlreadyOwnedByYou", "yours")})
+	require.NoError(t, b.EnsureBucket(t.Context()))
+}
+
+func TestABucketThatNeverShowsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := onWire(t, answers{"HeadBucket": noBucket, "CreateBucket": reply(200, ""), "PutPublicAccessBlock": reply(200, "")})
+		require.ErrorIs(t, b.EnsureBucket(t.Context()), task.ErrUnavailable)
+	})
+}
+
+func TestNewRefusesOptionsThatBreakARule(t *testing.T) {
+	good := aws.Config{Region: inRegion}
+	for name, c := range map[string]struct {
+		cfg    aws.Config
+		opts   Options
+		member string
+	}{
+		"no region":       {aws.Config{}, Options{}, "aws.Config.Region"},
+		"bucket":          {good, Options{Bucket: "no such/bucket"}, "Options.Bucket"},
+		"prefix":          {good, Options{Prefix: "a b"}, "Options.Prefix"},
+		"prefix wildcard": {good, Options{Prefix: "fleet*"}, "Options.Prefix"},
+		"owner":           {good, Options{ExpectedBucketOwner: "me"}, "Options.ExpectedBucketOwner"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(c.cfg, c.opts)
+			require.ErrorIs(t, err, task.ErrInvalidRequest)
+			assert.ErrorContains(t, err, c.member)
+		})
+	}
+	_, err := New(good, Options{})
+	require.NoError(t, err, "the zero value works")
+}

@@ -1,0 +1,54 @@
+// Package awsbackend is the [task.Backend] that speaks to AWS IoT Core and Amazon S3. Whatever runs on the in-memory
+// fake runs on AWS by making its backend here.
+//
+//	cfg, err := config.LoadDefaultConfig(ctx) // profiles, environment, SSO, AWS_ENDPOINT_URL: all as usual
+//	if err != nil {
+//		return err
+//	}
+//	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "my-fleet-eu", Prefix: "registration/"})
+//	if err != nil {
+//		return err
+//	}
+//	roleARN, err := backend.EnsureRole(ctx, &task.RoleInput{Name: "fleet-registration"})
+//
+// The package does not import the SDK's config module: a program brings its own [aws.Config]. Credentials, region,
+// retries, proxies, FIPS and dual-stack endpoints are set there.
+//
+// # What is sent how often
+//
+// StartThingRegistrationTask and RegisterThing have no client token, so the SDK's usual repeats would start a second
+// task or make a second certificate. Each is sent once. Only an explicit throttle, by which AWS says that nothing was
+// done, is tried again, at most five times in all. Every other lost answer (network, time-out, status 500 and above,
+// an answer that cannot be read) gives an error that wraps [task.ErrOutcomeUnknown]. All other operations can be
+// repeated safely and keep the retries of the [aws.Config].
+//
+// # Permissions of the caller
+//
+// The least a run needs, for bucket my-fleet-eu with prefix registration/ and role fleet-registration:
+//
+//	{
+//	  "Version": "2012-10-17",
+//	  "Statement": [
+//	    {"Effect": "Allow", "Resource": "*", "Action": [
+//	      "iot:StartThingRegistrationTask", "iot:DescribeThingRegistrationTask", "iot:ListThingRegistrationTasks",
+//	      "iot:ListThingRegistrationTaskReports", "iot:StopThingRegistrationTask", "iot:DescribeEndpoint",
+//	      "iot:DescribeThing", "iot:ListThingPrincipals", "iot:ListThingGroupsForThing", "iot:DescribeCertificate",
+//	      "iot:ListAttachedPolicies", "iot:ListCertificates"]},
+//	    {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+//	     "Resource": "arn:aws:s3:::my-fleet-eu"},
+//	    {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::my-fleet-eu/registration/*"},
+//	    {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::123456789012:role/fleet-registration",
+//	     "Condition": {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}}
+//	  ]
+//	}
+//
+// With a KMS key the caller also needs kms:GenerateDataKey on it. The optional abilities need more; each method says
+// what. sts:GetCallerIdentity needs no permission.
+//
+// # The fake
+//
+// The fake of this project answers with the header X-Iotfleet-Fake on every response. [Backend.Identity] reports Fake
+// when the IoT endpoint is such a one, however it was configured.
+//
+// AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
+package awsbackend

@@ -1,0 +1,180 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// AccessDeniedError says which permission is missing, and who lacks it. It matches [task.ErrAccessDenied]; the
+// service's own words are in the [*task.Error] it wraps.
+//
+// The service does not always say: then Action is the one that the refused operation needs, Principal is whom STS says
+// the caller is, and both may still differ from what the service checked.
+type AccessDeniedError struct {
+	Action    string // such as iot:StartThingRegistrationTask or iam:PassRole
+	Principal string // ARN of the user or role that lacks it; empty when nobody knows
+	Resource  string // what it was asked for; empty when the service does not say
+	Err       error  // the *task.Error
+}
+
+// Error names action, principal and resource, then gives the service's answer.
+func (e *AccessDeniedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "missing permission %s", e.Action)
+	if e.Principal != "" {
+		fmt.Fprintf(&b, " for %s", e.Principal)
+	}
+	if e.Resource != "" {
+		fmt.Fprintf(&b, " on %s", e.Resource)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap gives the *task.Error.
+func (e *AccessDeniedError) Unwrap() error { return e.Err }
+
+// denials are the codes by which AWS says that a permission is missing, as opposed to credentials that are not valid.
+var denials = map[string]bool{
+	"AccessDenied":          true,
+	"AccessDeniedException": true,
+	"Forbidden":             true, // a HEAD request to S3 has no body and hence no code
+	"ForbiddenException":    true,
+	"NotAuthorized":         true,
+	"UnauthorizedException": true,
+}
+
+// notAuthorized is how AWS words a missing permission. Only details are taken from it, never the kind of error.
+var notAuthorized = regexp.MustCompile(`(arn:\S+) is not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9*]+)(?: on resource: (\S+))?`)
+
+// fault turns what an AWS client returned for one operation into this library's errors.
+//
+// An answer of the service becomes a *task.Error. Without an answer the error wraps the context's cause if the context
+// is done, else task.ErrUnavailable if the network or the service's answer is at fault.
+func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
+	api, answered := errors.AsType[smithy.APIError](err)
+	switch {
+	case answered:
+		return b.refusal(ctx, service, op, api, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", op, contextError(ctx))
+	case statusOf(err) >= 300:
+		return &task.Error{Op: op, Code: http.StatusText(statusOf(err)), Message: "the answer is not in AWS's form",
+			Status: statusOf(err), Kind: kindOfStatus(statusOf(err)), Err: err}
+	case isNetwork(err):
+		return fmt.Errorf("%s: %w: no usable answer: %w", op, task.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// refusal makes the *task.Error of an answer, inside an *AccessDeniedError if a permission is missing.
+func (b *Backend) refusal(ctx context.Context, service, op string, api smithy.APIError, err error) error {
+	e := &task.Error{
+		Op: op, Code: api.ErrorCode(), Message: api.ErrorMessage(),
+		Kind: task.KindOfCode(api.ErrorCode()), Err: err,
+	}
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.Response != nil {
+		e.Status = answer.HTTPStatusCode()
+		e.RequestID = requestID(answer.Response.Header)
+	}
+	if e.Kind == nil {
+		e.Kind = kindOfStatus(e.Status)
+	}
+	if !errors.Is(e.Kind, task.ErrAccessDenied) || !(denials[e.Code] || task.KindOfCode(e.Code) == nil) {
+		return e
+	}
+	denied := &AccessDeniedError{Action: actionOf(service, op), Err: e}
+	if m := notAuthorized.FindStringSubmatch(e.Message); m != nil {
+		denied.Principal, denied.Action, denied.Resource = m[1], m[2], strings.TrimRight(m[3], ".,;")
+	} else if op != "GetCallerIdentity" {
+		denied.Principal = b.callerARN(ctx)
+	}
+	return denied
+}
+
+// statusOf returns the HTTP status of the answer behind err, 0 if there was none.
+func statusOf(err error) int {
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.Response != nil {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+// kindOfStatus is for answers without a known code: of S3 to HEAD requests, and of what stands between us and AWS.
+func kindOfStatus(status int) error {
+	switch {
+	case status == http.StatusMovedPermanently:
+		return task.ErrWrongRegion
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return task.ErrAccessDenied
+	case status == http.StatusNotFound:
+		return task.ErrNotFound
+	case status == http.StatusConflict:
+		return task.ErrConflict
+	case status == http.StatusTooManyRequests:
+		return task.ErrThrottled
+	case status == http.StatusRequestTimeout, status >= 500:
+		return task.ErrUnavailable
+	case status == http.StatusBadRequest, status == http.StatusRequestedRangeNotSatisfiable:
+		return task.ErrInvalidRequest
+	}
+	return nil
+}
+
+// requestID reads the id under each of the names that AWS services give it.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Amzn-RequestId", "X-Amz-Request-Id", "X-Amz-RequestId"} {
+		if id := h.Get(name); id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+// actions are the permissions whose names differ from the operation's.
+var actions = map[string]string{
+	"HeadBucket":           "s3:ListBucket",
+	"GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+	"PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+}
+
+func actionOf(service, op string) string {
+	if action, ok := actions[op]; ok {
+		return action
+	}
+	return service + ":" + op
+}
+
+// isNetwork reports whether err, which is no answer of the service, is about the way to it or about an answer that
+// cannot be read, rather than about credentials or input.
+func isNetwork(err error) bool {
+	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok
+}
+
+// contextError returns the end of ctx as an error that matches both ctx.Err and its cause.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}

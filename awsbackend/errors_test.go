@@ -1,0 +1,215 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var discardLog = log.New(io.Discard, "", 0)
+
+// throttled is an answer of an injected client.
+type throttled struct{}
+
+func (throttled) Error() string                 { return "slow down" }
+func (throttled) ErrorCode() string             { return "ThrottlingException" }
+func (throttled) ErrorMessage() string          { return "slow down" }
+func (throttled) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }
+
+// exceptions are the exception types of the IoT model. The first test of this file compares them with the package.
+var exceptions = []smithy.APIError{
+	&types.CertificateConflictException{}, &types.CertificateStateException{}, &types.CertificateValidationException{},
+	&types.ConflictException{}, &types.ConflictingResourceUpdateException{}, &types.DeleteConflictException{},
+	&types.IndexNotReadyException{}, &types.InternalException{}, &types.InternalFailureException{},
+	&types.InternalServerException{}, &types.InvalidAggregationException{}, &types.InvalidQueryException{},
+	&types.InvalidRequestException{}, &types.InvalidResponseException{}, &types.InvalidStateTransitionException{},
+	&types.LimitExceededException{}, &types.MalformedPolicyException{}, &types.NotConfiguredException{},
+	&types.RegistrationCodeValidationException{}, &types.ResourceAlreadyExistsException{}, &types.ResourceNotFoundException{},
+	&types.ResourceRegistrationFailureException{}, &types.ServiceQuotaExceededException{}, &types.ServiceUnavailableException{},
+	&types.SqlParseException{}, &types.TaskAlreadyExistsException{}, &types.ThrottlingException{},
+	&types.TransferAlreadyCompletedException{}, &types.TransferConflictException{}, &types.UnauthorizedException{},
+	&types.ValidationException{}, &types.VersionConflictException{}, &types.VersionsLimitExceededException{},
+}
+
+func TestTheListOfExceptionsIsThatOfTheSDK(t *testing.T) {
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2/service/iot/types").Output()
+	require.NoError(t, err)
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "errors.go"))
+	require.NoError(t, err)
+	var want, got []string
+	for _, m := range regexp.MustCompile(`(?m)^func \(e \*(\w+)\) ErrorCode\(\)`).FindAllSubmatch(source, -1) {
+		want = append(want, string(m[1]))
+	}
+	for _, e := range exceptions {
+		got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", e), "*types."))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	require.Equal(t, want, got, "exceptions, above, must list every exception of the model")
+}
+
+// The kinds of the exceptions that no operation of this package declares: they come by their HTTP status.
+var byStatus = []string{"IndexNotReadyException", "InvalidAggregationException", "InvalidQueryException", "InvalidResponseException",
+	"InvalidStateTransitionException", "NotConfiguredException", "SqlParseException"}
+
+func TestEveryExceptionOfTheModelArrivesWithItsKind(t *testing.T) {
+	for _, e := range exceptions {
+		code := e.ErrorCode()
+		t.Run(code, func(t *testing.T) {
+			status := 400
+			if e.ErrorFault() == smithy.FaultServer {
+				status = 500
+			}
+			w := &wire{t: t, answers: answers{"DescribeThing": exception(status, code, "what AWS says"), "GetCallerIdentity": knownCaller}}
+			cfg := testConfig(w)
+			cfg.RetryMaxAttempts = 1
+			b, err := New(cfg, Options{})
+			require.NoError(t, err)
+			_, err = b.ReadDevice(t.Context(), "d1")
+			got, ok := errors.AsType[*task.Error](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, []any{"DescribeThing", code, "what AWS says", status, "req-1"},
+				[]any{got.Op, got.Code, got.Message, got.Status, got.RequestID})
+			want := task.KindOfCode(code)
+			if slices.Contains(byStatus, code) {
+				require.NoError(t, want, "it is in the table now: take it off this list")
+				want = task.ErrInvalidRequest
+			}
+			require.Error(t, want, "the table of codes does not know it")
+			assert.ErrorIs(t, err, want)
+			api, ok := errors.AsType[smithy.APIError](err)
+			require.True(t, ok, "the SDK's error stays reachable")
+			assert.Equal(t, code, api.ErrorCode())
+		})
+	}
+}
+
+func TestAnUndeclaredExceptionIsKnownByItsCode(t *testing.T) {
+	// ListThingRegistrationTasks declares no such error, so the SDK gives it without a type.
+	b, _ := onWire(t, answers{listOp: exception(404, "ResourceNotFoundException", "none")})
+	_, err := b.ListTasks(t.Context(), nil)
+	require.ErrorIs(t, err, task.ErrNotFound)
+}
+
+func TestAccessDeniedNamesActionPrincipalAndResource(t *testing.T) {
+	for name, c := range map[string]struct {
+		code, message               string
+		action, principal, resource string
+		asksSTS                     bool
+	}{
+		"as AWS words it": {"AccessDeniedException",
+			"User: arn:aws:iam::123456789012:user/jo is not authorized to perform: iot:StartThingRegistrationTask on resource: arn:aws:iot:eu-central-1:123456789012:* because no identity-based policy allows the iot:StartThingRegistrationTask action",
+			"iot:StartThingRegistrationTask", "arn:aws:iam::123456789012:user/jo", "arn:aws:iot:eu-central-1:123456789012:*", false},
+		"pass role": {"AccessDeniedException",
+			"User: arn:aws:sts::123456789012:assumed-role/F/s is not authorized to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/fleet-registration",
+			"iam:PassRole", "arn:aws:sts::123456789012:assumed-role/F/s", "arn:aws:iam::123456789012:role/fleet-registration", false},
+		"without words": {"UnauthorizedException", "", "iot:StartThingRegistrationTask", caller1, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, w := onWire(t, answers{startOp: exception(403, c.code, c.message), "GetCallerIdentity": knownCaller})
+			_, err := b.StartTask(t.Context(), startInput)
+			require.ErrorIs(t, err, task.ErrAccessDenied)
+			assert.True(t, task.Refused(err))
+			denied, ok := errors.AsType[*AccessDeniedError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, []string{c.action, c.principal, c.resource}, []string{denied.Action, denied.Principal, denied.Resource})
+			assert.ErrorContains(t, err, "missing permission "+c.action+" for "+c.principal)
+			assert.Equal(t, c.asksSTS, w.count("GetCallerIdentity") == 1)
+		})
+	}
+}
+
+func TestTheDerivedActionIsThePermissionsName(t *testing.T) {
+	b, _ := onWire(t, answers{"HeadBucket": reply(403, ""), "GetCallerIdentity": knownCaller})
+	err := b.EnsureBucket(t.Context())
+	denied, ok := errors.AsType[*AccessDeniedError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, "s3:ListBucket", denied.Action)
+	assert.Equal(t, caller1, denied.Principal)
+}
+
+func TestSTSThatCannotBeReachedHoldsUpNoError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("X-Test-Operation") != "GetCallerIdentity" {
+				return exception(403, "AccessDeniedException", "")(nil), nil
+			}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		b, err := New(testConfig(transport), Options{})
+		require.NoError(t, err)
+		begin := time.Now()
+		for range 3 {
+			_, err = b.ReadDevice(t.Context(), "d1")
+			denied, ok := errors.AsType[*AccessDeniedError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, []string{"iot:DescribeThing", ""}, []string{denied.Action, denied.Principal})
+		}
+		assert.Equal(t, 5*time.Second, time.Since(begin), "it is asked once, and not for long")
+	})
+}
+
+func TestBadCredentialsAreNoMissingPermission(t *testing.T) {
+	for _, code := range []string{"UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"} {
+		b, w := onWire(t, answers{startOp: exception(403, code, "The security token included in the request is invalid")})
+		_, err := b.StartTask(t.Context(), startInput)
+		require.ErrorIs(t, err, task.ErrAccessDenied)
+		_, missing := errors.AsType[*AccessDeniedError](err)
+		assert.False(t, missing, "%s: %v", code, err)
+		assert.Equal(t, []string{startOp}, w.ops())
+	}
+}
+
+func TestAnErrorBeforeSendingSaysSo(t *testing.T) {
+	cfg := testConfig(&wire{t: t})
+	cfg.Credentials = failingCredentials{}
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.StartTask(t.Context(), startInput)
+	require.ErrorIs(t, err, errNoCredentials)
+	assert.NotErrorIs(t, err, task.ErrOutcomeUnknown)
+	assert.NotErrorIs(t, err, task.ErrUnavailable, "waiting does not bring credentials")
+}
+
+func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
+	for status, kind := range map[int]error{403: task.ErrAccessDenied, 404: task.ErrNotFound, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
+		w := &wire{t: t, answers: answers{"DescribeThing": reply(status, "<html>proxy</html>", "Content-Type", "text/html")}}
+		cfg := testConfig(w)
+		cfg.RetryMaxAttempts = 1
+		b, err := New(cfg, Options{})
+		require.NoError(t, err)
+		_, err = b.ReadDevice(t.Context(), "d1")
+		require.ErrorIs(t, err, kind)
+		e, ok := errors.AsType[*task.Error](err)
+		require.True(t, ok)
+		assert.Equal(t, status, e.Status)
+		assert.Equal(t, http.StatusText(status), e.Code)
+	}
+}
+
+var errNoCredentials = errors.New("no credentials in this shell")
+
+type failingCredentials struct{}
+
+func (failingCredentials) Retrieve(context.Context) (c aws.Credentials, err error) {
+	return c, errNoCredentials
+}

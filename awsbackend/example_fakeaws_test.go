@@ -1,0 +1,96 @@
+package awsbackend_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/seed1ff6f450/iotfleet/awsbackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// exampleConfig stands for config.LoadDefaultConfig(ctx): it points at a fake AWS on this machine.
+func exampleConfig() (aws.Config, func()) {
+	fake, err := fakebackend.New(fakebackend.Options{Region: "eu-central-1", NoBucket: true})
+	if err != nil {
+		panic(err)
+	}
+	server, err := fakeaws.NewServer(fake, fakeaws.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return aws.Config{
+		Region:       "eu-central-1",
+		BaseEndpoint: aws.String(server.URL),
+		HTTPClient:   server.Client(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "example"}, nil
+		}),
+	}, server.Close
+}
+
+// Bucket and role are made once; then data files can be uploaded and tasks started.
+func Example() {
+	ctx := context.Background()
+	cfg, closeFake := exampleConfig() // on AWS: cfg, err := config.LoadDefaultConfig(ctx)
+	defer closeFake()
+
+	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "my-fleet-eu", Prefix: "registration/"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	who, err := backend.Identity(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("account %s in %s, fake: %v\n", who.Account, who.Region, who.Fake)
+
+	if err := backend.EnsureBucket(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	roleARN, err := backend.EnsureRole(ctx, &task.RoleInput{Name: "fleet-registration", SourceGuard: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(roleARN)
+	// Output:
+	// account 123456789012 in eu-central-1, fake: true
+	// arn:aws:iam::123456789012:role/fleet-registration
+}
+
+// What would make every line fail is found before a task is started.
+func ExampleBackend_Preflight() {
+	ctx := context.Background()
+	cfg, closeFake := exampleConfig()
+	defer closeFake()
+	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "my-fleet-eu"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	findings, err := backend.Preflight(ctx, &task.PreflightInput{
+		TemplateBody: `{"Resources": {}}`,
+		RoleARN:      "arn:aws:iam::123456789012:role/fleet-registration",
+		ThingTypes:   []string{"sensor"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, f := range findings {
+		if f.Result != task.FindingOK {
+			fmt.Printf("%s %s: %s: %s\n", f.Result, f.Check, f.Subject, f.Detail)
+		}
+	}
+	// Output:
+	// advice endpoint: aws 123456789012 eu-central-1: this is the fake: no certificate from here works on AWS
+	// problem bucket: my-fleet-eu: there is no such bucket: make it with EnsureBucket, or name another
+	// problem role: arn:aws:iam::123456789012:role/fleet-registration: there is no such role: make it with EnsureRole
+	// problem thing-type: sensor: there is no such thing type: every line that names it would fail, make it first
+}

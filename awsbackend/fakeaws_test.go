@@ -1,0 +1,370 @@
+package awsbackend_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/seed1ff6f450/iotfleet/awsbackend"
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/task/tasktest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The account of the fake, whose keys the server knows, so that every signature is checked.
+const (
+	accessKey = "AKIDEXAMPLE"
+	secretKey = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+	fakeRate  = 40 // lines a second
+)
+
+// world is the fake behind AWS's wire protocols, and awsbackend in front of them.
+type world struct {
+	fake     *fakebackend.Backend
+	server   *fakeaws.Server
+	backend  *awsbackend.Backend
+	role     string
+	realTime bool
+}
+
+// newWorld starts a server in the given way. The bucket and the role are made over the wire.
+func newWorld(t *testing.T, opts awsbackend.Options, start func(*fakeaws.Server) error) *world {
+	t.Helper()
+	fake, err := fakebackend.New(fakebackend.Options{NoBucket: true, Rate: fakeRate, LinesPerReport: 3, Region: "eu-central-1"})
+	require.NoError(t, err)
+	server := fakeaws.NewUnstartedServer(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
+	require.NoError(t, start(server))
+	t.Cleanup(server.Close)
+	w := &world{fake: fake, server: server, realTime: true}
+	w.backend, err = awsbackend.New(w.config(), opts)
+	require.NoError(t, err)
+	require.NoError(t, w.backend.EnsureBucket(t.Context()))
+	w.role, err = w.backend.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet-registration", SourceGuard: true})
+	require.NoError(t, err)
+	return w
+}
+
+func (w *world) config() aws.Config {
+	return aws.Config{
+		Region:       "eu-central-1",
+		BaseEndpoint: aws.String(w.server.URL),
+		HTTPClient:   w.server.Client(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}, nil
+		}),
+	}
+}
+
+func (w *world) Backend() task.Backend { return w.backend }
+func (w *world) RoleARN() string       { return w.role }
+func (w *world) LinesInProgress() int  { return fakeRate + fakeRate/2 }
+
+func (w *world) Inject(fault tasktest.Fault) (func(), error) {
+	const forEver = -1
+	var f fakebackend.Fault
+	switch fault {
+	case tasktest.ThrottleStart:
+		if w.realTime {
+			return nil, fmt.Errorf("throttling takes 15 s; the world in virtual time has it: %w", errors.ErrUnsupported)
+		}
+		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.Throttle, Times: forEver}
+	case tasktest.DropStartBefore:
+		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.DropBefore, Times: forEver}
+	case tasktest.DropStartAfter:
+		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.DropAfter, Times: forEver}
+	case tasktest.DropRegisterAfter:
+		f = fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.DropAfter, Times: forEver}
+	case tasktest.FailUpload:
+		f = fakebackend.Fault{Operation: "PutObject", Do: fakebackend.Fail, Code: "ServiceUnavailable", Status: 503, Times: forEver}
+	case tasktest.TruncateReports:
+		f = fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Truncate, Bytes: 100, Times: forEver}
+	case tasktest.TruncateReportsOnce:
+		f = fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Truncate, Bytes: 100, Times: 1}
+	case tasktest.HangDescribe:
+		f = fakebackend.Fault{Operation: "DescribeThingRegistrationTask", Do: fakebackend.Hang, Times: forEver}
+	case tasktest.ExpireLinks:
+		w.fake.Advance(w.fake.Options().LinkLife + time.Second)
+		return func() {}, nil
+	default:
+		step, ok := lineSteps[fault]
+		if !ok {
+			return nil, fmt.Errorf("fault %q: %w", fault, errors.ErrUnsupported)
+		}
+		f = fakebackend.Fault{Line: 2, Step: step, Do: fakebackend.Fail, Times: forEver}
+	}
+	id, err := w.fake.AddFault(f)
+	if err != nil {
+		return nil, err
+	}
+	return func() { w.fake.RemoveFault(id) }, nil
+}
+
+// lineSteps are the steps of the second line that fail.
+var lineSteps = map[tasktest.Fault]fakebackend.Step{
+	tasktest.FailLineBeforeCertificate: fakebackend.StepCertificate,
+	tasktest.FailLineAfterCertificate:  fakebackend.StepThing,
+	tasktest.FailLineAfterThing:        fakebackend.StepPolicy,
+	tasktest.FailLineAfterPolicies:     fakebackend.StepAttachCertificate,
+	tasktest.FailLineAfterAttachment:   fakebackend.StepActivate,
+	tasktest.FailLineAfterAll:          fakebackend.StepReport,
+}
+
+var fleetBucket = awsbackend.Options{Bucket: "fleet-bucket", Prefix: "registration"}
+
+func TestThePromisesOfTaskAreKeptOverHTTP(t *testing.T) {
+	t.Parallel()
+	tasktest.Run(t, func(t *testing.T) tasktest.Harness { return newWorld(t, fleetBucket, (*fakeaws.Server).Start) })
+}
+
+func TestThePromisesOfTaskAreKeptOverHTTPS(t *testing.T) {
+	t.Parallel()
+	tasktest.Run(t, func(t *testing.T) tasktest.Harness { return newWorld(t, fleetBucket, (*fakeaws.Server).StartTLS) })
+}
+
+func TestThePromisesOfTaskAreKeptInVirtualTime(t *testing.T) {
+	for _, c := range tasktest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				err := c.Check(t.Context(), w)
+				if skip, ok := errors.AsType[*tasktest.SkipError](err); ok {
+					t.Skip(skip.Reason)
+				}
+				assert.NoError(t, err, c.Explanation)
+			})
+		})
+	}
+}
+
+// inBubble runs a test in virtual time, over connections that are pipes.
+func inBubble(t *testing.T, f func(*testing.T, *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fleetBucket, func(s *fakeaws.Server) error {
+			s.StartPipe()
+			return nil
+		})
+		w.realTime = false
+		f(t, w)
+	})
+}
+
+func TestTheWholeWayOverTheWireEndsWithCertificates(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		who, err := w.backend.Identity(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, &task.Identity{Partition: "aws", Account: w.fake.Options().Account, Region: "eu-central-1", Fake: true}, who)
+
+		run := registerOver(t, w, "line-1", 20)
+		assert.Equal(t, task.Completed, run.description.Status)
+		assert.Equal(t, 20, run.description.Succeeded)
+		assert.Len(t, run.results, 20)
+		for _, r := range run.results {
+			require.NoError(t, r.Err)
+			assert.Contains(t, r.CertificatePEM, "BEGIN CERTIFICATE")
+		}
+
+		device, err := w.backend.ReadDevice(ctx, "line-1-0")
+		require.NoError(t, err)
+		require.Len(t, device.Certificates, 1)
+		inFake, ok := w.fake.Thing("line-1-0")
+		require.True(t, ok)
+		assert.Equal(t, inFake.Certificates[0].PEM, device.Certificates[0].PEM, "what is read over the wire is what the fake holds")
+	})
+}
+
+func TestAnExpiredLinkIsListedAgainOverTheWire(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		run := registerOver(t, w, "late", 4)
+		page, err := w.backend.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
+		require.NoError(t, err)
+		w.fake.Advance(25 * time.Hour)
+		_, err = w.backend.Open(t.Context(), page.Links[0], 0)
+		require.ErrorIs(t, err, task.ErrLinkExpired)
+		var n int
+		for r, err := range run.task.Results(t.Context()) {
+			require.NoError(t, err)
+			require.NoError(t, r.Err)
+			n++
+		}
+		assert.Equal(t, 4, n)
+	})
+}
+
+func TestABucketOfAnotherRegionIsRefusedOverTheWire(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		require.NoError(t, w.fake.CreateBucket("far-bucket", "us-west-2"))
+		b, err := awsbackend.New(w.config(), awsbackend.Options{Bucket: "far-bucket"})
+		require.NoError(t, err)
+		_, err = b.Upload(t.Context(), dataFile("k", "x"))
+		require.ErrorIs(t, err, task.ErrWrongRegion)
+		assert.ErrorContains(t, err, "us-west-2")
+		assert.ErrorContains(t, err, "eu-central-1")
+		require.ErrorIs(t, b.EnsureBucket(t.Context()), task.ErrWrongRegion)
+	})
+}
+
+func TestPreflightOverTheWireFindsWhatIsMissing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		list, err := w.backend.Preflight(t.Context(), &task.PreflightInput{
+			TemplateBody: walkthroughTemplate, RoleARN: w.role, ThingTypes: []string{"no-such-type"}, ThingGroups: []string{"no-such-group"},
+			BillingGroups: []string{"no-such-billing-group"}, Policies: []string{"no-such-policy"},
+		})
+		require.NoError(t, err)
+		got := map[string]task.FindingResult{}
+		for _, f := range list {
+			got[f.Check] = f.Result
+		}
+		assert.Equal(t, map[string]task.FindingResult{
+			awsbackend.CheckTemplate: task.FindingOK, awsbackend.CheckEndpoint: task.FindingAdvisory, awsbackend.CheckTaskRunning: task.FindingOK,
+			awsbackend.CheckBucket: task.FindingOK, awsbackend.CheckBucketRegion: task.FindingOK, awsbackend.CheckBucketPublic: task.FindingOK,
+			awsbackend.CheckRole: task.FindingOK, awsbackend.CheckRoleTrust: task.FindingOK, awsbackend.CheckRoleRead: task.FindingOK,
+			awsbackend.CheckRoleRegistration: task.FindingOK, awsbackend.CheckThingType: task.FindingProblem, awsbackend.CheckThingGroup: task.FindingProblem,
+			awsbackend.CheckBillingGroup: task.FindingProblem, awsbackend.CheckPolicy: task.FindingProblem,
+		}, got, "%+v", list)
+	})
+}
+
+func TestSetUpTwiceChangesNothingOverTheWire(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		require.NoError(t, w.backend.EnsureBucket(t.Context()))
+		before := writes(w)
+		again, err := w.backend.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet-registration", SourceGuard: true})
+		require.NoError(t, err)
+		assert.Equal(t, w.role, again)
+		assert.Equal(t, before, writes(w))
+	})
+}
+
+// writes counts what changed buckets and roles so far.
+func writes(w *world) int {
+	n := 0
+	for _, c := range w.server.Handler.Calls() {
+		switch c.Operation {
+		case "CreateBucket", "PutPublicAccessBlock", "CreateRole", "UpdateAssumeRolePolicy", "PutRolePolicy", "AttachRolePolicy":
+			n += c.Count
+		}
+	}
+	return n
+}
+
+func TestALostStartStartsOneTaskOverTheWire(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		object, err := w.backend.Upload(t.Context(), dataFile("lost", "{\"ThingName\":\"d\",\"SerialNumber\":\"1\",\"CSR\":\"x\"}\n"))
+		require.NoError(t, err)
+		restore, err := w.Inject(tasktest.DropStartAfter)
+		require.NoError(t, err)
+		in := &task.StartInput{TemplateBody: walkthroughTemplate, InputFileBucket: object.Bucket, InputFileKey: object.Key, RoleARN: w.role}
+		_, err = w.backend.StartTask(t.Context(), in)
+		require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+		restore()
+		var tasks []*task.Description
+		for d := range w.fake.Tasks() {
+			tasks = append(tasks, d)
+		}
+		require.Len(t, tasks, 1)
+		assert.Equal(t, object.Key, tasks[0].InputFileKey, "by which the task is found again")
+	})
+}
+
+func TestManyBackendsShareOneServer(t *testing.T) {
+	w := newWorld(t, fleetBucket, (*fakeaws.Server).Start)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			b, err := awsbackend.New(w.config(), fleetBucket)
+			if !assert.NoError(t, err) {
+				return
+			}
+			content := fmt.Sprintf("{\"ThingName\":\"d%d\"}\n", i)
+			object, err := b.Upload(t.Context(), dataFile(fmt.Sprintf("part-%d", i), content))
+			if assert.NoError(t, err) {
+				assert.Equal(t, fmt.Sprintf("registration/part-%d", i), object.Key)
+			}
+			who, err := b.Identity(t.Context())
+			if assert.NoError(t, err) {
+				assert.True(t, who.Fake)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestReportsComeOverHTTPSFromAServerOnlyTheConfigKnows(t *testing.T) {
+	w := newWorld(t, fleetBucket, (*fakeaws.Server).StartTLS)
+	run := registerOver(t, w, "tls", 4)
+	assert.Len(t, run.results, 4, "links are opened with the config's HTTP client, which trusts the server")
+	stranger, err := awsbackend.New(w.config(), awsbackend.Options{HTTPClient: &http.Client{}})
+	require.NoError(t, err)
+	page, err := stranger.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
+	require.NoError(t, err)
+	_, err = stranger.Open(t.Context(), page.Links[0], 0)
+	require.ErrorIs(t, err, task.ErrUnavailable, "another client does not")
+}
+
+// finished is a task that has ended.
+type finished struct {
+	task        *task.Task
+	description *task.Description
+	results     []*task.Result
+}
+
+// registerOver registers devices prefix-0 to prefix-(n-1) from data file to results.
+func registerOver(t *testing.T, w *world, prefix string, n int) *finished {
+	t.Helper()
+	ctx := t.Context()
+	var file bytes.Buffer
+	data := datafile.NewWriter(&file, "ThingName", "SerialNumber", "CSR")
+	for i := range n {
+		signer, err := csr.Software("").Signer(ctx, prefix)
+		require.NoError(t, err)
+		subject, err := csr.ParseSubject("CN=" + prefix)
+		require.NoError(t, err)
+		request, err := csr.Create(signer, subject)
+		require.NoError(t, err)
+		require.NoError(t, data.Write(fmt.Sprintf("%s-%d", prefix, i), fmt.Sprint(i), request.PEM()))
+	}
+	require.NoError(t, data.Close())
+	object, err := w.backend.Upload(ctx, dataFile(prefix+".json", file.String()))
+	require.NoError(t, err)
+	run := &finished{}
+	run.task, err = task.Start(ctx, w.backend, &task.StartInput{
+		TemplateBody: walkthroughTemplate, InputFileBucket: object.Bucket, InputFileKey: object.Key, RoleARN: w.role})
+	require.NoError(t, err)
+	run.description, err = run.task.Wait(ctx, &task.WaitOptions{MinDelay: 50 * time.Millisecond})
+	require.NoError(t, err)
+	for r, err := range run.task.Results(ctx) {
+		require.NoError(t, err)
+		run.results = append(run.results, r)
+	}
+	return run
+}
+
+func dataFile(key, content string) *task.UploadInput {
+	return &task.UploadInput{Key: key, Body: strings.NewReader(content), Size: int64(len(content)), SHA256: sha256.Sum256([]byte(content))}
+}
+
+const walkthroughTemplate = `{
+  "Parameters": {"ThingName": {"Type": "String"}, "SerialNumber": {"Type": "String"}, "CSR": {"Type": "String"}},
+  "Resources": {
+    "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "ThingName"},
+      "AttributePayload": {"version": "v1", "serialNumber": {"Ref": "SerialNumber"}}}},
+    "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateSigningRequest": {"Ref": "CSR"}, "Status": "ACTIVE"}},
+    "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument":
+      "{\"Version\": \"2012-10-17\",\"Statement\": [{\"Effect\": \"Allow\",\"Action\": [\"iot:Publish\"],\"Resource\": [\"*\"]}]}"}}
+  }
+}`

@@ -1,0 +1,133 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptrace"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// How an explicit throttle of a request that is sent once is met: it is sent again after 1, 2, 4 and 8 s, a tenth more
+// or less, then given up.
+const (
+	throttleAttempts = 5
+	throttleDelay    = time.Second
+)
+
+// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. It is sent again only
+// after an answer that says it was throttled. Any other failure is returned as it stands if the service refused, as
+// nothing sent if no connection was made, and else as task.ErrOutcomeUnknown.
+func once[T any](ctx context.Context, b *Backend, op string, send func(oneAttempt func(*iot.Options)) (T, error)) (T, error) {
+	var none T
+	for n := 1; ; n++ {
+		if ctx.Err() != nil {
+			return none, fmt.Errorf("%s: not sent: %w", op, contextError(ctx))
+		}
+		var a attempt
+		out, err := send(a.options)
+		if err == nil {
+			return out, nil
+		}
+		err = b.fault(ctx, "iot", op, err)
+		if !errors.Is(err, task.ErrThrottled) {
+			return none, a.outcome(op, err)
+		}
+		if n == throttleAttempts {
+			return none, fmt.Errorf("%d times: %w", n, err)
+		}
+		delay := jitter(throttleDelay << (n - 1))
+		b.log.InfoContext(ctx, "throttled, trying again", "operation", op, "attempt", n, "delay", delay)
+		if stop := sleep(ctx, delay); stop != nil {
+			return none, fmt.Errorf("not sent again after a throttle: %w: %w", stop, err)
+		}
+	}
+}
+
+// attempt watches how far one request got on its way.
+type attempt struct {
+	watched   atomic.Bool // the SDK ran our middleware: what follows is known
+	sent      atomic.Bool // the request was handed to the HTTP client
+	traced    atomic.Bool // the HTTP client tells about its connections
+	connected atomic.Bool // it had a connection for the request
+}
+
+// options makes an IoT client send a request once and tell the attempt about it.
+func (a *attempt) options(o *iot.Options) {
+	o.Retryer = aws.NopRetryer{}
+	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+		if err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc("iotfleet.watch", a.watch), middleware.Before); err != nil {
+			return err
+		}
+		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("iotfleet.sent", a.handOver), middleware.After)
+	})
+}
+
+func (a *attempt) watch(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+	middleware.InitializeOutput, middleware.Metadata, error,
+) {
+	a.watched.Store(true)
+	return next.HandleInitialize(ctx, in)
+}
+
+func (a *attempt) handOver(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+	middleware.DeserializeOutput, middleware.Metadata, error,
+) {
+	a.sent.Store(true)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { a.traced.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
+	})
+	return next.HandleDeserialize(ctx, in)
+}
+
+// surelyNotSent reports that no byte of the request can have reached the service.
+func (a *attempt) surelyNotSent() bool {
+	return a.watched.Load() && (!a.sent.Load() || a.traced.Load() && !a.connected.Load())
+}
+
+// outcome says of a failed request whether it may have had its effect.
+func (a *attempt) outcome(op string, err error) error {
+	e, answered := errors.AsType[*task.Error](err)
+	switch {
+	case answered && definite(e):
+		return err
+	case !answered && a.surelyNotSent():
+		return fmt.Errorf("nothing was sent: %w", err)
+	}
+	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)
+}
+
+// definite reports whether an answer says that nothing was done.
+func definite(e *task.Error) bool {
+	if errors.Is(e.Kind, task.ErrUnavailable) || e.Status >= 500 {
+		return false
+	}
+	// A proxy that lost its client says so with 499; a 2xx is a success that could not be understood.
+	return e.Status != 499 && (e.Status < 200 || e.Status > 299)
+}
+
+// jitter spreads a delay by a tenth to each side, so that many programs do not come back in step.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1)
+}
+
+// sleep waits for d, or until ctx is done, in which case it returns its error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return contextError(ctx)
+	}
+}

@@ -1,0 +1,310 @@
+package awsbackend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// The names of the checks in [task.Finding].Check.
+const (
+	CheckTemplate         = "template"          // its length and form
+	CheckEndpoint         = "endpoint"          // AWS or the fake
+	CheckTaskRunning      = "task-running"      // whether another task is in progress
+	CheckBucket           = "bucket"            // exists, and the caller may use it
+	CheckBucketRegion     = "bucket-region"     // is where AWS IoT reads it
+	CheckBucketPublic     = "bucket-public"     // blocks public access
+	CheckRole             = "role"              // exists in this account
+	CheckRoleTrust        = "role-trust"        // AWS IoT may assume it
+	CheckRoleRead         = "role-read"         // may read data files
+	CheckRoleDecrypt      = "role-decrypt"      // may decrypt them
+	CheckRoleRegistration = "role-registration" // may register things
+	CheckThingType        = "thing-type"
+	CheckThingGroup       = "thing-group"
+	CheckBillingGroup     = "billing-group"
+	CheckPolicy           = "policy"
+)
+
+// Preflight implements [task.Preflighter]. It changes nothing and needs read permissions only; what may not be read is
+// reported as [task.FindingUnknown] with the permission that is missing. The findings come in the order of the Check
+// constants, one for each thing type, group, billing group and policy named.
+//
+// Role policies are read and evaluated here. Conditions, permissions boundaries and service control policies are not,
+// so a condition gives "could not check".
+//
+// The error is not nil when the context ended or AWS could not be reached; the findings until then are returned.
+func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+	if in == nil {
+		return nil, fmt.Errorf("preflight: %w", &task.InputError{Member: "input", Problem: "is nil"})
+	}
+	p := &preflight{b: b, in: in}
+	for _, step := range []func(context.Context) error{
+		p.template, p.endpoint, p.running, p.bucket, p.role, p.thingTypes, p.thingGroups, p.billingGroups, p.policies,
+	} {
+		if err := step(ctx); err != nil {
+			return p.findings, fmt.Errorf("preflight: %w", err)
+		}
+	}
+	return p.findings, nil
+}
+
+// preflight collects findings.
+type preflight struct {
+	b        *Backend
+	in       *task.PreflightInput
+	who      *task.Identity
+	findings []task.Finding
+}
+
+func (p *preflight) add(check, subject string, result task.FindingResult, format string, args ...any) {
+	p.findings = append(p.findings, task.Finding{Check: check, Subject: subject, Result: result, Detail: fmt.Sprintf(format, args...)})
+}
+
+// settled turns an error into findings where it is an answer: missing is a problem, denied is unknown. Other errors are
+// returned. done is false if there was no error and the caller has to judge the answer.
+func (p *preflight) settled(check, subject, missing string, err error) (done bool, _ error) {
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, task.ErrNotFound):
+		p.add(check, subject, task.FindingProblem, "%s", missing)
+	case errors.Is(err, task.ErrAccessDenied):
+		p.add(check, subject, task.FindingUnknown, "could not check: %v", err)
+	case errors.Is(err, task.ErrInvalidRequest):
+		p.add(check, subject, task.FindingProblem, "AWS refuses the name: %v", err)
+	default:
+		return true, err
+	}
+	return true, nil
+}
+
+func (p *preflight) template(context.Context) error {
+	body := p.in.TemplateBody
+	if err := checkTemplate(body); err != nil {
+		p.add(CheckTemplate, "", task.FindingProblem, "%v", err)
+		return nil
+	}
+	p.add(CheckTemplate, "", task.FindingOK, "%d of at most %d characters", utf8.RuneCountInString(body), rule.TemplateBody)
+	return nil
+}
+
+func (p *preflight) endpoint(ctx context.Context) error {
+	who, err := p.b.Identity(ctx)
+	if errors.Is(err, task.ErrAccessDenied) {
+		p.add(CheckEndpoint, "", task.FindingProblem, "the credentials are not accepted: %v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.who = who
+	subject := fmt.Sprintf("%s %s %s", who.Partition, who.Account, who.Region)
+	if who.Fake {
+		p.add(CheckEndpoint, subject, task.FindingAdvisory, "this is the fake: no certificate from here works on AWS")
+		return nil
+	}
+	p.add(CheckEndpoint, subject, task.FindingOK, "AWS account %s in %s", who.Account, who.Region)
+	return nil
+}
+
+func (p *preflight) running(ctx context.Context) error {
+	page, err := p.b.ListTasks(ctx, &task.ListInput{Status: task.InProgress})
+	if done, err := p.settled(CheckTaskRunning, "", "", err); done {
+		return err
+	}
+	if len(page.IDs) > 0 {
+		p.add(CheckTaskRunning, string(page.IDs[0]), task.FindingAdvisory,
+			"task %s is in progress, and AWS runs one at a time: wait for it or stop it", page.IDs[0])
+		return nil
+	}
+	p.add(CheckTaskRunning, "", task.FindingOK, "no task is in progress")
+	return nil
+}
+
+func (p *preflight) bucket(ctx context.Context) error {
+	b := p.b
+	if b.bucket == "" {
+		p.add(CheckBucket, "", task.FindingProblem, "no bucket is set: Options.Bucket is empty")
+		return nil
+	}
+	_, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	if err != nil && regionHeader(err) != "" && regionHeader(err) != b.region {
+		err = nil // it exists; the next check says where
+	} else if err != nil {
+		err = b.fault(ctx, "s3", "HeadBucket", err)
+	}
+	done, err := p.settled(CheckBucket, b.bucket, "there is no such bucket: make it with EnsureBucket, or name another", err)
+	if err != nil {
+		return err
+	}
+	if !done {
+		p.add(CheckBucket, b.bucket, task.FindingOK, "exists and may be listed")
+	} else if p.findings[len(p.findings)-1].Result == task.FindingProblem {
+		return nil
+	}
+	if err := p.bucketRegion(ctx); err != nil {
+		return err
+	}
+	return p.bucketPublic(ctx)
+}
+
+func (p *preflight) bucketRegion(ctx context.Context) error {
+	b := p.b
+	region, err := b.bucketRegion(ctx)
+	if done, err := p.settled(CheckBucketRegion, b.bucket, "there is no such bucket", err); done {
+		return err
+	}
+	if region != b.region {
+		p.add(CheckBucketRegion, b.bucket, task.FindingProblem,
+			"the bucket is in %s, AWS IoT is used in %s and reads data files only there: use a bucket in %[2]s", region, b.region)
+		return nil
+	}
+	p.add(CheckBucketRegion, b.bucket, task.FindingOK, "in %s", region)
+	return nil
+}
+
+func (p *preflight) bucketPublic(ctx context.Context) error {
+	b := p.b
+	const remedy = "data files name every device: block it with PutPublicAccessBlock, unless the account as a whole does"
+	out, err := b.s3.GetPublicAccessBlock(ctx,
+		&s3.GetPublicAccessBlockInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	if err != nil {
+		err = b.fault(ctx, "s3", "GetPublicAccessBlock", err)
+		if e, ok := errors.AsType[*task.Error](err); ok && e.Code == "NoSuchPublicAccessBlockConfiguration" {
+			p.add(CheckBucketPublic, b.bucket, task.FindingAdvisory, "the bucket does not block public access; %s", remedy)
+			return nil
+		}
+		if errors.Is(err, task.ErrWrongRegion) {
+			return nil // said already
+		}
+		_, err = p.settled(CheckBucketPublic, b.bucket, "there is no such bucket", err)
+		return err
+	}
+	c := out.PublicAccessBlockConfiguration
+	if c == nil || !aws.ToBool(c.BlockPublicAcls) || !aws.ToBool(c.BlockPublicPolicy) ||
+		!aws.ToBool(c.IgnorePublicAcls) || !aws.ToBool(c.RestrictPublicBuckets) {
+		p.add(CheckBucketPublic, b.bucket, task.FindingAdvisory, "the bucket does not block all public access; %s", remedy)
+		return nil
+	}
+	p.add(CheckBucketPublic, b.bucket, task.FindingOK, "all public access is blocked")
+	return nil
+}
+
+func (p *preflight) thingTypes(ctx context.Context) error {
+	const op = "DescribeThingType"
+	for _, name := range named(p.in.ThingTypes) {
+		out, err := p.b.iot.DescribeThingType(ctx, &iot.DescribeThingTypeInput{ThingTypeName: aws.String(name)}, p.b.markIoT)
+		if err != nil {
+			err = p.b.fault(ctx, "iot", op, err)
+		}
+		done, err := p.settled(CheckThingType, name, "there is no such thing type: every line that names it would fail, make it first", err)
+		switch {
+		case err != nil:
+			return err
+		case done:
+		case out.ThingTypeMetadata != nil && out.ThingTypeMetadata.Deprecated:
+			p.add(CheckThingType, name, task.FindingProblem, "the thing type is deprecated: AWS makes no new things of it")
+		default:
+			p.add(CheckThingType, name, task.FindingOK, "exists")
+		}
+	}
+	return nil
+}
+
+func (p *preflight) thingGroups(ctx context.Context) error {
+	const op = "DescribeThingGroup"
+	for _, name := range named(p.in.ThingGroups) {
+		out, err := p.b.iot.DescribeThingGroup(ctx, &iot.DescribeThingGroupInput{ThingGroupName: aws.String(name)}, p.b.markIoT)
+		if err != nil {
+			err = p.b.fault(ctx, "iot", op, err)
+		}
+		done, err := p.settled(CheckThingGroup, name, "there is no such thing group: every line that names it would fail, make it first", err)
+		switch {
+		case err != nil:
+			return err
+		case done:
+		case aws.ToString(out.QueryString) != "":
+			p.add(CheckThingGroup, name, task.FindingProblem, "the group is dynamic, its query decides who is in it: name a static group")
+		default:
+			p.add(CheckThingGroup, name, task.FindingOK, "exists")
+		}
+	}
+	return nil
+}
+
+func (p *preflight) billingGroups(ctx context.Context) error {
+	const op = "DescribeBillingGroup"
+	for _, name := range named(p.in.BillingGroups) {
+		_, err := p.b.iot.DescribeBillingGroup(ctx, &iot.DescribeBillingGroupInput{BillingGroupName: aws.String(name)}, p.b.markIoT)
+		if err != nil {
+			err = p.b.fault(ctx, "iot", op, err)
+		}
+		done, err := p.settled(CheckBillingGroup, name, "there is no such billing group: every line that names it would fail, make it first", err)
+		if err != nil {
+			return err
+		}
+		if !done {
+			p.add(CheckBillingGroup, name, task.FindingOK, "exists")
+		}
+	}
+	return nil
+}
+
+func (p *preflight) policies(ctx context.Context) error {
+	const op = "GetPolicy"
+	for _, name := range named(p.in.Policies) {
+		_, err := p.b.iot.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: aws.String(name)}, p.b.markIoT)
+		if err != nil {
+			err = p.b.fault(ctx, "iot", op, err)
+		}
+		done, err := p.settled(CheckPolicy, name,
+			"there is no such AWS IoT policy (an IAM policy does not count): every line that names it would fail, make it first", err)
+		if err != nil {
+			return err
+		}
+		if !done {
+			p.add(CheckPolicy, name, task.FindingOK, "exists")
+		}
+	}
+	return nil
+}
+
+// named sorts names and drops repeats and the empty one.
+func named(names []string) []string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" })
+}
+
+// bringsCertificates reports whether the template gives certificates by PEM without their CA: then AWS registers them
+// without a CA if it does not know it, which takes a permission that its own policy lacks.
+func bringsCertificates(template string) bool {
+	var t struct {
+		Resources map[string]struct {
+			Type       string
+			Properties map[string]json.RawMessage
+		}
+	}
+	if json.Unmarshal([]byte(template), &t) != nil {
+		return false
+	}
+	for r := range maps.Values(t.Resources) {
+		_, pem := r.Properties["CertificatePem"]
+		_, ca := r.Properties["CACertificatePem"]
+		if strings.EqualFold(r.Type, "AWS::IoT::Certificate") && pem && !ca {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,220 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// registration is what a task does on behalf of a line with a CSR, at the least.
+var registration = []string{
+	"iot:AttachPolicy", "iot:AttachThingPrincipal", "iot:CreateCertificateFromCsr", "iot:CreatePolicy", "iot:CreateThing",
+	"iot:DescribeCertificate", "iot:DescribeThing", "iot:GetPolicy", "iot:UpdateCertificate",
+}
+
+// role checks the service role: that it exists, whom it trusts and what it may do.
+func (p *preflight) role(ctx context.Context) error {
+	arn := p.in.RoleARN
+	name, ok := p.roleName(arn)
+	if !ok {
+		return nil
+	}
+	role, err := p.b.role(ctx, name)
+	if done, err := p.settled(CheckRole, arn, "there is no such role: make it with EnsureRole", err); done {
+		return err
+	}
+	if got := aws.ToString(role.Arn); got != arn {
+		p.add(CheckRole, arn, task.FindingProblem, "the role's ARN is %s: give that one, path included", got)
+	} else {
+		p.add(CheckRole, arn, task.FindingOK, "exists")
+	}
+	p.trust(arn, decoded(role.AssumeRolePolicyDocument))
+	return p.permissions(ctx, arn, name)
+}
+
+// roleName takes the name out of the role's ARN, and reports an ARN that cannot be right.
+func (p *preflight) roleName(arn string) (string, bool) {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") {
+		p.add(CheckRole, arn, task.FindingProblem, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partitionOf(p.b.region))
+		return "", false
+	}
+	if p.who != nil && (parts[1] != p.who.Partition || parts[4] != p.who.Account) {
+		p.add(CheckRole, arn, task.FindingProblem, "the role is in %s account %s, these credentials are for %s account %s",
+			parts[1], parts[4], p.who.Partition, p.who.Account)
+		return "", false
+	}
+	return parts[5][strings.LastIndexByte(parts[5], '/')+1:], true
+}
+
+func (p *preflight) trust(arn, document string) {
+	account := ""
+	if p.who != nil {
+		account = p.who.Account
+	}
+	trust, err := parsePolicy(document)
+	if err != nil {
+		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %v", err)
+		return
+	}
+	switch trust.trusts(iotService, account) {
+	case allowed:
+		p.add(CheckRoleTrust, arn, task.FindingOK, "%s may assume it", iotService)
+	case conditional:
+		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %s may assume it under conditions, see its trust policy", iotService)
+	default:
+		p.add(CheckRoleTrust, arn, task.FindingProblem, "the trust policy does not let %s assume it: run EnsureRole", iotService)
+	}
+}
+
+// permissions reads the role's policies and judges what a task needs.
+func (p *preflight) permissions(ctx context.Context, arn, name string) error {
+	policies, managed, err := p.rolePolicies(ctx, name)
+	if done, err := p.settled(CheckRoleRead, arn, "the role vanished while it was read", err); done {
+		return err
+	}
+	b := p.b
+	if b.bucket != "" {
+		object := fmt.Sprintf("arn:%s:s3:::%s/%sany-data-file", partitionOf(b.region), b.bucket, b.prefix)
+		p.judge(CheckRoleRead, arn, policies, "s3:GetObject", object)
+	}
+	if key := b.kmsKey; strings.HasPrefix(key, "arn:") {
+		p.judge(CheckRoleDecrypt, arn, policies, "kms:Decrypt", key)
+	} else if key != "" {
+		p.add(CheckRoleDecrypt, arn, task.FindingUnknown,
+			"could not check kms:Decrypt: Options.KMSKeyID %s is not the key's ARN", key)
+	}
+	p.registers(arn, policies, managed)
+	return nil
+}
+
+func (p *preflight) judge(check, arn string, policies []*policy, action, resource string) {
+	switch allows(policies, action, resource) {
+	case allowed:
+		p.add(check, arn, task.FindingOK, "%s on %s is allowed", action, resource)
+	case conditional:
+		p.add(check, arn, task.FindingUnknown, "could not check: %s on %s hangs on conditions, see the role's policies", action, resource)
+	case denied:
+		p.add(check, arn, task.FindingProblem, "a policy of the role denies %s on %s", action, resource)
+	default:
+		p.add(check, arn, task.FindingProblem, "no policy of the role allows %s on %s: run EnsureRole", action, resource)
+	}
+}
+
+// registers judges whether the role may register things, and whether a template that brings its own certificates can.
+func (p *preflight) registers(arn string, policies []*policy, managed bool) {
+	var missing, unsure []string
+	for _, action := range registration {
+		switch allows(policies, action, "*") {
+		case allowed:
+		case conditional:
+			unsure = append(unsure, action)
+		default:
+			missing = append(missing, action)
+		}
+	}
+	switch {
+	case len(missing) > 0 && managed:
+		p.add(CheckRoleRegistration, arn, task.FindingProblem, "%s is attached, yet these are not allowed: %s",
+			registrationPolicy, strings.Join(missing, ", "))
+	case len(missing) > 0:
+		p.add(CheckRoleRegistration, arn, task.FindingProblem, "%s is not attached, and these are not allowed otherwise: %s: run EnsureRole",
+			registrationPolicy, strings.Join(missing, ", "))
+	case len(unsure) > 0:
+		p.add(CheckRoleRegistration, arn, task.FindingUnknown, "could not check: these hang on conditions: %s", strings.Join(unsure, ", "))
+	default:
+		p.add(CheckRoleRegistration, arn, task.FindingOK, "may register things")
+	}
+	const withoutCA = "iot:RegisterCertificateWithoutCA"
+	if bringsCertificates(p.in.TemplateBody) && allows(policies, withoutCA, "*") != allowed {
+		p.add(CheckRoleRegistration, arn, task.FindingAdvisory,
+			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks", withoutCA, registrationPolicy)
+	}
+}
+
+// rolePolicies reads all policies of a role, inline and attached, and whether AWS's own for registration is attached.
+func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*policy, managed bool, err error) {
+	b := p.b
+	var names []string
+	err = pages("ListRolePolicies", func(marker *string) (*string, error) {
+		out, err := b.iam.ListRolePolicies(ctx,
+			&iam.ListRolePoliciesInput{RoleName: aws.String(role), Marker: marker}, b.markIAM)
+		if err != nil {
+			return nil, b.fault(ctx, "iam", "ListRolePolicies", err)
+		}
+		names = append(names, out.PolicyNames...)
+		if !out.IsTruncated {
+			return nil, nil
+		}
+		return out.Marker, nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	keep := func(name, document string) error {
+		doc, err := parsePolicy(document)
+		if err != nil {
+			return fmt.Errorf("policy %s of the role: %w", name, err)
+		}
+		policies = append(policies, doc)
+		return nil
+	}
+	for _, name := range names {
+		out, err := b.iam.GetRolePolicy(ctx,
+			&iam.GetRolePolicyInput{RoleName: aws.String(role), PolicyName: aws.String(name)}, b.markIAM)
+		if err != nil {
+			return nil, false, b.fault(ctx, "iam", "GetRolePolicy", err)
+		}
+		if err := keep(name, decoded(out.PolicyDocument)); err != nil {
+			return nil, false, err
+		}
+	}
+	attached, err := b.attachedPolicies(ctx, role)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, a := range attached {
+		arn := aws.ToString(a.PolicyArn)
+		own := strings.HasSuffix(arn, ":policy/service-role/"+registrationPolicy)
+		managed = managed || own
+		document, err := p.managedPolicy(ctx, arn)
+		if own && errors.Is(err, task.ErrAccessDenied) {
+			document, err = registrationDocument, nil // what it allows is known without reading it
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if err := keep(arn, document); err != nil {
+			return nil, false, err
+		}
+	}
+	return policies, managed, nil
+}
+
+// registrationDocument stands for AWS's policy where reading it is denied: it allows all of registration.
+var registrationDocument = document(statement{Effect: "Allow", Action: registration, Resource: words{"*"}})
+
+func (p *preflight) managedPolicy(ctx context.Context, arn string) (string, error) {
+	b := p.b
+	out, err := b.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(arn)}, b.markIAM)
+	if err != nil {
+		return "", b.fault(ctx, "iam", "GetPolicy", err)
+	}
+	if out.Policy == nil {
+		return "", fmt.Errorf("GetPolicy: %w: the answer has no policy", task.ErrUnavailable)
+	}
+	version, err := b.iam.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{
+		PolicyArn: aws.String(arn), VersionId: out.Policy.DefaultVersionId}, b.markIAM)
+	if err != nil {
+		return "", b.fault(ctx, "iam", "GetPolicyVersion", err)
+	}
+	if version.PolicyVersion == nil {
+		return "", fmt.Errorf("GetPolicyVersion: %w: the answer has no version", task.ErrUnavailable)
+	}
+	return decoded(version.PolicyVersion.Document), nil
+}

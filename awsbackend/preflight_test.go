@@ -1,0 +1,224 @@
+package awsbackend
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// ready answers a preflight in which nothing is wrong.
+func ready() (answers, *iamState) {
+	docs, _ := RoleDocuments(inRegion, "", "fleet-bucket", &task.RoleInput{Name: "fleet-registration", ObjectPrefix: "in/"})
+	state := &iamState{trust: walkthroughTrust, created: time.Now(), inline: map[string]string{docs.PolicyName: docs.Policy}, attached: []string{managedARN}}
+	a := state.answers()
+	a[listOp] = noneRunning
+	a["HeadBucket"] = bucketHere
+	a["GetPublicAccessBlock"] = reply(200, `<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls>
+		<BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true</RestrictPublicBuckets></PublicAccessBlockConfiguration>`)
+	a["DescribeThingType"] = reply(200, `{"thingTypeName":"sensor","thingTypeMetadata":{"deprecated":false}}`)
+	a["DescribeThingGroup"] = reply(200, `{"thingGroupName":"line-7"}`)
+	a["DescribeBillingGroup"] = reply(200, `{"billingGroupName":"plant"}`)
+	iamPolicy := a["GetPolicy"]
+	a["GetPolicy"] = func(r *request) *http.Response { // IoT and IAM both have an operation of this name
+		if r.Method == http.MethodGet {
+			return response(200, `{"policyName":"device"}`)
+		}
+		return iamPolicy(r)
+	}
+	return a, state
+}
+
+var preflightInput = &task.PreflightInput{
+	TemplateBody: `{"Resources":{}}`, RoleARN: roleARN,
+	ThingTypes: []string{"sensor"}, ThingGroups: []string{"line-7"}, BillingGroups: []string{"plant"}, Policies: []string{"device"},
+}
+
+func findings(t *testing.T, b *Backend, in *task.PreflightInput) map[string]task.Finding {
+	t.Helper()
+	list, err := b.Preflight(t.Context(), in)
+	require.NoError(t, err)
+	byCheck := map[string]task.Finding{}
+	for _, f := range list {
+		byCheck[f.Check] = f
+	}
+	return byCheck
+}
+
+func TestAPreflightWithNothingWrongIsAllOK(t *testing.T) {
+	a, _ := ready()
+	b, w := onWire(t, a)
+	list, err := b.Preflight(t.Context(), preflightInput)
+	require.NoError(t, err)
+	var checks []string
+	for _, f := range list {
+		assert.Equal(t, task.FindingOK, f.Result, "%s: %s", f.Check, f.Detail)
+		checks = append(checks, f.Check)
+	}
+	assert.Equal(t, []string{CheckTemplate, CheckEndpoint, CheckTaskRunning, CheckBucket, CheckBucketRegion, CheckBucketPublic,
+		CheckRole, CheckRoleTrust, CheckRoleRead, CheckRoleRegistration, CheckThingType, CheckThingGroup, CheckBillingGroup, CheckPolicy}, checks)
+	for _, op := range w.ops() {
+		assert.True(t, strings.HasPrefix(op, "Get") || strings.HasPrefix(op, "List") || strings.HasPrefix(op, "Describe") || op == "HeadBucket", op)
+	}
+}
+
+func TestPreflightFindsWhatWouldFail(t *testing.T) {
+	iotMissing := missing
+	for name, c := range map[string]struct {
+		change func(answers, *iamState, *task.PreflightInput)
+		check  string
+		result task.FindingResult
+		detail string
+	}{
+		"template too long": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.TemplateBody = strings.Repeat(" ", 10241) },
+			CheckTemplate, task.FindingProblem, "10241"},
+		"the fake": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			for op, answer := range a {
+				a[op] = marked(answer)
+			}
+		}, CheckEndpoint, task.FindingAdvisory, "fake"},
+		"credentials": {func(a answers, _ *iamState, in *task.PreflightInput) {
+			a["GetCallerIdentity"] = queryError(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
+		}, CheckEndpoint, task.FindingProblem, "not accepted"},
+		"task running": {func(a answers, _ *iamState, _ *task.PreflightInput) { a[listOp] = reply(200, `{"taskIds":["t-9"]}`) },
+			CheckTaskRunning, task.FindingAdvisory, "t-9"},
+		"no bucket": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["HeadBucket"] = noBucket },
+			CheckBucket, task.FindingProblem, "EnsureBucket"},
+		"bucket elsewhere": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["HeadBucket"] = reply(301, "", "X-Amz-Bucket-Region", "us-west-2")
+			a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
+		}, CheckBucketRegion, task.FindingProblem, "us-west-2"},
+		"bucket hidden": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", inRegion)
+		}, CheckBucket, task.FindingUnknown, "s3:ListBucket"},
+		"bucket open": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["GetPublicAccessBlock"] = xmlError(404, "NoSuchPublicAccessBlockConfiguration", "none")
+		}, CheckBucketPublic, task.FindingAdvisory, "PutPublicAccessBlock"},
+		"bucket half open": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["GetPublicAccessBlock"] = reply(200, `<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls></PublicAccessBlockConfiguration>`)
+		}, CheckBucketPublic, task.FindingAdvisory, "all public access"},
+		"no role": {func(_ answers, s *iamState, _ *task.PreflightInput) { s.trust = "" },
+			CheckRole, task.FindingProblem, "EnsureRole"},
+		"role unreadable": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["GetRole"] = queryError(403, "AccessDenied", "no")
+		},
+			CheckRole, task.FindingUnknown, "iam:GetRole"},
+		"role of another account": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.RoleARN = "arn:aws:iam::999999999999:role/r" },
+			CheckRole, task.FindingProblem, "999999999999"},
+		"role with a path": {func(_ answers, _ *iamState, in *task.PreflightInput) {
+			in.RoleARN = "arn:aws:iam::123456789012:role/path/fleet-registration"
+		},
+			CheckRole, task.FindingProblem, roleARN},
+		"no ARN": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.RoleARN = "fleet-registration" },
+			CheckRole, task.FindingProblem, "not the ARN of a role"},
+		"trusts another": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, "iot.", "lambda.", 1)
+		}, CheckRoleTrust, task.FindingProblem, "EnsureRole"},
+		"trust with a condition": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, `"Action"`, `"Condition":{"ArnLike":{"aws:SourceArn":"x"}},"Action"`, 1)
+		}, CheckRoleTrust, task.FindingUnknown, "conditions"},
+		"guarded for this account": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, `"Action"`, `"Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}},"Action"`, 1)
+		}, CheckRoleTrust, task.FindingOK, "may assume it"},
+		"cannot read the bucket": {func(_ answers, s *iamState, _ *task.PreflightInput) { clear(s.inline) },
+			CheckRoleRead, task.FindingProblem, "s3:GetObject"},
+		"reading is denied": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.inline["deny"] = `{"Statement":{"Effect":"Deny","Action":"s3:*","Resource":"*"}}`
+		}, CheckRoleRead, task.FindingProblem, "denies"},
+		"policies unreadable": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["ListRolePolicies"] = queryError(403, "AccessDenied", "no")
+		}, CheckRoleRead, task.FindingUnknown, "iam:ListRolePolicies"},
+		"cannot register": {func(_ answers, s *iamState, _ *task.PreflightInput) { s.attached = nil },
+			CheckRoleRegistration, task.FindingProblem, "AWSIoTThingsRegistration is not attached"},
+		"registers by a policy of its own": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.attached, s.inline["all"] = nil, `{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}`
+		}, CheckRoleRegistration, task.FindingOK, ""},
+		"AWS's own policy may not be read": {func(a answers, _ *iamState, in *task.PreflightInput) {
+			in.Policies = nil
+			a["GetPolicy"] = queryError(403, "AccessDenied", "no")
+		}, CheckRoleRegistration, task.FindingOK, ""},
+		"certificates without a CA": {func(_ answers, _ *iamState, in *task.PreflightInput) {
+			in.TemplateBody = `{"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificatePem":{"Ref":"Pem"}}}}}`
+		}, CheckRoleRegistration, task.FindingAdvisory, "iot:RegisterCertificateWithoutCA"},
+		"no thing type":    {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingType"] = iotMissing }, CheckThingType, task.FindingProblem, "make it first"},
+		"no thing group":   {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingGroup"] = iotMissing }, CheckThingGroup, task.FindingProblem, "make it first"},
+		"no billing group": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeBillingGroup"] = iotMissing }, CheckBillingGroup, task.FindingProblem, "make it first"},
+		"thing type deprecated": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["DescribeThingType"] = reply(200, `{"thingTypeMetadata":{"deprecated":true}}`)
+		}, CheckThingType, task.FindingProblem, "deprecated"},
+		"dynamic group": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["DescribeThingGroup"] = reply(200, `{"queryString":"attributes.x:1"}`)
+		}, CheckThingGroup, task.FindingProblem, "dynamic"},
+		"bad type name": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["DescribeThingType"] = exception(400, "InvalidRequestException", "1 validation error")
+		}, CheckThingType, task.FindingProblem, "validation"},
+		"type may not be read": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			a["DescribeThingType"] = exception(403, "AccessDeniedException", "")
+		}, CheckThingType, task.FindingUnknown, "iot:DescribeThingType"},
+		"no policy": {func(a answers, _ *iamState, _ *task.PreflightInput) {
+			iam := a["GetPolicy"]
+			a["GetPolicy"] = func(r *request) *http.Response {
+				if r.Method == http.MethodGet {
+					return missing(r)
+				}
+				return iam(r)
+			}
+		}, CheckPolicy, task.FindingProblem, "an IAM policy does not count"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, state := ready()
+			in := *preflightInput
+			c.change(a, state, &in)
+			b, _ := onWire(t, a)
+			f := findings(t, b, &in)
+			require.Contains(t, f, c.check)
+			assert.Equal(t, c.result, f[c.check].Result, f[c.check].Detail)
+			assert.Contains(t, f[c.check].Detail, c.detail)
+		})
+	}
+}
+
+func TestPreflightChecksTheKMSKey(t *testing.T) {
+	const key = "arn:aws:kms:eu-central-1:123456789012:key/1234"
+	for id, want := range map[string]task.FindingResult{key: task.FindingProblem, "alias/fleet": task.FindingUnknown} {
+		a, _ := ready()
+		b, _ := onWireWith(t, Options{Bucket: "fleet-bucket", Prefix: "in", KMSKeyID: id}, a)
+		assert.Equal(t, want, findings(t, b, preflightInput)[CheckRoleDecrypt].Result)
+	}
+}
+
+func TestPreflightAsksForEachNameOnce(t *testing.T) {
+	a, _ := ready()
+	b, w := onWire(t, a)
+	in := *preflightInput
+	in.ThingTypes = []string{"b", "", "a", "b", "a"}
+	list, err := b.Preflight(t.Context(), &in)
+	require.NoError(t, err)
+	var types []string
+	for _, f := range list {
+		if f.Check == CheckThingType {
+			types = append(types, f.Subject)
+		}
+	}
+	assert.Equal(t, []string{"a", "b"}, types)
+	assert.Equal(t, 2, w.count("DescribeThingType"))
+	assert.Equal(t, []string{"b", "", "a", "b", "a"}, in.ThingTypes, "the caller's list stays as it is")
+}
+
+func TestAPreflightThatCannotReachAWSIsAnError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a, _ := ready()
+		a["DescribeThingGroup"] = func(*request) *http.Response { return nil }
+		b, _ := onWire(t, a)
+		list, err := b.Preflight(t.Context(), preflightInput)
+		require.ErrorIs(t, err, task.ErrUnavailable)
+		assert.True(t, slices.ContainsFunc(list, func(f task.Finding) bool { return f.Check == CheckThingType }), "what was found until then is given")
+		_, err = b.Preflight(t.Context(), nil)
+		require.ErrorIs(t, err, task.ErrInvalidRequest)
+	})
+}

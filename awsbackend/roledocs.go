@@ -1,0 +1,156 @@
+package awsbackend
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// The trust of a service role, and AWS's own policy for what a registration task does.
+const (
+	iotService         = "iot.amazonaws.com"
+	registrationPolicy = "AWSIoTThingsRegistration"
+)
+
+// Documents are the exact documents that EnsureRole puts into a service role, for those who make roles by other means
+// or want to read them first.
+type Documents struct {
+	RoleName         string
+	TrustPolicy      string // JSON: who may assume the role
+	PolicyName       string // name of the inline policy
+	Policy           string // JSON: the inline policy, which reads data files
+	ManagedPolicyARN string // AWS's policy that registers things
+
+	guard string // the account of aws:SourceAccount, empty without SourceGuard
+}
+
+// RoleDocuments returns the documents of a service role without calling AWS: for a bucket, in the partition of a
+// region. The account, 12 digits, is only needed for in.SourceGuard, and may else be empty. in.ObjectPrefix is used as it
+// stands.
+//
+// The error is a [*task.InputError] that names what breaks which rule.
+//
+// AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
+func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documents, error) {
+	if in == nil {
+		return nil, &task.InputError{Member: "input", Problem: "is nil"}
+	}
+	partition := partitionOf(region)
+	switch {
+	case region == "":
+		return nil, &task.InputError{Member: "region", Problem: "is empty: it decides the partition of the ARNs"}
+	case !roleName.MatchString(in.Name):
+		return nil, &task.InputError{Member: "Name", Problem: fmt.Sprintf(
+			"%s is not a role name: 1 to 64 characters of A-Z a-z 0-9 + = , . @ _ -", rule.Quote(in.Name))}
+	case in.SourceGuard && !isAccount(account):
+		return nil, &task.InputError{Member: "account", Problem: fmt.Sprintf(
+			"%s is not an account id (12 digits), which SourceGuard needs", rule.Quote(account))}
+	}
+	if err := rule.Bucket.Check(bucket); err != nil {
+		return nil, &task.InputError{Member: "bucket", Problem: err.Error(), Err: err}
+	}
+	if in.ObjectPrefix != "" {
+		if err := checkPrefix(in.ObjectPrefix); err != nil {
+			return nil, &task.InputError{Member: "ObjectPrefix", Problem: err.Error(), Err: err}
+		}
+	}
+	if in.KMSKeyARN != "" && !keyARN.MatchString(in.KMSKeyARN) {
+		return nil, &task.InputError{Member: "KMSKeyARN", Problem: fmt.Sprintf(
+			"%s is not the ARN of a key (arn:%s:kms:REGION:ACCOUNT:key/ID); a policy cannot name an alias", rule.Quote(in.KMSKeyARN), partition)}
+	}
+
+	trust := statement{Effect: "Allow", Principal: &principal{Service: iotService}, Action: words{"sts:AssumeRole"}}
+	if in.SourceGuard {
+		trust.Condition = map[string]map[string]string{"StringEquals": {"aws:SourceAccount": account}}
+	}
+	read := []statement{{
+		Effect: "Allow", Action: words{"s3:GetObject"},
+		Resource: words{fmt.Sprintf("arn:%s:s3:::%s/%s*", partition, bucket, in.ObjectPrefix)},
+	}}
+	if in.KMSKeyARN != "" {
+		read = append(read, statement{Effect: "Allow", Action: words{"kms:Decrypt"}, Resource: words{in.KMSKeyARN}})
+	}
+	d := &Documents{
+		RoleName:         in.Name,
+		TrustPolicy:      document(trust),
+		PolicyName:       "iotfleet-read-" + bucket,
+		Policy:           document(read...),
+		ManagedPolicyARN: fmt.Sprintf("arn:%s:iam::aws:policy/service-role/%s", partition, registrationPolicy),
+	}
+	if in.SourceGuard {
+		d.guard = account
+	}
+	return d, nil
+}
+
+var (
+	roleName = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`)
+	keyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$`)
+)
+
+// String gives the documents with the AWS CLI commands that put them in place.
+func (d *Documents) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# trust.json\n%s\n\n# policy.json\n%s\n\n", d.TrustPolicy, d.Policy)
+	fmt.Fprintf(&b, "aws iam create-role --role-name %s --assume-role-policy-document file://trust.json\n", d.RoleName)
+	fmt.Fprintf(&b, "aws iam put-role-policy --role-name %s --policy-name %s --policy-document file://policy.json\n", d.RoleName, d.PolicyName)
+	fmt.Fprintf(&b, "aws iam attach-role-policy --role-name %s --policy-arn %s\n", d.RoleName, d.ManagedPolicyARN)
+	return b.String()
+}
+
+// statement is a policy statement in the order AWS's examples write it.
+type statement struct {
+	Effect    string                       `json:"Effect"`
+	Principal *principal                   `json:"Principal,omitempty"`
+	Action    words                        `json:"Action"`
+	Resource  words                        `json:"Resource,omitempty"`
+	Condition map[string]map[string]string `json:"Condition,omitempty"`
+}
+
+type principal struct {
+	Service string `json:"Service"`
+}
+
+// words is a list that policies write as a plain string when it has one element.
+type words []string
+
+// MarshalJSON writes one word as a string.
+func (w words) MarshalJSON() ([]byte, error) {
+	if len(w) == 1 {
+		return json.Marshal(w[0])
+	}
+	return json.Marshal([]string(w))
+}
+
+// UnmarshalJSON reads a string or a list. Conditions also have numbers and booleans, which stand for their text.
+func (w *words) UnmarshalJSON(data []byte) error {
+	var list []json.RawMessage
+	if json.Unmarshal(data, &list) != nil {
+		list = []json.RawMessage{data}
+	}
+	*w = nil
+	for _, item := range list {
+		var word string
+		if json.Unmarshal(item, &word) != nil {
+			word = string(item)
+		}
+		*w = append(*w, word)
+	}
+	return nil
+}
+
+// document writes a policy. Its parts are checked strings, so it cannot fail.
+func document(statements ...statement) string {
+	text, err := json.MarshalIndent(struct {
+		Version   string
+		Statement []statement
+	}{"2012-10-17", statements}, "", "  ")
+	if err != nil {
+		panic("awsbackend: write a policy document: " + err.Error())
+	}
+	return string(text)
+}
