@@ -1,0 +1,376 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// collect reads both reports of a part's task and gives every device of the part a verdict.
+//
+// Results are matched by public key. What is left over is tied to error lines by number, but only after the numbers were
+// checked against the results and against what is left over. What can't be told stays Unknown.
+func (r *Run) collect(ctx context.Context, p *part) error {
+	c := newCollector(r, p)
+	for _, d := range p.devices {
+		d.TaskID = string(p.TaskID)
+		switch d.Verdict {
+		case Submitted, Unknown: // an earlier process may have settled the others
+			c.open[d.Line] = d
+		case Failed:
+			c.refusedBefore[d.Line] = d.Cause != CauseCertificate
+		}
+	}
+	if p.TaskID != "" {
+		if err := c.readReports(ctx); err != nil {
+			return err
+		}
+	}
+	for _, line := range slices.Sorted(maps.Keys(c.open)) {
+		d := c.open[line]
+		d.Verdict, d.Message = Unknown, c.whyUnknown()
+		if err := c.save(ctx, d); err != nil {
+			return err
+		}
+	}
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	p.State, p.Collected = PartCollected, time.Now()
+	if err := r.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
+		return err
+	}
+	e := EventPartCollected{Part: p.Number, Took: p.Ended.Sub(p.Started)}
+	for _, d := range p.devices {
+		switch d.Verdict {
+		case Provisioned:
+			e.Provisioned++
+		case Failed:
+			e.Failed++
+		default:
+			e.Unknown++
+		}
+	}
+	r.observe(e)
+	return nil
+}
+
+type collector struct {
+	run           *Run
+	part          *part
+	byMatch       map[Match]*DeviceRecord
+	byName        map[string]*DeviceRecord
+	open          map[int64]*DeviceRecord // devices without a verdict, by line
+	refusedBefore map[int64]bool          // lines that were tied to an error by an earlier reading
+	batch         []*DeviceRecord
+
+	matched int            // results that belong to a device of the part
+	strange int            // results that belong to none
+	damaged int            // report lines that could not be read
+	bases   map[int64]bool // what the numbers of matched results are ahead of ours
+	short   error          // a report that was shorter than the service's count
+}
+
+func newCollector(r *Run, p *part) *collector {
+	c := &collector{
+		run: r, part: p, byMatch: map[Match]*DeviceRecord{}, byName: map[string]*DeviceRecord{}, open: map[int64]*DeviceRecord{},
+		refusedBefore: map[int64]bool{}, bases: map[int64]bool{},
+	}
+	for _, d := range p.devices {
+		c.byMatch[d.Match] = d
+		c.byName[d.Name] = d
+	}
+	return c
+}
+
+// deliverBatch is how many devices are delivered between two syncs of the output.
+const deliverBatch = 500
+
+func (c *collector) save(ctx context.Context, d *DeviceRecord) error {
+	delete(c.open, d.Line)
+	d.Updated = time.Now()
+	if c.batch = append(c.batch, d); len(c.batch) < deliverBatch {
+		return nil
+	}
+	return c.flush(ctx)
+}
+
+// flush makes deliveries durable, then the verdicts that rely on them.
+func (c *collector) flush(ctx context.Context) error {
+	err := c.run.settle(ctx, Change{Devices: c.batch})
+	c.batch = c.batch[:0]
+	return err
+}
+
+// reportPatience is how long after the end of a task its reports may stay behind the task's own counts. They hold AWS's
+// texts, which nothing else has, so they are worth some minutes; only then the devices are read back.
+const reportPatience = 10 * time.Minute
+
+// readReports reads both reports, again if they are not whole yet.
+func (c *collector) readReports(ctx context.Context) error {
+	var pause pauser
+	for {
+		c.matched, c.strange, c.damaged, c.short = 0, 0, 0, nil
+		clear(c.bases)
+		if err := c.readResults(ctx); err != nil {
+			return err
+		}
+		if err := c.readErrors(ctx); err != nil {
+			return err
+		}
+		late, ok := errors.AsType[*task.IncompleteReportError](c.short)
+		if !ok || late.Got > late.Want || c.part.Status != task.Completed || time.Since(c.part.Ended) > reportPatience || c.run.stopped() {
+			return nil
+		}
+		if err := pause.waitOr(ctx, c.run.stop.Load().finishing); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *collector) readResults(ctx context.Context) error {
+	for res, err := range task.Attach(c.run.opts.Backend, c.part.TaskID).Results(ctx) {
+		if err != nil {
+			if err = c.tolerate(err); err != nil {
+				return fmt.Errorf("reading the results: %w", err)
+			}
+			break
+		}
+		if res.Err != nil {
+			c.damaged++
+			continue
+		}
+		if err := c.result(ctx, res); err != nil {
+			return err
+		}
+	}
+	if c.matched == 0 && c.strange > 0 {
+		return fmt.Errorf("none of the task's %d results belongs to a device of this part: the report is of another data file, "+
+			"or the ledger is of another run; nothing was changed", c.strange)
+	}
+	return nil
+}
+
+// tolerate lets a report pass that ended before the service's count was reached, or that the service has deleted: the
+// devices it misses become Unknown.
+func (c *collector) tolerate(err error) error {
+	if _, ok := errors.AsType[*task.IncompleteReportError](err); ok || errors.Is(err, task.ErrNotFound) {
+		c.short = err
+		return nil
+	}
+	return err
+}
+
+func (c *collector) result(ctx context.Context, res *task.Result) error {
+	d, problem := c.find(res)
+	if d == nil {
+		c.strange++
+		return nil
+	}
+	c.matched++
+	if res.Line > 0 {
+		c.bases[res.Line-d.Line] = true
+	}
+	arn := res.ARNs.Certificate()
+	id := task.ResourceName(arn)
+	if problem != nil {
+		// Whatever was issued here is not the device's, now or later.
+		if id != "" && c.run.issues(d) {
+			if err := c.run.orphan(ctx, d, id, arn, problem.Error()); err != nil {
+				return err
+			}
+			problem = fmt.Errorf("%w (certificate %s)", problem, id)
+		}
+		if _, waits := c.open[d.Line]; !waits {
+			return nil
+		}
+		d.fail(CauseCertificate, problem.Error())
+		return c.save(ctx, d)
+	}
+	_, waits := c.open[d.Line]
+	if !waits && d.Cause != CauseCertificate { // a right result settles what a wrong one before it had spoilt
+		if id != "" && d.CertificateID != "" && id != d.CertificateID && c.run.issues(d) {
+			return c.run.orphan(ctx, d, id, arn, "the reports hold a second certificate for the device")
+		}
+		return nil
+	}
+	if res.ARNs.Thing() == "" || res.CertificatePEM != "" && id == "" {
+		c.damaged++ // what is missing is read back
+		return nil
+	}
+	d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM = res.ARNs.Thing(), arn, id, res.CertificatePEM
+	d.Policies = c.run.policyNames(d.Row, res.ARNs)
+	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
+	if err := c.run.deliver(ctx, d); err != nil {
+		return fmt.Errorf("handing over the credential of device %q: %w", d.Name, err)
+	}
+	return c.save(ctx, d)
+}
+
+// find tells which device a result is of, and what is wrong with it if it can't be that device's.
+func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
+	thing := task.ResourceName(res.ARNs.Thing())
+	named := c.byName[thing]
+	if res.CertificatePEM != "" {
+		digest, err := csr.CertificateKeySHA256([]byte(res.CertificatePEM))
+		if err == nil {
+			key := matchKey(digest)
+			if named != nil && named.Match == key {
+				return named, nil
+			}
+			if d := c.byMatch[key]; d != nil {
+				if thing != "" {
+					return d, fmt.Errorf("the certificate for its key is attached to the thing %q", thing)
+				}
+				return d, nil
+			}
+		}
+		if named != nil && named.Match.isKey() {
+			if err != nil {
+				return named, fmt.Errorf("the certificate that came back for it can't be read: %w", err)
+			}
+			return named, errors.New("the certificate that came back for it carries another public key")
+		}
+	}
+	if d := c.byMatch[matchCertificate(task.ResourceName(res.ARNs.Certificate()))]; d != nil {
+		return d, nil
+	}
+	if d := c.byMatch[matchThing(thing)]; d != nil {
+		return d, nil
+	}
+	if named != nil {
+		return named, errors.New("its result holds no certificate")
+	}
+	return nil, nil
+}
+
+func (c *collector) readErrors(ctx context.Context) error {
+	var lines []*task.LineError // at most one for each line of the part
+	for e, err := range task.Attach(c.run.opts.Backend, c.part.TaskID).Errors(ctx) {
+		if err != nil {
+			if err = c.tolerate(err); err != nil {
+				return fmt.Errorf("reading the errors: %w", err)
+			}
+			break
+		}
+		if e.Err != nil {
+			c.damaged++
+			continue
+		}
+		if lines = append(lines, &task.LineError{Line: e.Line, Code: e.Code, Message: e.Message}); len(lines) > c.part.Lines {
+			return fmt.Errorf("the report of errors has more lines than the data file's %d: it is of another file; nothing more was changed", c.part.Lines)
+		}
+	}
+	base, proved := c.base(lines)
+	var only *DeviceRecord
+	if len(lines) == 1 && len(c.open) == 1 && c.whole() { // one refusal, and one device it can be of
+		for _, only = range c.open {
+		}
+	}
+	for _, e := range lines {
+		d := only
+		if proved {
+			d = c.open[e.Line-base]
+		}
+		if d == nil {
+			continue
+		}
+		d.fail(ClassifyFailure(e.Code, e.Message), e.Message)
+		c.refusedBefore[d.Line] = true
+		if err := c.save(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// base finds what the numbers of error lines are ahead of ours: 0 if the service counts from 1, -1 if from 0. It is
+// proved only when every number then names a line that has no result. If the results have no numbers of their own, the
+// errors must name exactly the lines that are left over.
+func (c *collector) base(lines []*task.LineError) (base int64, ok bool) {
+	if len(c.bases) > 1 || len(lines) == 0 {
+		return 0, false
+	}
+	numbers := map[int64]bool{}
+	for _, e := range lines {
+		numbers[e.Line] = true
+	}
+	for _, base := range []int64{0, -1} {
+		if len(c.bases) == 1 && !c.bases[base] {
+			continue
+		}
+		fits := len(c.bases) == 1 || c.whole() && len(numbers) == len(lines) && len(numbers) == len(c.open)+c.countRefusedBefore()
+		for n := range numbers {
+			fits = fits && (c.open[n-base] != nil || c.refusedBefore[n-base])
+		}
+		if fits {
+			return base, true
+		}
+	}
+	return 0, false
+}
+
+func (c *collector) countRefusedBefore() (n int) {
+	for _, refused := range c.refusedBefore {
+		if refused {
+			n++
+		}
+	}
+	return n
+}
+
+// whole reports whether nothing is missing from the reports.
+func (c *collector) whole() bool { return c.damaged == 0 && c.short == nil }
+
+func (c *collector) whyUnknown() string {
+	p := c.part
+	switch {
+	case p.Status == "":
+		return p.Message
+	case p.Status != task.Completed && p.Message != "":
+		return fmt.Sprintf("the task ended as %s before the reports had a line for it: %s", p.Status, p.Message)
+	case p.Status != task.Completed:
+		return fmt.Sprintf("the task ended as %s before the reports had a line for it", p.Status)
+	case c.short != nil:
+		return fmt.Sprintf("the reports have no line for it: %v", c.short)
+	case c.damaged > 0:
+		return fmt.Sprintf("the reports have no line for it; %d of their lines can't be read", c.damaged)
+	case len(c.bases) > 1:
+		return "the line numbers of the reports contradict each other, so its line can't be told"
+	}
+	return "the reports have no line that is certainly of this device"
+}
+
+// policyNames are the names of a device's policies: those the template names, and those AWS named for it.
+func (r *Run) policyNames(row map[string]string, arns task.ARNs) []string {
+	var names []string
+	if res, err := r.program.Resolve(r.withFills(row)); err == nil {
+		for _, p := range res.Policies {
+			if p.PolicyName != "" {
+				names = append(names, p.PolicyName)
+			}
+		}
+	}
+	for _, arn := range arns.Policies() {
+		names = append(names, task.ResourceName(arn))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (r *Run) deliver(ctx context.Context, d *DeviceRecord) error {
+	if r.opts.Output == nil {
+		return nil
+	}
+	return r.opts.Output.Deliver(ctx, &Delivery{
+		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
+		CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
+		Endpoint: r.endpoint, Account: r.record.Identity.Account, Region: r.record.Identity.Region, Fake: r.record.Identity.Fake,
+	})
+}

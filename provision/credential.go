@@ -1,0 +1,307 @@
+package provision
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+)
+
+// Credential is the step that gives each device what its line needs for a certificate. The forms here are [MakeCSR],
+// [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent, awaited and matched does
+// not care which.
+type Credential interface {
+	// Fills names the template parameters that the step gives a value, over any value of the device's own row.
+	Fills() []string
+	// Prepare yields one Prepared for each device, in order. A device's own failure is in the value; the error is
+	// terminal and last.
+	Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error]
+	// Sync returns nil once everything that was prepared is durable. Nothing leaves the process before.
+	Sync(ctx context.Context) error
+}
+
+// Candidate is a device whose credential is to be made.
+type Candidate struct {
+	Device
+	// Again says that the device may have been prepared before: the run was interrupted, or the device is tried once
+	// more. What was made for it then must be used again. If Again is false, finding anything is an error, because it
+	// belongs to somebody else's run.
+	Again bool
+}
+
+// Prepared is a device that is ready to be sent.
+type Prepared struct {
+	Device Device
+	Values map[string]string // a value for each of Fills
+	Match  Match
+	Err    error // why the device can't be sent; nothing of the rest is set then
+}
+
+// Match is how a device's line is recognised in a report: by its public key, its certificate or its thing.
+type Match string
+
+func matchKey(digest [32]byte) Match   { return Match("key:" + hex.EncodeToString(digest[:])) }
+func matchCertificate(id string) Match { return Match("certificate:" + strings.ToLower(id)) }
+func matchThing(name string) Match     { return Match("thing:" + name) }
+func (m Match) isKey() bool            { return len(m) > 4 && m[:4] == "key:" }
+func csrError(err error) error         { return &causeError{CauseCSRRefused, err} }
+func keyError(err error) error         { return &causeError{CauseKey, err} }
+func orDefault(parameter, d string) string {
+	if parameter == "" {
+		return d
+	}
+	return parameter
+}
+
+// causeError carries the cause of a device's failure from where it is known.
+type causeError struct {
+	cause Cause
+	err   error
+}
+
+func (e *causeError) Error() string { return e.err.Error() }
+func (e *causeError) Unwrap() error { return e.err }
+
+// MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
+// request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and its
+// request; a new run refuses keys that it finds, and makes none in their place.
+type MakeCSR struct {
+	// Store keeps the keys. It is required; keystore.None() says outright that keys rest elsewhere.
+	Store keystore.Store
+	// Keys makes the keys. Nil makes P-256 keys in software.
+	Keys csr.KeySource
+	// Subject gives the request's subject. Nil gives CN=<device name>.
+	Subject func(csr.Device) (csr.Subject, error)
+	// Parameter is the template parameter that takes the request. Empty means "CSR".
+	Parameter string
+	// Workers is how many keys are made at once. 0 means one for each processor.
+	Workers int
+}
+
+// Fills names the parameter of the request.
+func (m *MakeCSR) Fills() []string { return []string{orDefault(m.Parameter, "CSR")} }
+
+// Sync makes the keys durable.
+func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
+
+// keyBatch is how many devices MakeCSR holds at once: enough to keep many workers busy, little enough to hold.
+const keyBatch = 512
+
+// Prepare makes keys and requests, concurrently, and yields them in order.
+func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
+	return func(yield func(Prepared, error) bool) {
+		batch := make([]Candidate, 0, keyBatch)
+		for d, err := range devices {
+			if err != nil {
+				yield(Prepared{}, err)
+				return
+			}
+			if batch = append(batch, d); len(batch) == cap(batch) {
+				if !m.prepareBatch(ctx, batch, yield) {
+					return
+				}
+				batch = batch[:0]
+			}
+		}
+		m.prepareBatch(ctx, batch, yield)
+	}
+}
+
+func (m *MakeCSR) prepareBatch(ctx context.Context, batch []Candidate, yield func(Prepared, error) bool) bool {
+	fail := func(err error) bool { yield(Prepared{}, err); return false }
+	out := make([]Prepared, len(batch))
+	var missing []int
+	for i, d := range batch {
+		rec, err := m.Store.Get(ctx, d.Name)
+		switch {
+		case errors.Is(err, keystore.ErrNotFound):
+			missing = append(missing, i)
+		case err != nil:
+			return fail(fmt.Errorf("reading the key of device %q: %w", d.Name, err))
+		case !d.Again:
+			return fail(m.taken(d.Name))
+		default:
+			out[i] = m.prepared(d.Device, rec.Request)
+		}
+	}
+	gen := csr.Generator{Keys: m.Keys, Subject: m.Subject, Workers: m.Workers}
+	todo := func(yield func(csr.Device, error) bool) {
+		for _, i := range missing {
+			if !yield(csr.Device{Name: batch[i].Name, Row: batch[i].Row}, nil) {
+				return
+			}
+		}
+	}
+	for res, err := range gen.All(ctx, todo) {
+		if err != nil {
+			return fail(fmt.Errorf("making keys: %w", err))
+		}
+		i := missing[res.Index]
+		if res.Err != nil {
+			out[i] = Prepared{Device: batch[i].Device, Err: keyError(res.Err)}
+			continue
+		}
+		rec := keystore.Record{Device: batch[i].Name, Key: res.Key, Request: res.Request}
+		if err := m.Store.Put(ctx, rec); err != nil {
+			return fail(fmt.Errorf("keeping the key of device %q: %w", batch[i].Name, err))
+		}
+		out[i] = m.prepared(batch[i].Device, res.Request)
+	}
+	for _, p := range out {
+		if !yield(p, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// taken says that a device's key is somebody else's.
+func (m *MakeCSR) taken(device string) error {
+	place := ""
+	if f, ok := m.Store.(interface{ Path(device string) string }); ok {
+		place = " in " + f.Path(device)
+	}
+	return fmt.Errorf("device %q has a key of an earlier run%s, which is left as it is: %w; give this run another place for its keys",
+		device, place, keystore.ErrExists)
+}
+
+func (m *MakeCSR) prepared(d Device, req *csr.Request) Prepared {
+	return Prepared{Device: d, Values: map[string]string{m.Fills()[0]: req.PEM()}, Match: matchKey(req.PublicKeySHA256())}
+}
+
+// GivenCSR takes certificate signing requests that were made elsewhere: by the device, its vendor or an HSM. The row
+// holds the request in any of the forms that csr.Parse reads; it is checked, and sent as plain PEM.
+type GivenCSR struct {
+	// Parameter is both the row's field and the template's parameter. Empty means "CSR".
+	Parameter string
+}
+
+// Fills names the parameter of the request.
+func (g *GivenCSR) Fills() []string { return []string{orDefault(g.Parameter, "CSR")} }
+
+// Sync does nothing: no key is held here.
+func (g *GivenCSR) Sync(ctx context.Context) error { return context.Cause(ctx) }
+
+// Prepare checks the requests.
+func (g *GivenCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
+	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
+		name := g.Fills()[0]
+		req, err := csr.Parse([]byte(d.Row[name]))
+		if err != nil {
+			return nil, "", csrError(fmt.Errorf("%s: %w", name, err))
+		}
+		return map[string]string{name: req.PEM()}, matchKey(req.PublicKeySHA256()), nil
+	})
+}
+
+// GivenCertificate registers certificates that the user's own CA, known to AWS, has signed (CertificatePem in the
+// template).
+type GivenCertificate struct {
+	// Parameter is both the row's field and the template's parameter. Empty means "CertificatePem".
+	Parameter string
+}
+
+// Fills names the parameter of the certificate.
+func (g *GivenCertificate) Fills() []string {
+	return []string{orDefault(g.Parameter, "CertificatePem")}
+}
+
+// Sync does nothing: no key is held here.
+func (g *GivenCertificate) Sync(ctx context.Context) error { return context.Cause(ctx) }
+
+// Prepare checks that each certificate parses.
+func (g *GivenCertificate) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
+	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
+		name := g.Fills()[0]
+		cert, text, err := parseCertificate(d.Row[name])
+		if err != nil {
+			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
+		}
+		digest, err := csr.PublicKeySHA256(cert.PublicKey)
+		if err != nil {
+			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
+		}
+		return map[string]string{name: text}, matchKey(digest), nil
+	})
+}
+
+func parseCertificate(text string) (*x509.Certificate, string, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, "", errors.New("it is not a PEM block; a certificate begins with -----BEGIN CERTIFICATE-----")
+	}
+	if block.Type != "CERTIFICATE" {
+		return nil, "", fmt.Errorf("it is a PEM block of type %q; give the certificate", block.Type)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, "", err
+	}
+	return cert, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes})), nil
+}
+
+// GivenCertificateID attaches certificates that are in the account already (CertificateId in the template).
+type GivenCertificateID struct {
+	// Parameter is both the row's field and the template's parameter. Empty means "CertificateId".
+	Parameter string
+}
+
+// Fills names no parameter: the row's own value is sent.
+func (g *GivenCertificateID) Fills() []string { return nil }
+
+// Sync does nothing: no key is held here.
+func (g *GivenCertificateID) Sync(ctx context.Context) error { return context.Cause(ctx) }
+
+// Prepare checks that each id is 64 hexadecimal digits.
+func (g *GivenCertificateID) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
+	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
+		name := orDefault(g.Parameter, "CertificateId")
+		id := d.Row[name]
+		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 {
+			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s is not a certificate id of 64 hexadecimal digits", name)}
+		}
+		return nil, matchCertificate(id), nil
+	})
+}
+
+// NoCertificate registers things without certificates.
+type NoCertificate struct{}
+
+// Fills names no parameter.
+func (NoCertificate) Fills() []string { return nil }
+
+// Sync does nothing.
+func (NoCertificate) Sync(ctx context.Context) error { return context.Cause(ctx) }
+
+// Prepare lets every device pass.
+func (NoCertificate) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
+	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
+		return nil, matchThing(d.Name), nil
+	})
+}
+
+func prepareEach(ctx context.Context, devices iter.Seq2[Candidate, error], one func(Device) (map[string]string, Match, error)) iter.Seq2[Prepared, error] {
+	return func(yield func(Prepared, error) bool) {
+		for d, err := range devices {
+			if err == nil {
+				err = context.Cause(ctx)
+			}
+			if err != nil {
+				yield(Prepared{}, err)
+				return
+			}
+			p := Prepared{Device: d.Device}
+			p.Values, p.Match, p.Err = one(d.Device)
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}

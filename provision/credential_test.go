@@ -1,0 +1,247 @@
+package provision_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// madeElsewhere makes a request outside of any run.
+func madeElsewhere(t *testing.T, name string) *csr.Request {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	subject, err := csr.ParseSubject("CN=" + name)
+	require.NoError(t, err)
+	req, err := csr.Create(key, subject)
+	require.NoError(t, err)
+	return req
+}
+
+// formTemplate is a template with one certificate property, taken from a parameter of the same name; "" for none.
+func formTemplate(t *testing.T, property string) *template.Template {
+	t.Helper()
+	parameter, certificate := "", ""
+	if property != "" {
+		parameter = fmt.Sprintf(`,%q:{"Type":"String"}`, property)
+		certificate = fmt.Sprintf(`,"certificate":{"Type":"AWS::IoT::Certificate","Properties":{%q:{"Ref":%q},"Status":"ACTIVE"}}`, property, property)
+	}
+	tmpl, err := template.Parse(fmt.Appendf(nil, `{"Parameters":{"ThingName":{"Type":"String"}%s},
+		"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"}}}%s}}`, parameter, certificate))
+	require.NoError(t, err)
+	return tmpl
+}
+
+func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Credential = &provision.GivenCSR{}
+	requests := map[string]*csr.Request{}
+	for _, name := range []string{"pem", "crlf", "flat", "twin"} {
+		requests[name] = madeElsewhere(t, name)
+	}
+	requests["copy"] = requests["twin"]
+	text := func(name string) string { return requests[name].PEM() }
+	device := func(name, csr string) provision.Device {
+		return provision.Device{Row: map[string]string{"ThingName": name, "SerialNumber": "1", "CSR": csr}}
+	}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(
+		device("pem", text("pem")),
+		device("crlf", strings.ReplaceAll(text("crlf"), "\n", "\r\n")),
+		device("flat", strings.ReplaceAll(text("flat"), "\n", `\n`)),
+		device("twin", text("twin")),
+		device("copy", text("copy")),
+		device("broken", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"),
+		device("none", ""),
+	))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	all := results(t, run)
+	for i, name := range []string{"pem", "crlf", "flat", "twin"} {
+		require.Equal(t, provision.Provisioned, all[i].Verdict, "%s: %s", name, all[i].Message)
+		digest, err := csr.CertificateKeySHA256([]byte(all[i].CertificatePEM))
+		require.NoError(t, err)
+		assert.Equal(t, requests[name].PublicKeySHA256(), digest)
+	}
+	assert.Equal(t, provision.CauseDuplicate, all[4].Cause, "two devices with one key are one device to AWS")
+	assert.Contains(t, all[4].Message, "record 4")
+	for _, r := range all[5:] {
+		assert.Equal(t, provision.CauseCSRRefused, r.Cause, r.Message)
+		assert.Contains(t, r.Message, "CSR")
+		assert.Zero(t, r.Attempts)
+	}
+}
+
+// ownCA is a CA of the user's own, with certificates it signed.
+type ownCA struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newOwnCA(t *testing.T) *ownCA {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "factory"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return &ownCA{cert, key}
+}
+
+func pemOf(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func (ca *ownCA) sign(t *testing.T, cn string, serial int64) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, key.Public(), ca.key)
+	require.NoError(t, err)
+	return pemOf("CERTIFICATE", der)
+}
+
+// register tells the fake account about the CA.
+func (ca *ownCA) register(t *testing.T, fake *fakebackend.Backend) {
+	t.Helper()
+	code, err := fake.GetRegistrationCode(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = fake.RegisterCACertificate(t.Context(), &fakebackend.RegisterCACertificateInput{
+		CACertificate: pemOf("CERTIFICATE", ca.cert.Raw), VerificationCertificate: ca.sign(t, code.RegistrationCode, 2), SetAsActive: true,
+	})
+	require.NoError(t, err)
+}
+
+func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	ca := newOwnCA(t)
+	ca.register(t, w.fake)
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}
+	row := func(name, cert string) provision.Device {
+		return provision.Device{Row: map[string]string{"ThingName": name, "CertificatePem": cert}}
+	}
+	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "halfway", Step: fakebackend.StepThing, Do: fakebackend.Fail})
+	require.NoError(t, err)
+	good, other := ca.sign(t, "one", 10), ca.sign(t, "two", 11)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), provision.Devices(
+		row("one", good), row("two", other),
+		row("same", good),
+		row("key", madeElsewhere(t, "x").PEM()),
+		row("text", "no certificate"),
+		row("stranger", newOwnCA(t).sign(t, "stranger", 12)),
+		row("halfway", ca.sign(t, "halfway", 13)),
+	))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	all := results(t, run)
+	for i, want := range []string{good, other} {
+		require.Equal(t, provision.Provisioned, all[i].Verdict, all[i].Message)
+		assert.Equal(t, want, all[i].CertificatePEM)
+	}
+	assert.Equal(t, provision.CauseDuplicate, all[2].Cause)
+	assert.Equal(t, provision.CauseInvalidRecord, all[3].Cause)
+	assert.Contains(t, all[3].Message, "CertificatePem")
+	assert.Equal(t, provision.CauseInvalidRecord, all[4].Cause)
+	assert.Equal(t, provision.Failed, all[5].Verdict, "a CA that the account does not know")
+	assert.Equal(t, 1, all[5].Attempts)
+	assert.Equal(t, provision.Failed, all[6].Verdict, "its certificate is registered, its thing is not")
+	require.Equal(t, 3, w.fake.Counts().Certificates)
+	orphans, err := run.FindOrphans(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, orphans, "a certificate that was given to a device is not the run's to remove")
+}
+
+func TestCertificatesOfTheAccountAreAttachedByID(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	made, err := w.fake.CreateKeysAndCertificate(t.Context(), &fakebackend.CreateKeysAndCertificateInput{SetAsActive: true})
+	require.NoError(t, err)
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateId"), &provision.GivenCertificateID{}
+	row := func(name, id string) provision.Device {
+		return provision.Device{Row: map[string]string{"ThingName": name, "CertificateId": id}}
+	}
+	run := w.run(t)
+	_, err = run.Run(t.Context(), provision.Devices(
+		row("one", made.CertificateID), row("short", "0123"), row("nobody", strings.Repeat("ab", 32)),
+	))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	all := results(t, run)
+	require.Equal(t, provision.Provisioned, all[0].Verdict, all[0].Message)
+	assert.Equal(t, made.CertificateID, all[0].CertificateID)
+	assert.Equal(t, provision.CauseInvalidRecord, all[1].Cause)
+	assert.Contains(t, all[1].Message, "CertificateId")
+	assert.Equal(t, provision.Failed, all[2].Verdict)
+	assert.Equal(t, 1, all[2].Attempts)
+}
+
+func TestThingsCanBeRegisteredWithoutCertificates(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	w.opts.Template, w.opts.Credential = formTemplate(t, ""), provision.NoCertificate{}
+	run := w.run(t)
+	devices := provision.Devices(provision.Device{Row: map[string]string{"ThingName": "one"}}, provision.Device{Row: map[string]string{"ThingName": "two"}})
+	_, err := run.Run(t.Context(), devices)
+	require.NoError(t, err)
+	for _, r := range results(t, run) {
+		assert.NotEmpty(t, r.ThingARN)
+		assert.Empty(t, r.CertificateID)
+	}
+	_, err = w.run(t).Run(t.Context(), devices)
+	require.NoError(t, err, "a second call confirms it")
+}
+
+// sometimes has no key for one of the devices.
+type sometimes struct {
+	inner csr.KeySource
+	fails string
+}
+
+func (s *sometimes) Signer(ctx context.Context, device string) (crypto.Signer, error) {
+	if device == s.fails {
+		return nil, errTokenGone
+	}
+	return s.inner.Signer(ctx, device)
+}
+
+var errTokenGone = errors.New("the security token was pulled")
+
+func TestADeviceWithoutAKeyFailsAloneAndIsRetryable(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	source := &sometimes{inner: csr.Software(csr.P256), fails: "device-2"}
+	w.opts.Credential = &provision.MakeCSR{Store: w.keys, Keys: source}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	all := results(t, run)
+	assert.Equal(t, provision.CauseKey, all[1].Cause)
+	assert.Contains(t, all[1].Message, errTokenGone.Error())
+	source.fails = ""
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+	_, err = w.keys.Get(t.Context(), "device-2")
+	assert.NotErrorIs(t, err, keystore.ErrNotFound)
+}

@@ -1,0 +1,117 @@
+package provision
+
+import (
+	"errors"
+	"iter"
+	"slices"
+)
+
+// Device is one device to be provisioned: a value for each parameter of the template.
+type Device struct {
+	// Name is the thing's name, by which the run knows the device. Empty takes what the template makes of the row.
+	Name string
+	// Row holds the values by parameter name. What the credential step fills, such as CSR, is left out.
+	Row map[string]string
+	// Source says where the record came from, for error messages: "devices.csv:12". It may be empty.
+	Source string
+	// Record is the number of the run's record that this one mends, for [Run.Amend]. 0 finds it by Name.
+	Record int64
+	// Err marks a record that could not be read. The device is then Failed with this error; the others go on.
+	Err error
+}
+
+// Devices makes a sequence of given devices.
+func Devices(devices ...Device) iter.Seq2[Device, error] {
+	return func(yield func(Device, error) bool) {
+		for _, d := range devices {
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Rows makes a sequence of devices that take their names from the template.
+func Rows(rows ...map[string]string) iter.Seq2[Device, error] {
+	return func(yield func(Device, error) bool) {
+		for _, row := range rows {
+			if !yield(Device{Row: row}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Verdict is where a device stands.
+type Verdict string
+
+// The verdicts. Every device of a finished run has one of the last three.
+const (
+	Waiting     Verdict = "waiting"     // not sent yet
+	Submitted   Verdict = "submitted"   // in a part that is on its way
+	Provisioned Verdict = "provisioned" // registered, and its certificate matches its key
+	Failed      Verdict = "failed"      // refused; Cause and Message say why
+	Unknown     Verdict = "unknown"     // the service may or may not have registered it
+)
+
+// Cause sorts failures by what has to be done about them.
+type Cause string
+
+// The causes. Those that [Cause.Retryable] reports can pass when tried again unchanged.
+const (
+	CauseNone            Cause = ""
+	CauseInvalidRecord   Cause = "invalid-record"   // the record could not be read or breaks a rule; it was never sent
+	CauseDuplicate       Cause = "duplicate"        // another record of the run has the same name or the same key
+	CauseKey             Cause = "key"              // no key or CSR could be made for it here
+	CauseCSRRefused      Cause = "csr-refused"      // the CSR is not acceptable, found here or by AWS
+	CauseThrottled       Cause = "throttled"        // the account's rates were exceeded
+	CauseQuota           Cause = "quota"            // a quota of the account, or of one thing or certificate, is used up
+	CauseTypeMissing     Cause = "type-missing"     // the thing type does not exist
+	CauseGroupMissing    Cause = "group-missing"    // a thing group or billing group does not exist
+	CausePolicyMissing   Cause = "policy-missing"   // a policy named by the template does not exist
+	CauseConflict        Cause = "conflict"         // a thing of that name exists with another configuration
+	CauseRole            Cause = "role"             // the service role lacks an action
+	CauseInvalidTemplate Cause = "invalid-template" // AWS could not apply the template to the row
+	CauseInvalidValue    Cause = "invalid-value"    // AWS refused a value of the row
+	CauseCertificate     Cause = "certificate"      // the certificate that came back is not for this device's key
+	CauseTask            Cause = "task"             // the whole task failed or was cancelled before the line's turn
+	CauseService         Cause = "service"          // an error on AWS's side
+	CauseOther           Cause = "other"            // a text not known here; it is in Message, verbatim
+)
+
+// Retryable reports whether trying the same device again, unchanged, can help.
+func (c Cause) Retryable() bool {
+	return slices.Contains([]Cause{CauseKey, CauseThrottled, CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing,
+		CauseRole, CauseTask, CauseService}, c)
+}
+
+// Result is one device and what became of it.
+type Result struct {
+	Seq            int64 // place in the input, from 1
+	Name           string
+	Row            map[string]string
+	Source         string
+	Verdict        Verdict
+	Cause          Cause  // why it failed
+	Message        string // AWS's text verbatim, or ours when it was never sent
+	Part           int    // the part it was last sent in; 0 if never
+	Line           int64  // its line in that part's data file
+	TaskID         string // the registration task of that part
+	ThingARN       string
+	CertificateARN string
+	CertificateID  string
+	CertificatePEM string
+	Policies       []string // names of the policies attached to the certificate
+	Attempts       int      // how often it was sent
+}
+
+var (
+	// ErrIncomplete: the run is over and at least one device is not provisioned. The [*IncompleteError] has the counts.
+	ErrIncomplete = errors.New("not every device is provisioned")
+	// ErrInputChanged: the devices given differ from those the run was started with.
+	ErrInputChanged = errors.New("the input is not the one this run was started with")
+	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake.
+	ErrElsewhere = errors.New("this run belongs elsewhere")
+	// ErrStartUnknown: it cannot be told whether a task was started, so none is started again.
+	ErrStartUnknown = errors.New("cannot tell whether the task was started")
+)

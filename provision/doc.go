@@ -1,0 +1,34 @@
+// Package provision does the whole job: it takes a list of devices to registered things with working certificates.
+//
+//	run, err := provision.New(provision.Options{
+//		Backend:    backend,                // awsbackend.New(…), or fakebackend.New(…) in tests
+//		Template:   template.Walkthrough(), // what to make of each device
+//		RoleARN:    role,
+//		Credential: &provision.MakeCSR{Store: keys}, // a key and a CSR each, kept in a folder
+//		Output:     provision.Folder(keys),          // certificate.pem and thing.json beside the key
+//	})
+//	…
+//	summary, err := run.Run(ctx, provision.Rows(
+//		map[string]string{"ThingName": "device-one", "SerialNumber": "001"},
+//		map[string]string{"ThingName": "device-two", "SerialNumber": "002"},
+//	))
+//
+// Run returns nil only if every device is provisioned: its thing exists and its certificate carries the public key that
+// belongs to the private key in the store. Otherwise the error is an [*IncompleteError] with the counts, and
+// [Run.Results] tells for every device what became of it.
+//
+// # The way of a device
+//
+// Records are spooled into a [Ledger] first: bad rows and duplicates are found before anything is sent. Then the fleet is
+// cut into parts. For each part the [Credential] step makes what the lines need, durably; the part file is written and
+// uploaded; a registration task is started and awaited; both its reports are read, and results are matched to devices by
+// public key, never by position. The next part is made while a part registers.
+//
+// # Errors
+//
+// What is wrong with one device is in its [Result], and costs no other device anything. What stops the run is returned
+// by Run; what was done until then stands in the ledger.
+//
+// The walkthrough that this package follows:
+// https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
+package provision

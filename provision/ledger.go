@@ -1,0 +1,146 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// ErrNoRun is returned by [Ledger.Run] when the ledger holds no run yet.
+var ErrNoRun = errors.New("the ledger holds no run")
+
+// Ledger is the state of one run. What it has returned nil for is durable, as far as the ledger is durable at all: a
+// crash right after loses nothing, and a crash before leaves all of a call's changes or none.
+//
+// A Ledger must be safe for concurrent use. Records are copied in and out: changing one after a call changes nothing in
+// the ledger. A ledger holds no private keys and no report links.
+type Ledger interface {
+	// Run returns the run's record, or ErrNoRun.
+	Run(ctx context.Context) (*RunRecord, error)
+	// Apply makes all of a change or nothing of it.
+	Apply(ctx context.Context, change Change) error
+	// Devices yields the devices that the filter lets through, in order of Seq. The error is terminal and last. The
+	// ledger may be changed while the sequence is read; a device is yielded at most once.
+	Devices(ctx context.Context, filter DeviceFilter) iter.Seq2[*DeviceRecord, error]
+	// FindNames returns, for those of the names that the run has, the first Seq that has it. Devices that were refused
+	// before they were sent (Failed with no attempts) hold no name.
+	FindNames(ctx context.Context, names []string) (map[string]int64, error)
+	// FindMatches does the same for DeviceRecord.Match.
+	FindMatches(ctx context.Context, matches []Match) (map[Match]int64, error)
+	// FindCertificates returns, for those of the certificate ids that a device of the run has, that device's Seq.
+	FindCertificates(ctx context.Context, ids []string) (map[string]int64, error)
+	// Counts returns the number of devices by verdict, and of those that are Failed by cause.
+	Counts(ctx context.Context) (*Counts, error)
+	// Parts returns all parts in order of Number.
+	Parts(ctx context.Context) ([]*PartRecord, error)
+	// Orphans returns all orphans in the order they were first applied.
+	Orphans(ctx context.Context) ([]*Orphan, error)
+	// Close releases the ledger.
+	Close() error
+}
+
+// Change is what a step of a run leaves in the ledger, as one.
+type Change struct {
+	Run     *RunRecord      // creates or replaces the run's record
+	Add     []*DeviceRecord // appends devices; Seq must go on from the last one without a gap
+	Devices []*DeviceRecord // replaces devices by Seq; each must be there
+	Part    *PartRecord     // creates or replaces a part by Number, which is 1 or more
+	Orphans []*Orphan       // creates or replaces orphans by CertificateID
+}
+
+// RunRecord is what a run is about.
+type RunRecord struct {
+	ID             string
+	Created        time.Time
+	Identity       task.Identity // where it registers devices; a run never moves
+	TemplateSHA256 string        // hex digest of the template's body
+	RoleARN        string
+	Spooled        bool  // every device of the input is in the ledger
+	Total          int64 // number of devices, once Spooled
+	Input          int64 // of them, those that came with the input; the others were added one by one
+	Finished       time.Time
+}
+
+// DeviceRecord is a device in the ledger.
+type DeviceRecord struct {
+	Result
+	Match Match // how its line in a report is recognised; empty until its credential is made
+	// Original is the row as the input had it, if it was mended since; nil otherwise.
+	Original map[string]string
+	Updated  time.Time
+}
+
+// DeviceFilter chooses devices. Zero members choose all.
+type DeviceFilter struct {
+	Name     string
+	Verdicts []Verdict
+	Causes   []Cause
+	Part     int
+	AfterSeq int64
+	Limit    int
+}
+
+// PartState is how far a part has come. It only moves forward, but for a refused Start, which goes back to uploaded.
+type PartState string
+
+// The states of a part.
+const (
+	PartWritten   PartState = "written"   // the file is complete and its keys are durable
+	PartUploaded  PartState = "uploaded"  // the object is in the bucket
+	PartStarting  PartState = "starting"  // Start was or is about to be called; the answer is not recorded
+	PartStarted   PartState = "started"   // the task's id is known
+	PartEnded     PartState = "ended"     // the task has ended
+	PartCollected PartState = "collected" // every device of it has a verdict
+)
+
+// PartRecord is one data file and its registration task.
+type PartRecord struct {
+	Number  int
+	Attempt int // 1 for devices sent for the first time
+	State   PartState
+	Adopted bool // the task was started by somebody else
+	Lines   int
+	Bytes   int64
+	SHA256  string // hex digest of the file
+	File    string // its name in the folder of part files
+	Bucket  string
+	Key     string
+	TaskID  task.ID
+	// Status, Message, Succeeded and Failed are what the service said of the task when it ended.
+	Status    task.Status
+	Message   string
+	Succeeded int
+	Failed    int
+	// When each state was reached, and how long the keys and requests of the part took.
+	Written, Uploaded, Started, Ended, Collected time.Time
+	CredentialsTook                              time.Duration
+}
+
+// Orphan is a certificate that this run caused and that no device of it uses: one to be removed.
+type Orphan struct {
+	CertificateID  string
+	CertificateARN string
+	Seq            int64  // the device it was made for
+	Name           string // that device's thing name
+	Why            string // how it came about
+	Found          time.Time
+	Removed        time.Time // zero while it exists
+}
+
+// Counts are the devices of a run by verdict and by cause.
+type Counts struct {
+	Verdicts map[Verdict]int64
+	Causes   map[Cause]int64 // of the devices that are Failed
+}
+
+// Total is the number of devices.
+func (c *Counts) Total() int64 {
+	var n int64
+	for _, k := range c.Verdicts {
+		n += k
+	}
+	return n
+}

@@ -1,0 +1,65 @@
+package provision
+
+import (
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// Event tells what a run is doing. The types are the structs of this file whose names begin with Event.
+type Event interface{ event() }
+
+// EventSpooled: every record of the input is in the ledger.
+type EventSpooled struct {
+	Devices int64
+	// Failed and Provisioned are those of them that have a verdict already: bad rows and duplicates, and whatever an
+	// earlier call has settled.
+	Failed, Provisioned int64
+	Resumed             bool // the run had begun before
+}
+
+// EventPartReady: a part file is complete, its keys are durable, and it is in the bucket.
+type EventPartReady struct {
+	Part   int
+	Lines  int
+	Bytes  int64
+	SHA256 string
+	Bucket string
+	Key    string
+}
+
+// EventTaskWaiting: another task of the account is in progress, and the run waits for it.
+type EventTaskWaiting struct {
+	Part int
+	// Other is the task it waits for: its id, data file, role and times say whose it is. Nil when it can't be told.
+	Other *task.Description
+}
+
+// EventTaskStarted: a registration task of this run is in progress.
+type EventTaskStarted struct {
+	Part      int
+	Task      task.ID
+	Recovered bool // it was found by its data file, after the answer to Start had been lost
+}
+
+// EventTaskProgress: the service was asked how a task is getting on.
+type EventTaskProgress struct {
+	Part        int
+	Description *task.Description
+}
+
+// EventPartCollected: every device of a part has a verdict.
+type EventPartCollected struct {
+	Part        int
+	Provisioned int
+	Failed      int
+	Unknown     int
+	Took        time.Duration // since the part's task was started
+}
+
+func (EventSpooled) event()       {}
+func (EventPartReady) event()     {}
+func (EventTaskWaiting) event()   {}
+func (EventTaskStarted) event()   {}
+func (EventTaskProgress) event()  {}
+func (EventPartCollected) event() {}

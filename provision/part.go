@@ -1,0 +1,287 @@
+package provision
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// part is a data file on its way, with its devices in the order of its lines.
+type part struct {
+	*PartRecord
+	devices []*DeviceRecord // devices[i] is line i+1
+}
+
+// nextPart makes the next part of the devices that wait: credentials, part file, ledger, upload. It returns nil when none
+// waits any more.
+func (r *Run) nextPart(ctx context.Context, number int) (*part, error) {
+	for {
+		var waiting []*DeviceRecord
+		for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Waiting}, Limit: r.opts.PartLines}) {
+			if err != nil {
+				return nil, err
+			}
+			waiting = append(waiting, d)
+		}
+		if len(waiting) == 0 {
+			return nil, nil
+		}
+		began := time.Now()
+		rows, err := r.prepare(ctx, waiting)
+		if err != nil {
+			return nil, err
+		}
+		p, err := r.writePart(ctx, number, waiting, rows, began)
+		if err != nil || p != nil {
+			return p, err
+		}
+		// Every one of them was refused here; their verdicts are in the ledger.
+	}
+}
+
+// prepare runs the credential step. It gives the full row of each device, nil for those that failed.
+func (r *Run) prepare(ctx context.Context, devices []*DeviceRecord) ([]map[string]string, error) {
+	input := func(yield func(Candidate, error) bool) {
+		for _, d := range devices {
+			// A match says that the device was prepared in this run and found no room in its part, or was sent.
+			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Again: r.resumed || d.Match != ""}
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+	rows := make([]map[string]string, 0, len(devices))
+	for p, err := range r.opts.Credential.Prepare(ctx, input) {
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == len(devices) {
+			return nil, errors.New("the credential step gave more devices than it was given")
+		}
+		d := devices[len(rows)]
+		if p.Err != nil {
+			d.fail(causeOf(p.Err, CauseKey), p.Err.Error())
+			rows = append(rows, nil)
+			continue
+		}
+		d.Match = p.Match
+		row := make(map[string]string, len(d.Row)+len(p.Values))
+		maps.Copy(row, d.Row)
+		maps.Copy(row, p.Values)
+		rows = append(rows, row)
+	}
+	if len(rows) != len(devices) {
+		return nil, fmt.Errorf("the credential step gave %d devices of %d", len(rows), len(devices))
+	}
+	return rows, r.refuseSharedKeys(ctx, devices, rows)
+}
+
+// refuseSharedKeys fails devices whose key another device of the run has: results could not be told apart, and two
+// devices with one key are one device to AWS.
+func (r *Run) refuseSharedKeys(ctx context.Context, devices []*DeviceRecord, rows []map[string]string) error {
+	var keys []Match
+	for i, d := range devices {
+		if rows[i] != nil && d.Match.isKey() {
+			keys = append(keys, d.Match)
+		}
+	}
+	first, err := r.ledger.FindMatches(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, d := range devices {
+		if rows[i] == nil || !d.Match.isKey() {
+			continue
+		}
+		if seq, ok := first[d.Match]; ok && seq != d.Seq {
+			d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same public key; each device needs a key of its own", seq))
+			d.Match, rows[i] = "", nil
+			continue
+		}
+		first[d.Match] = d.Seq
+	}
+	return nil
+}
+
+// writePart writes the part file and records it. It returns nil when no device was left to write.
+func (r *Run) writePart(ctx context.Context, number int, devices []*DeviceRecord, rows []map[string]string, began time.Time) (*part, error) {
+	// The keys are durable before a line that carries their requests is anywhere but in memory.
+	if err := r.opts.Credential.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("making the keys durable: %w", err)
+	}
+	p := &part{PartRecord: &PartRecord{Number: number, State: PartWritten, CredentialsTook: time.Since(began)}}
+	f, err := r.createPartFile()
+	if err != nil {
+		return nil, err
+	}
+	defer f.discard()
+	touched, err := r.writeLines(f, p, devices, rows)
+	if err != nil {
+		return nil, fmt.Errorf("writing part %d: %w", number, err)
+	}
+	if p.Lines == 0 {
+		return nil, r.ledger.Apply(ctx, Change{Devices: touched})
+	}
+	p.File = fmt.Sprintf("part-%05d-%d-%.12s.json", number, p.Attempt, p.SHA256)
+	if err := f.place(r.dir, p.PartRecord); err != nil {
+		return nil, fmt.Errorf("writing part %d: %w", number, err)
+	}
+	p.Written = time.Now()
+	return p, r.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
+}
+
+// newWriter writes lines with the template's parameters.
+func (r *Run) newWriter(f io.Writer) *datafile.Writer {
+	w := datafile.NewWriter(f, r.program.Parameters()...)
+	w.Optional(r.optional()...)
+	return w
+}
+
+// writeLines writes the devices that have a row, up to the size of a part, and returns all whose record changed.
+func (r *Run) writeLines(f io.Writer, p *part, devices []*DeviceRecord, rows []map[string]string) ([]*DeviceRecord, error) {
+	w := r.newWriter(f)
+	now := time.Now()
+	touched := make([]*DeviceRecord, 0, len(devices))
+	for i, d := range devices {
+		d.Updated = now
+		touched = append(touched, d)
+		if rows[i] == nil || w.Lines() > 0 && w.Bytes() >= r.opts.PartBytes {
+			continue // refused, or left for the next part
+		}
+		if err := w.WriteRow(rows[i]); err != nil {
+			if _, ok := errors.AsType[*datafile.Problem](err); !ok {
+				return nil, err
+			}
+			d.fail(CauseInvalidRecord, err.Error())
+			continue
+		}
+		d.Verdict, d.Cause, d.Message, d.TaskID = Submitted, CauseNone, "", ""
+		d.Part, d.Line = p.Number, w.Lines()
+		d.Attempts++
+		p.Attempt = max(p.Attempt, d.Attempts)
+		p.devices = append(p.devices, d)
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	digest := w.SHA256()
+	p.Lines, p.Bytes, p.SHA256 = int(w.Lines()), w.Bytes(), hex.EncodeToString(digest[:])
+	return touched, nil
+}
+
+// loadPart brings back a part that an earlier process began.
+func (r *Run) loadPart(ctx context.Context, rec *PartRecord) (*part, error) {
+	const advice = "the ledger is damaged or was changed by hand; restore it from a copy"
+	p := &part{PartRecord: rec}
+	lines := make(map[int64]*DeviceRecord, rec.Lines)
+	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Part: rec.Number}) {
+		if err != nil {
+			return nil, err
+		}
+		if other := lines[d.Line]; other != nil {
+			return nil, fmt.Errorf("part %d: devices %q and %q both have line %d: %s", rec.Number, other.Name, d.Name, d.Line, advice)
+		}
+		if d.Line < 1 || d.Line > int64(rec.Lines) {
+			return nil, fmt.Errorf("part %d: device %q has line %d of %d: %s", rec.Number, d.Name, d.Line, rec.Lines, advice)
+		}
+		lines[d.Line] = d
+	}
+	for i := range rec.Lines {
+		d, ok := lines[int64(i+1)]
+		if !ok && rec.Adopted { // a blank line
+			continue
+		}
+		if !ok {
+			return nil, fmt.Errorf("part %d: no device has line %d of %d: %s", rec.Number, i+1, rec.Lines, advice)
+		}
+		p.devices = append(p.devices, d)
+	}
+	return p, nil
+}
+
+// upload brings a part file into the bucket. The file is checked against what was recorded when it was written.
+func (r *Run) upload(ctx context.Context, p *part) error {
+	f, err := r.openPartFile(ctx, p)
+	if err != nil {
+		return fmt.Errorf("part %d: %w", p.Number, err)
+	}
+	defer func() { _ = f.Close() }()
+	in := &task.UploadInput{
+		Key:  fmt.Sprintf("%s/part-%05d-%d-%s.json", r.record.ID, p.Number, p.Attempt, p.SHA256),
+		Body: f, Size: p.Bytes,
+	}
+	if _, err := hex.Decode(in.SHA256[:], []byte(p.SHA256)); err != nil {
+		return fmt.Errorf("part %d: the ledger's digest of the file is damaged: %w", p.Number, err)
+	}
+	var obj *task.Object
+	err = retry(ctx, func() (err error) {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			obj, err = r.opts.Backend.Upload(ctx, in)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("uploading part %d: %w", p.Number, err)
+	}
+	p.Bucket, p.Key, p.State, p.Uploaded = obj.Bucket, obj.Key, PartUploaded, time.Now()
+	if err := r.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
+		return err
+	}
+	r.observe(EventPartReady{Part: p.Number, Lines: p.Lines, Bytes: p.Bytes, SHA256: p.SHA256, Bucket: p.Bucket, Key: p.Key})
+	return nil
+}
+
+// parts yields the parts in order, uploaded: first those an earlier process left, then new ones. It works ahead of its
+// reader by one part.
+func (r *Run) parts(ctx context.Context) iter.Seq2[*part, error] {
+	return func(yield func(*part, error) bool) {
+		records, err := r.ledger.Parts(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		last := lastPart(records)
+		for _, rec := range records {
+			if rec.State == PartCollected || r.stopped() && (rec.State == PartWritten || rec.State == PartUploaded) {
+				continue
+			}
+			p, err := r.loadPart(ctx, rec)
+			if err == nil && p.State == PartWritten {
+				err = r.upload(ctx, p)
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+		for !r.stopped() {
+			last++
+			p, err := r.nextPart(ctx, last)
+			if err == nil && p == nil {
+				return
+			}
+			if err == nil {
+				err = r.upload(ctx, p)
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// optional names the parameters that have a default: a row without them leaves them to the service.
+func (r *Run) optional() []string {
+	required := r.program.Required()
+	return slices.DeleteFunc(slices.Clone(r.program.Parameters()), func(name string) bool {
+		return slices.Contains(required, name)
+	})
+}

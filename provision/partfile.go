@@ -1,0 +1,165 @@
+package provision
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// partFile is a part file while it is written: it has no name that anybody reads yet.
+type partFile struct{ *os.File }
+
+// createPartFile opens a new file. Its name carries the run's id, so that what a crash leaves behind can be told from
+// the files of another run.
+func (r *Run) createPartFile() (partFile, error) {
+	f, err := os.CreateTemp(r.dir, r.leftoverPrefix()+"*.tmp") // mode 0600
+	return partFile{f}, err
+}
+
+func (r *Run) leftoverPrefix() string { return ".unfinished-" + r.record.ID + "-" }
+
+// discard removes the file, unless place gave it its name.
+func (f partFile) discard() {
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+}
+
+// place makes the file durable under the name that the record gives it. A file that has this name already is never
+// replaced: if it is the very same one nothing needs to be done, and otherwise it belongs to somebody else.
+func (f partFile) place(dir string, rec *PartRecord) error {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, rec.File)
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		old, err := openChecked(path, rec)
+		if err != nil {
+			return fmt.Errorf("there is a file of its name already, which is left as it is: %w", err)
+		}
+		if err := old.Close(); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	default:
+		if err := os.Rename(f.Name(), path); err != nil {
+			return err
+		}
+	}
+	return syncFolder(dir)
+}
+
+// removeLeftovers deletes what a crash of this very run left unfinished. No part was ever sent from there.
+func (r *Run) removeLeftovers() error {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), r.leftoverPrefix()) {
+			if err := os.Remove(filepath.Join(r.dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openPartFile opens a part's file for sending, and makes it once more if it is gone.
+func (r *Run) openPartFile(ctx context.Context, p *part) (*os.File, error) {
+	if !filepath.IsLocal(p.File) || filepath.Base(p.File) != p.File {
+		return nil, fmt.Errorf("the ledger calls its file %q, which is not the name of a part file: the ledger is damaged", p.File)
+	}
+	path := filepath.Join(r.dir, p.File)
+	f, err := openChecked(path, p.PartRecord)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := r.remake(ctx, p); err != nil {
+		return nil, fmt.Errorf("its file %s is gone and can't be made again: %w; bring it back to go on", path, err)
+	}
+	return openChecked(path, p.PartRecord)
+}
+
+// openChecked opens a file that is the one that the record was made of.
+func openChecked(path string, rec *PartRecord) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	size, digest, err := fileDigest(f)
+	if err == nil && (size != rec.Bytes || digest != rec.SHA256) {
+		err = fmt.Errorf("%s is not the file that was written for this part: it has %d bytes and SHA-256 %.12s…, the ledger says %d and %.12s…; "+
+			"bring the right one back, or move this one away so that it is made again", path, size, digest, rec.Bytes, rec.SHA256)
+	}
+	if err == nil {
+		_, err = f.Seek(0, 0)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// remake writes a part's file again, from the same keys and rows. It must come out byte for byte as the ledger has it:
+// the part counts as written, and whatever leaves must be what was written.
+func (r *Run) remake(ctx context.Context, p *part) error {
+	again := make([]*DeviceRecord, len(p.devices))
+	for i, d := range p.devices {
+		again[i] = copyDevice(d)
+	}
+	if err := r.requireKeys(ctx, again); err != nil {
+		return err
+	}
+	rows, err := r.prepare(ctx, again)
+	if err != nil {
+		return err
+	}
+	f, err := r.createPartFile()
+	if err != nil {
+		return err
+	}
+	defer f.discard()
+	w := r.newWriter(f)
+	for i, row := range rows {
+		if row == nil {
+			return fmt.Errorf("device %q: %s", again[i].Name, again[i].Message)
+		}
+		if again[i].Match != p.devices[i].Match {
+			return fmt.Errorf("device %q has another key than when the part was written", again[i].Name)
+		}
+		if err := w.WriteRow(row); err != nil {
+			return fmt.Errorf("device %q: %w", again[i].Name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	digest := w.SHA256()
+	if got := hex.EncodeToString(digest[:]); got != p.SHA256 {
+		return fmt.Errorf("it comes out with SHA-256 %.12s… and was %.12s…, so its keys, requests or rows are not the same", got, p.SHA256)
+	}
+	return f.place(r.dir, p.PartRecord)
+}
+
+// requireKeys makes sure that the keys of devices are there, because the credential step would make new ones.
+func (r *Run) requireKeys(ctx context.Context, devices []*DeviceRecord) error {
+	m, ok := r.opts.Credential.(*MakeCSR)
+	if !ok {
+		return nil
+	}
+	for _, d := range devices {
+		if _, err := m.Store.Get(ctx, d.Name); err != nil {
+			return fmt.Errorf("the key of device %q: %w", d.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,413 @@
+package provision_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+var (
+	errDead        = errors.New("the process is dead")
+	errDisk        = errors.New("input/output error")
+	errInterrupted = errors.New("somebody pressed Ctrl-C")
+)
+
+// generation is the life of one process. Everything that the process does to the world goes through it, and once it is
+// dead nothing does: what still runs of it reaches nothing any more.
+type generation struct {
+	sim    *sim
+	dead   atomic.Bool
+	cancel context.CancelCauseFunc
+	run    atomic.Pointer[provision.Run]
+}
+
+// do lets one step of the process happen, or not.
+func (g *generation) do(step string, act func() error) error {
+	if g.dead.Load() {
+		return errDead
+	}
+	fault := g.sim.strike(step)
+	switch fault {
+	case crashBefore:
+		g.crash()
+		return errDead
+	case cancelled:
+		g.cancel(errInterrupted)
+	case stopped:
+		mode := provision.FinishPart
+		if g.sim.coin() || step == stepDescribe {
+			mode = provision.CancelTask
+		}
+		if run := g.run.Load(); run != nil {
+			run.Stop(mode)
+		}
+	case errorBefore:
+		return errDisk
+	}
+	err := act()
+	if fault == crashAfter {
+		g.crash()
+	}
+	if g.dead.Load() {
+		return errDead
+	}
+	if fault == errorAfter && err == nil {
+		return errDisk
+	}
+	return err
+}
+
+func (g *generation) crash() {
+	g.dead.Store(true)
+	g.cancel(errDead)
+}
+
+// gatedBackend is the backend as a process reaches it.
+type gatedBackend struct {
+	g     *generation
+	inner task.Backend
+}
+
+func (b gatedBackend) Identity(ctx context.Context) (id *task.Identity, err error) {
+	err = b.g.do(stepIdentity, func() (err error) { id, err = ability[task.Identifier](b).Identity(ctx); return })
+	return
+}
+
+func (b gatedBackend) DataEndpoint(ctx context.Context) (host string, err error) {
+	err = b.g.do(stepEndpoint, func() (err error) { host, err = ability[task.Endpointer](b).DataEndpoint(ctx); return })
+	return
+}
+
+func (b gatedBackend) Upload(ctx context.Context, in *task.UploadInput) (obj *task.Object, err error) {
+	err = b.g.do(stepUpload, func() (err error) {
+		if err := b.g.sim.checkUpload(in); err != nil {
+			return err
+		}
+		obj, err = b.inner.Upload(ctx, in)
+		return err
+	})
+	return
+}
+
+func (b gatedBackend) StartTask(ctx context.Context, in *task.StartInput) (id task.ID, err error) {
+	err = b.g.do(stepStart, func() (err error) {
+		b.g.sim.due(stepStart, foreignTask, b.g.sim.startForeign)
+		failing := b.g.sim.due(stepStart, taskFailed, func() bool {
+			in.RoleARN = "arn:aws:iam::123456789012:role/nobody" // whom the service can't assume
+			id, err = b.inner.StartTask(ctx, in)
+			return err == nil
+		})
+		if failing || err != nil {
+			return err
+		}
+		id, err = b.inner.StartTask(ctx, in)
+		return err
+	})
+	return
+}
+
+func (b gatedBackend) DescribeTask(ctx context.Context, id task.ID) (d *task.Description, err error) {
+	err = b.g.do(stepDescribe, func() (err error) {
+		b.g.sim.due(stepDescribe, taskCancelled, func() bool { return b.g.sim.cancelTask(id) })
+		d, err = b.inner.DescribeTask(ctx, id)
+		return err
+	})
+	return
+}
+
+func (b gatedBackend) ListTasks(ctx context.Context, in *task.ListInput) (page *task.TaskPage, err error) {
+	err = b.g.do(stepListTasks, func() (err error) {
+		page, err = b.inner.ListTasks(ctx, in)
+		if err == nil && b.g.sim.bug == bugStartWithoutLooking {
+			page = &task.TaskPage{}
+		}
+		return err
+	})
+	return
+}
+
+func (b gatedBackend) ListReports(ctx context.Context, id task.ID, kind task.ReportType, token string) (page *task.ReportPage, err error) {
+	err = b.g.do(stepListReports, func() (err error) { page, err = b.inner.ListReports(ctx, id, kind, token); return })
+	return
+}
+
+func (b gatedBackend) StopTask(ctx context.Context, id task.ID) error {
+	return b.g.do(stepStop, func() error { return b.inner.StopTask(ctx, id) })
+}
+
+func (b gatedBackend) Open(ctx context.Context, link task.Link, offset int64) (body io.ReadCloser, err error) {
+	err = b.g.do(stepOpenReport, func() (err error) { body, err = b.inner.Open(ctx, link, offset); return })
+	return
+}
+
+func (b gatedBackend) ReadDevice(ctx context.Context, name string) (d *task.Device, err error) {
+	err = b.g.do(stepReadDevice, func() (err error) { d, err = ability[task.DeviceReader](b).ReadDevice(ctx, name); return })
+	return
+}
+
+func (b gatedBackend) RegisterThing(ctx context.Context, in *task.RegisterInput) (reg *task.Registration, err error) {
+	err = b.g.do(stepRegister, func() (err error) { reg, err = ability[task.Registrar](b).RegisterThing(ctx, in); return })
+	return
+}
+
+func ability[T any](b gatedBackend) T {
+	a, ok := task.As[T](b.inner)
+	if !ok {
+		panic(fmt.Sprintf("%T lacks an ability", b.inner))
+	}
+	return a
+}
+
+// gatedLedger is the ledger as a process reaches it.
+type gatedLedger struct {
+	g     *generation
+	inner provision.Ledger
+}
+
+func (l gatedLedger) Apply(ctx context.Context, c provision.Change) error {
+	step := stepLedgerVerdict
+	switch {
+	case c.Part != nil:
+		step = stepLedgerPart + string(c.Part.State)
+	case len(c.Add) > 0:
+		step = stepLedgerAdd
+	case len(c.Orphans) > 0:
+		step = stepLedgerOrphan
+	case len(c.Devices) == 0:
+		step = stepLedgerRun
+	}
+	if l.g.sim.bug == bugMatchByPosition {
+		matchByPosition(c.Devices)
+	}
+	return l.g.do(step, func() error { return l.inner.Apply(ctx, c) })
+}
+
+func (l gatedLedger) Run(ctx context.Context) (r *provision.RunRecord, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { r, err = l.inner.Run(ctx); return })
+	return
+}
+
+func (l gatedLedger) Devices(ctx context.Context, f provision.DeviceFilter) iter.Seq2[*provision.DeviceRecord, error] {
+	return func(yield func(*provision.DeviceRecord, error) bool) {
+		if err := l.g.do(stepLedgerRead, func() error { return nil }); err != nil {
+			yield(nil, err)
+			return
+		}
+		for d, err := range l.inner.Devices(ctx, f) {
+			if err == nil && l.g.dead.Load() {
+				d, err = nil, errDead
+			}
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (l gatedLedger) FindNames(ctx context.Context, names []string) (m map[string]int64, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { m, err = l.inner.FindNames(ctx, names); return })
+	return
+}
+
+func (l gatedLedger) FindMatches(ctx context.Context, matches []provision.Match) (m map[provision.Match]int64, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { m, err = l.inner.FindMatches(ctx, matches); return })
+	return
+}
+
+func (l gatedLedger) FindCertificates(ctx context.Context, ids []string) (m map[string]int64, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { m, err = l.inner.FindCertificates(ctx, ids); return })
+	return
+}
+
+func (l gatedLedger) Counts(ctx context.Context) (c *provision.Counts, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { c, err = l.inner.Counts(ctx); return })
+	return
+}
+
+func (l gatedLedger) Parts(ctx context.Context) (p []*provision.PartRecord, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { p, err = l.inner.Parts(ctx); return })
+	return
+}
+
+func (l gatedLedger) Orphans(ctx context.Context) (o []*provision.Orphan, err error) {
+	err = l.g.do(stepLedgerRead, func() (err error) { o, err = l.inner.Orphans(ctx); return })
+	return
+}
+
+func (l gatedLedger) Close() error { return nil }
+
+// gatedStore is the key store as a process reaches it.
+type gatedStore struct {
+	g     *generation
+	inner keystore.Store
+}
+
+func (s gatedStore) Put(ctx context.Context, rec keystore.Record) error {
+	return s.g.do(stepKeyPut, func() error { return s.inner.Put(ctx, rec) })
+}
+
+func (s gatedStore) Sync(ctx context.Context) error {
+	if s.g.sim.bug == bugSubmitBeforeSync {
+		return nil
+	}
+	return s.g.do(stepKeySync, func() error { return s.inner.Sync(ctx) })
+}
+
+func (s gatedStore) Get(ctx context.Context, device string) (rec keystore.Record, err error) {
+	err = s.g.do(stepKeyGet, func() (err error) { rec, err = s.inner.Get(ctx, device); return })
+	return
+}
+
+// gatedOutput is the output as a process reaches it.
+type gatedOutput struct {
+	g     *generation
+	inner provision.Output
+}
+
+func (o gatedOutput) Deliver(ctx context.Context, d *provision.Delivery) error {
+	return o.g.do(stepDeliver, func() error { return o.inner.Deliver(ctx, d) })
+}
+
+func (o gatedOutput) Sync(ctx context.Context) error {
+	if o.g.sim.bug == bugVerdictBeforeOutput {
+		return nil
+	}
+	return o.g.do(stepOutputSync, func() error { return o.inner.Sync(ctx) })
+}
+
+// volatileStore keeps keys as a disk does: what was not synced is gone after a crash.
+type volatileStore struct {
+	mu              sync.Mutex
+	durable, memory map[string]keystore.Record
+}
+
+func (s *volatileStore) Put(ctx context.Context, rec keystore.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.get(rec.Device); ok {
+		return &keystore.ExistsError{Device: rec.Device, Path: "the simulation"}
+	}
+	s.memory[rec.Device] = rec
+	return context.Cause(ctx)
+}
+
+func (s *volatileStore) get(device string) (keystore.Record, bool) {
+	if rec, ok := s.durable[device]; ok {
+		return rec, true
+	}
+	rec, ok := s.memory[device]
+	return rec, ok
+}
+
+func (s *volatileStore) Sync(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.durable, s.memory)
+	clear(s.memory)
+	return nil
+}
+
+func (s *volatileStore) Get(ctx context.Context, device string) (keystore.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rec, ok := s.get(device); ok {
+		return rec, context.Cause(ctx)
+	}
+	return keystore.Record{}, fmt.Errorf("%s: %w", device, keystore.ErrNotFound)
+}
+
+func (s *volatileStore) crash() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.memory)
+}
+
+// volatileOutput keeps deliveries the same way, only that some of those not synced may have come through.
+type volatileOutput struct {
+	mu              sync.Mutex
+	durable, memory map[string]provision.Delivery
+	flips           func() bool
+}
+
+func (o *volatileOutput) Deliver(ctx context.Context, d *provision.Delivery) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range []map[string]provision.Delivery{o.durable, o.memory} {
+		if old, ok := m[d.ThingName]; ok && (old.CertificatePEM != d.CertificatePEM || old.ThingARN != d.ThingARN) {
+			return fmt.Errorf("%s was delivered with another certificate", d.ThingName)
+		}
+	}
+	o.memory[d.ThingName] = *d
+	return context.Cause(ctx)
+}
+
+func (o *volatileOutput) Sync(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.Copy(o.durable, o.memory)
+	clear(o.memory)
+	return nil
+}
+
+func (o *volatileOutput) crash() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for name, d := range o.memory {
+		if o.flips() {
+			o.durable[name] = d
+		}
+	}
+	clear(o.memory)
+}
+
+// checkUpload is the promise that a key is durable before its request leaves the process.
+func (s *sim) checkUpload(in *task.UploadInput) error {
+	data, err := io.ReadAll(in.Body)
+	if err != nil {
+		return err
+	}
+	if _, err := in.Body.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	for line, err := range datafile.NewReader(bytes.NewReader(data)).All() {
+		if err != nil {
+			return err
+		}
+		if name := line.Row["ThingName"]; !s.keyIsDurable(name, line.Row["CSR"]) {
+			s.violated("the request of %s left the process before its key was durable", name)
+		}
+	}
+	return nil
+}
+
+// matchByPosition is the bug of that name: each device gets the certificate of the one before it in the report.
+func matchByPosition(devices []*provision.DeviceRecord) {
+	var last *provision.DeviceRecord
+	for _, d := range devices {
+		if d.Verdict != provision.Provisioned {
+			continue
+		}
+		if last != nil {
+			d.CertificateID, last.CertificateID = last.CertificateID, d.CertificateID
+			d.CertificatePEM, last.CertificatePEM = last.CertificatePEM, d.CertificatePEM
+		}
+		last = d
+	}
+}

@@ -1,0 +1,487 @@
+package provision_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/seed1ff6f450/iotfleet/awsbackend"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// bug is a fault planted in the process under test, to see that the simulation finds it.
+type bug string
+
+const (
+	noBug                  bug = ""
+	bugStartWithoutLooking bug = "starts again without looking"
+	bugSubmitBeforeSync    bug = "submits before keys are durable"
+	bugMatchByPosition     bug = "matches results by position"
+	bugVerdictBeforeOutput bug = "gives a verdict before the output is durable"
+)
+
+// sim is the world of one seed: what outlives a process, and the plan of what goes wrong.
+type sim struct {
+	bug   bug
+	wire  bool // the process reaches the fake over HTTP
+	sql   bool // the ledger is SQLite
+	disk  bool // keys and output are in a real folder
+	steps bool // Prepare, Submit and Collect instead of Run
+	extra bool // one more device by Register
+
+	dir      string
+	template *template.Template
+	role     string
+	fake     *fakebackend.Backend
+	server   *fakeaws.Server
+	backend  task.Backend
+	ledger   provision.Ledger
+	keys     *volatileStore
+	out      *volatileOutput
+	devices  []provision.Device
+	want     []provision.Cause // of each device; CauseNone for provisioned
+
+	mu         sync.Mutex
+	rng        *rand.Rand
+	plan       []*strike
+	counts     map[string]int
+	remote     map[int]*strike // by the fake's number of the fault
+	everyWrite *everyWrite     // instead of a plan
+	violations []string
+	lives      int
+	foreign    int
+}
+
+// simTemplate has everything that the simulated lines go through.
+var simTemplate = func() *template.Template {
+	t, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"Type":{"Type":"String"},"CSR":{"Type":"String"}},
+		"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"},"ThingTypeName":{"Ref":"Type"}}},
+		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateSigningRequest":{"Ref":"CSR"},"Status":"ACTIVE"}},
+		"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"iot:Connect\",\"Resource\":\"*\"}]}"}}}}`))
+	if err != nil {
+		panic(err)
+	}
+	return t
+}()
+
+// newSim makes the world of a seed in a folder of its own.
+func newSim(seed uint64, dir string, b bug) (*sim, error) {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	s := &sim{
+		bug: b, dir: dir, rng: rng, template: simTemplate, counts: map[string]int{}, remote: map[int]*strike{},
+		keys: &volatileStore{durable: map[string]keystore.Record{}, memory: map[string]keystore.Record{}},
+		wire: seed%16 == 3, sql: seed%32 == 9, disk: seed%64 == 20, steps: rng.IntN(6) == 0, extra: rng.IntN(6) == 0,
+	}
+	s.out = &volatileOutput{durable: map[string]provision.Delivery{}, memory: map[string]provision.Delivery{}, flips: s.coin}
+	fake, err := fakebackend.New(fakebackend.Options{
+		Rate: 1 + rng.Float64()*9, StartDelay: time.Duration(rng.IntN(3)) * time.Second, StopDelay: time.Duration(rng.IntN(5)) * time.Second,
+		LinesPerReport: 2 + rng.IntN(6), PageSize: 1 + rng.IntN(5), OldestFirst: rng.IntN(2) == 0, PlainErrors: rng.IntN(2) == 0, ErrorCodes: rng.IntN(2) == 0,
+		NoReportsWhenCancelled: rng.IntN(4) == 0, ReportDelay: []time.Duration{0, 0, 0, 10 * time.Second, 90 * time.Second}[rng.IntN(5)],
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.fake, s.backend = fake, fake
+	ctx := context.Background()
+	if s.role, err = fake.EnsureRole(ctx, &task.RoleInput{Name: "registration"}); err != nil {
+		return nil, err
+	}
+	if _, err := fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "sensor"}); err != nil {
+		return nil, err
+	}
+	s.drawDevices()
+	s.plan = drawPlan(rng)
+	for _, st := range s.plan { // in process the fake knows its account without a request
+		s.wire = s.wire || st.step == stepIdentity && slices.Contains([]string{throttled, unavailable, lostBefore}, st.fault)
+	}
+	if s.wire {
+		if err := s.connect(); err != nil {
+			return nil, err
+		}
+	}
+	s.extra = s.extra || slices.ContainsFunc(s.plan, func(st *strike) bool { return st.step == stepRegister })
+	return s, s.setRemoteFaults()
+}
+
+// connect puts the AWS SDK and HTTP between the process and the fake.
+func (s *sim) connect() error {
+	s.server = fakeaws.NewUnstartedServer(s.fake, fakeaws.Options{})
+	s.server.StartPipe()
+	backend, err := awsbackend.New(aws.Config{
+		Region: "us-east-1", BaseEndpoint: new(s.server.URL), HTTPClient: s.server.Client(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret"}, nil
+		}),
+	}, awsbackend.Options{Bucket: s.fake.Options().Bucket})
+	s.backend = backend
+	return err
+}
+
+func (s *sim) close() {
+	if s.server != nil {
+		s.server.Close()
+	}
+	if s.ledger != nil {
+		s.ledger.Close()
+	}
+}
+
+func (s *sim) drawDevices() {
+	bad := 0
+	for i := range 20 + s.rng.IntN(6) {
+		name, typ, want := fmt.Sprintf("device-%02d", i+1), "sensor", provision.CauseNone
+		switch r := s.rng.IntN(20); {
+		case bad == 6: // enough: three parts must be left
+		case r == 0:
+			typ, want = "gone", provision.CauseTypeMissing
+		case r == 1:
+			name, want = name+" x", provision.CauseInvalidRecord
+		case r == 2 && i > 0:
+			name, want = "device-01", provision.CauseDuplicate
+		}
+		if i == 0 { // the one that others are duplicates of
+			name, typ, want = "device-01", "sensor", provision.CauseNone
+		}
+		if want != provision.CauseNone {
+			bad++
+		}
+		s.devices = append(s.devices, ofType(name, typ))
+		s.want = append(s.want, want)
+	}
+}
+
+// setRemoteFaults gives the fake those faults of the plan that are its own.
+func (s *sim) setRemoteFaults() error {
+	effects := map[string]fakebackend.Effect{throttled: fakebackend.Throttle, unavailable: fakebackend.Fail, lostBefore: fakebackend.DropBefore,
+		lostAfter: fakebackend.DropAfter, expired: fakebackend.Expire, truncated: fakebackend.Truncate, refused: fakebackend.Fail}
+	for _, st := range s.plan {
+		effect, ok := effects[st.fault]
+		if !ok {
+			continue
+		}
+		f := fakebackend.Fault{Nth: st.nth, Do: effect, Line: st.line}
+		if ops := operations[st.step]; ops != nil {
+			f.Operation = ops[s.rng.IntN(len(ops))]
+		} else {
+			f.Step = fakebackend.Step(strings.TrimPrefix(st.step, stepLine))
+		}
+		switch st.fault {
+		case unavailable:
+			f.Code, f.Status = "ServiceUnavailableException", 503
+		case refused:
+			f.Message = "Internal Failure"
+		case truncated:
+			f.Bytes = 1 + s.rng.Int64N(2500)
+		}
+		id, err := s.fake.AddFault(f)
+		if err != nil {
+			return err
+		}
+		s.remote[id] = st
+	}
+	return nil
+}
+
+func (s *sim) coin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rng.IntN(2) == 0
+}
+
+func (s *sim) violated(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.violations = append(s.violations, fmt.Sprintf(format, args...))
+}
+
+// strike counts that a step is reached, and tells what is to go wrong with the process there.
+func (s *sim) strike(step string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[step]++
+	if s.everyWrite != nil {
+		return s.everyWrite.next(step)
+	}
+	for _, st := range s.plan {
+		local := slices.Contains([]string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter}, st.fault)
+		if local && st.step == step && !st.hit && s.counts[step] >= st.nth {
+			st.hit = true
+			return st.fault
+		}
+	}
+	return ""
+}
+
+// due does what a fault of the world around the process does, if it is time for it. It has struck if act says so.
+func (s *sim) due(step, fault string, act func() bool) bool {
+	s.mu.Lock()
+	var due *strike
+	for _, st := range s.plan {
+		if st.cell == (cell{step, fault}) && !st.hit && s.counts[step] >= st.nth {
+			due = st
+			break
+		}
+	}
+	s.mu.Unlock()
+	if due == nil || !act() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due.hit = true
+	return true
+}
+
+// startForeign starts a task of somebody else, whose lines are refused.
+func (s *sim) startForeign() bool {
+	ctx := context.Background()
+	s.mu.Lock()
+	s.foreign++
+	key := fmt.Sprintf("foreign-%d.json", s.foreign)
+	s.mu.Unlock()
+	if _, err := s.fake.Upload(ctx, upload(key, "{}\n{}\n{}\n")); err != nil {
+		return false
+	}
+	body, err := s.template.Body()
+	if err != nil {
+		return false
+	}
+	_, err = s.fake.StartTask(ctx, &task.StartInput{TemplateBody: body, InputFileBucket: s.fake.Options().Bucket, InputFileKey: key, RoleARN: s.role})
+	return err == nil
+}
+
+func (s *sim) cancelTask(id task.ID) bool {
+	d, err := s.fake.DescribeTask(context.Background(), id)
+	return err == nil && d.Status == task.InProgress && s.fake.StopTask(context.Background(), id) == nil
+}
+
+func (s *sim) keyIsDurable(name, request string) bool {
+	if s.disk {
+		return true // the folder shows no key that is not
+	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	rec, ok := s.keys.durable[name]
+	return ok && rec.Request.PEM() == request
+}
+
+// openLedger gives a new process the ledger.
+func (s *sim) openLedger(ctx context.Context) (err error) {
+	switch {
+	case s.sql:
+		if s.ledger != nil {
+			if err := s.ledger.Close(); err != nil {
+				return err
+			}
+		}
+		s.ledger, err = sqliteledger.Open(ctx, filepath.Join(s.dir, "fleet.db"), nil)
+	case s.ledger == nil:
+		s.ledger = provision.NewMemoryLedger()
+	}
+	return err
+}
+
+// operate runs processes until every device is where it should be, as somebody at the line would.
+func (s *sim) operate() error {
+	const patience = 60
+	var last error
+	for s.lives = 1; s.lives <= patience; s.lives++ {
+		done, err := s.live()
+		if done {
+			return nil
+		}
+		last = err
+		s.mu.Lock()
+		pause := time.Duration(s.rng.IntN(90)) * time.Second
+		s.mu.Unlock()
+		time.Sleep(pause)
+	}
+	return fmt.Errorf("gave up after %d processes: %w; %s", patience, last, s.unsettled())
+}
+
+// unsettled names the devices that are not where they should be.
+func (s *sim) unsettled() string {
+	var b strings.Builder
+	for d, err := range s.records() {
+		if err != nil {
+			return err.Error()
+		}
+		if int(d.Seq) <= len(s.want) && d.Cause != s.want[d.Seq-1] {
+			fmt.Fprintf(&b, "\n  %d %s should be %q and is %s %q after %d attempts: %s", d.Seq, d.Name, s.want[d.Seq-1], d.Verdict, d.Cause, d.Attempts, d.Message)
+		}
+	}
+	return b.String()
+}
+
+// live is the life of one process.
+func (s *sim) live() (done bool, err error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	g := &generation{sim: s, cancel: cancel}
+	if err := s.openLedger(ctx); err != nil {
+		return false, err
+	}
+	s.keys.crash() // the new process knows nothing of what the last one did not make durable
+	var keys keystore.Store = s.keys
+	var out provision.Output = s.out
+	if s.disk {
+		folder, err := keystore.OpenFolder(filepath.Join(s.dir, "devices"), nil)
+		if err != nil {
+			return false, err
+		}
+		keys, out = folder, provision.Folder(folder)
+	}
+	run, err := provision.New(provision.Options{
+		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, PartDir: filepath.Join(s.dir, "parts"),
+		Credential: &provision.MakeCSR{Store: gatedStore{g, keys}, Workers: 2}, Output: gatedOutput{g, out}, Ledger: gatedLedger{g, s.ledger},
+		Wait: task.WaitOptions{MinDelay: time.Second, MaxDelay: 2 * time.Second},
+	})
+	if err != nil {
+		return false, err
+	}
+	g.run.Store(run)
+	done, err = s.work(ctx, g, run)
+	if g.dead.Load() {
+		s.out.crash()
+		return false, errDead
+	}
+	return done, err
+}
+
+// work is what the program does.
+func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool, error) {
+	again := false
+	for range 8 {
+		var err error
+		if again {
+			_, err = run.Retry(ctx)
+		} else {
+			err = s.whole(ctx, run)
+		}
+		if g.dead.Load() {
+			return false, errDead
+		}
+		switch {
+		case err == nil || errors.Is(err, provision.ErrIncomplete):
+			settled, serr := s.settled()
+			if serr != nil {
+				return false, serr
+			}
+			if settled {
+				return s.one(ctx, run)
+			}
+			again = true // some failed for a passing reason
+		case ctx.Err() != nil || s.coin():
+			return false, err // the program ends
+		default: // or its user tries again
+		}
+	}
+	return false, errors.New("tried eight times")
+}
+
+func (s *sim) whole(ctx context.Context, run *provision.Run) error {
+	devices := provision.Devices(s.devices...)
+	if !s.steps {
+		_, err := run.Run(ctx, devices)
+		return err
+	}
+	if _, err := run.Prepare(ctx, devices); err != nil {
+		return err
+	}
+	if err := run.Submit(ctx); err != nil {
+		return err
+	}
+	_, err := run.Collect(ctx)
+	return err
+}
+
+var extraDevice = ofType("board", "sensor")
+
+// one registers one more device by itself.
+func (s *sim) one(ctx context.Context, run *provision.Run) (bool, error) {
+	if !s.extra {
+		return true, nil
+	}
+	res, err := run.Register(ctx, extraDevice)
+	return err == nil && res.Verdict == provision.Provisioned, err
+}
+
+// settled reports whether every device of the input has the verdict it should have.
+func (s *sim) settled() (bool, error) {
+	for d, err := range s.records() {
+		if err != nil {
+			return false, err
+		}
+		if int(d.Seq) > len(s.want) {
+			continue
+		}
+		if want := s.want[d.Seq-1]; d.Cause != want || d.Verdict != verdictOf(want) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func verdictOf(c provision.Cause) provision.Verdict {
+	if c == provision.CauseNone {
+		return provision.Provisioned
+	}
+	return provision.Failed
+}
+
+func (s *sim) records() iter.Seq2[*provision.DeviceRecord, error] {
+	return s.ledger.Devices(context.Background(), provision.DeviceFilter{})
+}
+
+// hits tells which faults of the plan have struck.
+func (s *sim) hits() hits {
+	for _, f := range s.fake.Faults() {
+		if st := s.remote[f.ID]; st != nil && f.Hits > 0 {
+			st.hit = true
+		}
+	}
+	h := hits{}
+	for _, st := range s.plan {
+		if st.hit {
+			h[st.cell]++
+		}
+	}
+	return h
+}
+
+func (s *sim) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "wire %v, SQLite %v, disk %v, three steps %v, one by itself %v; plan:", s.wire, s.sql, s.disk, s.steps, s.extra)
+	for _, st := range s.plan {
+		fmt.Fprintf(&b, "\n  %s (struck: %v)", st, st.hit)
+	}
+	fmt.Fprintf(&b, "\nsteps reached: %v; processes: %d", slices.Sorted(maps.Keys(s.counts)), s.lives)
+	return b.String()
+}
+
+// tempDirs gives each seed a folder in memory where the system has one: what a power cut does to files is tested elsewhere.
+func tempDirs() (base string, remove func(), err error) {
+	parent := ""
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		parent = "/dev/shm"
+	}
+	base, err = os.MkdirTemp(parent, "iotfleet-simulation-")
+	return base, func() { os.RemoveAll(base) }, err
+}

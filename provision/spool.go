@@ -1,0 +1,225 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// spoolBatch is how many devices go into the ledger at once.
+const spoolBatch = 1000
+
+// spool brings every device into the ledger, or compares the devices given with those that are there.
+func (r *Run) spool(ctx context.Context, devices iter.Seq2[Device, error]) error {
+	if devices == nil {
+		if !r.record.Spooled {
+			return errors.New("the ledger does not hold the whole input yet; give the devices again")
+		}
+		return r.spooled(ctx)
+	}
+	s := spooler{run: r}
+	next, stop := iter.Pull2(r.given(ctx))
+	defer stop()
+	for d, err := range devices {
+		if err != nil {
+			return fmt.Errorf("reading the devices after %d records: %w", s.seq, err)
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		s.seq++
+		known, err, ok := next()
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			if err := r.same(known, d); err != nil {
+				return err
+			}
+			continue
+		case r.record.Spooled:
+			return fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, r.record.Input, s.seq)
+		}
+		if err := s.add(ctx, d); err != nil {
+			return err
+		}
+	}
+	if known, err, ok := next(); err != nil {
+		return err
+	} else if ok {
+		return fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, s.seq, known.Name)
+	}
+	if r.record.Spooled {
+		return r.spooled(ctx)
+	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	r.record.Spooled, r.record.Total, r.record.Input = true, s.seq, s.seq
+	if err := r.ledger.Apply(ctx, Change{Run: r.record}); err != nil {
+		return err
+	}
+	return r.spooled(ctx)
+}
+
+func (r *Run) spooled(ctx context.Context) error {
+	counts, err := r.ledger.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	r.observe(EventSpooled{
+		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned], Resumed: r.resumed,
+	})
+	return nil
+}
+
+// given yields the devices that came with the input.
+func (r *Run) given(ctx context.Context) iter.Seq2[*DeviceRecord, error] {
+	return func(yield func(*DeviceRecord, error) bool) {
+		for d, err := range r.ledger.Devices(ctx, DeviceFilter{}) {
+			if err == nil && r.record.Spooled && d.Seq > r.record.Input || !yield(d, err) {
+				return
+			}
+		}
+	}
+}
+
+// same compares a record of the input with the ledger's.
+func (r *Run) same(known *DeviceRecord, d Device) error {
+	row := known.Row
+	if known.Original != nil {
+		row = known.Original
+	}
+	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(row)) {
+		if v, ok := d.Row[k]; !ok || v != row[k] {
+			return fmt.Errorf("%w: record %d (device %q) differs first in %s", ErrInputChanged, known.Seq, known.Name, k)
+		}
+	}
+	return fmt.Errorf("%w: record %d was device %q and is now another one", ErrInputChanged, known.Seq, known.Name)
+}
+
+type spooler struct {
+	run   *Run
+	seq   int64
+	batch []*DeviceRecord
+}
+
+func (s *spooler) add(ctx context.Context, d Device) error {
+	s.batch = append(s.batch, s.run.newRecord(s.seq, d))
+	if len(s.batch) < spoolBatch {
+		return nil
+	}
+	return s.flush(ctx)
+}
+
+// flush finds duplicates of names, in the batch and in the ledger, and stores the batch.
+func (s *spooler) flush(ctx context.Context) error {
+	names := make([]string, 0, len(s.batch))
+	for _, rec := range s.batch {
+		if rec.Verdict == Waiting {
+			names = append(names, rec.Name)
+		}
+	}
+	first, err := s.run.ledger.FindNames(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, rec := range s.batch {
+		if rec.Verdict != Waiting {
+			continue
+		}
+		if seq, ok := first[rec.Name]; ok {
+			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
+			continue
+		}
+		first[rec.Name] = rec.Seq
+	}
+	if err := s.run.ledger.Apply(ctx, Change{Add: s.batch}); err != nil {
+		return err
+	}
+	s.batch = s.batch[:0]
+	return nil
+}
+
+func (d *DeviceRecord) fail(cause Cause, message string) {
+	d.Verdict, d.Cause, d.Message = Failed, cause, message
+}
+
+// newRecord makes a device's record and checks what can be checked before its credential is made.
+func (r *Run) newRecord(seq int64, d Device) *DeviceRecord {
+	rec := &DeviceRecord{Updated: time.Now()}
+	rec.Seq, rec.Name, rec.Row, rec.Source, rec.Verdict = seq, d.Name, d.Row, d.Source, Waiting
+	name, err := r.checkRow(d)
+	if rec.Name == "" {
+		rec.Name = name
+	}
+	if err != nil {
+		rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
+	}
+	return rec
+}
+
+// checkRow checks a device against the template and AWS's rules and gives the name of its thing.
+func (r *Run) checkRow(d Device) (name string, err error) {
+	if d.Err != nil {
+		return "", d.Err
+	}
+	row := r.withFills(d.Row)
+	res, err := r.program.Resolve(row)
+	if err != nil {
+		return "", err
+	}
+	if len(res.Things) != 1 {
+		return "", fmt.Errorf("the template makes %d things of one record; a run needs exactly one to know the device by", len(res.Things))
+	}
+	name = res.Things[0].ThingName
+	if d.Name != "" && d.Name != name {
+		return name, fmt.Errorf("the device is called %q, the template makes the thing %q of it", d.Name, name)
+	}
+	if err := r.checkValues(row, d.Row); err != nil {
+		return name, err
+	}
+	known := r.program.Parameters()
+	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
+		if !slices.Contains(known, k) {
+			return name, fmt.Errorf("the template has no parameter %q; it has %s", k, strings.Join(known, ", "))
+		}
+	}
+	return name, nil
+}
+
+func (r *Run) withFills(row map[string]string) map[string]string {
+	full := make(map[string]string, len(row)+len(r.fills))
+	maps.Copy(full, row)
+	for k, v := range r.fills {
+		if full[k] == "" { // a given CSR is looked at as it is
+			full[k] = v
+		}
+	}
+	return full
+}
+
+// checkValues checks the values of a row against AWS's rules. What the credential step will fill is not looked at yet.
+func (r *Run) checkValues(row, given map[string]string) error {
+	var texts []string
+	for _, is := range r.program.CheckRow(row) {
+		if _, fills := r.fills[is.Parameter]; fills && given[is.Parameter] == "" || is.Severity != template.Error {
+			continue
+		}
+		texts = append(texts, is.Error())
+	}
+	if texts == nil {
+		return nil
+	}
+	return errors.New(strings.Join(texts, "; "))
+}

@@ -1,0 +1,157 @@
+package sqliteledger
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// writerLock is the right to write to a ledger. It is SQLite's own lock on a small database beside the ledger, so it
+// works wherever SQLite does and is gone with the process that held it, however that ended. The lock is the one of a
+// write transaction that is never finished (RESERVED): one connection can have it, and everybody can still read who.
+type writerLock struct {
+	db   *sql.DB
+	conn *sql.Conn
+}
+
+// lockTries times lockPause is how long two that come at the same moment may take to see who was first.
+const (
+	lockTries = 100
+	lockPause = 10 * time.Millisecond
+)
+
+// lock takes the right to write to the ledger at path, or says at once who has it.
+func lock(ctx context.Context, path string) (*writerLock, error) {
+	file := path + lockSuffix
+	doing := "taking the lock " + file
+	if err := createFile(file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fail(ctx, path, doing, err)
+	}
+	db, err := sql.Open("sqlite", dsn(file, "", "mode=rw", "_pragma=busy_timeout(100)", "_pragma=synchronous(FULL)"))
+	if err != nil {
+		return nil, fail(ctx, path, doing, err)
+	}
+	l := &writerLock{db: db}
+	if l.conn, err = db.Conn(ctx); err == nil {
+		err = l.take(ctx, path)
+	}
+	if err == nil {
+		return l, nil
+	}
+	l.release()
+	if _, ok := errors.AsType[*InUseError](err); ok {
+		return nil, err
+	}
+	if c := code(err); c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT {
+		return nil, fmt.Errorf("ledger %s: the lock %s is damaged: %w; it holds nothing of the run: "+
+			"when no process uses the ledger, delete it", path, file, err)
+	}
+	return nil, fail(ctx, path, doing, err)
+}
+
+func (l *writerLock) take(ctx context.Context, path string) error {
+	token, since := rand.Text(), time.Now()
+	host, _ := os.Hostname() // only for people to read
+	holder := Holder{}
+	for range lockTries {
+		err := l.begin(ctx)
+		if err == nil {
+			// This commit gives the lock up for a moment. Whoever slips in is found by the second begin.
+			if err = l.sign(ctx, token, since, host); err == nil {
+				err = l.begin(ctx)
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		if code(err) != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		_, _ = l.conn.ExecContext(ctx, "ROLLBACK") // of sign; there may be nothing to roll back
+		signed, h, err := l.holder(ctx)
+		if holder = h; err == nil && signed != token && h.PID != 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lockPause):
+		}
+	}
+	return &InUseError{Path: path, Holder: holder}
+}
+
+func (l *writerLock) begin(ctx context.Context) error {
+	_, err := l.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	return err
+}
+
+func (l *writerLock) sign(ctx context.Context, token string, since time.Time, host string) error {
+	for _, q := range []string{
+		"CREATE TABLE IF NOT EXISTS writer (token TEXT, pid INTEGER, program TEXT, host TEXT, since TEXT)",
+		"DELETE FROM writer",
+	} {
+		if _, err := l.conn.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	if _, err := l.conn.ExecContext(ctx, "INSERT INTO writer VALUES (?, ?, ?, ?, ?)",
+		token, os.Getpid(), filepath.Base(os.Args[0]), host, since.UTC().Format(timeFormat)); err != nil {
+		return err
+	}
+	_, err := l.conn.ExecContext(ctx, "COMMIT")
+	return err
+}
+
+func (l *writerLock) holder(ctx context.Context) (token string, h Holder, err error) {
+	var since string
+	err = l.conn.QueryRowContext(ctx, "SELECT token, pid, program, host, since FROM writer").
+		Scan(&token, &h.PID, &h.Program, &h.Host, &since)
+	if err != nil {
+		return "", Holder{}, err
+	}
+	h.Since, err = time.Parse(timeFormat, since)
+	return token, h, err
+}
+
+// release gives the lock back. The file stays: deleting it could part two processes that are just about to lock it.
+func (l *writerLock) release() {
+	// The connection is closed for good, which ends its transaction; an error here leaves nothing that is locked.
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	_ = l.db.Close()
+}
+
+// createFile makes an empty file that only its owner may read, and its name durable. An error that is fs.ErrExist leaves
+// the file that is there unopened: closing it would drop the locks that SQLite has on it in this process.
+func createFile(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	syncFolder(path)
+	return nil
+}
+
+// syncFolder makes the name of a new file durable, as far as the system can: some do not open folders, some file systems
+// cannot sync them, and make names durable by themselves.
+func syncFolder(path string) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return
+	}
+	_ = dir.Sync()
+	_ = dir.Close()
+}

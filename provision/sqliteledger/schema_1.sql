@@ -1,0 +1,103 @@
+-- Version 1 of the ledger. docs/ledger.md explains it to the people who query it.
+--
+-- A text that is not known is NULL, and so is a time that has not come and a number that means "none". Times are UTC,
+-- as text of fixed width: 2026-11-23T08:15:00.000000000Z. They sort as they are, and SQLite's date functions take them.
+
+CREATE TABLE runs (              -- one row: a ledger holds one run
+    id              TEXT,
+    created         TEXT,
+    partition       TEXT,        -- aws, aws-cn or aws-us-gov
+    account         TEXT,
+    region          TEXT,
+    fake            INTEGER NOT NULL,  -- 1: no certificate of this run is real
+    template_sha256 TEXT,
+    role_arn        TEXT,
+    spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
+    total           INTEGER NOT NULL,  -- number of devices, once spooled
+    input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
+    finished        TEXT
+);
+
+CREATE TABLE parts (             -- one row for each data file and its registration task
+    number              INTEGER PRIMARY KEY,
+    attempt             INTEGER NOT NULL,
+    state               TEXT,    -- written, uploaded, starting, started, ended, collected
+    adopted             INTEGER NOT NULL,  -- 1: the task was started by somebody else
+    lines               INTEGER NOT NULL,
+    bytes               INTEGER NOT NULL,
+    sha256              TEXT,
+    file                TEXT,
+    bucket              TEXT,
+    key                 TEXT,
+    task_id             TEXT,
+    status              TEXT,    -- what AWS said of the task when it ended
+    message             TEXT,
+    succeeded           INTEGER NOT NULL,
+    failed              INTEGER NOT NULL,
+    written             TEXT,
+    uploaded            TEXT,
+    started             TEXT,
+    ended               TEXT,
+    collected           TEXT,
+    credentials_took_ns INTEGER NOT NULL  -- nanoseconds that keys and requests took
+);
+
+CREATE TABLE devices (           -- one row for each device of the input
+    seq             INTEGER PRIMARY KEY,  -- its place in the input, from 1
+    name            TEXT,        -- the thing's name
+    verdict         TEXT,        -- waiting, submitted, provisioned, failed, unknown
+    cause           TEXT,        -- why it failed
+    attempts        INTEGER NOT NULL,  -- how often it was sent
+    part            INTEGER,     -- the part it was last sent in
+    line            INTEGER,     -- its line in that part's data file
+    updated         TEXT,
+    task_id         TEXT,
+    certificate_id  TEXT,
+    match           TEXT,        -- how its line in a report is recognised
+    source          TEXT,        -- where the record came from, such as devices.csv:12
+    message         TEXT,        -- AWS's text, or ours when it was never sent
+    thing_arn       TEXT,
+    certificate_arn TEXT,
+    policies        TEXT,        -- a JSON array of names
+    row             TEXT,        -- a JSON object: the values given for it
+    original        TEXT,        -- the row as the input had it, if it was mended since
+    certificate_pem TEXT,
+    exact           BLOB         -- policies, row and original, byte for byte, where they are not valid UTF-8
+);
+CREATE INDEX devices_by_name        ON devices (name)           WHERE name IS NOT NULL;
+CREATE INDEX devices_by_match       ON devices (match)          WHERE match IS NOT NULL;
+CREATE INDEX devices_by_certificate ON devices (certificate_id) WHERE certificate_id IS NOT NULL;
+CREATE INDEX devices_by_part        ON devices (part)           WHERE part IS NOT NULL;
+CREATE INDEX devices_by_verdict     ON devices (verdict);       -- within one verdict, in order of seq
+CREATE INDEX devices_by_cause       ON devices (cause)          WHERE cause IS NOT NULL;
+
+CREATE TABLE orphans (           -- one row for each certificate that this run caused and no device uses
+    position        INTEGER PRIMARY KEY,  -- in the order they were found
+    certificate_id  TEXT NOT NULL UNIQUE,
+    certificate_arn TEXT,
+    seq             INTEGER,     -- the device it was made for
+    name            TEXT,
+    why             TEXT,
+    found           TEXT,
+    removed         TEXT         -- NULL while it exists
+);
+
+CREATE VIEW progress AS          -- how many devices have each verdict
+    SELECT verdict, count(*) AS devices FROM devices GROUP BY verdict;
+
+CREATE VIEW failures AS          -- what is wrong with each device that is not provisioned, and not on its way either
+    SELECT seq, name, verdict, cause, message, source, attempts, part, line, task_id, updated
+    FROM devices WHERE verdict IN ('failed', 'unknown') ORDER BY seq;
+
+CREATE VIEW certificates AS      -- what each provisioned device got
+    SELECT seq, name, certificate_id, certificate_arn, thing_arn, policies, updated
+    FROM devices WHERE verdict = 'provisioned' ORDER BY seq;
+
+CREATE VIEW tasks AS             -- the registration tasks, with the devices as they stand now beside what AWS counted
+    SELECT p.number AS part, p.attempt, p.state, p.task_id, p.status, p.lines, p.succeeded, p.failed,
+        (SELECT count(*) FROM devices d WHERE d.part = p.number) AS devices_now,
+        (SELECT count(*) FROM devices d WHERE d.part = p.number AND d.verdict = 'provisioned') AS provisioned_now,
+        p.message, p.started, p.ended,
+        round((julianday(p.ended) - julianday(p.started)) * 86400, 3) AS seconds,
+        round(p.credentials_took_ns / 1e9, 3) AS credentials_seconds
+    FROM parts p WHERE p.task_id IS NOT NULL OR p.state = 'starting' ORDER BY p.number;

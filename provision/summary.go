@@ -1,0 +1,99 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// Summary is a run in numbers. Total is the sum of the other counts.
+type Summary struct {
+	RunID       string
+	Total       int64
+	Provisioned int64
+	Failed      int64
+	Unknown     int64
+	Unsettled   int64           // neither of these yet: the run is not over
+	Causes      map[Cause]int64 // of the failed
+	Tasks       []task.ID       // in the order of the parts
+	Orphans     int             // certificates of this run that no device uses and that were not removed; see FindOrphans
+	Fake        bool            // no real certificate came from this run
+	Took        time.Duration   // of this call of Run
+}
+
+// String gives the counts in one line.
+func (s *Summary) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d devices provisioned", s.Provisioned, s.Total)
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{{s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Unsettled, "not settled yet"}} {
+		if c.n > 0 {
+			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
+		}
+	}
+	for i, cause := range slices.Sorted(maps.Keys(s.Causes)) {
+		sep := ", "
+		if i == 0 {
+			sep = "; causes: "
+		}
+		fmt.Fprintf(&b, "%s%s %d", sep, cause, s.Causes[cause])
+	}
+	if s.Orphans > 0 {
+		fmt.Fprintf(&b, "; %d certificates that no device uses", s.Orphans)
+	}
+	return b.String()
+}
+
+// IncompleteError says that a run is over and not every device is provisioned. It wraps [ErrIncomplete].
+type IncompleteError struct {
+	Summary *Summary
+}
+
+// Error gives the counts and the causes.
+func (e *IncompleteError) Error() string {
+	if e.Summary.Total == 0 {
+		return "the input held no device"
+	}
+	return e.Summary.String()
+}
+
+// Unwrap gives ErrIncomplete to errors.Is.
+func (e *IncompleteError) Unwrap() error { return ErrIncomplete }
+
+func (r *Run) summary(ctx context.Context) (*Summary, error) {
+	counts, err := r.ledger.Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := r.ledger.Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Summary{
+		RunID: r.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: r.record.Identity.Fake,
+		Provisioned: counts.Verdicts[Provisioned], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
+	}
+	s.Unsettled = s.Total - s.Provisioned - s.Failed - s.Unknown
+	orphans, err := r.ledger.Orphans(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range orphans {
+		if o.Removed.IsZero() {
+			s.Orphans++
+		}
+	}
+	for _, p := range parts {
+		if p.TaskID != "" {
+			s.Tasks = append(s.Tasks, p.TaskID)
+		}
+	}
+	return s, nil
+}
