@@ -1,0 +1,61 @@
+package fleet
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// uniqueKeys makes a credential step refuse devices whose public key a device of another site has. Within a site the run
+// sees to that. Keys that are made here are made for each device, so MakeCSR needs no watching.
+func (f *Fleet) uniqueKeys(s *site, c provision.Credential) provision.Credential {
+	if _, ok := c.(*provision.MakeCSR); ok {
+		return c
+	}
+	s.givenKeys = true
+	return &uniqueKeys{Credential: c, fleet: f, site: s}
+}
+
+// uniqueKeys is a credential step whose keys are looked at.
+type uniqueKeys struct {
+	provision.Credential
+	fleet *Fleet
+	site  *site
+}
+
+// Prepare runs the step and fails the devices whose key is taken.
+func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
+	return func(yield func(provision.Prepared, error) bool) {
+		for p, err := range u.Credential.Prepare(ctx, devices) {
+			if err == nil && p.Err == nil {
+				if other := u.fleet.claimKey(u.site, p.Match); other != nil {
+					p = provision.Prepared{Device: p.Device, Err: fmt.Errorf(
+						"a device of site %q has the same public key; each device needs a key of its own", other.name)}
+				}
+			}
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
+}
+
+// claimKey records the key that a match stands for, if it stands for one, and returns the other site that has it.
+func (f *Fleet) claimKey(s *site, m provision.Match) *site {
+	text, ok := strings.CutPrefix(string(m), "key:")
+	var digest [32]byte
+	if !ok || len(text) != hex.EncodedLen(len(digest)) {
+		return nil
+	}
+	if _, err := hex.Decode(digest[:], []byte(text)); err != nil {
+		return nil
+	}
+	if first, taken := f.keys.AddKey(digest, int64(s.index)); taken && first != int64(s.index) {
+		return f.sites[first]
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// CauseNoRoute is the cause of a device that was refused because it could not be told to which site it belongs. It was
+// never sent.
+const CauseNoRoute provision.Cause = "no-route"
+
+// Route tells which site a device belongs to. It is made by [ByColumn] or [ByFunc]; the zero value is not a route.
+//
+// A route must give the same site for the same device whenever it is asked: a run that goes on compares, and refuses a
+// device that has moved.
+type Route struct {
+	column string
+	site   func(provision.Device) (string, error)
+}
+
+// ByColumn routes by a value of the device's row, which must be a site's name to the letter: nothing is trimmed, folded
+// or guessed.
+//
+// The column is taken out of the row before the site sees it, unless the site's template has a parameter of that name.
+// The caller's own map is left as it is.
+func ByColumn(name string) Route {
+	return Route{column: name, site: func(d provision.Device) (string, error) {
+		if d.Row[name] == "" {
+			return "", fmt.Errorf("its record has no value for %q, which names the site", name)
+		}
+		return d.Row[name], nil
+	}}
+}
+
+// ByFunc routes by a function. It returns the site's name; with an error, or with the name of no site, the device is
+// refused and the others go on. The row goes to the site as it is. The function is called in the order of the input from
+// the goroutine that called Run, and must not change the row.
+func ByFunc(site func(provision.Device) (string, error)) Route { return Route{site: site} }
+
+func (r Route) valid() bool { return r.site != nil }
+
+// strip gives the row as the site is to see it.
+func (r Route) strip(s *site, row map[string]string) map[string]string {
+	if _, has := row[r.column]; r.column == "" || !has || slices.Contains(s.program.Parameters(), r.column) {
+		return row
+	}
+	row = maps.Clone(row)
+	delete(row, r.column)
+	return row
+}
+
+// refusal says why no site takes a device.
+type refusal struct {
+	cause provision.Cause
+	text  string
+}
+
+// choose finds the site of a device, or says why there is none.
+func (f *Fleet) choose(d provision.Device) (*site, *refusal) {
+	if d.Err != nil {
+		return nil, &refusal{provision.CauseInvalidRecord, d.Err.Error()}
+	}
+	name, err := f.opts.Route.site(d)
+	if err == nil && name == "" {
+		err = errors.New("the route names no site for it")
+	}
+	if err != nil {
+		return nil, &refusal{CauseNoRoute, err.Error()}
+	}
+	i, ok := slices.BinarySearchFunc(f.sites, name, func(s *site, name string) int { return strings.Compare(s.name, name) })
+	if !ok {
+		return nil, &refusal{CauseNoRoute, fmt.Sprintf("there is no site %q; the sites are %s", name, f.siteNames())}
+	}
+	return f.sites[i], nil
+}
+
+// siteNames lists the sites for people.
+func (f *Fleet) siteNames() string {
+	const most = 10
+	var names []string
+	for _, s := range f.sites {
+		if len(names) == most {
+			return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), len(f.sites)-most)
+		}
+		names = append(names, fmt.Sprintf("%q", s.name))
+	}
+	return strings.Join(names, ", ")
+}

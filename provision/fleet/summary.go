@@ -1,0 +1,249 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Unsettled, and the number of records
+// of the input.
+type Summary struct {
+	Total       int64
+	Provisioned int64
+	Failed      int64 // at their sites, and the refused
+	Unknown     int64
+	Unsettled   int64                     // neither of these yet, or not known because a site could not say
+	Refused     int64                     // of the failed: no site took them
+	Causes      map[provision.Cause]int64 // of the failed
+	Fake        bool                      // from at least one site no real certificate came
+	Took        time.Duration             // of this call
+	// Sites holds the summary of every site by its name.
+	Sites map[string]*provision.Summary
+}
+
+// String gives the counts in one line.
+func (s *Summary) String() string {
+	all := provision.Summary{
+		Total: s.Total, Provisioned: s.Provisioned, Failed: s.Failed, Unknown: s.Unknown, Unsettled: s.Unsettled, Causes: s.Causes,
+	}
+	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
+}
+
+// SiteError is what kept one site from provisioning all of its devices. It wraps what the site's run returned, such as a
+// [*provision.IncompleteError].
+type SiteError struct {
+	Site string
+	Err  error
+}
+
+// Error names the site.
+func (e *SiteError) Error() string { return fmt.Sprintf("site %q: %v", e.Site, e.Err) }
+
+// Unwrap gives the error of the site's run.
+func (e *SiteError) Unwrap() error { return e.Err }
+
+// Error says that not every device of the fleet is provisioned, and why. errors.Is and errors.As look into all of its
+// parts: a [*SiteError] is the first of Sites, and [provision.ErrIncomplete] is found when devices were refused or a site
+// ended without all of its devices.
+type Error struct {
+	Summary *Summary
+	// Sites holds the sites that did not provision all of their devices, in order of name.
+	Sites []*SiteError
+	// Input is what was wrong with the input as a whole; no site has sent anything in this call then.
+	Input error
+
+	missing int64 // records of the input that no ledger has
+}
+
+// Error gives the counts, and what each site met.
+func (e *Error) Error() string {
+	parts := []string{e.Summary.String()}
+	if e.Summary.Total == 0 && e.Input == nil {
+		parts = []string{"the input held no device"}
+	}
+	if e.Input != nil {
+		parts = []string{e.Input.Error(), "of the run so far: " + e.Summary.String()}
+	}
+	if e.Summary.Refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused by the fleet, before any site", e.Summary.Refused))
+	}
+	for _, s := range e.Sites {
+		parts = append(parts, s.Error())
+	}
+	if e.missing > 0 {
+		parts = append(parts, fmt.Sprintf("%d devices have not reached their site; give the devices to Run again", e.missing))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap gives all parts.
+func (e *Error) Unwrap() []error {
+	var errs []error
+	if e.Input != nil {
+		errs = append(errs, e.Input)
+	}
+	for _, s := range e.Sites {
+		errs = append(errs, s)
+	}
+	if e.Input == nil && e.missing == 0 && (e.Summary.Refused > 0 || len(e.Sites) == 0) {
+		errs = append(errs, provision.ErrIncomplete)
+	}
+	return errs
+}
+
+// conclude makes the summary of a call from those of the sites, and the error.
+func (c *call) conclude(ctx context.Context) (*Summary, error) {
+	ctx = context.WithoutCancel(ctx) // what was done is told, whatever ended the call
+	f := c.fleet
+	sum := &Summary{Sites: make(map[string]*provision.Summary, len(f.sites)), Causes: map[provision.Cause]int64{}}
+	failed := &Error{Summary: sum, Input: c.input}
+	var held int64 // records of the input that the sites have
+	for i, s := range f.sites {
+		summary := c.summaries[i]
+		if summary == nil {
+			summary = s.counts(ctx)
+		}
+		if c.given != nil && c.given[i] > summary.Total { // it has not taken all that is its
+			summary.Unsettled += c.given[i] - summary.Total
+			summary.Total = c.given[i]
+		}
+		sum.add(s.name, summary)
+		held += s.input(ctx, summary)
+		if err := c.errs[i]; err != nil && !isEmpty(err) && !isInput(err) {
+			failed.Sites = append(failed.Sites, &SiteError{Site: s.name, Err: err})
+		}
+	}
+	refused, err := f.ledger.Counts(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the fleet's ledger: %w", err), failed)
+	}
+	sum.Refused = refused.Total()
+	sum.Total += sum.Refused
+	sum.Failed += sum.Refused
+	for cause, n := range refused.Causes {
+		sum.Causes[cause] += n
+	}
+	if missing := f.record.Input - held - sum.Refused; f.record.Spooled && missing > 0 { // a site has never taken them
+		sum.Total += missing
+		sum.Unsettled += missing
+		failed.missing = missing
+	}
+	sum.Took = time.Since(c.began)
+	if c.input == nil && len(failed.Sites) == 0 && sum.Total > 0 && sum.Provisioned == sum.Total {
+		return sum, nil
+	}
+	return sum, failed
+}
+
+func (s *Summary) add(site string, of *provision.Summary) {
+	s.Sites[site] = of
+	s.Total += of.Total
+	s.Provisioned += of.Provisioned
+	s.Failed += of.Failed
+	s.Unknown += of.Unknown
+	s.Unsettled += of.Unsettled
+	s.Fake = s.Fake || of.Fake
+	for cause, n := range of.Causes {
+		s.Causes[cause] += n
+	}
+}
+
+// isEmpty reports whether a site only had no device, which is nothing wrong with one site of several.
+func isEmpty(err error) bool {
+	e, ok := errors.AsType[*provision.IncompleteError](err)
+	return ok && e.Summary.Total == 0
+}
+
+// isInput reports whether a site only met what was wrong with the whole input.
+func isInput(err error) bool {
+	_, ok := errors.AsType[*inputError](err)
+	return ok
+}
+
+// counts is the summary of a site whose run gave none, as far as its ledger can tell.
+func (s *site) counts(ctx context.Context) *provision.Summary {
+	sum := &provision.Summary{Causes: map[provision.Cause]int64{}}
+	b, err := s.run.Record(ctx)
+	if err != nil {
+		return sum // it was never begun, or its ledger is what failed
+	}
+	sum.RunID, sum.Fake, sum.Total, sum.Causes = b.RunID, b.Fake, b.Total, b.Causes
+	sum.Provisioned, sum.Failed, sum.Unknown = b.Verdicts[provision.Provisioned], b.Verdicts[provision.Failed], b.Verdicts[provision.Unknown]
+	sum.Unsettled = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	for _, p := range b.Parts {
+		if p.TaskID != "" {
+			sum.Tasks = append(sum.Tasks, p.TaskID)
+		}
+	}
+	return sum
+}
+
+// input is how many records of the fleet's input a site has. Devices that were added to its run one by one are not among
+// them.
+func (s *site) input(ctx context.Context, sum *provision.Summary) int64 {
+	if s.ledger != nil {
+		if record, err := s.ledger.Run(ctx); err == nil && record.Spooled {
+			return record.Input
+		}
+	}
+	return sum.Total
+}
+
+// Result is one device of a fleet and what became of it.
+type Result struct {
+	// Site is the name of the device's site; empty when no site took it.
+	Site string
+	// Result has the device's verdict. Seq is its place among the devices of its site, or among the refused.
+	provision.Result
+}
+
+// Results yields every device with its verdict: site after site in order of name, each in the order of the input, then
+// those that no site took. The error is terminal and last; a site whose ledger can't be read does not keep the others'
+// devices back.
+func (f *Fleet) Results(ctx context.Context) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		var errs []error
+		for _, s := range f.sites {
+			for r, err := range s.run.Results(ctx) {
+				if err != nil {
+					errs = append(errs, &SiteError{Site: s.name, Err: err})
+				} else if !yield(&Result{Site: s.name, Result: *r}, nil) {
+					return
+				}
+			}
+		}
+		for d, err := range f.ledger.Devices(ctx, provision.DeviceFilter{}) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("the fleet's ledger: %w", err))
+			} else if !yield(&Result{Result: d.Result}, nil) {
+				return
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Record gives the batch record of every site by its name, as the ledgers have them now. A site whose run was never begun
+// is left out.
+func (f *Fleet) Record(ctx context.Context) (map[string]*provision.BatchRecord, error) {
+	records := make(map[string]*provision.BatchRecord, len(f.sites))
+	var errs []error
+	for _, s := range f.sites {
+		b, err := s.run.Record(ctx)
+		switch {
+		case err == nil:
+			records[s.name] = b
+		case !errors.Is(err, provision.ErrNoRun):
+			errs = append(errs, &SiteError{Site: s.name, Err: err})
+		}
+	}
+	return records, errors.Join(errs...)
+}
