@@ -1,0 +1,334 @@
+// Bulkprovision takes a list of devices in CSV to registered things with working certificates, on AWS or on the in-memory
+// fake. It is a program to start from: the work is done by the library.
+//
+//	go run ./examples/bulkprovision -backend fake|aws -devices devices.csv -run DIR
+//
+// DIR holds all there is of the run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the
+// part files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
+// failures.csv given as -devices takes the place of the records that failed.
+//
+// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 1 for anything else.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/seed1ff6f450/iotfleet/awsbackend"
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+type options struct {
+	backend, devices, dir, template, bucket, role, region, key, subject, foreign string
+	part                                                                         int
+	settle                                                                       time.Duration
+	setup, dryRun, retry, json                                                   bool
+}
+
+const roleName = "iot-bulk-provisioning-role" // made by -setup
+
+func main() {
+	var o options
+	flag.StringVar(&o.backend, "backend", "", "where to register: `fake|aws`; must be given")
+	flag.StringVar(&o.devices, "devices", "", "CSV `file` of the devices, - for standard input; its header names the template's parameters")
+	flag.StringVar(&o.dir, "run", "", "`folder` of the run; must be given")
+	flag.StringVar(&o.template, "template", "", "provisioning template `file`; without it, that of AWS's walkthrough")
+	flag.StringVar(&o.bucket, "bucket", "", "S3 `bucket` for data files, in the region of the run")
+	flag.StringVar(&o.role, "role-arn", "", "service `role` that AWS IoT assumes")
+	flag.BoolVar(&o.setup, "setup", false, "make the bucket and the role if they do not exist")
+	flag.StringVar(&o.region, "region", "", "AWS `region`; without it, that of the environment or profile")
+	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
+	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")
+	flag.IntVar(&o.part, "part", 0, "greatest number of `lines` in one task; 0 for the library's default")
+	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
+	flag.BoolVar(&o.retry, "retry-failed", false, "send failed devices again where that can help")
+	flag.StringVar(&o.foreign, "foreign", "wait", "when another task is running in the account: `wait|fail`")
+	flag.DurationVar(&o.settle, "settle", 0, "how long to look for a task whose start was not answered; 0 for the library's default")
+	flag.BoolVar(&o.json, "json", false, "print a summary as one JSON object on standard output")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := o.run(ctx)
+	switch {
+	case err == nil:
+	case errors.Is(err, provision.ErrIncomplete):
+		fmt.Fprintf(os.Stderr, "bulkprovision: %v; see %s\n", err, filepath.Join(o.dir, "failures.csv"))
+		os.Exit(3)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "bulkprovision: interrupted; the same command goes on from here")
+		os.Exit(1)
+	default:
+		fmt.Fprintln(os.Stderr, "bulkprovision:", err)
+		os.Exit(1)
+	}
+}
+
+func (o *options) run(ctx context.Context) (err error) {
+	if o.backend == "" || o.dir == "" || flag.NArg() > 0 {
+		return errors.New("give -backend fake or -backend aws, -run DIR, and -devices FILE the first time; -help lists the rest")
+	}
+	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle}
+	if opts.Template, err = o.loadTemplate(); err != nil {
+		return err
+	}
+	switch o.foreign {
+	case "wait":
+	case "fail":
+		opts.Foreign = provision.FailOnForeign
+	default:
+		return fmt.Errorf("-foreign is %q; it must be wait or fail", o.foreign)
+	}
+	algorithm, err := csr.ParseAlgorithm(o.key)
+	if err != nil {
+		return fmt.Errorf("-key: %w", err)
+	}
+	subject, err := csr.ParsePattern(o.subject)
+	if err != nil {
+		return fmt.Errorf("-subject: %w", err)
+	}
+	backend, done, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	opts.Backend = backend
+	if opts.RoleARN, err = o.prepareAccount(ctx, backend); err != nil {
+		return err
+	}
+	credential := &provision.MakeCSR{
+		Keys:    csr.Software(algorithm),
+		Subject: func(d csr.Device) (csr.Subject, error) { return subject.Fill(d.Row) },
+	}
+	opts.Credential = credential
+	if o.dryRun {
+		credential.Store, opts.PartDir = keystore.None(), ""
+		return o.check(ctx, opts)
+	}
+
+	keys, err := keystore.OpenFolder(filepath.Join(o.dir, "devices"), nil)
+	if err != nil {
+		return err
+	}
+	ledger, err := sqliteledger.Open(ctx, filepath.Join(o.dir, "fleet.db"), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	credential.Store, opts.Output, opts.Ledger, opts.Observe = keys, provision.Folder(keys), ledger, newProgress().observe
+	job, err := provision.New(opts)
+	if err != nil {
+		return err
+	}
+	summary, err := o.provision(ctx, job)
+	if summary != nil { // whatever came of it, leave a record of it
+		err = errors.Join(err, job.WriteRecord(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
+		o.print(summary)
+	}
+	return err
+}
+
+// provision runs, mends or retries, as the flags and the input say.
+func (o *options) provision(ctx context.Context, job *provision.Run) (*provision.Summary, error) {
+	devices, mended, err := o.input()
+	if err != nil {
+		return nil, err
+	}
+	if mended {
+		return job.Amend(ctx, devices)
+	}
+	summary, err := job.Run(ctx, devices)
+	if o.retry && errors.Is(err, provision.ErrIncomplete) {
+		return job.Retry(ctx)
+	}
+	return summary, err
+}
+
+func (o *options) loadTemplate() (*template.Template, error) {
+	if o.template == "" {
+		return template.Walkthrough(), nil
+	}
+	data, err := os.ReadFile(o.template)
+	if err != nil {
+		return nil, err
+	}
+	t, err := template.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.template, err)
+	}
+	return t, nil
+}
+
+// input opens the devices, which stay open until the program ends. It gives none when the run's ledger has them all, and
+// says whether they are mended records.
+func (o *options) input() (devices iter.Seq2[provision.Device, error], mended bool, err error) {
+	in := os.Stdin
+	switch o.devices {
+	case "":
+		return nil, false, nil
+	case "-":
+	default:
+		if in, err = os.Open(o.devices); err != nil {
+			return nil, false, err
+		}
+	}
+	buffered := bufio.NewReader(in)
+	start, err := buffered.Peek(len(provision.RecordColumn))
+	if err != nil && len(start) == 0 && o.devices == "-" {
+		return nil, false, nil // nothing on standard input: go on with what the ledger has
+	}
+	mended = strings.HasPrefix(string(start), provision.RecordColumn)
+	return provision.FromCSV(buffered, filepath.Base(o.devices), nil), mended, nil
+}
+
+// open makes the backend. The fake's state is kept in the run's folder, so that a run on it goes on, too.
+func (o *options) open(ctx context.Context) (task.Backend, func(), error) {
+	switch o.backend {
+	case "aws":
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(o.region))
+		if err != nil {
+			return nil, nil, err
+		}
+		b, err := awsbackend.New(cfg, awsbackend.Options{Bucket: o.bucket, Prefix: "iotfleet"})
+		return b, func() {}, err
+	case "fake":
+		fake, err := fakebackend.New(fakebackend.Options{Region: o.region, Bucket: o.bucket})
+		if err != nil {
+			return nil, nil, err
+		}
+		state := filepath.Join(o.dir, "fake-state")
+		if data, err := os.ReadFile(state); err == nil {
+			var s fakebackend.Snapshot
+			if err := errors.Join(s.UnmarshalBinary(data), fake.Restore(&s)); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", state, err)
+			}
+		}
+		return fake, func() {
+			if data, err := fake.Snapshot().MarshalBinary(); err == nil && !o.dryRun {
+				_ = keystore.ReplaceFile(state, data, 0o600)
+			}
+		}, nil
+	}
+	return nil, nil, fmt.Errorf("-backend is %q; it must be fake or aws", o.backend)
+}
+
+// prepareAccount makes bucket and role when asked to, and on the fake, where there is nothing yet.
+func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN string, err error) {
+	if o.role != "" && !o.setup {
+		return o.role, nil
+	}
+	if !o.setup && o.backend == "aws" {
+		return "", errors.New("give -role-arn, or -setup to make a role")
+	}
+	if o.dryRun && o.backend == "aws" {
+		return "", errors.New("-dry-run changes nothing, so it can't be used with -setup")
+	}
+	account := b.(interface { // both backends can
+		task.BucketEnsurer
+		task.RoleEnsurer
+	})
+	if err := account.EnsureBucket(ctx); err != nil {
+		return "", err
+	}
+	return account.EnsureRole(ctx, &task.RoleInput{Name: roleName})
+}
+
+// check is the dry run.
+func (o *options) check(ctx context.Context, opts provision.Options) error {
+	job, err := provision.New(opts)
+	if err != nil {
+		return err
+	}
+	devices, _, err := o.input()
+	if err != nil {
+		return err
+	}
+	if devices == nil {
+		return errors.New("give -devices")
+	}
+	report, err := job.Check(ctx, devices)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	for _, s := range report.Samples {
+		fmt.Printf("%s would create:\n", s.Name)
+		if err := enc.Encode(s.Creates); err != nil {
+			return err
+		}
+	}
+	for _, i := range report.Issues {
+		fmt.Println("template:", i)
+	}
+	for _, f := range report.Findings {
+		fmt.Printf("%-9s %s %s: %s\n", f.Result, f.Check, f.Subject, f.Detail)
+	}
+	for _, p := range report.Problems {
+		fmt.Printf("record %d %s %s: %s\n", p.Seq, p.Name, p.Source, p.Message)
+	}
+	fmt.Printf("%d devices, %d of them would be refused here. Nothing was changed.\n", report.Devices, report.Refused)
+	if !report.OK() {
+		return errors.New("the dry run found problems")
+	}
+	return nil
+}
+
+// saveCA writes the fake's issuing CA, to check certificates with. On AWS there is none to write.
+func (o *options) saveCA(ctx context.Context, b task.Backend) error {
+	file := filepath.Join(o.dir, "issuer-ca.pem")
+	if fake, ok := task.As[*fakebackend.Backend](b); ok {
+		return keystore.ReplaceFile(file, fake.CA(), 0o644)
+	}
+	if id, err := b.(task.Identifier).Identity(ctx); err != nil || !id.Fake {
+		return err
+	}
+	resp, err := http.Get(os.Getenv("AWS_ENDPOINT_URL") + "/_fake/ca.pem")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return keystore.ReplaceFile(file, data, 0o644)
+}
+
+func (o *options) print(s *provision.Summary) {
+	if !o.json {
+		fmt.Printf("run %s: %s%s\n", s.RunID, s, map[bool]string{true: " on the FAKE: no certificate is accepted by AWS"}[s.Fake])
+		return
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(struct {
+		RunID       string                    `json:"runId"`
+		Total       int64                     `json:"total"`
+		Provisioned int64                     `json:"provisioned"`
+		Failed      int64                     `json:"failed"`
+		Unknown     int64                     `json:"unknown"`
+		Causes      map[provision.Cause]int64 `json:"causes"`
+		Tasks       []task.ID                 `json:"tasks"`
+		Seconds     float64                   `json:"seconds"`
+	}{s.RunID, s.Total, s.Provisioned, s.Failed, s.Unknown, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// progress shows how a run is getting on: a bar on a terminal, a line every few seconds elsewhere.
+type progress struct {
+	terminal             bool
+	total, done, current int64 // devices, those with a verdict, those of the task in progress that are done
+	before               int64 // done when the run was taken up
+	began, shown         time.Time
+}
+
+func newProgress() *progress {
+	info, err := os.Stderr.Stat()
+	return &progress{terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}
+
+// observe is called for one event at a time.
+func (p *progress) observe(e provision.Event) {
+	switch e := e.(type) {
+	case provision.EventSpooled:
+		p.total, p.done = e.Devices, e.Failed+e.Provisioned
+		p.before, p.began = p.done, time.Now()
+	case provision.EventTaskWaiting:
+		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
+	case provision.EventTaskStarted:
+		p.current = 0
+	case provision.EventTaskProgress:
+		p.current = int64(e.Description.Succeeded + e.Description.Failed)
+	case provision.EventPartCollected:
+		p.done, p.current = p.done+int64(e.Provisioned+e.Failed+e.Unknown), 0
+	}
+	every := 5 * time.Second
+	if p.terminal {
+		every = 100 * time.Millisecond
+	}
+	done := min(p.done+p.current, p.total)
+	if p.total == 0 || done < p.total && time.Since(p.shown) < every {
+		return
+	}
+	p.shown = time.Now()
+	line := fmt.Sprintf("%d of %d devices", done, p.total)
+	if rate := float64(done-p.before) / time.Since(p.began).Seconds(); rate > 0 {
+		left := time.Duration(float64(p.total-done) / rate * float64(time.Second))
+		line += fmt.Sprintf(", %.1f a second, about %s to go", rate, left.Round(time.Second))
+	}
+	if p.terminal {
+		const width = 30
+		full := int(width * done / p.total)
+		line = fmt.Sprintf("\r\033[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), line)
+		if done < p.total {
+			fmt.Fprint(os.Stderr, line)
+			return
+		}
+	}
+	fmt.Fprintln(os.Stderr, line)
+}
