@@ -30,6 +30,9 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 		}
 	}
 	rec, err := r.singleRecord(ctx, d)
+	if rec == nil {
+		return nil, err
+	}
 	if err != nil || rec.Verdict == Provisioned {
 		return &rec.Result, err
 	}
@@ -134,9 +137,10 @@ func (r *Run) conclusion(ctx context.Context, rec *DeviceRecord, reg *task.Regis
 		return err
 	}
 	if reader, ok := task.As[task.DeviceReader](r.opts.Backend); ok {
-		// If reading back fails, too, that changes nothing: the device is Unknown.
-		if found, err := r.readBack(ctx, reader, rec); err == nil && found {
-			return nil
+		// If reading back or handing over fails, too, that changes nothing: the device is Unknown.
+		probe := copyDevice(rec)
+		if found, err := r.readBack(ctx, reader, probe); err == nil && found {
+			*rec = *probe
 		}
 	}
 	return nil
