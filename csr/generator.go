@@ -211,8 +211,9 @@ func (r *run) deliver(yield func(*Result, error) bool) bool {
 			case <-r.ctx.Done():
 			}
 		}
-		// A result that is ready when ctx ends may be a failure for that very reason, and is not one of the device.
-		if r.ctx.Err() != nil {
+		// A result that is ready when the context ends may be a failure for that very reason, and is not one of the device.
+		// The parent is asked, too: devices may see its end, and be over, a moment before ours ends in turn.
+		if r.parent.Err() != nil || r.ctx.Err() != nil {
 			r.err = stopped(r.parent)
 			return true
 		}

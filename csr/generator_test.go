@@ -310,6 +310,39 @@ func TestAnInputThatEndsQuietlyWithItsContextIsNotTakenForComplete(t *testing.T)
 	})
 }
 
+// lateContext ends some time before the contexts that were made from it.
+type lateContext struct {
+	context.Context
+	seen chan struct{} // closed when its end can be seen
+	told chan struct{} // closed when its children are told
+}
+
+func (c lateContext) Done() <-chan struct{} { return c.told }
+
+func (c lateContext) Err() error {
+	select {
+	case <-c.seen:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func TestAnInputThatSeesTheEndOfTheContextFirstIsNotTakenForComplete(t *testing.T) {
+	ctx := lateContext{t.Context(), make(chan struct{}), make(chan struct{})}
+	defer close(ctx.told)
+	devices := func(yield func(csr.Device, error) bool) {
+		yield(csr.Device{Name: "d"}, nil)
+		close(ctx.seen)
+	}
+	var g csr.Generator
+	var last error
+	for _, err := range g.All(ctx, devices) {
+		last = err
+	}
+	require.ErrorIs(t, last, context.Canceled)
+}
+
 func TestBreakingOutStopsAndJoinsEverything(t *testing.T) {
 	for _, after := range []int{1, 5} {
 		synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left

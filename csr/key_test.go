@@ -11,7 +11,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"encoding/xml"
@@ -108,8 +107,8 @@ func secretsOf(t *testing.T, signer crypto.Signer) map[string]string {
 	words := d.Bits()
 	return map[string]string{
 		"decimal":   d.String(),
-		"hex":       hex.EncodeToString(d.Bytes()),
-		"HEX":       strings.ToUpper(hex.EncodeToString(d.Bytes())),
+		"hex":       d.Text(16), // without leading zeros: part of what any printer shows
+		"HEX":       strings.ToUpper(d.Text(16)),
 		"byte list": strings.Trim(fmt.Sprintf("%d", d.Bytes()), "[]"),
 		"a word":    fmt.Sprint(uint(words[1])),
 		"a hexword": fmt.Sprintf("%x", uint(words[1])),

@@ -80,7 +80,13 @@ func needles(t *testing.T, key csr.PrivateKey) map[string][]byte {
 	scalar, err := parsed.(*ecdsa.PrivateKey).Bytes()
 	require.NoError(t, err)
 	body := strings.Split(strings.TrimSpace(string(text)), "\n")
-	out := map[string][]byte{"decimal": fmt.Append(nil, new(big.Int).SetBytes(scalar))}
+	d := new(big.Int).SetBytes(scalar)
+	out := map[string][]byte{
+		"decimal":            []byte(d.String()),
+		"hexadecimal":        []byte(d.Text(16)), // a number prints without the leading zeros that bytes have
+		"HEXADECIMAL":        fmt.Appendf(nil, "%X", d),
+		"words of a big.Int": []byte(strings.Trim(fmt.Sprint(d.Bits()), "[]")),
+	}
 	for i, line := range body[1 : len(body)-1] {
 		if i > 0 || len(body) == 3 { // the first line of every P-256 key begins alike; a line behind it is the key's own
 			out[fmt.Sprint("PEM line ", i)] = []byte(line)

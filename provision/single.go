@@ -15,7 +15,8 @@ import (
 // task.Registrar, which AWS allows ten times a second.
 //
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
-// Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it. A device that is Provisioned already is returned as it is and not registered again.
+// Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it. A device that is
+// Provisioned already is returned as it is and not registered again.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	if err := r.open(ctx); err != nil {
 		return nil, err

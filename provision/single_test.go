@@ -3,6 +3,7 @@ package provision_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -34,4 +35,22 @@ func TestASingleDeviceIsNotProvisionedBeforeItIsHandedOver(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, provision.Provisioned, res.Verdict)
 	w.requireWorking(t, results(t, run))
+}
+
+// unreadable is a ledger that has lost its devices.
+type unreadable struct{ provision.Ledger }
+
+func (unreadable) Devices(context.Context, provision.DeviceFilter) iter.Seq2[*provision.DeviceRecord, error] {
+	return func(yield func(*provision.DeviceRecord, error) bool) { yield(nil, errors.New("bad sector")) }
+}
+
+func TestRegisterWithALedgerThatCannotBeReadSaysSo(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.run(t).Run(t.Context(), rows(1))
+	require.NoError(t, err)
+	w.opts.Ledger = unreadable{w.opts.Ledger}
+	res, err := w.run(t).Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}})
+	require.ErrorContains(t, err, "bad sector")
+	assert.Nil(t, res)
 }

@@ -51,6 +51,9 @@ func (r *Run) spool(ctx context.Context, devices iter.Seq2[Device, error]) error
 			return err
 		}
 	}
+	if err := context.Cause(ctx); err != nil { // it may have ended for that reason
+		return err
+	}
 	if known, err, ok := next(); err != nil {
 		return err
 	} else if ok {

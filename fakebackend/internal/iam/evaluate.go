@@ -32,7 +32,7 @@ func (d *Document) Evaluate(r Request) Decision {
 	decision := None
 	for i := range d.Statements {
 		s := &d.Statements[i]
-		if !s.matches(r, d.Version == "2012-10-17") {
+		if !s.applies(r, d.variables()) || !s.covers(r, d.variables()) {
 			continue
 		}
 		if s.Effect == DenyEffect {
@@ -43,21 +43,16 @@ func (d *Document) Evaluate(r Request) Decision {
 	return decision
 }
 
-func (s *Statement) matches(r Request, variables bool) bool {
-	switch {
-	case s.Principal != nil && !s.Principal.include(r.Principal), s.NotPrincipal != nil && s.NotPrincipal.include(r.Principal):
-		return false
-	}
+// variables says whether ${…} in the document stands for something.
+func (d *Document) variables() bool { return d.Version == "2012-10-17" }
+
+// applies says whether the statement is about the request, whatever its resource.
+func (s *Statement) applies(r Request, variables bool) bool {
 	action := func(pattern string) bool { return glob(pattern, r.Action, true) }
-	resource := func(pattern string) bool {
-		pattern, ok := expand(pattern, r.Context, variables)
-		return ok && glob(pattern, r.Resource, false)
-	}
 	switch {
-	case len(s.Action) > 0 && !slices.ContainsFunc(s.Action, action),
-		len(s.NotAction) > 0 && slices.ContainsFunc(s.NotAction, action),
-		len(s.Resource) > 0 && !slices.ContainsFunc(s.Resource, resource),
-		len(s.NotResource) > 0 && slices.ContainsFunc(s.NotResource, resource):
+	case s.Principal != nil && !s.Principal.include(r.Principal), s.NotPrincipal != nil && s.NotPrincipal.include(r.Principal),
+		len(s.Action) > 0 && !slices.ContainsFunc(s.Action, action),
+		len(s.NotAction) > 0 && slices.ContainsFunc(s.NotAction, action):
 		return false
 	}
 	for i := range s.conditions {
@@ -66,6 +61,15 @@ func (s *Statement) matches(r Request, variables bool) bool {
 		}
 	}
 	return true
+}
+
+// covers says whether the statement is about the request's resource.
+func (s *Statement) covers(r Request, variables bool) bool {
+	resource := func(pattern string) bool {
+		pattern, ok := expand(pattern, r.Context, variables)
+		return ok && glob(pattern, r.Resource, false)
+	}
+	return (len(s.Resource) == 0 || slices.ContainsFunc(s.Resource, resource)) && !slices.ContainsFunc(s.NotResource, resource)
 }
 
 // include says whether the principal is among p. A principal that is an account, by number or root ARN, stands for

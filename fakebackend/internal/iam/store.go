@@ -89,14 +89,6 @@ func checkTags(tags []Tag) error {
 	return nil
 }
 
-// Session is a role as a service has assumed it: what the role's policies said at that moment. It is safe for
-// concurrent use.
-type Session struct {
-	RoleARN   string
-	documents []*Document
-	context   map[string]string
-}
-
 // Assume lets a service take on a role, as sts:AssumeRole would. The error is NoSuchEntity when there is no such role,
 // and AccessDenied when its trust policy does not let the service, or not under these condition keys.
 func (s *Store) Assume(roleARN, service string, context map[string]string) (*Session, error) {
@@ -139,20 +131,6 @@ func (s *Store) Assume(roleARN, service string, context map[string]string) (*Ses
 		}
 	}
 	return session, nil
-}
-
-// Allows reports whether the role may do action to the resource: some policy allows it and none denies it.
-func (s *Session) Allows(action, resource string) bool {
-	decision := None
-	for _, d := range s.documents {
-		switch d.Evaluate(Request{Principal: s.RoleARN, Action: action, Resource: resource, Context: s.context}) {
-		case Deny:
-			return false
-		case Allow:
-			decision = Allow
-		}
-	}
-	return decision == Allow
 }
 
 func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
