@@ -23,7 +23,7 @@ type Device struct {
 type Result struct {
 	Index   int64      // position in the input, from 0
 	Device  Device     // as it came in
-	Key     PrivateKey // the key, or a handle of it if it rests in hardware
+	Key     PrivateKey // the key, or a handle of it if it rests in hardware; zero when the request was [Generator.Kept]
 	Request *Request   // the signed request; nil when Err is set
 	Err     error      // why this device has none; it names the device
 }
@@ -36,6 +36,9 @@ type Generator struct {
 	// Subject names a device. Nil means CommonName(device.Name). It is called from several goroutines at once.
 	// [Pattern.Subject] fits here.
 	Subject func(Device) (Subject, error)
+	// Kept gives the request that a device has from earlier, with a key that is kept somewhere; then none is made. A nil
+	// request means that the device has none yet. Nil asks nobody. It is called from several goroutines at once.
+	Kept func(context.Context, Device) (*Request, error)
 	// Workers is how many keys are made at once. 0 or less means GOMAXPROCS.
 	Workers int
 	// Window is the greatest number of devices held at once: read from the input and not yet given out, the one being
@@ -52,7 +55,7 @@ type Generator struct {
 // and KeySource should not block without end.
 //
 // devices is ranged over on a goroutine of its own; it is not read further ahead than the window. A panic in devices,
-// in a KeySource or in Subject stops everything and is raised again, as a [*PanicError], in the goroutine that ranges:
+// in a KeySource, in Subject or in Kept stops everything and is raised again, as a [*PanicError], in the goroutine that ranges:
 // what is broken there could give two devices one key, so no device is made to go on with it.
 //
 // The iterator is single-use: ranging over it again makes no further keys and gives [ErrReused].
@@ -106,6 +109,17 @@ func (e *PanicError) Unwrap() error {
 func (g *Generator) fill(ctx context.Context, r *Result) {
 	fail := func(doing string, err error) {
 		r.Err = fmt.Errorf("device %s: %s: %w", rule.Quote(r.Device.Name), doing, err)
+	}
+	if g.Kept != nil {
+		request, err := g.Kept(ctx, r.Device)
+		if err != nil {
+			fail("look for an earlier request", err)
+			return
+		}
+		if request != nil {
+			r.Request = request
+			return
+		}
 	}
 	var subject Subject
 	if g.Subject == nil {

@@ -343,6 +343,33 @@ func TestAnInputThatSeesTheEndOfTheContextFirstIsNotTakenForComplete(t *testing.
 	require.ErrorIs(t, last, context.Canceled)
 }
 
+func TestARequestThatIsKeptIsGivenInItsPlace(t *testing.T) {
+	var first csr.Generator
+	kept := first.One(t.Context(), csr.Device{Name: deviceName(1)}).Request
+	g := csr.Generator{Kept: func(_ context.Context, d csr.Device) (*csr.Request, error) {
+		switch d.Name {
+		case deviceName(1):
+			return kept, nil
+		case deviceName(2):
+			return nil, errors.New("bad sector")
+		}
+		return nil, nil
+	}}
+	var got []*csr.Result
+	for r, err := range g.All(t.Context(), deviceSeq(4)) {
+		require.NoError(t, err)
+		got = append(got, r)
+	}
+	require.Len(t, got, 4)
+	assert.Same(t, kept, got[1].Request)
+	assert.True(t, got[1].Key.IsZero())
+	assert.ErrorContains(t, got[2].Err, "bad sector")
+	for _, i := range []int{0, 3} {
+		assert.False(t, got[i].Key.IsZero())
+		assert.NotEqual(t, kept.PublicKeySHA256(), got[i].Request.PublicKeySHA256())
+	}
+}
+
 func TestBreakingOutStopsAndJoinsEverything(t *testing.T) {
 	for _, after := range []int{1, 5} {
 		synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left

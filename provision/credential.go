@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
@@ -91,89 +92,86 @@ func (m *MakeCSR) Fills() []string { return []string{orDefault(m.Parameter, "CSR
 // Sync makes the keys durable.
 func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
 
-// keyBatch is how many devices MakeCSR holds at once: enough to keep many workers busy, little enough to hold.
-const keyBatch = 512
-
-// Prepare makes keys and requests, concurrently, and yields them in order.
+// Prepare makes keys and requests, concurrently, and yields them in order. It reads devices ahead of what it has yielded,
+// by no more than 32 for each worker.
 func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
 	return func(yield func(Prepared, error) bool) {
-		batch := make([]Candidate, 0, keyBatch)
-		for d, err := range devices {
-			if err != nil {
-				yield(Prepared{}, err)
-				return
-			}
-			if batch = append(batch, d); len(batch) == cap(batch) {
-				if !m.prepareBatch(ctx, batch, yield) {
+		workers := m.Workers
+		if workers <= 0 {
+			workers = runtime.GOMAXPROCS(0)
+		}
+		window := 32 * workers
+		// What the generator has read and not yielded yet waits in here. That is never more than its window.
+		ahead := make(chan Candidate, window+1)
+		todo := func(yield func(csr.Device, error) bool) {
+			for c, err := range devices {
+				if err == nil {
+					ahead <- c
+				}
+				if !yield(csr.Device{Name: c.Name, Row: c.Row}, err) {
 					return
 				}
-				batch = batch[:0]
 			}
 		}
-		m.prepareBatch(ctx, batch, yield)
+		gen := csr.Generator{Keys: m.Keys, Subject: m.Subject, Kept: m.kept, Workers: workers, Window: window}
+		for res, err := range gen.All(ctx, todo) {
+			if err != nil {
+				yield(Prepared{}, fmt.Errorf("making keys: %w", err))
+				return
+			}
+			p, err := m.keep(ctx, <-ahead, res)
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
 	}
 }
 
-func (m *MakeCSR) prepareBatch(ctx context.Context, batch []Candidate, yield func(Prepared, error) bool) bool {
-	fail := func(err error) bool { yield(Prepared{}, err); return false }
-	out := make([]Prepared, len(batch))
-	var missing []int
-	for i, d := range batch {
-		rec, err := m.Store.Get(ctx, d.Name)
-		switch {
-		case errors.Is(err, keystore.ErrNotFound):
-			missing = append(missing, i)
-		case err != nil:
-			return fail(fmt.Errorf("reading the key of device %q: %w", d.Name, err))
-		case !d.Again:
-			return fail(m.taken(d.Name))
-		default:
-			out[i] = m.prepared(d.Device, rec.Request)
-		}
+// errStore marks what went wrong with the store: it is no fault of the device.
+var errStore = errors.New("reading its key")
+
+// kept looks for a request that the device has already.
+func (m *MakeCSR) kept(ctx context.Context, d csr.Device) (*csr.Request, error) {
+	rec, err := m.Store.Get(ctx, d.Name)
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errStore, err)
 	}
-	gen := csr.Generator{Keys: m.Keys, Subject: m.Subject, Workers: m.Workers}
-	todo := func(yield func(csr.Device, error) bool) {
-		for _, i := range missing {
-			if !yield(csr.Device{Name: batch[i].Name, Row: batch[i].Row}, nil) {
-				return
-			}
-		}
-	}
-	for res, err := range gen.All(ctx, todo) {
-		if err != nil {
-			return fail(fmt.Errorf("making keys: %w", err))
-		}
-		i := missing[res.Index]
-		if res.Err != nil {
-			out[i] = Prepared{Device: batch[i].Device, Err: keyError(res.Err)}
-			continue
-		}
-		rec := keystore.Record{Device: batch[i].Name, Key: res.Key, Request: res.Request}
+	return rec.Request, nil
+}
+
+// keep stores what was made for a device. An error of its own ends the run.
+func (m *MakeCSR) keep(ctx context.Context, c Candidate, res *csr.Result) (Prepared, error) {
+	switch {
+	case errors.Is(res.Err, errStore):
+		return Prepared{}, res.Err
+	case res.Err != nil:
+		return Prepared{Device: c.Device, Err: keyError(res.Err)}, nil
+	case res.Key.IsZero() && !c.Again:
+		return Prepared{}, m.taken(c.Name)
+	case !res.Key.IsZero():
+		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request}
 		if err := m.Store.Put(ctx, rec); err != nil {
-			return fail(fmt.Errorf("keeping the key of device %q: %w", batch[i].Name, err))
-		}
-		out[i] = m.prepared(batch[i].Device, res.Request)
-	}
-	for _, p := range out {
-		if !yield(p, nil) {
-			return false
+			return Prepared{}, fmt.Errorf("keeping the key of device %q: %w", c.Name, err)
 		}
 	}
-	return true
+	req := res.Request
+	return Prepared{Device: c.Device, Values: map[string]string{m.Fills()[0]: req.PEM()}, Match: matchKey(req.PublicKeySHA256())}, nil
 }
 
 // taken says that a device's key is somebody else's.
 func (m *MakeCSR) taken(device string) error {
 	place := ""
-	if f, ok := m.Store.(interface{ Path(device string) string }); ok {
-		place = " in " + f.Path(device)
+	switch s := m.Store.(type) {
+	case interface{ Path(device string) string }: // a folder for each
+		place = " in " + s.Path(device)
+	case interface{ Path() string }: // an archive
+		place = " in " + s.Path()
 	}
 	return fmt.Errorf("device %q has a key of an earlier run%s, which is left as it is: %w; give this run another place for its keys",
 		device, place, keystore.ErrExists)
-}
-
-func (m *MakeCSR) prepared(d Device, req *csr.Request) Prepared {
-	return Prepared{Device: d, Values: map[string]string{m.Fills()[0]: req.PEM()}, Match: matchKey(req.PublicKeySHA256())}
 }
 
 // GivenCSR takes certificate signing requests that were made elsewhere: by the device, its vendor or an HSM. The row

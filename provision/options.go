@@ -41,7 +41,9 @@ type Options struct {
 	Output Output
 	// Ledger holds the state of the run. Nil makes a new memory ledger.
 	Ledger Ledger
-	// PartLines is the greatest number of devices in one registration task. 0 means 10,000.
+	// PartLines is the greatest number of devices in one registration task. 0 means 10,000. The first task is small, so
+	// that mistakes show soon. Each further one becomes as large as it can be ready in time: what is made while a task is
+	// in progress is sent as the next one, so that the service has no pause. Prepare always fills its parts.
 	PartLines int
 	// PartBytes is the greatest size of one data file. 0 means 256 MiB.
 	PartBytes int64
@@ -72,6 +74,7 @@ type Run struct {
 	record     *RunRecord
 	observing  sync.Mutex
 	stop       atomic.Pointer[stopper]
+	pace       *pace
 	dir        string // where part files are
 	resumed    bool   // the ledger knew the run already: an earlier call, or an earlier process, has begun it
 }
@@ -113,7 +116,7 @@ func New(opts Options) (*Run, error) {
 		opts.Ledger = NewMemoryLedger()
 	}
 	digest := sha256.Sum256([]byte(body))
-	r := &Run{opts: opts, ledger: opts.Ledger, program: program, body: body, bodySHA256: hex.EncodeToString(digest[:])}
+	r := &Run{opts: opts, ledger: opts.Ledger, program: program, body: body, bodySHA256: hex.EncodeToString(digest[:]), pace: newPace()}
 	r.stop.Store(newStopper())
 	r.fills = map[string]string{}
 	for _, name := range opts.Credential.Fills() {

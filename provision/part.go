@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
@@ -21,26 +22,35 @@ type part struct {
 	devices []*DeviceRecord // devices[i] is line i+1
 }
 
-// nextPart makes the next part of the devices that wait: credentials, part file, ledger, upload. It returns nil when none
-// waits any more.
-func (r *Run) nextPart(ctx context.Context, number int) (*part, error) {
+// prepareBatch is how many devices are read from the ledger at once for their credentials.
+const prepareBatch = 1000
+
+// nextPart makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
+// says that the lines it has will do, and at most Options.PartLines. It returns nil when none waits any more.
+func (r *Run) nextPart(ctx context.Context, number int, enough func(lines int, began time.Time) bool) (*part, error) {
 	for {
-		var waiting []*DeviceRecord
-		for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Waiting}, Limit: r.opts.PartLines}) {
-			if err != nil {
+		b := batch{began: time.Now(), owners: map[Match]int64{}}
+		for len(b.devices) < r.opts.PartLines && !b.full {
+			var waiting []*DeviceRecord
+			for d, err := range r.ledger.Devices(ctx, DeviceFilter{
+				Verdicts: []Verdict{Waiting}, AfterSeq: b.last(), Limit: min(prepareBatch, r.opts.PartLines-len(b.devices)),
+			}) {
+				if err != nil {
+					return nil, err
+				}
+				waiting = append(waiting, d)
+			}
+			if len(waiting) == 0 {
+				break
+			}
+			if err := r.prepare(ctx, &b, waiting, enough); err != nil {
 				return nil, err
 			}
-			waiting = append(waiting, d)
 		}
-		if len(waiting) == 0 {
+		if len(b.devices) == 0 {
 			return nil, nil
 		}
-		began := time.Now()
-		rows, err := r.prepare(ctx, waiting)
-		if err != nil {
-			return nil, err
-		}
-		p, err := r.writePart(ctx, number, waiting, rows, began)
+		p, err := r.writePart(ctx, number, &b)
 		if err != nil || p != nil {
 			return p, err
 		}
@@ -48,10 +58,38 @@ func (r *Run) nextPart(ctx context.Context, number int) (*part, error) {
 	}
 }
 
-// prepare runs the credential step. It gives the full row of each device, nil for those that failed.
-func (r *Run) prepare(ctx context.Context, devices []*DeviceRecord) ([]map[string]string, error) {
+// batch is devices with what was prepared for them.
+type batch struct {
+	devices []*DeviceRecord
+	rows    []map[string]string // the full row of each device, nil for those that failed
+	lines   int                 // how many have a row
+	owners  map[Match]int64     // which device of the batch has a key
+	full    bool                // enough was said
+	began   time.Time
+}
+
+func (b *batch) last() int64 {
+	if len(b.devices) == 0 {
+		return 0
+	}
+	return b.devices[len(b.devices)-1].Seq
+}
+
+// never has enough: every part becomes as large as it may.
+func never(int, time.Time) bool { return false }
+
+// prepare runs the credential step for devices and adds those that it was run for to the batch.
+func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, enough func(lines int, began time.Time) bool) error {
+	var given atomic.Int64 // the step may read its input in a goroutine of its own
+	var full atomic.Bool
+	before := b.lines
 	input := func(yield func(Candidate, error) bool) {
-		for _, d := range devices {
+		for i, d := range devices {
+			if n := before + i; n > 0 && enough(n, b.began) {
+				full.Store(true)
+				return
+			}
+			given.Add(1)
 			// A match says that the device was prepared in this run and found no room in its part, or was sent.
 			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Again: r.resumed || d.Match != ""}
 			if !yield(c, nil) {
@@ -62,10 +100,10 @@ func (r *Run) prepare(ctx context.Context, devices []*DeviceRecord) ([]map[strin
 	rows := make([]map[string]string, 0, len(devices))
 	for p, err := range r.opts.Credential.Prepare(ctx, input) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(rows) == len(devices) {
-			return nil, errors.New("the credential step gave more devices than it was given")
+			return errors.New("the credential step gave more devices than it was given")
 		}
 		d := devices[len(rows)]
 		if p.Err != nil {
@@ -79,15 +117,26 @@ func (r *Run) prepare(ctx context.Context, devices []*DeviceRecord) ([]map[strin
 		maps.Copy(row, p.Values)
 		rows = append(rows, row)
 	}
-	if len(rows) != len(devices) {
-		return nil, fmt.Errorf("the credential step gave %d devices of %d", len(rows), len(devices))
+	if want := int(given.Load()); len(rows) != want || want < len(devices) && !full.Load() {
+		return fmt.Errorf("the credential step gave %d devices of %d", len(rows), max(want, len(devices)))
 	}
-	return rows, r.refuseSharedKeys(ctx, devices, rows)
+	devices = devices[:len(rows)]
+	if err := r.refuseSharedKeys(ctx, b.owners, devices, rows); err != nil {
+		return err
+	}
+	b.devices, b.rows = append(b.devices, devices...), append(b.rows, rows...)
+	for _, row := range rows {
+		if row != nil {
+			b.lines++
+		}
+	}
+	b.full = full.Load()
+	return nil
 }
 
 // refuseSharedKeys fails devices whose key another device of the run has: results could not be told apart, and two
 // devices with one key are one device to AWS.
-func (r *Run) refuseSharedKeys(ctx context.Context, devices []*DeviceRecord, rows []map[string]string) error {
+func (r *Run) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devices []*DeviceRecord, rows []map[string]string) error {
 	var keys []Match
 	for i, d := range devices {
 		if rows[i] != nil && d.Match.isKey() {
@@ -102,29 +151,33 @@ func (r *Run) refuseSharedKeys(ctx context.Context, devices []*DeviceRecord, row
 		if rows[i] == nil || !d.Match.isKey() {
 			continue
 		}
-		if seq, ok := first[d.Match]; ok && seq != d.Seq {
+		seq, ok := first[d.Match]
+		if !ok {
+			seq, ok = owners[d.Match]
+		}
+		if ok && seq != d.Seq {
 			d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same public key; each device needs a key of its own", seq))
 			d.Match, rows[i] = "", nil
 			continue
 		}
-		first[d.Match] = d.Seq
+		owners[d.Match] = d.Seq
 	}
 	return nil
 }
 
 // writePart writes the part file and records it. It returns nil when no device was left to write.
-func (r *Run) writePart(ctx context.Context, number int, devices []*DeviceRecord, rows []map[string]string, began time.Time) (*part, error) {
+func (r *Run) writePart(ctx context.Context, number int, b *batch) (*part, error) {
 	// The keys are durable before a line that carries their requests is anywhere but in memory.
 	if err := r.opts.Credential.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("making the keys durable: %w", err)
 	}
-	p := &part{PartRecord: &PartRecord{Number: number, State: PartWritten, CredentialsTook: time.Since(began)}}
+	p := &part{PartRecord: &PartRecord{Number: number, State: PartWritten, CredentialsTook: time.Since(b.began)}}
 	f, err := r.createPartFile()
 	if err != nil {
 		return nil, err
 	}
 	defer f.discard()
-	touched, err := r.writeLines(f, p, devices, rows)
+	touched, err := r.writeLines(f, p, b.devices, b.rows)
 	if err != nil {
 		return nil, fmt.Errorf("writing part %d: %w", number, err)
 	}
@@ -264,12 +317,17 @@ func (r *Run) parts(ctx context.Context) iter.Seq2[*part, error] {
 		}
 		for !r.stopped() {
 			last++
-			p, err := r.nextPart(ctx, last)
+			var asked time.Time
+			p, err := r.nextPart(ctx, last, func(lines int, began time.Time) bool {
+				asked = time.Now()
+				return r.pace.enough(lines, began) || r.stopped()
+			})
 			if err == nil && p == nil {
 				return
 			}
 			if err == nil {
 				err = r.upload(ctx, p)
+				r.pace.uploaded(time.Since(asked))
 			}
 			if !yield(p, err) || err != nil {
 				return

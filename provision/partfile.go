@@ -119,8 +119,8 @@ func (r *Run) remake(ctx context.Context, p *part) error {
 	if err := r.requireKeys(ctx, again); err != nil {
 		return err
 	}
-	rows, err := r.prepare(ctx, again)
-	if err != nil {
+	b := batch{owners: map[Match]int64{}}
+	if err := r.prepare(ctx, &b, again, never); err != nil {
 		return err
 	}
 	f, err := r.createPartFile()
@@ -129,7 +129,7 @@ func (r *Run) remake(ctx context.Context, p *part) error {
 	}
 	defer f.discard()
 	w := r.newWriter(f)
-	for i, row := range rows {
+	for i, row := range b.rows {
 		if row == nil {
 			return fmt.Errorf("device %q: %s", again[i].Name, again[i].Message)
 		}

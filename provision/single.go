@@ -49,11 +49,12 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 			return &rec.Result, err
 		}
 	}
-	rows, err := r.prepare(ctx, devices)
-	if err != nil {
+	b := batch{owners: map[Match]int64{}}
+	if err := r.prepare(ctx, &b, devices, never); err != nil {
 		return nil, err
 	}
-	if rows[0] != nil {
+	row := b.rows[0]
+	if row != nil {
 		if err := r.opts.Credential.Sync(ctx); err != nil {
 			return nil, fmt.Errorf("making the key durable: %w", err)
 		}
@@ -61,10 +62,10 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 		rec.Attempts++
 	}
 	rec.Updated = time.Now()
-	if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil || rows[0] == nil {
+	if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil || row == nil {
 		return &rec.Result, errors.Join(err, failure(rec))
 	}
-	reg, err := r.registerThing(ctx, registrar, rows[0])
+	reg, err := r.registerThing(ctx, registrar, row)
 	// What the service has said, or left open, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
 	if err := r.conclusion(ctx, rec, reg, err); err != nil {

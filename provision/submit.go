@@ -36,7 +36,10 @@ func (r *Run) register(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(ended)
 		for p := range ready {
-			if err := r.runTask(ctx, p); err != nil {
+			r.pace.taken()
+			err := r.runTask(ctx, p)
+			r.pace.left(p.State == PartEnded)
+			if err != nil {
 				return err
 			}
 			if p.State != PartEnded {
@@ -77,6 +80,7 @@ func (r *Run) runTask(ctx context.Context, p *part) error {
 		}
 	}
 	if p.State == PartStarted {
+		r.pace.started(p.Lines)
 		if err := r.await(ctx, p); err != nil {
 			return fmt.Errorf("waiting for task %s of part %d: %w", p.TaskID, p.Number, err)
 		}
@@ -293,6 +297,7 @@ func (r *Run) await(ctx context.Context, p *part) error {
 		if inner != nil {
 			inner(d)
 		}
+		r.pace.progressed(d.Percent)
 		r.observe(EventTaskProgress{Part: p.Number, Description: d})
 	}
 	t := task.Attach(r.opts.Backend, p.TaskID)

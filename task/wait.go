@@ -124,6 +124,9 @@ func (p *pace) next(now time.Time, d *Description) time.Duration {
 		moved := len(p.seen) == 0 || p.seen[len(p.seen)-1].percent != d.Percent
 		if moved {
 			p.backoff = p.least
+			if len(p.seen) == 1 && p.seen[0].percent == 0 {
+				p.seen = p.seen[:0] // a task stays at 0 while it starts up, and that is not its speed
+			}
 			p.seen = append(p.seen, sighting{now, d.Percent})
 			if len(p.seen) > sightings {
 				p.seen = append(p.seen[:0], p.seen[1:]...)

@@ -209,14 +209,19 @@ func TestWaitDoesNotRepeatWhatWillStayTheSame(t *testing.T) {
 
 // looks waits for a task that runs for the given time and returns when it was looked at.
 func looks(t *testing.T, duration time.Duration, opts task.WaitOptions) (at []time.Duration) {
+	return looksAfter(t, 0, duration, opts)
+}
+
+// looksAfter does the same for a task that has a start-up first, in which nothing moves.
+func looksAfter(t *testing.T, startUp, duration time.Duration, opts task.WaitOptions) (at []time.Duration) {
 	start := time.Now()
 	b := &script{describe: func(int) (*task.Description, error) {
 		took := time.Since(start)
 		at = append(at, took)
-		if took >= duration {
+		if took >= startUp+duration {
 			return ended(100, 0)(0)
 		}
-		return running(int(100 * took / duration)), nil
+		return running(int(100 * max(took-startUp, 0) / duration)), nil
 	}}
 	_, err := task.Attach(b, "t-1").Wait(t.Context(), &opts)
 	require.NoError(t, err)
@@ -266,6 +271,17 @@ func TestWaitSeesAShortTasksEndWithinSeconds(t *testing.T) {
 		at := looks(t, 4*time.Second, task.WaitOptions{})
 		assert.LessOrEqual(t, at[len(at)-1], 8*time.Second)
 	})
+}
+
+func TestWaitDoesNotTakeAStartUpForSpeed(t *testing.T) {
+	for _, startUp := range []time.Duration{5 * time.Second, 20 * time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			const duration = 20 * time.Second
+			at := looksAfter(t, startUp, duration, task.WaitOptions{})
+			// While nothing moves, the time between two looks grows to half of what has passed.
+			assert.Less(t, at[len(at)-1], startUp+duration+max(startUp/2, 5*time.Second), "start-up %v: %v", startUp, at)
+		})
+	}
 }
 
 func TestWaitDelaysDiffer(t *testing.T) {
