@@ -43,11 +43,11 @@ func (p *pace) taken() {
 	p.busy, p.lines, p.first, p.last = true, 0, sighting{}, sighting{}
 }
 
-// started: its task is in progress.
-func (p *pace) started(lines int) {
+// started: its task is in progress since then, perhaps from before an interruption.
+func (p *pace) started(lines int, since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lines, p.began = lines, time.Now()
+	p.lines, p.began = lines, since
 }
 
 // progressed: its task was looked at.

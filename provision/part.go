@@ -327,7 +327,9 @@ func (r *Run) parts(ctx context.Context) iter.Seq2[*part, error] {
 			}
 			if err == nil {
 				err = r.upload(ctx, p)
-				r.pace.uploaded(time.Since(asked))
+				if !asked.IsZero() {
+					r.pace.uploaded(time.Since(asked))
+				}
 			}
 			if !yield(p, err) || err != nil {
 				return

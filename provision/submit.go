@@ -80,7 +80,7 @@ func (r *Run) runTask(ctx context.Context, p *part) error {
 		}
 	}
 	if p.State == PartStarted {
-		r.pace.started(p.Lines)
+		r.pace.started(p.Lines, p.Started)
 		if err := r.await(ctx, p); err != nil {
 			return fmt.Errorf("waiting for task %s of part %d: %w", p.TaskID, p.Number, err)
 		}
