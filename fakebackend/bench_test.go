@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,10 +23,11 @@ import (
 
 // BenchmarkTaskLines measures one line of a task with a P-256 CSR: reading it, filling the template, and making thing,
 // certificate and attachments. x-floor is its time over that of the cryptography that cannot be avoided: parsing the CSR,
-// verifying its signature and signing one certificate, both measured in the same run and turn about. bytes/device is what
-// the registry and the task's results keep, the data file apart.
+// verifying its signature and signing one certificate. Both are measured turn about, and the median of the rounds is
+// taken, since other work of the machine comes and goes. The goal is 1.25. bytes/device is what the registry and the
+// task's results keep, the data file apart.
 func BenchmarkTaskLines(b *testing.B) {
-	const n = 500
+	const n = 200
 	csrs := make([]string, n)
 	lines := make([]string, n)
 	for i := range n {
@@ -52,6 +54,7 @@ func BenchmarkTaskLines(b *testing.B) {
 	body := walkthrough(b)
 	fake, role := newFake(b, fakebackend.Options{})
 	round := 0
+	var lineAllocs uint64
 	run := func() time.Duration {
 		round++
 		for i := range n {
@@ -60,9 +63,11 @@ func BenchmarkTaskLines(b *testing.B) {
 			})
 		}
 		id := start(b, fake, role, body, lines...)
+		before := allocs()
 		began := time.Now()
 		d := describe(b, fake, id)
 		took := time.Since(began)
+		lineAllocs = (allocs() - before) / n
 		require.Equal(b, n, d.Succeeded)
 		require.Equal(b, task.Completed, d.Status)
 		return took
@@ -71,16 +76,20 @@ func BenchmarkTaskLines(b *testing.B) {
 	floor()
 	before := heap()
 	devices := fake.Counts().Things
-	var ours, theirs time.Duration
+	var ours time.Duration
+	var ratios []float64
 	for b.Loop() {
-		ours += run()
+		took := run()
 		began := time.Now()
 		floor()
-		theirs += time.Since(began)
+		ours += took
+		ratios = append(ratios, float64(took)/float64(time.Since(began)))
 	}
 	devices = fake.Counts().Things - devices
-	b.ReportMetric(float64(ours)/float64(theirs), "x-floor")
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "x-floor")
 	b.ReportMetric(float64(ours.Nanoseconds())/float64(devices), "ns/line")
+	b.ReportMetric(float64(lineAllocs), "allocs/line")
 	b.ReportMetric(float64(int64(heap())-int64(before))/float64(devices), "bytes/device")
 	runtime.KeepAlive(fake)
 }
@@ -90,6 +99,13 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// allocs is how many allocations there have been.
+func allocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }
 
 // TestADeviceCostsAtMostOneAndAHalfKilobytes measures what a device with a certificate, two attributes and its place in

@@ -363,11 +363,7 @@ func (b *IoT) issue(csr string, now time.Time, status certStatus) (*certificate,
 	if err != nil {
 		return nil, refuse(codeInternalFailure, "%v", err)
 	}
-	id, ok := parseCertificateID(made.ID)
-	if !ok {
-		id = sha256.Sum256(made.DER)
-	}
-	return b.addCertificate(made.DER, id, now, status, nil), nil
+	return b.addCertificate(made.DER, sha256.Sum256(made.DER), now, status, nil), nil
 }
 
 // addCertificate adds a certificate whose id is new. The DER is kept, without spare capacity.

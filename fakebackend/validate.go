@@ -120,13 +120,14 @@ func (s shape) broken(value string) []string {
 
 // keysAndValues demands the shapes of a map's keys and values. AWS words the two differently from other members.
 func (c *checker) keysAndValues(member string, m map[string]string, key, value shape) {
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	keys := slices.Sorted(maps.Keys(m))
+	for _, k := range keys {
 		if broken := key.broken(k); len(broken) > 0 {
 			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map keys must satisfy constraint: ["+strings.Join(broken, ", ")+"]")
 			break
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	for _, k := range keys {
 		if broken := value.broken(m[k]); len(broken) > 0 {
 			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map value must satisfy constraint: ["+strings.Join(broken, ", ")+"]")
 			break

@@ -128,8 +128,8 @@ func (w *worker) onUndo(f func()) {
 	}
 }
 
-// allowed refuses an action that the role does not allow, in AWS's words. The resource is asked for as a function, since
-// a RegisterThing has no role and needs none.
+// allowed refuses an action that the role does not allow, in AWS's words. An empty kind stands for no resource in
+// particular. A RegisterThing has no role, and is allowed everything.
 func (w *worker) allowed(action, kind, name string) *task.Error {
 	if w.session == nil {
 		return nil

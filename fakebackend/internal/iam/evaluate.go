@@ -3,6 +3,7 @@ package iam
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Request is one question to a policy: may this principal do this to that?
@@ -154,35 +155,38 @@ func glob(pattern, s string, foldCase bool) bool {
 	if foldCase {
 		pattern, s = strings.ToLower(pattern), strings.ToLower(s)
 	}
-	p, text := []rune(pattern), []rune(s)
 	var i, j int
-	star, mark := -1, 0
-	for j < len(text) {
+	star, mark := -1, 0 // where to go on after the last star when more has to go into it
+	for j < len(s) {
+		c, size := utf8.DecodeRuneInString(s[j:])
+		p, width := utf8.DecodeRuneInString(pattern[i:]) // width is 0 at the end
 		switch {
-		case i < len(p) && p[i] == '*':
+		case p == '*':
+			if i++; i == len(pattern) {
+				return true
+			}
 			star, mark = i, j
-			i++
 			continue
-		case i < len(p) && p[i] == '?':
-			i, j = i+1, j+1
+		case p == '?':
+			i, j = i+1, j+size
 			continue
-		case i+1 < len(p) && p[i] == '\\' && p[i+1] == text[j]:
-			i, j = i+2, j+1
-			continue
-		case i < len(p) && p[i] != '\\' && p[i] == text[j]:
-			i, j = i+1, j+1
+		case p == '\\':
+			if p, width = utf8.DecodeRuneInString(pattern[i+1:]); width > 0 && p == c {
+				i, j = i+1+width, j+size
+				continue
+			}
+		case width > 0 && p == c:
+			i, j = i+width, j+size
 			continue
 		}
 		if star < 0 {
 			return false
 		}
-		mark++
-		i, j = star+1, mark
+		_, size = utf8.DecodeRuneInString(s[mark:])
+		mark += size
+		i, j = star, mark
 	}
-	for i < len(p) && p[i] == '*' {
-		i++
-	}
-	return i == len(p)
+	return strings.Trim(pattern[i:], "*") == ""
 }
 
 // globARN matches the six parts of an ARN each for itself, so that a wildcard does not reach over a colon.

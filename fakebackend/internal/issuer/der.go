@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,11 +41,16 @@ var (
 
 // der puts a tag and a length before the parts.
 func der(tag byte, parts ...[]byte) []byte {
+	return appendDER(nil, tag, parts...)
+}
+
+// appendDER appends what [der] makes of the parts.
+func appendDER(out []byte, tag byte, parts ...[]byte) []byte {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
-	out := make([]byte, 0, n+5)
+	out = slices.Grow(out, n+5)
 	out = append(out, tag)
 	switch {
 	case n < 1<<7:
@@ -66,9 +72,9 @@ func der(tag byte, parts ...[]byte) []byte {
 func derTime(t time.Time) []byte {
 	t = t.UTC()
 	if y := t.Year(); y >= 1950 && y < 2050 {
-		return der(tagUTCTime, []byte(t.Format("060102150405Z")))
+		return der(tagUTCTime, t.AppendFormat(nil, "060102150405Z"))
 	}
-	return der(tagGeneralizedTime, []byte(t.Format("20060102150405Z")))
+	return der(tagGeneralizedTime, t.AppendFormat(nil, "20060102150405Z"))
 }
 
 func extension(oid []byte, critical bool, value []byte) []byte {

@@ -55,8 +55,11 @@ type Issuer struct {
 	authKey []byte // the authority key identifier extension
 }
 
-// lastSecond is the end of every certificate AWS IoT issues.
-var lastSecond = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
+// The end of every certificate AWS IoT issues.
+var (
+	lastSecond    = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
+	derLastSecond = derTime(lastSecond)
+)
 
 // New makes an issuer with its self-signed certificate. It fails on an unknown algorithm.
 func New(opts Options) (*Issuer, error) {
@@ -124,10 +127,15 @@ func (i *Issuer) SetIssued(n uint64) { i.issued.Store(n) }
 
 // Certificate is a device certificate.
 type Certificate struct {
-	ID        string // what AWS calls certificateId: lower-case hex SHA-256 of DER
 	DER       []byte
 	NotBefore time.Time
 	NotAfter  time.Time
+}
+
+// ID returns what AWS calls certificateId: the lower-case hex SHA-256 of the DER.
+func (c *Certificate) ID() string {
+	sum := sha256.Sum256(c.DER)
+	return hex.EncodeToString(sum[:])
 }
 
 // PEM returns the certificate as AWS writes it: lines of 64 characters and a newline at the end.
@@ -157,8 +165,7 @@ func (i *Issuer) certify(n uint64, subject, spki []byte, now time.Time) (*Certif
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(raw)
-	return &Certificate{ID: hex.EncodeToString(sum[:]), DER: raw, NotBefore: from, NotAfter: lastSecond}, nil
+	return &Certificate{DER: raw, NotBefore: from, NotAfter: lastSecond}, nil
 }
 
 // sign builds a certificate and signs it. It writes the DER itself: x509.CreateCertificate would check its own
@@ -166,13 +173,13 @@ func (i *Issuer) certify(n uint64, subject, spki []byte, now time.Time) (*Certif
 func (i *Issuer) sign(serial, subject, spki []byte, from time.Time, extensions []byte) ([]byte, error) {
 	tbs := make([]byte, 0, 256+len(i.name)+len(subject)+len(spki)+len(extensions))
 	tbs = append(tbs, versionThree...)
-	tbs = append(tbs, der(tagInteger, serial)...)
+	tbs = appendDER(tbs, tagInteger, serial)
 	tbs = append(tbs, i.sigAlg...)
 	tbs = append(tbs, i.name...)
-	tbs = append(tbs, der(tagSequence, derTime(from), derTime(lastSecond))...)
+	tbs = appendDER(tbs, tagSequence, derTime(from), derLastSecond)
 	tbs = append(tbs, subject...)
 	tbs = append(tbs, spki...)
-	tbs = append(tbs, der(tagContext3, der(tagSequence, extensions))...)
+	tbs = appendDER(tbs, tagContext3, der(tagSequence, extensions))
 	tbs = der(tagSequence, tbs)
 
 	digest := sha256.Sum256(tbs)
@@ -194,12 +201,11 @@ func (i *Issuer) sign(serial, subject, spki []byte, from time.Time, extensions [
 // serial gives a positive number of at most 159 bits, different for every certificate of one issuer. A serial number
 // of 20 octets is as long as the standards allow.
 func (i *Issuer) serial(kind string, n uint64) []byte {
-	h := sha256.New()
-	h.Write(i.seed)
-	h.Write([]byte{0})
-	h.Write([]byte(kind))
-	h.Write(binary.BigEndian.AppendUint64(nil, n))
-	s := h.Sum(nil)[:20]
+	data := append(make([]byte, 0, 64), i.seed...)
+	data = append(data, 0)
+	data = append(data, kind...)
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(data, n))
+	s := sum[:20]
 	s[0] = s[0]&0x7f | 0x10 // positive, not zero, and no leading zero octets
 	return s
 }

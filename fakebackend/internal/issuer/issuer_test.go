@@ -72,7 +72,7 @@ func TestACertificateHasTheShapeOfAWSsOwn(t *testing.T) {
 			cert := parse(t, issued)
 
 			sum := sha256.Sum256(issued.DER)
-			assert.Equal(t, hex.EncodeToString(sum[:]), issued.ID, "the id is the hex SHA-256 of the DER")
+			assert.Equal(t, hex.EncodeToString(sum[:]), issued.ID(), "the id is the hex SHA-256 of the DER")
 			assert.Equal(t, time.Date(2026, 3, 4, 5, 4, 7, 0, time.UTC), cert.NotBefore, "120 s before issue, cut to seconds")
 			assert.Equal(t, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC), cert.NotAfter)
 			assert.Equal(t, cert.NotBefore, issued.NotBefore)
@@ -257,7 +257,7 @@ func TestTheSameSeedGivesTheSameCertificates(t *testing.T) {
 
 			c, err := one.Issue(csr, now)
 			require.NoError(t, err)
-			assert.NotEqual(t, a.ID, c.ID, "the same request gives another certificate each time")
+			assert.NotEqual(t, a.ID(), c.ID(), "the same request gives another certificate each time")
 
 			two.SetIssued(one.Issued() - 1)
 			d, err := two.Issue(csr, now)
@@ -328,7 +328,7 @@ func TestManyMayIssueAtOnce(t *testing.T) {
 	for i := range ids {
 		group.Go(func() {
 			if issued, err := ca.Issue(csr, now); assert.NoError(t, err) {
-				ids[i] = issued.ID
+				ids[i] = issued.ID()
 			}
 		})
 	}

@@ -24,7 +24,7 @@ type KeyedCertificate struct {
 func (k *KeyedCertificate) PrivateKeyPEM() string { return k.privateKey }
 
 // String names the certificate and not the key.
-func (k *KeyedCertificate) String() string { return "certificate " + k.ID + " [private key]" }
+func (k *KeyedCertificate) String() string { return "certificate " + k.ID() + " [private key]" }
 
 // GoString is [KeyedCertificate.String].
 func (k *KeyedCertificate) GoString() string { return k.String() }
