@@ -2,11 +2,8 @@ package csr
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"fmt"
 	"strings"
 )
@@ -197,28 +194,4 @@ func announcedLen(der []byte) (int, bool) {
 		n = n<<8 | int(b)
 	}
 	return 2 + size + n, true
-}
-
-// CertificateKeySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of the first certificate in a PEM text. It equals
-// [Request.PublicKeySHA256] of the request the certificate was issued for.
-func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
-	for rest := certificatePEM; ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			return [32]byte{}, fmt.Errorf("no PEM block CERTIFICATE in the %d bytes given", len(certificatePEM))
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return [32]byte{}, fmt.Errorf("the certificate cannot be read: %w", err)
-		}
-		if k, ok := cert.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
-			// A certificate that exists may have a key that no new request could have.
-			return sha256.Sum256(cert.RawSubjectPublicKeyInfo), nil
-		}
-		return PublicKeySHA256(cert.PublicKey)
-	}
 }

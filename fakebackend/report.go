@@ -2,13 +2,14 @@ package fakebackend
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -43,6 +44,7 @@ func (b *IoT) findReport(bucket, key string) (write func(*bytes.Buffer), ok bool
 		}
 		lines := r.succeeded.files[n-1]
 		return func(w *bytes.Buffer) {
+			w.Grow(2048 * len(lines))
 			for i := range lines {
 				b.writeResult(w, &lines[i])
 			}
@@ -68,10 +70,12 @@ func (b *IoT) writeResult(w *bytes.Buffer, d *doneLine) {
 	w.Write(strconv.AppendInt(w.AvailableBuffer(), d.line, 10))
 	w.WriteString(`,"response":{`)
 	if d.certificate != nil {
-		w.WriteString(`"CertificatePem":"`)
-		// PEM has no character that JSON escapes but its line ends.
-		w.WriteString(strings.ReplaceAll(issuer.EncodePEM(d.certificate.der), "\n", `\n`))
-		w.WriteString(`",`)
+		w.WriteString(`"CertificatePem":"-----BEGIN CERTIFICATE-----\n`)
+		for line := range slices.Chunk(d.certificate.der, 48) {
+			w.Write(base64.StdEncoding.AppendEncode(w.AvailableBuffer(), line))
+			w.WriteString(`\n`)
+		}
+		w.WriteString(`-----END CERTIFICATE-----\n",`)
 	}
 	w.WriteString(`"ResourceArns":{`)
 	first := true

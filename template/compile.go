@@ -64,6 +64,8 @@ type policyProgram struct {
 	logicalName    string
 	name, document *namedExpr
 	at             pointer
+	fixed          bool    // the document is the same for every row
+	faults         []fault // what is wrong with it then
 }
 
 // CompileError says why a template cannot be used at all, for any row.
@@ -277,6 +279,11 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		}
 		if failed == nil && countSet(pol.name, pol.document) != 1 {
 			return compileError(rulePolicySource, at, "%s", sourceMessage(countSet(pol.name, pol.document)))
+		}
+		if d := pol.document; d != nil && len(d.from) == 0 {
+			if text, err := d.expr.eval(nil); err == nil {
+				pol.fixed, pol.faults = true, checkValue("PolicyDocument", text)
+			}
 		}
 		p.policies = append(p.policies, pol)
 	default:

@@ -72,8 +72,14 @@ func (p *Program) CheckRow(row map[string]string) []RowIssue {
 		c.value("Status", cert.state)
 	}
 	for i := range p.policies {
-		c.value("PolicyName", p.policies[i].name)
-		c.value("PolicyDocument", p.policies[i].document)
+		pol := &p.policies[i]
+		c.value("PolicyName", pol.name)
+		if !pol.fixed {
+			c.value("PolicyDocument", pol.document)
+		}
+		for _, f := range pol.faults {
+			c.add(f, pol.document.at, nil)
+		}
 	}
 	if n := len(p.policies); n > rule.PoliciesPerPrincipal {
 		c.add(policyCountFault(n), "/Resources", nil)

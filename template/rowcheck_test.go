@@ -105,11 +105,12 @@ func TestAPrivateKeyInARowIsReportedAndNeverQuoted(t *testing.T) {
 func TestCheckRowChecksConstantsAndCountsOfTheTemplateToo(t *testing.T) {
 	row := map[string]string{"ThingName": "a", "CSR": pemCSR}
 	for rule, src := range map[string]string{
-		"attribute-count":    good{attributes: manyAttributes(3)}.String(),
-		"attribute-name":     good{attributes: `, "a b": "c"`}.String(),
-		"billing-group-name": good{thing: `, "BillingGroup": "a b"`}.String(),
-		"policy-count":       good{resources: morePolicies(10)}.String(),
-		"group-count":        good{thing: `, "ThingGroups": ["a","b","c","d","e","f","g","h","i","j","k"]`}.String(),
+		"attribute-count":      good{attributes: manyAttributes(3)}.String(),
+		"attribute-name":       good{attributes: `, "a b": "c"`}.String(),
+		"billing-group-name":   good{thing: `, "BillingGroup": "a b"`}.String(),
+		"policy-count":         good{resources: morePolicies(10)}.String(),
+		"policy-document-json": good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": "{"}}`}.String(),
+		"group-count":          good{thing: `, "ThingGroups": ["a","b","c","d","e","f","g","h","i","j","k"]`}.String(),
 	} {
 		issues := compiled(t, src, template.CompileOptions{}).CheckRow(row)
 		require.Len(t, issues, 1, rule)

@@ -1,0 +1,41 @@
+package csr_test
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+)
+
+func TestACertificateThatWasCutIsRefused(t *testing.T) {
+	block, _ := pem.Decode(certificatePEM(t, testKey(t, csr.P256)))
+	for n := range block.Bytes {
+		_, err := csr.CertificateKeySHA256(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:n]}))
+		require.Error(t, err, "the first %d of %d bytes", n, len(block.Bytes))
+	}
+	_, err := csr.CertificateKeySHA256(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: append(block.Bytes, 0)}))
+	assert.Error(t, err)
+}
+
+func FuzzCertificateKey(f *testing.F) {
+	for _, alg := range csr.Algorithms() {
+		block, _ := pem.Decode(certificatePEM(f, testKey(f, alg)))
+		f.Add(block.Bytes)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		digest, err := csr.CertificateKeySHA256(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		cert, parseErr := x509.ParseCertificate(der)
+		switch {
+		case parseErr != nil: // what is unreadable elsewhere in it need not be noticed
+		case err == nil:
+			if digest != sha256.Sum256(cert.RawSubjectPublicKeyInfo) {
+				t.Errorf("%x is not the digest of the certificate's key", digest)
+			}
+		}
+	})
+}
