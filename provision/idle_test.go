@@ -110,8 +110,9 @@ func TestTheServiceNeverIdles(t *testing.T) {
 				w.opts.Observe = func(e provision.Event) {
 					switch e := e.(type) {
 					case provision.EventPartReady:
-						tasks++
-						lines += fmt.Sprintf(" %d", e.Lines)
+						if tasks++; tasks <= 10 {
+							lines += fmt.Sprintf(" %d", e.Lines)
+						}
 					case provision.EventPartCollected:
 						if first == 0 {
 							first = time.Since(began)
@@ -129,7 +130,7 @@ func TestTheServiceNeverIdles(t *testing.T) {
 				if making > service {
 					least, name = making, "the time of the keys"
 				}
-				t.Logf("%d devices in %v, %.4f of %s; the first verdict after %v; %d tasks, of%s lines",
+				t.Logf("%d devices in %v, %.4f of %s; the first verdict after %v; %d tasks, the first of%s lines",
 					devices, took.Round(time.Second), took.Seconds()/least.Seconds(), name, first.Round(time.Second/10), tasks, lines)
 				assert.LessOrEqual(t, first, time.Minute)
 				if making > service {
