@@ -43,8 +43,9 @@ type ArchiveOptions struct {
 // LockFileEx on Windows; elsewhere a file PATH.lock, which has to be deleted by hand after a crash). Keep the archive on a
 // local disk. Close it when done.
 //
-// An Archive holds up to 256 KB of records that are not written yet, and 20 to 40 bytes for each device of the file: a hash
-// of its name and a place, where the name itself is compared before anything is returned.
+// An Archive holds up to 256 KB of records that are not written yet, and 10 to 13 bytes for each device of the file: a part
+// of the hash of its name and a place, where the name itself is compared before anything is returned. A file takes records
+// up to 16 TiB.
 //
 // # Crashes and damage
 //
@@ -89,13 +90,12 @@ type Archive struct {
 	syncing chan struct{} // holds one token while a Sync runs; a channel, so that waiting for it ends with the context
 
 	mu     sync.Mutex
-	index  map[uint64]int64 // the hash of a device's name → the offset of its frame, where the name itself is
-	twins  map[string]int64 // devices whose hash is that of a device put before
-	size   int64            // the file's length as far as it was written
-	buf    []byte           // frames to be written at size
-	kept   int64            // what is before this is durable, or was there when the file was opened
-	dirty  bool             // something that Get may have returned may not be durable
-	broken error            // set when durability can no longer be promised
+	index  places // where the frames of the devices are
+	size   int64  // the file's length as far as it was written
+	buf    []byte // frames to be written at size
+	kept   int64  // what is before this is durable, or was there when the file was opened
+	dirty  bool   // something that Get may have returned may not be durable
+	broken error  // set when durability can no longer be promised
 	closed bool
 
 	damage []*DamageError
@@ -157,16 +157,22 @@ func (a *Archive) add(device string, kind byte, key, request []byte) error {
 	if err := a.writable(); err != nil {
 		return err
 	}
-	there, err := a.holds(device)
-	if err != nil {
-		return err
-	}
-	if there {
+	var near [4]int64
+	hash := a.hash(device)
+	there, at, err := pick(device, a.index.find(hash, near[:0]), a.frameAt)
+	clear(there.key)
+	switch {
+	case err != nil:
+		return a.unreadable(device, at, err)
+	case there.name != nil:
 		return &ExistsError{device, a.path}
 	}
 	offset := a.size + int64(len(a.buf))
+	if offset > maxOffset {
+		return fmt.Errorf("device %s: key archive %s is full: it has 16 TiB; go on with another one", rule.Quote(device), a.path)
+	}
 	a.buf = appendFrame(a.buf, offset, kind, device, key, request)
-	a.enter(device, offset)
+	a.index.add(hash, offset)
 	a.dirty = true
 	if len(a.buf) < flushSize {
 		return nil
@@ -179,41 +185,21 @@ func (a *Archive) add(device string, kind byte, key, request []byte) error {
 
 func (a *Archive) hash(device string) uint64 { return maphash.String(a.seed, device) & a.mask }
 
-// enter makes an entry of the index. The caller holds the lock, and knows that the device has none.
-func (a *Archive) enter(device string, offset int64) {
-	h := a.hash(device)
-	if _, taken := a.index[h]; !taken {
-		a.index[h] = offset
-		return
+// pick returns the device's frame of those at some offsets, without a name if none is. An error is about the frame at the
+// offset, of which it can't be told whose it is, or which is the device's and damaged.
+func pick(device string, offsets []int64, read func(int64) (frame, error)) (f frame, offset int64, err error) {
+	for _, at := range offsets {
+		found, foundErr := read(at)
+		switch {
+		case found.name != nil && string(found.name) != device: // the names have some bits of their hashes in common
+			clear(found.key)
+		case foundErr == nil:
+			return found, at, nil
+		case err == nil:
+			offset, err = at, foundErr
+		}
 	}
-	if a.twins == nil {
-		a.twins = map[string]int64{}
-	}
-	a.twins[device] = offset
-}
-
-// locate returns where the device's record is, if it has one: the name there may be another's. The caller holds the
-// lock.
-func (a *Archive) locate(device string) (offset int64, ok bool) {
-	if offset, ok = a.twins[device]; ok {
-		return offset, true
-	}
-	offset, ok = a.index[a.hash(device)]
-	return offset, ok
-}
-
-// holds reports whether there is a record of the device. The caller holds the lock.
-func (a *Archive) holds(device string) (bool, error) {
-	offset, ok := a.locate(device)
-	if !ok {
-		return false, nil
-	}
-	f, err := a.frameAt(offset)
-	if err != nil {
-		return false, a.unreadable(device, offset, err)
-	}
-	defer clear(f.key)
-	return string(f.name) == device, nil
+	return frame{}, offset, err
 }
 
 // frameAt reads a frame into memory of its own. For one that may not be written yet the caller holds the lock.
@@ -226,7 +212,8 @@ func (a *Archive) frameAt(offset int64) (frame, error) {
 	return readFrame(a.file, offset, a.size)
 }
 
-// readFrame reads the frame at offset of a file that ends at end.
+// readFrame reads the frame at offset of a file that ends at end. When only key or request cannot be read, the frame has
+// its name all the same.
 func readFrame(r archiveFile, offset, end int64) (frame, error) {
 	const most = 1 << 10 // a record of a P-256 key fits
 	b := make([]byte, min(most, end-offset))
@@ -253,7 +240,7 @@ func parseCopy(h head, b []byte) (frame, error) {
 	h.name = b[frameHead:h.bodyAt()]
 	f, ok := parseBody(h, b)
 	if !ok {
-		return frame{}, errors.New("its checksum does not fit")
+		return frame{head: h}, errors.New("its checksum does not fit")
 	}
 	return f, nil
 }
@@ -369,36 +356,40 @@ func (a *Archive) Get(ctx context.Context, device string) (Record, error) {
 		a.mu.Unlock()
 		return Record{}, fmt.Errorf("key archive %s: %w", a.path, fs.ErrClosed)
 	}
-	offset, ok := a.locate(device)
-	if !ok {
-		a.mu.Unlock()
-		return Record{}, a.missing(device)
-	}
-	var f frame
-	var err error
-	end := a.size
-	switch {
-	case a.broken != nil && offset >= a.kept:
-		err = a.broken
-	case offset >= end:
-		f, err = a.frameAt(offset)
-	}
+	var near [4]int64
+	offsets := a.index.find(a.hash(device), near[:0])
 	a.mu.Unlock()
-	if err == nil && f.name == nil {
-		if f, err = readFrame(a.file, offset, end); err != nil {
-			err = cmp.Or(a.gone(offset), err)
-		}
-	}
+	f, offset, err := pick(device, offsets, a.readFrame)
 	defer clear(f.key)
 	switch {
 	case errors.Is(err, ErrBroken), errors.Is(err, fs.ErrClosed):
 		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
 	case err != nil:
 		return Record{}, a.unreadable(device, offset, err)
-	case string(f.name) != device:
+	case f.name == nil:
 		return Record{}, a.missing(device)
 	}
 	return a.record(f)
+}
+
+// readFrame is frameAt for those who do not hold the lock. Nobody waits while it reads the file.
+func (a *Archive) readFrame(offset int64) (frame, error) {
+	a.mu.Lock()
+	end := a.size
+	switch {
+	case a.broken != nil && offset >= a.kept:
+		defer a.mu.Unlock()
+		return frame{}, a.broken
+	case offset >= end:
+		defer a.mu.Unlock()
+		return a.frameAt(offset)
+	}
+	a.mu.Unlock()
+	f, err := readFrame(a.file, offset, end)
+	if err != nil {
+		err = cmp.Or(a.gone(offset), err)
+	}
+	return f, err
 }
 
 // gone says why a record that was there a moment ago is not: a failure has cut it off.
@@ -473,6 +464,6 @@ func (a *Archive) Close() error {
 	}
 	a.closed = true
 	clear(a.buf)
-	a.buf, a.index, a.twins = nil, nil, nil
+	a.buf, a.index = nil, places{}
 	return errors.Join(err, a.file.Close())
 }

@@ -87,9 +87,7 @@ func requireArchiveGoesOn(t *testing.T, d *archiveMemDisk, records []Record, h h
 // keyOf returns a device's frame as it is, without checking signatures, which takes most of the time of Get.
 func keyOf(t *testing.T, a *Archive, device string) string {
 	t.Helper()
-	offset, ok := a.locate(device)
-	require.True(t, ok)
-	f, err := a.frameAt(offset)
+	f, _, err := pick(device, a.index.find(a.hash(device), nil), a.frameAt)
 	require.NoError(t, err)
 	require.Equal(t, device, string(f.name))
 	return string(f.key) + string(f.request)
@@ -285,34 +283,94 @@ func TestAnyTruncationOfAnArchiveLeavesAPrefixOfItsRecords(t *testing.T) {
 	require.Len(t, seen, 5)
 }
 
-func TestTwoDevicesOfOneHashNeverGetEachOthersKey(t *testing.T) {
+func TestDevicesOfOneHashNeverGetEachOthersKey(t *testing.T) {
+	for name, mask := range map[string]uint64{
+		"one hash for all":      0,
+		"four shards, two tags": 3<<62 | 1<<(63-shardBits),
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newArchiveMemDisk()
+			a, err := openMasked(d, archivePath, nil, mask)
+			require.NoError(t, err)
+			records := archiveRecords(t, 30) // more than a first shard holds
+			for i, rec := range records {
+				require.NoError(t, a.Put(t.Context(), rec))
+				require.ErrorIs(t, a.Put(t.Context(), rec), ErrExists)
+				if i == 15 {
+					require.NoError(t, a.Sync(t.Context())) // some in the file, the others in memory
+				}
+			}
+			check := func(a *Archive) {
+				i := 0
+				for device, err := range a.Devices(t.Context()) {
+					require.NoError(t, err)
+					require.Equal(t, records[i].Device, device)
+					got, err := a.Get(t.Context(), device)
+					require.NoError(t, err)
+					require.Equal(t, device, got.Device)
+					require.True(t, got.Key.Equal(records[i].Key))
+					i++
+				}
+				require.Len(t, records, i)
+				_, err = a.Get(t.Context(), "another")
+				require.ErrorIs(t, err, ErrNotFound)
+			}
+			check(a)
+			require.NoError(t, a.Close())
+
+			// And when the file is read.
+			again, err := openMasked(d, archivePath, nil, mask)
+			require.NoError(t, err)
+			check(again)
+			for _, rec := range records {
+				require.ErrorIs(t, again.Put(t.Context(), rec), ErrExists)
+			}
+			require.NoError(t, again.Close())
+		})
+	}
+}
+
+func TestADamagedRecordHidesNoOtherOfItsHashAndNobodyTakesItForNone(t *testing.T) {
 	d := newArchiveMemDisk()
 	a, err := openMasked(d, archivePath, nil, 0)
 	require.NoError(t, err)
-	records := archiveRecords(t, 3)
-	for i, rec := range records {
+	records := archiveRecords(t, 2)
+	for _, rec := range records {
 		require.NoError(t, a.Put(t.Context(), rec))
-		require.ErrorIs(t, a.Put(t.Context(), rec), ErrExists)
-		if i == 1 {
-			require.NoError(t, a.Sync(t.Context())) // one in memory, two in the file
-		}
 	}
-	check := func(a *Archive) {
-		for _, rec := range records {
-			got, err := a.Get(t.Context(), rec.Device)
-			require.NoError(t, err)
-			require.Equal(t, rec.Device, got.Device)
-			require.True(t, got.Key.Equal(rec.Key))
-		}
-		_, err = a.Get(t.Context(), "another")
-		require.ErrorIs(t, err, ErrNotFound)
-	}
-	check(a)
-	require.NoError(t, a.Close())
-
-	// And when the file is read.
-	again, err := openMasked(d, archivePath, nil, 0)
+	require.NoError(t, a.Sync(t.Context()))
+	n, err := d.find(archivePath)
 	require.NoError(t, err)
-	check(again)
-	require.NoError(t, again.Close())
+
+	n.data[archiveHead+frameHead+20] ^= 1 // in the first one's key: its name can still be read
+	_, err = a.Get(t.Context(), records[0].Device)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.ErrorIs(t, a.Put(t.Context(), records[0]), ErrDamaged)
+	_, err = a.Get(t.Context(), records[1].Device)
+	require.NoError(t, err)
+	_, err = a.Get(t.Context(), "another")
+	require.ErrorIs(t, err, ErrNotFound)
+
+	n.data[archiveHead+frameHead] ^= 1 // in its name: it may be anybody's
+	_, err = a.Get(t.Context(), records[1].Device)
+	require.NoError(t, err)
+	require.ErrorIs(t, a.Put(t.Context(), records[1]), ErrExists)
+	_, err = a.Get(t.Context(), "another")
+	require.ErrorIs(t, err, ErrDamaged)
+	require.NotErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, a.Put(t.Context(), testRecord(t, "another")), ErrDamaged)
+}
+
+func TestAnArchiveThatIsFullTakesNoMore(t *testing.T) {
+	a, err := openArchive(newArchiveMemDisk(), archivePath, nil)
+	require.NoError(t, err)
+	size := a.size
+	a.size = maxOffset + 1
+	require.ErrorContains(t, a.Put(t.Context(), testRecord(t, "one")), "is full")
+	a.size = maxOffset
+	require.NoError(t, a.Put(t.Context(), testRecord(t, "two")), "the last one can be found")
+	_, err = a.Get(t.Context(), "two")
+	require.NoError(t, err)
+	clear(a.buf)
+	a.buf, a.size = nil, size
 }

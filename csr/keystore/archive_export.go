@@ -46,9 +46,9 @@ func (a *Archive) devices(ctx context.Context, yield func(string) bool) error {
 		}
 		device := string(f.name)
 		a.mu.Lock()
-		at, ok := a.locate(device)
+		entered := a.index.has(a.hash(device), f.offset)
 		a.mu.Unlock()
-		if !ok || at != f.offset {
+		if !entered {
 			return true, nil // a second record of the device, which is damage
 		}
 		return yield(device), nil

@@ -164,15 +164,15 @@ func FuzzArchiveDamage(f *testing.F) {
 		}
 		require.NoError(t, err)
 		for i, rec := range records {
-			if offset, ok := a.locate(rec.Device); ok {
-				f, err := a.frameAt(offset)
-				require.NoError(t, err)
+			f, offset, err := pick(rec.Device, a.index.find(a.hash(rec.Device), nil), a.frameAt)
+			require.NoError(t, err)
+			if f.name != nil {
 				require.Equal(t, rec.Request.DER(), f.request)
 				require.Equal(t, places[i].start, offset)
 				continue
 			}
 			require.True(t, touched(places[i]), "%s was lost", rec.Device)
-			_, err := a.Get(t.Context(), rec.Device)
+			_, err = a.Get(t.Context(), rec.Device)
 			if cut {
 				require.ErrorIs(t, err, ErrNotFound)
 			} else if places[i].end <= durable {

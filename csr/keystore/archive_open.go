@@ -74,7 +74,7 @@ func openArchive(d archiveDisk, path string, opts *ArchiveOptions) (*Archive, er
 }
 
 func openMasked(d archiveDisk, path string, opts *ArchiveOptions, mask uint64) (*Archive, error) {
-	a := &Archive{syncing: make(chan struct{}, 1), index: map[uint64]int64{}, seed: maphash.MakeSeed(), mask: mask}
+	a := &Archive{syncing: make(chan struct{}, 1), seed: maphash.MakeSeed(), mask: mask}
 	if opts != nil {
 		a.opts = *opts
 	}
@@ -291,22 +291,22 @@ func (a *Archive) take(r *recovery, f frame) error {
 		return nil
 	}
 	r.after = append(r.after[:0], f.name...)
-	h := a.hash(string(f.name))
-	if _, taken := a.index[h]; !taken {
-		a.index[h] = f.offset
-		return nil
-	}
 	device := string(f.name)
-	first, there, err := a.nameAt(device)
+	hash := a.hash(device)
+	var near [4]int64
+	first, at, err := pick(device, a.index.find(hash, near[:0]), a.frameAt)
+	clear(first.key)
 	switch {
 	case err != nil:
 		return err
-	case there:
+	case first.name != nil:
 		// No crash does that, so it is damage wherever it is.
 		a.addDamage(&DamageError{Path: a.path, Offset: f.offset, Size: f.size(), Device: device,
-			Reason: fmt.Sprintf("a second record of the device, whose first is at byte %d", first)})
+			Reason: fmt.Sprintf("a second record of the device, whose first is at byte %d", at)})
+	case f.offset > maxOffset:
+		return errors.New("it has more than 16 TiB of records")
 	default:
-		a.enter(device, f.offset)
+		a.index.add(hash, f.offset)
 	}
 	return nil
 }
@@ -321,20 +321,6 @@ func (a *Archive) skip(r *recovery, s stretch) {
 		e.After = string(r.after)
 	}
 	r.tail = append(r.tail, e)
-}
-
-// nameAt returns where the device's record is, while the file is being read.
-func (a *Archive) nameAt(device string) (offset int64, there bool, err error) {
-	offset, ok := a.locate(device)
-	if !ok {
-		return 0, false, nil
-	}
-	f, err := readFrame(a.file, offset, a.size)
-	if err != nil {
-		return 0, false, err
-	}
-	defer clear(f.key)
-	return offset, string(f.name) == device, nil
 }
 
 func isVoid(e *DamageError, voids []mark) bool {
