@@ -11,7 +11,7 @@ import (
 
 // CertificateKeySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of the first certificate in a PEM text. It equals
 // [Request.PublicKeySHA256] of the request the certificate was issued for. Of a certificate with a P-256 key it reads only
-// what it must to find the key; whether names and times make sense is not looked at.
+// what it must to find the key: that nothing else in it is damaged is for the caller to know.
 func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
 	for rest := certificatePEM; ; {
 		var block *pem.Block

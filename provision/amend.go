@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -90,6 +91,12 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if err := m.beforeKeyChange(ctx, rec, old); err != nil {
 		return err
 	}
+	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Verdict == Failed && old.Match == "") {
+		// It may come before devices whose keys are made already, and was not looked at when they were.
+		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
+			return err
+		}
+	}
 	if rec.Name != old.Name {
 		rec.Match, rec.Attempts = "", 0 // another device from now on, with a key of its own
 	}
@@ -113,6 +120,29 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		change.Run = r.record
 	}
 	return r.ledger.Apply(ctx, change)
+}
+
+// unusedByOthers makes sure that a name has no key, but for one that this run has made while a device of it had that name.
+func (r *Run) unusedByOthers(ctx context.Context, name string) error {
+	refusal := r.unused(ctx, name)
+	if !errors.Is(refusal, keystore.ErrExists) {
+		return refusal
+	}
+	for d, err := range r.ledger.Devices(ctx, DeviceFilter{}) {
+		switch {
+		case err != nil:
+			return err
+		case d.Seq > r.record.Prepared:
+			return refusal
+		case d.Name == name && holdsKeys(d):
+			return nil
+		case d.Original != nil:
+			if was, _ := r.checkRow(Device{Row: d.Original}); was == name {
+				return nil
+			}
+		}
+	}
+	return refusal
 }
 
 // beforeKeyChange looks for the orphans of the run, once, before a device that was sent gets another key: what its old key

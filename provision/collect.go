@@ -2,6 +2,10 @@ package provision
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -218,7 +222,7 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 	thing := task.ResourceName(res.ARNs.Thing())
 	named := c.byName[thing]
 	if res.CertificatePEM != "" {
-		digest, err := csr.CertificateKeySHA256([]byte(res.CertificatePEM))
+		digest, err := certificateKey(res.CertificatePEM, task.ResourceName(res.ARNs.Certificate()))
 		if err == nil {
 			key := matchKey(digest)
 			if named != nil && named.Match == key {
@@ -248,6 +252,19 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 		return named, errors.New("its result holds no certificate")
 	}
 	return nil, nil
+}
+
+// certificateKey gives the digest of a certificate's key. AWS's id of a certificate is the digest of all of it; if that fits
+// it is what AWS issued, and if not it must at least be readable.
+func certificateKey(text, id string) ([32]byte, error) {
+	if block, _ := pem.Decode([]byte(text)); block != nil {
+		if digest := sha256.Sum256(block.Bytes); hex.EncodeToString(digest[:]) != id {
+			if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+				return [32]byte{}, err
+			}
+		}
+	}
+	return csr.CertificateKeySHA256([]byte(text))
 }
 
 func (c *collector) readErrors(ctx context.Context) error {

@@ -31,9 +31,9 @@ type Credential interface {
 // Candidate is a device whose credential is to be made.
 type Candidate struct {
 	Device
-	// Again says that the device may have been prepared before: the run was interrupted, or the device is tried once
-	// more. What was made for it then must be used again. If Again is false, finding anything is an error, because it
-	// belongs to somebody else's run.
+	// Again says that whatever is found for the device was made by this run: the run was interrupted, the device is tried
+	// once more, or it was looked at before ([MakeCSR.Unused]) and had nothing. What was made for it then must be used
+	// again. If Again is false, finding anything is an error, because it belongs to somebody else's run.
 	Again bool
 }
 
@@ -124,6 +124,19 @@ func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, erro
 				return
 			}
 		}
+	}
+}
+
+// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it makes
+// keys for the first time: what is there then belongs to somebody else. A Credential of your own may have this method, too.
+func (m *MakeCSR) Unused(ctx context.Context, device string) error {
+	switch _, err := m.Store.Get(ctx, device); {
+	case err == nil:
+		return m.taken(device)
+	case errors.Is(err, keystore.ErrNotFound):
+		return nil
+	default:
+		return fmt.Errorf("reading the key of device %q: %w", device, err)
 	}
 }
 

@@ -3,9 +3,11 @@ package provision_test
 import (
 	"context"
 	"crypto"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,4 +172,22 @@ func TestStopDoesNotWaitForALargePart(t *testing.T) {
 		require.NoError(t, err)
 		w.requireWorking(t, results(t, run))
 	})
+}
+
+func TestStopIsObeyedWhileEveryKeyFails(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	var run *provision.Run
+	var asked atomic.Int64
+	w.opts.Credential = &provision.MakeCSR{Store: w.keys, Workers: 1, Keys: keySource(func(context.Context, string) (crypto.Signer, error) {
+		if asked.Add(1) == 100 {
+			run.Stop(provision.FinishPart)
+		}
+		return nil, errors.New("the token was pulled out")
+	})}
+	run = w.run(t)
+	summary, err := run.Run(t.Context(), rows(2000))
+	require.ErrorIs(t, err, provision.ErrStopped)
+	assert.Less(t, asked.Load(), int64(200))
+	assert.Positive(t, summary.Unsettled)
 }

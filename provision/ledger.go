@@ -61,7 +61,10 @@ type RunRecord struct {
 	Spooled        bool  // every device of the input is in the ledger
 	Total          int64 // number of devices, once Spooled
 	Input          int64 // of them, those that came with the input; the others were added one by one
-	Finished       time.Time
+	// Prepared is the Seq up to which keys may have been made. Before it moves on, those devices are known to have none,
+	// so that a key that is found later is this run's own.
+	Prepared int64
+	Finished time.Time
 }
 
 // DeviceRecord is a device in the ledger.

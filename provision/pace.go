@@ -68,8 +68,9 @@ func (p *pace) left(ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = false
-	if ended && p.lines > 0 {
-		p.rate = float64(p.lines) / max(time.Since(p.began), time.Microsecond).Seconds()
+	// A time that can't be, because the clock was set, says nothing.
+	if took := time.Since(p.began); ended && p.lines > 0 && took >= 0 {
+		p.rate = float64(p.lines) / max(took, time.Millisecond).Seconds()
 	}
 }
 
@@ -80,7 +81,7 @@ func (p *pace) uploaded(lead time.Duration) {
 	p.lead = lead
 }
 
-// enough reports whether the part that is being made should be sent as it is.
+// enough reports whether the part that is being made should be sent as it is. Devices that were refused count, too.
 func (p *pace) enough(lines int, began time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,10 +99,12 @@ func (p *pace) enough(lines int, began time.Time) bool {
 	return known && time.Until(end) <= p.lead
 }
 
-// end is the earliest moment at which the task in progress can end, going by what was seen of it.
+// end is when the task in progress should end, going by what was seen of it: the earliest moment once it has shown its speed,
+// and before that by the speed of the task before, whose start-up makes it seem slower.
 func (p *pace) end() (time.Time, bool) {
 	after := func(t time.Time, seconds float64) (time.Time, bool) {
-		return t.Add(time.Duration(seconds * float64(time.Second))), true
+		const year = 365 * 24 * 3600
+		return t.Add(time.Duration(min(seconds, year) * float64(time.Second))), true
 	}
 	// A percentage is a whole number: the task may be nearly one further than it says.
 	left := float64(99 - p.last.percent)

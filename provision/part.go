@@ -26,8 +26,9 @@ type part struct {
 const prepareBatch = 1000
 
 // nextPart makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
-// says that the lines it has will do, and at most Options.PartLines. It returns nil when none waits any more.
-func (r *Run) nextPart(ctx context.Context, number int, enough func(lines int, began time.Time) bool) (*part, error) {
+// says that as many will do, and at most Options.PartLines. It returns nil when none waits any more, or when stop says so
+// and no line was made.
+func (r *Run) nextPart(ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool) (*part, error) {
 	for {
 		b := batch{began: time.Now(), owners: map[Match]int64{}}
 		for len(b.devices) < r.opts.PartLines && !b.full {
@@ -43,6 +44,9 @@ func (r *Run) nextPart(ctx context.Context, number int, enough func(lines int, b
 			if len(waiting) == 0 {
 				break
 			}
+			if err := r.claim(ctx, waiting); err != nil {
+				return nil, err
+			}
 			if err := r.prepare(ctx, &b, waiting, enough); err != nil {
 				return nil, err
 			}
@@ -51,18 +55,51 @@ func (r *Run) nextPart(ctx context.Context, number int, enough func(lines int, b
 			return nil, nil
 		}
 		p, err := r.writePart(ctx, number, &b)
-		if err != nil || p != nil {
+		if err != nil || p != nil || stop() {
 			return p, err
 		}
 		// Every one of them was refused here; their verdicts are in the ledger.
 	}
 }
 
+// claim makes sure, before the first key of these devices is made, that none of them has one that is not this run's, and
+// records that whatever is found for them from now on is. They are in order of Seq.
+func (r *Run) claim(ctx context.Context, devices []*DeviceRecord) error {
+	last := r.record.Prepared
+	for _, d := range devices {
+		if r.mayBePrepared(d) {
+			continue
+		}
+		if err := r.unusedByOthers(ctx, d.Name); err != nil {
+			return err
+		}
+		last = d.Seq
+	}
+	if last == r.record.Prepared {
+		return nil
+	}
+	r.record.Prepared = last
+	return r.ledger.Apply(ctx, Change{Run: r.record})
+}
+
+// mayBePrepared reports whether what the credential step finds for a device is this run's own: the device was claimed, or
+// has a match because it was sent, or found no room in its part.
+func (r *Run) mayBePrepared(d *DeviceRecord) bool { return d.Match != "" || d.Seq <= r.record.Prepared }
+
+// unused asks the credential step, if it can tell, that a device has no key of somebody else's.
+func (r *Run) unused(ctx context.Context, device string) error {
+	if c, ok := r.opts.Credential.(interface {
+		Unused(ctx context.Context, device string) error
+	}); ok {
+		return c.Unused(ctx, device)
+	}
+	return nil
+}
+
 // batch is devices with what was prepared for them.
 type batch struct {
 	devices []*DeviceRecord
 	rows    []map[string]string // the full row of each device, nil for those that failed
-	lines   int                 // how many have a row
 	owners  map[Match]int64     // which device of the batch has a key
 	full    bool                // enough was said
 	began   time.Time
@@ -78,11 +115,14 @@ func (b *batch) last() int64 {
 // never has enough: every part becomes as large as it may.
 func never(int, time.Time) bool { return false }
 
+// unstoppable is for a call that Stop does not end.
+func unstoppable() bool { return false }
+
 // prepare runs the credential step for devices and adds those that it was run for to the batch.
-func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, enough func(lines int, began time.Time) bool) error {
+func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, enough func(devices int, began time.Time) bool) error {
 	var given atomic.Int64 // the step may read its input in a goroutine of its own
 	var full atomic.Bool
-	before := b.lines
+	before := len(b.devices)
 	input := func(yield func(Candidate, error) bool) {
 		for i, d := range devices {
 			if n := before + i; n > 0 && enough(n, b.began) {
@@ -90,8 +130,7 @@ func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, en
 				return
 			}
 			given.Add(1)
-			// A match says that the device was prepared in this run and found no room in its part, or was sent.
-			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Again: r.resumed || d.Match != ""}
+			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Again: r.mayBePrepared(d)}
 			if !yield(c, nil) {
 				return
 			}
@@ -125,11 +164,6 @@ func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, en
 		return err
 	}
 	b.devices, b.rows = append(b.devices, devices...), append(b.rows, rows...)
-	for _, row := range rows {
-		if row != nil {
-			b.lines++
-		}
-	}
 	b.full = full.Load()
 	return nil
 }
@@ -318,10 +352,10 @@ func (r *Run) parts(ctx context.Context) iter.Seq2[*part, error] {
 		for !r.stopped() {
 			last++
 			var asked time.Time
-			p, err := r.nextPart(ctx, last, func(lines int, began time.Time) bool {
+			p, err := r.nextPart(ctx, last, func(devices int, began time.Time) bool {
 				asked = time.Now()
-				return r.pace.enough(lines, began) || r.stopped()
-			})
+				return r.pace.enough(devices, began) || r.stopped()
+			}, r.stopped)
 			if err == nil && p == nil {
 				return
 			}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -182,7 +181,7 @@ func (r *Run) ownCertificates(d *DeviceRecord, dev *task.Device) (own *task.Cert
 	for i := range dev.Certificates {
 		c := &dev.Certificates[i]
 		if matchCertificate(c.ID) != d.Match {
-			digest, err := csr.CertificateKeySHA256([]byte(c.PEM))
+			digest, err := certificateKey(c.PEM, c.ID)
 			if err != nil || matchKey(digest) != d.Match {
 				continue
 			}

@@ -49,6 +49,15 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 			return &rec.Result, err
 		}
 	}
+	if !r.mayBePrepared(rec) {
+		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
+			return &rec.Result, err
+		}
+		rec.Match = matchThing(rec.Name)
+		if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil {
+			return &rec.Result, err
+		}
+	}
 	b := batch{owners: map[Match]int64{}}
 	if err := r.prepare(ctx, &b, devices, never); err != nil {
 		return nil, err
@@ -180,6 +189,10 @@ func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error)
 	if rec.Verdict == Failed {
 		return rec, failure(rec)
 	}
+	if err := r.unusedByOthers(ctx, rec.Name); err != nil {
+		return rec, err
+	}
+	rec.Match = matchThing(rec.Name) // from now on, a key that is found for it is its own
 	r.record.Total++
 	rec.Seq = r.record.Total
 	r.record.Finished = time.Time{}

@@ -30,7 +30,7 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 		return nil, err
 	}
 	for number := lastPart(records) + 1; ; number++ {
-		p, err := r.nextPart(ctx, number, never)
+		p, err := r.nextPart(ctx, number, never, unstoppable)
 		if err != nil {
 			return nil, err
 		}

@@ -22,6 +22,7 @@ var (
 		yesNo("spooled", func(r *provision.RunRecord) *bool { return &r.Spooled }),
 		number("total", func(r *provision.RunRecord) *int64 { return &r.Total }),
 		number("input", func(r *provision.RunRecord) *int64 { return &r.Input }),
+		number("prepared", func(r *provision.RunRecord) *int64 { return &r.Prepared }),
 		moment("finished", func(r *provision.RunRecord) *time.Time { return &r.Finished }),
 	}
 

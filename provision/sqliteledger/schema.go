@@ -14,9 +14,12 @@ const applicationID = 0x496f5466
 //go:embed schema_1.sql
 var schema1 string
 
+//go:embed schema_2.sql
+var schema2 string
+
 // migrations take a ledger from version i to version i+1. A version that was released is never changed; the next one is
 // appended.
-var migrations = []string{schema1}
+var migrations = []string{schema1, schema2}
 
 // queryer is a database, a connection or a transaction.
 type queryer interface {

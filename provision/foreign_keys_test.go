@@ -1,0 +1,85 @@
+package provision_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// anotherRun provisions devices into the world's folder of keys and gives the world a fresh ledger afterwards.
+func (w *world) anotherRun(t *testing.T, n int) {
+	w.durable(t)
+	_, err := w.run(t).Run(t.Context(), rows(n))
+	require.NoError(t, err)
+	w.durable(t)
+}
+
+func (w *world) requireOneCertificateEach(t *testing.T, names ...string) {
+	for _, name := range names {
+		dev, err := w.fake.ReadDevice(t.Context(), name)
+		require.NoError(t, err)
+		assert.Len(t, dev.Certificates, 1, name)
+	}
+}
+
+func TestKeysOfAnotherRunAreRefusedHoweverOftenTheRunIsCalled(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.anotherRun(t, 2)
+	for range 3 {
+		_, err := w.run(t).Run(t.Context(), rows(3))
+		require.ErrorIs(t, err, keystore.ErrExists)
+		require.ErrorContains(t, err, "device-1")
+	}
+	w.requireOneCertificateEach(t, "device-1", "device-2")
+	_, err := w.keys.Get(t.Context(), "device-3")
+	assert.ErrorIs(t, err, keystore.ErrNotFound, "no key is made beside those of another run")
+}
+
+func TestRegisterRefusesTheKeyOfAnotherRun(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.anotherRun(t, 2)
+	swapped := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+	taken := provision.Device{Row: map[string]string{"ThingName": "device-1", "SerialNumber": "001"}}
+	w.opts.Credential.(*provision.MakeCSR).Store = must(keystore.OpenFolder(t.TempDir(), nil))
+	_, err := w.run(t).Run(t.Context(), provision.Devices(swapped))
+	require.NoError(t, err)
+	w.opts.Credential.(*provision.MakeCSR).Store = w.keys
+	for range 3 {
+		_, err := w.run(t).Register(t.Context(), taken)
+		require.ErrorIs(t, err, keystore.ErrExists)
+	}
+	w.requireOneCertificateEach(t, "device-1")
+}
+
+func TestAMendedNameDoesNotTakeTheKeyOfAnotherRun(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.anotherRun(t, 1) // device-1
+	bad := provision.Device{Row: map[string]string{"ThingName": "not a name", "SerialNumber": "1"}}
+	good := provision.Device{Row: map[string]string{"ThingName": "device-9", "SerialNumber": "9"}}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(bad, good))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	mended := provision.Device{Record: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "1"}}
+	for range 2 {
+		_, err = w.run(t).Amend(t.Context(), provision.Devices(mended))
+		require.ErrorIs(t, err, keystore.ErrExists)
+	}
+	w.requireOneCertificateEach(t, "device-1", "device-9")
+
+	mended.Row["ThingName"] = "device-2"
+	_, err = w.run(t).Amend(t.Context(), provision.Devices(mended))
+	require.NoError(t, err)
+	w.requireOneCertificateEach(t, "device-1", "device-2", "device-9")
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
