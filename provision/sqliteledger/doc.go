@@ -23,7 +23,7 @@
 // sqlite3 fleet.db ".backup copy.db". The process that writes must not open any of these files by other means: on Unix,
 // closing a file drops all of the process's locks on it.
 //
-// A ledger takes about 2 KB of disk for each device with a certificate, and 64 MB of memory at most for its cache.
+// A ledger takes about 2 KB of disk for each device with a certificate, and about 40 MB of memory for a million devices.
 //
 // SQLite is https://sqlite.org, in pure Go: https://pkg.go.dev/modernc.org/sqlite. The registration tasks whose progress
 // the ledger records: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html.
