@@ -93,9 +93,6 @@ func newCollector(r *Run, p *part) *collector {
 	return c
 }
 
-// deliverBatch is how many devices are delivered between two syncs of the output.
-const deliverBatch = 500
-
 func (c *collector) save(ctx context.Context, d *DeviceRecord) error {
 	delete(c.open, d.Line)
 	d.Updated = time.Now()
@@ -379,15 +376,4 @@ func (r *Run) policyNames(row map[string]string, arns task.ARNs) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-func (r *Run) deliver(ctx context.Context, d *DeviceRecord) error {
-	if r.opts.Output == nil {
-		return nil
-	}
-	return r.opts.Output.Deliver(ctx, &Delivery{
-		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
-		CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
-		Endpoint: r.endpoint, Account: r.record.Identity.Account, Region: r.record.Identity.Region, Fake: r.record.Identity.Fake,
-	})
 }

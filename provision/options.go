@@ -37,7 +37,8 @@ type Options struct {
 	RoleARN string
 	// Credential gives each device what its line needs for a certificate.
 	Credential Credential
-	// Output takes the credentials over. Nil leaves them in the ledger: read them with Results.
+	// Output takes the credentials over. Nil leaves them in the ledger: read them with Results, or hand them over later
+	// with Deliver.
 	Output Output
 	// Ledger holds the state of the run. Nil makes a new memory ledger.
 	Ledger Ledger

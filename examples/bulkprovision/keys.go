@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/provision"
-	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // keys is where the run keeps its keys, and what takes the credentials over.
@@ -50,7 +49,7 @@ func (k *keys) close() error {
 }
 
 // exportDevices writes the folders of -keys folders, out of archive and ledger. What is there already stays as it is.
-func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run, backend task.Backend) error {
+func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run) error {
 	dir := filepath.Join(o.dir, "devices")
 	if _, err := k.archive.Export(ctx, dir); err != nil {
 		return err
@@ -59,33 +58,6 @@ func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run
 	if err != nil {
 		return err
 	}
-	record, err := job.Record(ctx)
-	if err != nil {
-		return err
-	}
-	endpoint, err := backend.(task.Endpointer).DataEndpoint(ctx) // both backends have it
-	if err != nil {
-		return err
-	}
-	out, taken := provision.Folder(folder), 0
-	for d, err := range job.Results(ctx) {
-		switch {
-		case err != nil:
-			return err
-		case d.Verdict != provision.Provisioned:
-			continue
-		}
-		err = out.Deliver(ctx, &provision.Delivery{
-			ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
-			CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
-			Endpoint: endpoint, Account: record.Account, Region: record.Region, Fake: record.Fake,
-		})
-		if taken++; err == nil && taken%1000 == 0 {
-			err = out.Sync(ctx)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return out.Sync(ctx)
+	_, err = job.Deliver(ctx, provision.Folder(folder))
+	return err
 }

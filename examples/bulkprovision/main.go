@@ -153,7 +153,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		err = errors.Join(err, job.WriteRecord(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		o.print(summary)
 		if o.export {
-			err = errors.Join(err, o.exportDevices(ctx, keys, job, backend))
+			err = errors.Join(err, o.exportDevices(ctx, keys, job))
 		}
 	}
 	return err
