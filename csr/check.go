@@ -47,7 +47,7 @@ func checkDER(der []byte) (*Request, error) {
 	if err := checkLength(len(der)); err != nil {
 		return nil, err
 	}
-	if err := checkKeyKind(o.Content.Key.Algorithm); err != nil {
+	if err := checkKeyKind(o.Content.Key.Algorithm, o.Content.Key.Bits.Bytes); err != nil {
 		return nil, err
 	}
 	if err := checkSignatureKind(o.Signature.Algorithm); err != nil {
@@ -66,7 +66,7 @@ func checkDER(der []byte) (*Request, error) {
 		return nil, err
 	}
 	if parsed.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
-		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, o.Signature.Algorithm, hashAdvice)
+		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, objectName(o.Signature.Algorithm), hashAdvice)
 	}
 	if err := parsed.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("%w: the request was changed after it was signed, or signed with another key than it names; make it again", ErrSignature)
@@ -83,8 +83,8 @@ func checkDER(der []byte) (*Request, error) {
 
 const hashAdvice = "sign it with SHA-256, SHA-384 or SHA-512 (openssl req -sha256)"
 
-// checkKeyKind refuses keys by their object identifier, before anything tries to read them.
-func checkKeyKind(a algorithmOutline) error {
+// checkKeyKind refuses keys by their object identifier and form, before anything tries to read them.
+func checkKeyKind(a algorithmOutline, key []byte) error {
 	switch a.Algorithm.String() {
 	case "1.2.840.113549.1.1.1": // rsaEncryption
 		return nil
@@ -100,6 +100,9 @@ func checkKeyKind(a algorithmOutline) error {
 	}
 	switch curve.String() {
 	case "1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35":
+		if len(key) > 0 && (key[0] == 2 || key[0] == 3) {
+			return fmt.Errorf("%w: its point is compressed; make the request with the whole point (openssl ec -conv_form uncompressed)", ErrKey)
+		}
 		return nil
 	}
 	return fmt.Errorf("%w: the key is on %s; %s", ErrCurve, objectName(curve), curveAdvice)

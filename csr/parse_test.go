@@ -239,13 +239,14 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 		"secp256k1":                  {build{subject: subject, key: keyInfo(t, ecKey, asn1.ObjectIdentifier{1, 3, 132, 0, 10}, compressed), signature: sha256ECDSA}.der(t), csr.ErrCurve, "secp256k1"},
 		"a curve nobody knows":       {build{subject: subject, key: keyInfo(t, ecKey, asn1.ObjectIdentifier{1, 2, 3}, compressed), signature: sha256ECDSA}.der(t), csr.ErrCurve, "1.2.3"},
 		"a curve spelled out":        {build{subject: subject, key: keyInfo(t, ecKey, struct{ V int }{1}, compressed), signature: sha256ECDSA}.der(t), csr.ErrCurve, "spelled out"},
-		"a compressed point":         {build{subject: subject, key: keyInfo(t, ecKey, asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, compressed), signature: sha256ECDSA}.der(t), csr.ErrNotCSR, "key"},
+		"a compressed point":         {build{subject: subject, key: keyInfo(t, ecKey, asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, compressed), signature: sha256ECDSA}.der(t), csr.ErrKey, "its point is compressed"},
 		"DSA":                        {build{subject: subject, key: keyInfo(t, asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}, nil, nil), signature: sha256ECDSA}.der(t), csr.ErrKey, "DSA"},
 		"Ed448":                      {build{subject: subject, key: keyInfo(t, asn1.ObjectIdentifier{1, 3, 101, 113}, nil, nil), signature: sha256ECDSA}.der(t), csr.ErrKey, "Ed448"},
 		"SHA-1 with ECDSA":           {by(key, x509.ECDSAWithSHA1), csr.ErrSHA1, "SHA-256"},
 		"SHA-1 with RSA":             {by(rsaKey, x509.SHA1WithRSA), csr.ErrSHA1, "SHA-256"},
 		"MD5":                        {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 4}}.der(t), csr.ErrMD5, "SHA-256"},
 		"SHA-224":                    {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 1}}.der(t), csr.ErrSignatureAlgorithm, "SHA-256"},
+		"RSA-PSS without a hash":     {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}}.der(t), csr.ErrSignatureAlgorithm, "RSASSA-PSS"},
 		"an unsigned request":        {build{subject: subject, key: pki, signature: sha256ECDSA}.der(t), csr.ErrSignature, "make it again"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,13 +34,10 @@ func (r *Request) DER() []byte { return bytes.Clone(r.der) }
 
 // PEM returns the request in PEM, with lines of 64 characters and a newline at the end. It is at most 4,096 characters
 // long. This is the value of a template's CSR parameter.
-func (r *Request) PEM() string { return string(r.appendPEM(nil)) }
+func (r *Request) PEM() string { return string(r.pem()) }
 
-func (r *Request) appendPEM(b []byte) []byte {
-	if b == nil {
-		b = make([]byte, 0, pemLen(requestLabel, len(r.der)))
-	}
-	return appendPEM(b, requestLabel, r.der)
+func (r *Request) pem() []byte {
+	return appendPEM(make([]byte, 0, pemLen(requestLabel, len(r.der))), requestLabel, r.der)
 }
 
 // PublicKey returns the key the certificate will be for: a *ecdsa.PublicKey or *rsa.PublicKey.
@@ -121,7 +118,7 @@ func (r *Request) MarshalText() ([]byte, error) {
 	if r.der == nil {
 		return nil, fmt.Errorf("%w: it is empty", ErrNotCSR)
 	}
-	return r.appendPEM(nil), nil
+	return r.pem(), nil
 }
 
 // UnmarshalText reads what [Parse] reads, with the same checks.

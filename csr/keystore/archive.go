@@ -415,7 +415,8 @@ func (a *Archive) missing(device string) error {
 		}
 	}
 	if unknown != nil || a.more > 0 {
-		return fmt.Errorf("device %s: no record that can be read, and one may be among what is damaged: %w", rule.Quote(device), a.damage[0])
+		return fmt.Errorf("device %s: no record that can be read, and one may be among what is damaged: %w", rule.Quote(device),
+			cmp.Or(unknown, a.damage[0]))
 	}
 	return &notFoundError{device, a.path}
 }

@@ -3,6 +3,8 @@ package keystore
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -373,4 +375,24 @@ func TestAnArchiveThatIsFullTakesNoMore(t *testing.T) {
 	require.NoError(t, err)
 	clear(a.buf)
 	a.buf, a.size = nil, size
+}
+
+func TestAnArchiveWithMoreGapsThanAreToldIsDamagedForReadersToo(t *testing.T) {
+	junk := bytes.Repeat([]byte{'x'}, 40)
+	content := archiveHeader()
+	for range maxDamage + 1 { // each noted as a crash's by a mark behind it
+		from := int64(len(content))
+		content = append(content, junk...)
+		content = mark{durable: archiveHead, voidFrom: from, voidSize: int64(len(junk))}.append(content, int64(len(content)))
+	}
+	path := filepath.Join(t.TempDir(), "fleet.keys")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	_, err := OpenArchive(path, nil)
+	require.ErrorIs(t, err, ErrDamaged)
+	a, err := OpenArchive(path, &ArchiveOptions{ReadOnly: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, a.Close()) }()
+	require.Len(t, a.Damage(), 1)
+	_, err = a.Get(t.Context(), "never there")
+	require.ErrorIs(t, err, ErrDamaged, "its record may be in one of the gaps")
 }

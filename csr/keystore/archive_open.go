@@ -248,12 +248,12 @@ func (a *Archive) recover() error {
 	}
 	a.more += r.dropped
 	slices.SortStableFunc(a.damage, func(x, y *DamageError) int { return cmp.Compare(x.Offset, y.Offset) })
+	if len(a.damage) == 0 && a.more > 0 {
+		a.damage, a.more = r.gaps[:1], a.more-1 // all that are told were a crash's; the rest are too many
+	}
 	a.size, a.kept, a.dirty = r.good, r.good, !a.opts.ReadOnly
 	if a.opts.ReadOnly {
 		return nil
-	}
-	if len(a.damage) == 0 && a.more > 0 {
-		a.damage, a.more = r.gaps[:1], a.more-1 // all that are told were a crash's; the rest are too many
 	}
 	if len(a.damage) > 0 {
 		a.damage[0].More = len(a.damage) - 1 + a.more

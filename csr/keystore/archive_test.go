@@ -155,6 +155,8 @@ func TestDamageInTheMiddleOfAnArchiveIsNamedAndCostsNoOtherRecord(t *testing.T) 
 		"two records and a mark": {func(b []byte) []byte { clear(b[at(3)+5 : at(4)+5]); return b }, []int{3, 4}, at(3) - 24, "", "device-2", true},
 		"a piece cut out": {func(b []byte) []byte { return append(b[:at(5)+50], b[at(5)+59:]...) },
 			[]int{5, 6}, at(6) - 24 - 9, "", "device-4", true},
+		"a key and behind it a name": {func(b []byte) []byte { b[at(1)+40] ^= 1; b[at(3)] ^= 1; return b },
+			[]int{1, 3}, at(1) - 24, "device-1", "", true},
 		"the header": {func(b []byte) []byte { b[3] ^= 1; return b }, nil, 0, "", "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,6 +205,9 @@ func TestDamageInTheMiddleOfAnArchiveIsNamedAndCostsNoOtherRecord(t *testing.T) 
 			_, err = r.Get(t.Context(), "never there")
 			require.Equal(t, c.unknown, errors.Is(err, keystore.ErrDamaged), "nobody may take it that there is no key where there may be one")
 			require.Equal(t, !c.unknown, errors.Is(err, keystore.ErrNotFound))
+			if d, ok := errors.AsType[*keystore.DamageError](err); ok {
+				require.Empty(t, d.Device, "damage that is another device's is not what hides it")
+			}
 		})
 	}
 }

@@ -122,7 +122,9 @@ func (osDisk) syncFolder(path string) error {
 func ensureFolder(d disk, path string) error {
 	info, err := d.lstat(path)
 	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		info, err = os.Stat(path)
+		if info, err = os.Stat(path); err != nil {
+			return err // a link to nothing, such as a disk that is not mounted: nothing can be made in its place
+		}
 	}
 	if err == nil {
 		if !info.IsDir() {

@@ -380,4 +380,12 @@ func TestOpenFolderRefusesWhatIsNoFolder(t *testing.T) {
 		_, err = keystore.OpenFolder(link, nil)
 		require.NoError(t, err, "a link to a folder is a folder")
 	}
+	dangling := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "not mounted"), dangling); err == nil {
+		for _, path := range []string{dangling, filepath.Join(dangling, "below")} {
+			_, err = keystore.OpenFolder(path, nil)
+			require.ErrorIs(t, err, fs.ErrNotExist, "a link to nothing is no folder")
+			require.ErrorContains(t, err, dangling)
+		}
+	}
 }
