@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -92,6 +93,7 @@ func checkLine(row map[string]string) (out Problems) {
 		out = append(out, &Problem{Name: longest, Rule: ErrLineTooLong, Detail: fmt.Sprintf(
 			"the row makes a line of %d bytes, and AWS takes %d; this value of %d bytes is the longest", size, MaxLine, len(row[longest]))})
 	}
+	n := len(out)
 	for name, v := range row {
 		switch {
 		case !utf8.ValidString(name):
@@ -101,15 +103,7 @@ func checkLine(row map[string]string) (out Problems) {
 				Detail: fmt.Sprintf("byte %d of the value is not UTF-8; convert the source to UTF-8", invalidAt(v)+1)})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *Problem) int {
-		if a.Rule != b.Rule || a.Name == b.Name {
-			return 0
-		}
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out[n:], func(a, b *Problem) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // CSVOptions says how to read CSV. The zero value reads comma-separated columns, all of them, as they stand.
@@ -90,8 +91,8 @@ type csvColumns struct {
 //
 // The format is that of RFC 4180 and of encoding/csv: values may be in double quotes, a quoted value may hold separators,
 // line breaks and doubled quotes, a line break within a value is read as "\n". A byte order mark is skipped. White space
-// around the header's names is ignored; around values it is kept unless TrimSpace is set. Blank lines and rows of nothing
-// but empty values, such as spreadsheets leave at the end, are skipped.
+// around the header's names is ignored, and so are further byte order marks there; around values it is kept unless TrimSpace
+// is set. Blank lines and rows of nothing but empty values, such as spreadsheets leave at the end, are skipped.
 //
 // A row with too many or too few values, bad quotes, a NUL byte or bytes that are not UTF-8, or of more than 256 KiB has
 // its Err set and costs no other row: after a quote that is never closed, reading goes on with the line after the one it
@@ -99,8 +100,9 @@ type csvColumns struct {
 // of a broken value would pass for a row, those lines get the error [ErrQuote] as well.
 //
 // The iterator is single-use. Its error comes last, with a zero Record: the input could not be read any further, is in
-// another encoding ([ErrEncoding]), has a header that names a column twice or not at all ([ErrHeader]), or the options
-// make no sense ([ErrColumns]). An input without a header row has no rows and no error only if it is empty.
+// another encoding ([ErrEncoding]), has a header that names a column twice or not at all or holds a carriage return, as
+// where lines end in one alone ([ErrHeader]), or the options make no sense ([ErrColumns]). An input without a header row
+// has no rows and no error only if it is empty.
 func FromCSV(r io.Reader, opts *CSVOptions) iter.Seq2[Record, error] {
 	if opts == nil {
 		opts = &CSVOptions{}
@@ -163,7 +165,7 @@ func (c *csvReader) header() error {
 	seen := make(map[string]int)
 	renamed := make(map[string]bool)
 	for i := range row.places {
-		name := strings.TrimSpace(row.value(i))
+		name := strings.TrimFunc(row.value(i), func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
 		if name == "" {
 			return bad(i, "", "column %d has no name; name it or remove the column", i+1)
 		}

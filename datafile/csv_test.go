@@ -146,6 +146,9 @@ func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 		{"bad quotes", "A,B\"\n", nil, datafile.ErrQuote, 1, 4, "quote"},
 		{"not UTF-8", "A,B\xff\n", nil, datafile.ErrInvalidUTF8, 1, 4, ""},
 		{"a NUL byte", "Ab,\x00\n", nil, datafile.ErrNUL, 1, 4, ""},
+		{"lines that end in carriage returns alone", "A,B\r1,2\r3,4\r", nil, datafile.ErrHeader, 1, 4, "tr '\\r' '\\n'"},
+		{"the same in quotes", "\"A\",\"B\"\r\"1\",\"2\"\r", nil, datafile.ErrHeader, 1, 8, "carriage return"},
+		{"the same, and long", "A\r" + strings.Repeat("1\r", datafile.MaxLine), nil, datafile.ErrHeader, 1, 2, "carriage return"},
 		{"too long", strings.Repeat("A", datafile.MaxLine+1), nil, datafile.ErrLineTooLong, 1, 1, ""},
 		{"UTF-16", "\xff\xfeA\x00,\x00B\x00\n\x00", nil, datafile.ErrEncoding, 1, 1, "iconv"},
 		{"renamed to the same", "A,B\n", &datafile.CSVOptions{Rename: map[string]string{"A": "B"}}, datafile.ErrHeader, 1, 3, "same name"},
@@ -154,6 +157,7 @@ func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 		{"column missing", "ThingName,B\n", &datafile.CSVOptions{Columns: []string{"thingname"}}, datafile.ErrHeader, 1, 0, `did you mean "ThingName"?`},
 		{"column asked for twice", "A,B\n", &datafile.CSVOptions{Columns: []string{"A", "A"}}, datafile.ErrColumns, 0, 0, "twice"},
 		{"comma is a quote", "A\n", &datafile.CSVOptions{Comma: '"'}, datafile.ErrColumns, 0, 0, "semicolon"},
+		{"comma just beyond ASCII", "A\n", &datafile.CSVOptions{Comma: 0x80}, datafile.ErrColumns, 0, 0, "semicolon"},
 		{"comma is no ASCII", "A\n", &datafile.CSVOptions{Comma: '→'}, datafile.ErrColumns, 0, 0, "semicolon"},
 	}
 	for _, c := range cases {
@@ -181,6 +185,7 @@ func TestFromCSVOptionsShapeTheRow(t *testing.T) {
 		want       map[string]string
 	}{
 		{"semicolons", "A;B\n1;2,5\n", datafile.CSVOptions{Comma: ';'}, map[string]string{"A": "1", "B": "2,5"}},
+		{"a byte order mark twice", "\ufeff\ufeffA,B\n1,2\n", datafile.CSVOptions{}, map[string]string{"A": "1", "B": "2"}},
 		{"tabs", "A\tB\n1\t2 \n", datafile.CSVOptions{Comma: '\t'}, map[string]string{"A": "1", "B": "2 "}},
 		{"a comma on purpose", "A;B\n1;2\n", datafile.CSVOptions{Comma: ','}, map[string]string{"A;B": "1;2"}},
 		{"rename", "Serial No.,Name\n1,2\n", datafile.CSVOptions{Rename: map[string]string{"Serial No.": "SerialNumber"}},

@@ -106,6 +106,12 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 	fault := func(line csvLine, at int, rule Rule, format string, args ...any) {
 		r.fault = &csvFault{line, at, len(r.places) - 1, rule, fmt.Sprintf(format, args...)}
 	}
+	if at := bytes.IndexByte(b, '\r'); at >= 0 && s.width == 0 {
+		// Else every device would be part of the header, and the input one without a row.
+		fault(line, at, ErrHeader, "the header has a carriage return in it, as when each line ends in one alone (old Macintosh programs); "+
+			"save the file as \"CSV UTF-8\", or convert it with tr '\\r' '\\n'")
+		return 1, nil
+	}
 	if line.tooLong {
 		fault(line, 0, ErrLineTooLong, "the row is longer than %d bytes, the most AWS takes in one line of a data file", MaxLine)
 		return 1, nil

@@ -45,7 +45,8 @@ const (
 
 	// ErrQuote: the quotes of a CSV row do not match, or stand where none may.
 	ErrQuote Rule = "csv-quote"
-	// ErrHeader: the first row of a CSV input does not give every column a name of its own, or lacks one asked for.
+	// ErrHeader: the first row of a CSV input does not give every column a name of its own, or lacks one asked for, or
+	// holds a carriage return.
 	ErrHeader Rule = "csv-header"
 
 	// ErrDuplicateThing: an earlier row has the same thing name.

@@ -55,12 +55,12 @@ func TestReaderTakesWhatPeoplesScriptsWrite(t *testing.T) {
 		" { \"A\" : \"2\" ,\t\"B\":\"x\" } \n" +
 		"{\"B\":\"caf\\u00e9 \\ud83d\\ude00\\/\",\"\\u0041\":\"3\"}\n" +
 		"{}\n" +
-		"{\"A\":4.50,\"B\":true,\"C\":-1E+2,\"D\":\"s\",\"E\":false,\"F\":0}" // no newline
+		"{\"A\":4.50,\"B\":true,\"C\":-1E+2,\"D\":\"s\",\"E\":false,\"F\":0,\"G\":2e5}" // no newline
 	lines := readLines(t, iotest.OneByteReader(strings.NewReader(text)))
 	require.Len(t, lines, 5)
 	want := []map[string]string{
 		{"A": "1"}, {"A": "2", "B": "x"}, {"A": "3", "B": "café 😀/"}, {},
-		{"A": "4.50", "B": "true", "C": "-1E+2", "D": "s", "E": "false", "F": "0"},
+		{"A": "4.50", "B": "true", "C": "-1E+2", "D": "s", "E": "false", "F": "0", "G": "2e5"},
 	}
 	numbers := []int64{1, 4, 5, 6, 7}
 	for i, line := range lines {
@@ -71,7 +71,7 @@ func TestReaderTakesWhatPeoplesScriptsWrite(t *testing.T) {
 		assert.NotContains(t, string(line.Raw), "\r")
 	}
 	assert.Equal(t, int64(3), lines[0].Offset, "the byte order mark is not part of the line")
-	assert.Equal(t, []string{"A", "B", "C", "E", "F"}, lines[4].NotStrings)
+	assert.Equal(t, []string{"A", "B", "C", "E", "F", "G"}, lines[4].NotStrings)
 }
 
 func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
@@ -107,6 +107,8 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 		{"an unknown escape", `{"A":"C:\dir"}`, datafile.ErrSyntax, 9, "A", `\d is not an escape`},
 		{"a short \\u", `{"A":"\u12"}`, datafile.ErrSyntax, 7, "A", "four hexadecimal"},
 		{"half a surrogate pair", `{"A":"\ud800x"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
+		{"half a pair and no escape", `{"A":"\ud800xude00"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
+		{"half a pair and a short \\u", `{"A":"\ud800\ude`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
 		{"two first halves", `{"A":"\ud800\ud800"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
 		{"invalid UTF-8 in a value", "{\"A\":\"abcdefgh\xff\"}", datafile.ErrInvalidUTF8, 15, "A", "not UTF-8"},
 		{"invalid UTF-8 in a name", "{\"\xe9\":\"1\"}", datafile.ErrInvalidUTF8, 3, "", "not UTF-8"},
