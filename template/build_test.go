@@ -98,6 +98,30 @@ func TestBodyIsRefusedBeyondAWSsLimitAndNotBefore(t *testing.T) {
 	assert.ErrorContains(t, err, "10241 characters long, AWS allows 10240")
 }
 
+func TestAnUndocumentedMemberNeverStandsBesideADocumentedOneOfItsName(t *testing.T) {
+	raw := template.Extra{"x": json.RawMessage("1")}
+	for _, name := range []string{
+		"Parameters", "Mappings", "Resources", "DeviceConfiguration", "Type", "Default", "Properties", "OverrideSettings", "ThingName", "ThingGroups",
+	} {
+		raw[name] = json.RawMessage("null")
+	}
+	body, err := (&template.Template{
+		Parameters: template.Parameters{"p": {Default: template.Literal("d"), Extra: raw}},
+		Mappings:   template.Mappings{}, DeviceConfiguration: template.Object{}, Extra: raw,
+		Resources: template.Resources{"t": template.Thing{
+			ThingName: template.Ref("p"), ThingGroups: template.Literals("g"), ExtraProperties: raw, Extra: raw,
+			OverrideSettings: template.ThingOverrides{ThingGroups: template.Fail, Extra: raw},
+		}},
+	}).Body()
+	require.NoError(t, err)
+	tm, err := template.Parse([]byte(body))
+	require.NoError(t, err)
+	for _, i := range tm.Check(template.Fleet) {
+		assert.NotEqual(t, "duplicate-key", i.Rule, "%v", i)
+	}
+	assert.Equal(t, 5, strings.Count(body, `"x":1`), "what has a name of its own is kept")
+}
+
 func TestWhatCannotBeWrittenIsNamedWithItsPlace(t *testing.T) {
 	for want, tm := range map[string]*template.Template{
 		"/Resources/t/Properties/ThingGroups/1":     {Resources: template.Resources{"t": template.Thing{ThingGroups: template.List{template.Ref("a"), nil}}}},

@@ -133,8 +133,11 @@ func (c *checker) parameters() {
 			continue
 		}
 		c.compiler.defaults[name] = text
+		if isPrivateKey(text) {
+			c.add(rulePrivateKey, Error, at.child("Default"), privateKeyMessage)
+		}
 		if _, isText := p.Default.(Literal); !isText {
-			c.add(ruleParameterDefault, Warning, at.child("Default"), "the Default is not a string; write %q", clip(text))
+			c.add(ruleParameterDefault, Warning, at.child("Default"), "the Default is not a string; write %s", rule.Quote(text))
 		}
 	}
 }
@@ -274,8 +277,8 @@ func (c *checker) calls(v Value, at pointer) {
 				_, own := vars[p.name]
 				_, declared := c.t.Parameters[p.name]
 				if p.name != "" && !own && !declared && strings.Contains(p.name, ":") && !strings.HasPrefix(p.name, pseudoPrefix) {
-					c.add(ruleSubVariable, Warning, textAt, "Fn::Sub would replace ${%s}: to keep a policy variable, put the text "+
-						"together with Fn::Join", clip(p.name))
+					c.add(ruleSubVariable, Warning, textAt, "Fn::Sub would replace %s: to keep a policy variable, put the text "+
+						"together with Fn::Join", rule.Quote("${"+p.name+"}"))
 				}
 			}
 		}

@@ -95,9 +95,11 @@ var broken = []struct {
 	{"function-shape", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Split", good{thing: `, "BillingGroup": {"Fn::Split": ["-", "a-b"]}`}.String()},
 	{"function-result", template.Fleet, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap", good{parameters: `, "Site": {"Type": "String", "Default": "unset"}`, thing: `, "BillingGroup": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "group"]}`, top: `, "Mappings": {"Sites": {"ulm": {"group": "g"}}}`}.String()},
 	{"function-result", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Select", good{thing: `, "BillingGroup": {"Fn::Select": [2, ["a", "b"]]}`}.String()},
+	{"function-result", template.Fleet, template.Error, "/Resources/policy/Properties/PolicyDocument/Fn::Select", good{document: `"PolicyDocument": {"Fn::Select": [1, ["{}"]]}`}.String()},
 	{"function-undocumented", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["-", ["a", "b"]]}`}.String()},
 	{"function-in-mappings", template.Fleet, template.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": {"Ref": "CSR"}}}}`}.String()},
 	{"function-siblings", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "CSR", "and": "more"}`}.String()},
+	{"function-siblings", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument/Statement/0/Resource/Ref", good{document: `"PolicyDocument": {"Statement": [{"Resource": {"Ref": "CSR", "and": "more"}}]}`}.String()},
 	{"mapping-missing", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap/0", good{thing: `, "BillingGroup": {"Fn::FindInMap": ["Nope", {"Ref": "ThingName"}, "x"]}`}.String()},
 	{"mapping-unused", template.Fleet, template.Warning, "/Mappings/T", good{top: `, "Mappings": {"T": {"a": {"b": "c"}}}`}.String()},
 	{"sub-variable", template.Fleet, template.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": "client/${iot:ClientId}"}`}.String()},
@@ -158,6 +160,9 @@ var broken = []struct {
 	{"certificate-id", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "abc"`}.String()},
 	{"csr", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "CSR"`}.String()},
 	{"certificate-pem", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificatePem", good{form: `"CertificatePem": "x"`}.String()},
+	{"private-key", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "-----BEGIN CERTIFICATE REQUEST-----\n-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Bulk, template.Error, "/Parameters/Key/Default", good{parameters: `, "Key": {"Type": "String", "Default": "-----BEGIN EC PRIVATE KEY-----"}`}.String()},
+	{"private-key", template.Fleet, template.Error, "/DeviceConfiguration/key", good{top: `, "DeviceConfiguration": {"key": "-----BEGIN RSA PRIVATE KEY-----"}`}.String()},
 }
 
 func morePolicies(n int) string {
@@ -198,7 +203,7 @@ func TestCheckSaysNothingAboutAGoodTemplate(t *testing.T) {
 }
 
 func TestEveryRuleIsListedExplainedAndProvoked(t *testing.T) {
-	provoked := map[string]bool{"missing-parameter": true, "unknown-parameter": true, "private-key": true} // rows: see CheckRow
+	provoked := map[string]bool{"missing-parameter": true, "unknown-parameter": true} // rows: see CheckRow
 	for _, tc := range broken {
 		provoked[tc.rule] = true
 	}
@@ -238,6 +243,71 @@ func TestReadyTemplatesDrawNoIssueAtAll(t *testing.T) {
 	}
 	assert.Empty(t, template.FromCertificateID(policy).Check(template.JITP))
 	assert.Empty(t, template.FromCertificateID(policy).Check(template.Fleet))
+}
+
+func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) {
+	statement := func(s string) string { return `{"Version":"2012-10-17","Statement":[` + s + `]}` }
+	for _, tc := range []struct {
+		document string
+		severity template.Severity
+		message  string
+	}{
+		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "effect", which AWS does not document for AWS IoT policies; did you mean "Effect"?`},
+		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has no Effect: it must be Allow or Deny`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","condition":{}}`), template.Warning, `did you mean "Condition"?`},
+		{statement(`{"Effect":["Allow"],"Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has the Effect "": it must be Allow or Deny`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x"},{"Effect":"Allow","Action":7,"Resource":"x"}`), template.Error, "statement 2 of the policy: Action must be a string or a list of strings, here is a number"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":["x",{"a":1}]}`), template.Error, "statement 1 of the policy: Resource must be a string or a list of strings, here is an object"},
+		{statement(`{"Effect":"Allow","Action":null,"Resource":"x"}`), template.Error, "statement 1 of the policy has no Action"},
+		{statement(`{"Effect":"Allow","Action":[],"Resource":"x"}`), template.Error, "statement 1 of the policy has no Action"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect"}`), template.Error, "statement 1 of the policy has no Resource"},
+		{statement(`{"Effect":"Deny","Effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "Effect" twice; the last one counts`},
+		{statement(`"iot:Connect"`), template.Error, "statement 1 of the policy must be an object, this is a string"},
+		{`{"Version":"2012-10-17","Statement":"iot:Connect"}`, template.Error, "the Statement of the policy must be an object, this is a string"},
+		{`{"Version":"2012-10-17","statement":[]}`, template.Error, "the policy document has no Statement"},
+		{`{"Version":"2012-10-17","statement":[]}`, template.Warning, `did you mean "Statement"?`},
+		{`{"Version":"2008-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"x"}}`, template.Warning, `the Version of the policy document is "2008-10-17"; AWS IoT uses "2012-10-17"`},
+		{`["iot:Connect"]`, template.Error, "must be a JSON object, this is a list"},
+	} {
+		tm, err := template.Parse([]byte(good{document: policyDocument(tc.document)}.String()))
+		require.NoError(t, err)
+		issues := tm.Check(template.Bulk)
+		assert.True(t, slices.ContainsFunc(issues, func(i template.Issue) bool {
+			return i.Severity == tc.severity && strings.Contains(i.Message, tc.message)
+		}), "%q is missing from:\n%s", tc.message, issues)
+		assert.NotContains(t, issues.String(), "policy-no-connect", "a policy that cannot be read is not judged: %s", tc.document)
+	}
+}
+
+func TestAPolicyWithHolesIsJudgedByWhatStandsAroundThem(t *testing.T) {
+	find := func(src, rule string) (found template.Issues) {
+		tm, err := template.Parse([]byte(src))
+		require.NoError(t, err)
+		for _, i := range tm.Check(template.Fleet) {
+			if i.Rule == rule {
+				found = append(found, i)
+			}
+		}
+		return found
+	}
+	publish := good{document: `"PolicyDocument": {"Statement": {"Effect": "Allow", "Action": "iot:Publish", "Resource": {"Ref": "ThingName"}}}`}.String()
+	assert.Len(t, find(publish, "policy-no-connect"), 1)
+	assert.Len(t, find(publish, "policy-document-shape"), 1, "there is no Version")
+
+	long := good{document: `"PolicyDocument": {"Fn::Sub": "{\"Statement\": ${Statements}, \"Id\": \"` + strings.Repeat("x", 2048) + `\"}"}`}.String()
+	size := find(long, "policy-document-size")
+	require.Len(t, size, 1)
+	assert.Equal(t, template.Warning, size[0].Severity)
+	assert.Contains(t, size[0].Message, "with a single character for each parameter")
+	assert.Empty(t, find(long, "policy-document-json"), "a row's value may make it JSON")
+
+	byDefault := good{parameters: `, "Document": {"Type": "String", "Default": "{}"}`, document: `"PolicyDocument": {"Ref": "Document"}`}.String()
+	shape := find(byDefault, "policy-document-shape")
+	require.NotEmpty(t, shape)
+	for _, i := range shape {
+		assert.Equal(t, template.Warning, i.Severity, "a row can bring a better one")
+		assert.Contains(t, i.Message, "with the default")
+	}
 }
 
 func TestErrKeepsOnlyErrorsAndListsThemAll(t *testing.T) {

@@ -238,17 +238,33 @@ func (c *checker) policy(p Policy, at pointer) {
 	}
 	row, partial := c.standIn(e.from)
 	text, err := e.expr.eval(row)
-	if err != nil || partial && len(checkDocument(text)) > 0 {
+	if err != nil {
 		c.granted = true // not known
-		if err != nil && !partial {
+		if !partial {
 			c.noResult(err, e.from)
 		}
 		return
 	}
-	for _, f := range checkDocument(text) {
+	statements, faults := checkDocument(text)
+	unreadable := slices.ContainsFunc(faults, func(f fault) bool { return f.severity == Error && f.rule != rulePolicySize })
+	for _, f := range faults {
+		switch {
+		case partial && f.rule == rulePolicySize:
+			f.severity = Warning
+			f.message = "with a single character for each parameter: " + f.message
+		case partial && unreadable:
+			continue // a row's value may be what is missing
+		case !partial && len(e.from) > 0:
+			f.severity = Warning
+			f.message = "with the default: " + f.message
+		}
 		c.fault(f, docAt)
 	}
-	connect, everything := allows(text, "iot:Connect")
+	if unreadable {
+		c.granted = true // not known
+		return
+	}
+	connect, everything := allows(statements, "iot:Connect")
 	c.granted = c.granted || connect
 	if everything {
 		c.add(rulePolicyEverything, Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")

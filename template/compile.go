@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // CompileOptions says how a template is going to be used. The zero value is for bulk registration.
@@ -253,8 +255,8 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		p.things = append(p.things, th)
 	case Certificate:
 		if p.certificate != nil {
-			return compileError(ruleCertificates, at, "the template has a certificate already (%q): a device gets one",
-				p.certificate.logicalName)
+			return compileError(ruleCertificates, at, "the template has a certificate already (%s): a device gets one",
+				rule.Quote(p.certificate.logicalName))
 		}
 		p.certificate = &certificateProgram{
 			logicalName: name,
@@ -331,7 +333,7 @@ func isStatus(s string) bool {
 }
 
 func statusMessage(s string) string {
-	return fmt.Sprintf("Status is %q: AWS takes ACTIVE and INACTIVE", clip(s))
+	return fmt.Sprintf("Status is %s: AWS takes ACTIVE and INACTIVE", rule.Quote(s))
 }
 
 func validOverride(s override) bool {
@@ -349,5 +351,5 @@ func overrideMessage(s override) string {
 	if s.merge {
 		choice = "DO_NOTHING, REPLACE, FAIL or MERGE"
 	}
-	return fmt.Sprintf("OverrideSettings for %s cannot be %q: AWS takes %s", s.name, clip(string(s.value)), choice)
+	return fmt.Sprintf("OverrideSettings for %s cannot be %s: AWS takes %s", s.name, rule.Quote(string(s.value)), choice)
 }

@@ -3,6 +3,8 @@ package template
 import (
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // This file compiles the values of properties: what stands where a string, a list or a policy document is wanted.
@@ -84,7 +86,7 @@ func (c *compiler) list(v Value, at pointer) (listExpr, error) {
 		return nil, compileError(ruleFunctionShape, at.child(v.Function), "%s gives a string where a list is wanted", v.Function)
 	case Ref:
 		return nil, compileError(ruleValueShape, at, "a parameter is a string, a list is wanted here: "+
-			`write [{"Ref": %q}]`, clip(string(v)))
+			`write [{"Ref": %s}]`, rule.Quote(string(v)))
 	}
 	return nil, compileError(ruleValueShape, at, "a list is wanted here: put the value in brackets")
 }
@@ -111,7 +113,7 @@ func (c *compiler) function(v Call, at pointer) (any, error) {
 		return nil, shape(`{"Ref": "Name"}`)
 	}
 	if !slices.Contains(functionNames, v.Function) {
-		return nil, compileError(ruleFunctionShape, at, "there is no function %q", v.Function)
+		return nil, compileError(ruleFunctionShape, at, "there is no function %s", rule.Quote(v.Function))
 	}
 	if !c.functions {
 		return nil, compileError(ruleFunctionUndocumented, at, "AWS documents %s for fleet templates only; "+
@@ -240,7 +242,7 @@ func (c *compiler) jsonText(v Value, at pointer) (concatExpr, error) {
 		w := &writer{}
 		w.raw([]byte(v), at)
 		if w.err != nil {
-			return nil, compileError(ruleValueShape, at, "not JSON: %q", clip(string(v)))
+			return nil, compileError(ruleValueShape, at, "not JSON: %s", rule.Quote(string(v)))
 		}
 		return concatExpr{constExpr(w.b.String())}, nil
 	case Ref:

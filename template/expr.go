@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // Compiled values. An expr gives a string, a listExpr a list of them; both read the row and nothing else, so a Program
@@ -76,7 +78,7 @@ func (e *refExpr) eval(row map[string]string) (string, error) {
 func missing(name string, at pointer) *ResolveError {
 	return &ResolveError{
 		Pointer: string(at), Parameter: name, Err: ErrMissingParameter,
-		Message: fmt.Sprintf("no value for parameter %q: give one in the row, or a Default in the template", name),
+		Message: fmt.Sprintf("no value for parameter %s: give one in the row, or a Default in the template", rule.Quote(name)),
 	}
 }
 
@@ -152,7 +154,7 @@ func (e *selectExpr) eval(row map[string]string) (string, error) {
 	}
 	i, err := strconv.Atoi(index)
 	if err != nil {
-		return "", functionError(e.at, "%s: the index %q is not a number", fnSelect, clip(index))
+		return "", functionError(e.at, "%s: the index %s is not a number", fnSelect, rule.Quote(index))
 	}
 	if i < 0 || i >= len(list) {
 		return "", functionError(e.at, "%s: index %d of a list of %d", fnSelect, i, len(list))
@@ -203,8 +205,8 @@ func (e *findExpr) find(row map[string]string) (leaf, error) {
 	}
 	l, ok := e.tables[keys[0]][keys[1]][keys[2]]
 	if !ok {
-		return leaf{}, functionError(e.at, "%s: nothing in Mappings under %q, %q, %q",
-			fnFindInMap, clip(keys[0]), clip(keys[1]), clip(keys[2]))
+		return leaf{}, functionError(e.at, "%s: nothing in Mappings under %s, %s, %s",
+			fnFindInMap, rule.Quote(keys[0]), rule.Quote(keys[1]), rule.Quote(keys[2]))
 	}
 	return l, nil
 }
@@ -255,15 +257,4 @@ func (e elements) evalList(row map[string]string) ([]string, error) {
 
 func functionError(at pointer, format string, args ...any) error {
 	return &ResolveError{Pointer: string(at), Message: fmt.Sprintf(format, args...), Err: ErrFunction}
-}
-
-// clip keeps a value from filling a message, and a private key from getting into one.
-func clip(s string) string {
-	if isPrivateKey(s) {
-		return "[private key]"
-	}
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // slipOf returns the known name that name is, or was probably meant to be; "" if none is near.
@@ -69,11 +71,11 @@ func functionSlip(m member) (message, hint string) {
 	case isFunction(m.key):
 		return "", ""
 	case strings.EqualFold(m.key, fnRef), strings.EqualFold(m.key, "!Ref"), strings.EqualFold(m.key, "Fn::Ref"):
-		return fmt.Sprintf("there is no function %q", m.key), `write {"Ref": "Name"}`
+		return fmt.Sprintf("there is no function %s", rule.Quote(m.key)), `write {"Ref": "Name"}`
 	case !looksLikeFunction(m.key):
 		return "", ""
 	}
-	message = fmt.Sprintf("there is no function %q: templates know Ref, %s", m.key, strings.Join(functionNames, ", "))
+	message = fmt.Sprintf("there is no function %s: templates know Ref, %s", rule.Quote(m.key), strings.Join(functionNames, ", "))
 	if plainName(m.key) == plainName("Fn::GetAtt") {
 		return message, "Fn::GetAtt is CloudFormation's; here a device's own values come from its row: " +
 			`declare a parameter and write {"Ref": "Name"}`
@@ -94,15 +96,15 @@ func looksLikeFunction(name string) bool {
 }
 
 func refSlip(name string) (message, hint string) {
-	clean := strings.Trim(name, "{}$<> ")
+	quoted := rule.Quote(name)
+	meant := fmt.Sprintf(`did you mean {"Ref": %s}?`, rule.Quote(strings.Trim(name, "{}$<> ")))
 	switch {
 	case strings.HasPrefix(name, "{{"), strings.HasPrefix(name, "${"), strings.HasPrefix(name, "<") && strings.HasSuffix(name, ">"):
-		return fmt.Sprintf("%q is not the name of a parameter", name),
-			fmt.Sprintf("brackets mark text to be replaced; did you mean {\"Ref\": %q}?", clean)
+		return quoted + " is not the name of a parameter", "brackets mark text to be replaced; " + meant
 	case name == "":
 		return "Ref has an empty name", `write {"Ref": "Name"} with the name of a parameter`
 	case strings.TrimSpace(name) != name:
-		return fmt.Sprintf("%q has spaces around the parameter's name", name), fmt.Sprintf("did you mean {\"Ref\": %q}?", clean)
+		return quoted + " has spaces around the parameter's name", meant
 	}
 	return "", ""
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // This file reads JSON into a tree that remembers where everything stood. encoding/json gives offsets of tokens but
@@ -230,7 +232,7 @@ func (r *reader) object(n *node, p pointer, depth int) *SyntaxError {
 		}
 		r.space()
 		if r.i >= len(r.in) || r.in[r.i] != ':' {
-			return r.fail(r.i, p, fmt.Sprintf("%s where the colon after %q should be", r.found(), key), r.slip(depth))
+			return r.fail(r.i, p, fmt.Sprintf("%s where the colon after %s should be", r.found(), rule.Quote(key)), r.slip(depth))
 		}
 		r.i++
 		r.space()

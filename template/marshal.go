@@ -29,7 +29,7 @@ func (t *Template) Body() (string, error) {
 
 // MarshalJSON writes the template in AWS's form, whatever its length. What [Parse] read comes back with the same
 // meaning, members that AWS does not document included.
-func (t *Template) MarshalJSON() ([]byte, error) {
+func (t Template) MarshalJSON() ([]byte, error) {
 	w := &writer{}
 	w.open('{')
 	if t.Parameters != nil {

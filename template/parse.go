@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // SyntaxError says why a text is not a template, where, and, for a likely slip, what was probably meant.
@@ -156,7 +158,7 @@ func (p *parser) members(n *node, at pointer, where string, known []string, extr
 			take(m, mAt)
 		case n.get(meant) == nil:
 			p.fail(m.offset, mAt, fmt.Sprintf("did you mean %q? AWS ignores names it does not know, and case matters", meant),
-				"there is no %q %s", m.key, where)
+				"there is no %s %s", rule.Quote(m.key), where)
 		default:
 			keep(m)
 		}
@@ -264,17 +266,17 @@ func (p *parser) resource(m member, at pointer) Resource {
 	case p.err != nil:
 		return nil
 	case typ == nil:
-		p.fail(m.offset, at, "", "resource %q has no Type: %s", m.key, oneOf(resourceTypes))
+		p.fail(m.offset, at, "", "resource %s has no Type: %s", rule.Quote(m.key), oneOf(resourceTypes))
 		return nil
 	case propertyNames[typ.text] == nil:
 		hint := ""
 		if meant := slipOf(typ.text, resourceTypes); meant != "" {
 			hint = fmt.Sprintf("did you mean %q?", meant)
 		}
-		p.fail(typ.offset, at.child("Type"), hint, "a template cannot make a %q, only %s", typ.text, oneOf(resourceTypes))
+		p.fail(typ.offset, at.child("Type"), hint, "a template cannot make a %s, only %s", rule.Quote(typ.text), oneOf(resourceTypes))
 		return nil
 	case props == nil:
-		p.fail(m.offset, at, "", "resource %q has no Properties", m.key)
+		p.fail(m.offset, at, "", "resource %s has no Properties", rule.Quote(m.key))
 		return nil
 	}
 	values := map[string]Value{}

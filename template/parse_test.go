@@ -186,7 +186,7 @@ func TestParseAcceptsWhatIsOddButHarmless(t *testing.T) {
 		"names that are logical only":   `{"Resources": {"ThingName/~x": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`,
 		"an attribute called thingname": thingPrefix + `{"ThingName": "x", "AttributePayload": {"thingname": "y", "Fn": "z"}}}}}`,
 		"surrogates":                    thingPrefix + `{"ThingName": "\ud83d\ude00 \ud800 \u00e4"}}}}`,
-		"numbers of any size":           thingPrefix + `{"ThingName": 1e999, "Big": 123456789012345678901234567890, "Small": -0.10}}}}`,
+		"numbers of any size":           thingPrefix + `{"ThingName": 1e999, "Big": 123456789012345678901234567890, "Small": -0.10, "Powers": [1e5, 1E+2, 1.5e-7]}}}}`,
 	} {
 		tm, err := template.Parse([]byte(src))
 		require.NoError(t, err, name)
@@ -215,6 +215,28 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+func TestParseErrorsQuoteNothingOfAPrivateKey(t *testing.T) {
+	const key = `-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIsecret`
+	for _, src := range []string{
+		`{"ThingName": "a", "` + key + `"}`,
+		`{"Resources": {"t": {"Type": "` + key + `", "Properties": {}}}}`,
+		thingPrefix + `{"ThingName": {"Ref": " ` + key + `"}}}}}`,
+		thingPrefix + `{"ThingName": {"Ref": "${` + key + `"}}}}}`,
+	} {
+		_, err := template.Parse([]byte(src))
+		require.ErrorContains(t, err, "[private key]", src)
+		assert.NotContains(t, err.Error(), "secret")
+	}
+}
+
+func TestATemplateIsWrittenInAWSsFormAsAValueToo(t *testing.T) {
+	body, err := template.Walkthrough().Body()
+	require.NoError(t, err)
+	out, err := json.Marshal(struct{ Template template.Template }{*template.Walkthrough()})
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"Template": `+body+`}`, string(out))
 }
 
 func TestATemplateInsideALargerDocumentIsReadByEncodingJSON(t *testing.T) {

@@ -1,9 +1,9 @@
 package template
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -77,39 +77,17 @@ func OwnTopics(partition, region, account string) Literal {
 	)
 }
 
-// policyDocument is a policy document as far as the checks look at it.
-type policyDocument struct {
-	Version   json.RawMessage
-	Statement oneOrMore[statement]
-}
-
+// statement is a statement of a policy document as far as the checks look at it.
 type statement struct {
-	Effect                                   string
-	Action, NotAction, Resource, NotResource oneOrMore[string]
+	effect                                   string
+	action, notAction, resource, notResource []string
 }
 
-// oneOrMore is a JSON value that may be a list or, when it is only one, stand alone.
-type oneOrMore[T any] []T
-
-func (o *oneOrMore[T]) UnmarshalJSON(data []byte) error {
-	if len(data) > 0 && data[0] == '[' {
-		return json.Unmarshal(data, (*[]T)(o))
-	}
-	if string(data) == "null" {
-		return nil
-	}
-	*o = make([]T, 1)
-	return json.Unmarshal(data, &(*o)[0])
-}
-
-// checkDocument checks the text of a policy document.
-func checkDocument(text string) []fault {
-	var out []fault
-	add := func(ruleName string, severity Severity, format string, args ...any) {
-		out = append(out, fault{ruleName, severity, fmt.Sprintf(format, args...), nil})
-	}
+// checkDocument checks the text of a policy document and returns its statements, as far as they can be read.
+func checkDocument(text string) ([]statement, []fault) {
+	d := &documentChecker{}
 	if n := countNonSpace(text); n > rule.PolicyDocument {
-		add(rulePolicySize, Error, "the policy document is %d characters long without white space, AWS allows %d; "+
+		d.add(rulePolicySize, Error, "the policy document is %d characters long without white space, AWS allows %d; "+
 			"make the policy beforehand and refer to it by PolicyName, or split it", n, rule.PolicyDocument)
 	}
 	root, syntax := readJSON(newSource([]byte(text)))
@@ -119,53 +97,120 @@ func checkDocument(text string) []fault {
 		if syntax.Hint != "" {
 			hint = "; " + syntax.Hint
 		}
-		add(rulePolicyJSON, Error, "the policy document is not JSON: at byte %d: %s%s", syntax.Offset, syntax.Message, hint)
-		return out
+		d.add(rulePolicyJSON, Error, "the policy document is not JSON: at byte %d: %s%s", syntax.Offset, syntax.Message, hint)
 	case root.kind != kindObject:
-		add(rulePolicyJSON, Error, "the policy document must be a JSON object, this is %s", root.kind)
-		return out
+		d.add(rulePolicyJSON, Error, "the policy document must be a JSON object, this is %s", root.kind)
+	default:
+		d.document(root)
 	}
-	var doc policyDocument
-	if err := json.Unmarshal([]byte(text), &doc); err != nil {
-		add(rulePolicyShape, Error, "the policy document does not have the form of a policy: %v", err)
-		return out
-	}
-	if root.get("Version") == nil {
-		add(rulePolicyShape, Warning, `the policy document has no Version; AWS IoT uses "2012-10-17"`)
-	}
-	if root.get("Statement") == nil || len(doc.Statement) == 0 {
-		add(rulePolicyShape, Error, "the policy document has no Statement")
-	}
-	for i, s := range doc.Statement {
-		switch {
-		case s.Effect != "Allow" && s.Effect != "Deny":
-			add(rulePolicyShape, Error, "statement %d of the policy has the Effect %q: it must be Allow or Deny", i+1, clip(s.Effect))
-		case len(s.Action) == 0 && len(s.NotAction) == 0:
-			add(rulePolicyShape, Error, "statement %d of the policy has no Action", i+1)
-		case len(s.Resource) == 0 && len(s.NotResource) == 0:
-			add(rulePolicyShape, Error, "statement %d of the policy has no Resource", i+1)
-		}
-	}
-	return out
+	return d.statements, d.faults
 }
 
-// allows reports what a policy document grants: the action, and everything at all.
-func allows(text, action string) (granted, everything bool) {
-	var doc policyDocument
-	if json.Unmarshal([]byte(text), &doc) != nil {
-		return false, false
+// documentChecker goes through a policy document. Names of members count to the letter, as in a template.
+type documentChecker struct {
+	statements []statement
+	faults     []fault
+}
+
+func (d *documentChecker) add(ruleName string, severity Severity, format string, args ...any) {
+	d.faults = append(d.faults, fault{ruleName, severity, fmt.Sprintf(format, args...), nil})
+}
+
+func (d *documentChecker) document(root *node) {
+	const version = "2012-10-17"
+	d.members(root, "the policy document", "Version", "Id", "Statement")
+	if v := root.get("Version"); v == nil {
+		d.add(rulePolicyShape, Warning, "the policy document has no Version; AWS IoT uses %q", version)
+	} else if v.kind != kindString || v.text != version {
+		d.add(rulePolicyShape, Warning, "the Version of the policy document is %s; AWS IoT uses %q", rule.Quote(v.text), version)
 	}
-	for _, s := range doc.Statement {
-		if s.Effect != "Allow" {
+	list := root.get("Statement")
+	switch {
+	case list == nil, list.kind == kindNull, list.kind == kindArray && len(list.elems) == 0:
+		d.add(rulePolicyShape, Error, "the policy document has no Statement")
+	case list.kind == kindArray:
+		for i, n := range list.elems {
+			d.statement(n, fmt.Sprintf("statement %d of the policy", i+1))
+		}
+	default:
+		d.statement(list, "the Statement of the policy")
+	}
+}
+
+func (d *documentChecker) statement(n *node, where string) {
+	if n.kind != kindObject {
+		d.add(rulePolicyShape, Error, "%s must be an object, this is %s", where, n.kind)
+		return
+	}
+	d.members(n, where, "Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition")
+	s := statement{
+		action: d.texts(n, where, "Action"), notAction: d.texts(n, where, "NotAction"),
+		resource: d.texts(n, where, "Resource"), notResource: d.texts(n, where, "NotResource"),
+	}
+	effect := n.get("Effect")
+	if effect != nil && effect.kind == kindString {
+		s.effect = effect.text
+	}
+	switch {
+	case effect == nil:
+		d.add(rulePolicyShape, Error, "%s has no Effect: it must be Allow or Deny", where)
+	case s.effect != "Allow" && s.effect != "Deny":
+		d.add(rulePolicyShape, Error, "%s has the Effect %s: it must be Allow or Deny", where, rule.Quote(effect.text))
+	case len(s.action) == 0 && len(s.notAction) == 0:
+		d.add(rulePolicyShape, Error, "%s has no Action", where)
+	case len(s.resource) == 0 && len(s.notResource) == 0:
+		d.add(rulePolicyShape, Error, "%s has no Resource", where)
+	}
+	d.statements = append(d.statements, s)
+}
+
+// members notes names that policies do not have, and names that stand twice.
+func (d *documentChecker) members(n *node, where string, known ...string) {
+	for _, m := range n.dups {
+		d.add(rulePolicyShape, Warning, "%s has %s twice; the last one counts", where, rule.Quote(m.key))
+	}
+	for _, m := range n.members {
+		if !slices.Contains(known, m.key) {
+			d.add(rulePolicyShape, Warning, "%s has %s, which AWS does not document for AWS IoT policies%s", where, rule.Quote(m.key),
+				didYouMean(m.key, known))
+		}
+	}
+}
+
+// texts returns what a member holds: a string, or a list of them.
+func (d *documentChecker) texts(n *node, where, name string) []string {
+	v := n.get(name)
+	if v == nil || v.kind == kindNull {
+		return nil
+	}
+	elems := v.elems
+	if v.kind != kindArray {
+		elems = []*node{v}
+	}
+	texts := make([]string, 0, len(elems))
+	for _, e := range elems {
+		if e.kind != kindString {
+			d.add(rulePolicyShape, Error, "%s: %s must be a string or a list of strings, here is %s", where, name, e.kind)
 			continue
 		}
-		match := matches(s.Action, action)
-		if len(s.NotAction) > 0 {
-			match = !matches(s.NotAction, action)
+		texts = append(texts, e.text)
+	}
+	return texts
+}
+
+// allows reports what statements grant: the action, and everything at all.
+func allows(statements []statement, action string) (granted, everything bool) {
+	for _, s := range statements {
+		if s.effect != "Allow" {
+			continue
+		}
+		match := matches(s.action, action)
+		if len(s.notAction) > 0 {
+			match = !matches(s.notAction, action)
 		}
 		granted = granted || match
-		all := matches(s.Action, "iot:") || len(s.NotAction) > 0
-		for _, r := range s.Resource {
+		all := matches(s.action, "iot:") || len(s.notAction) > 0
+		for _, r := range s.resource {
 			// The whole account is everything too: arn:aws:iot:us-east-1:123456789012:*
 			whole := r == "*" || strings.HasSuffix(r, ":*") && strings.Count(r, ":") == 5
 			everything = everything || all && whole

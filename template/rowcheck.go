@@ -46,8 +46,7 @@ func (p *Program) CheckRow(row map[string]string) []RowIssue {
 		switch {
 		case isPrivateKey(row[name]):
 			c.out = append(c.out, RowIssue{
-				Rule: rulePrivateKey, Severity: Error, Parameter: name,
-				Message: "the value is a private key, which must never leave its keeper: give the certificate signing request",
+				Rule: rulePrivateKey, Severity: Error, Parameter: name, Message: privateKeyMessage,
 			})
 		case !p.known[name]:
 			c.out = append(c.out, RowIssue{

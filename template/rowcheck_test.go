@@ -127,3 +127,18 @@ func TestCheckRowNamesAllParametersOfAComposedValue(t *testing.T) {
 	assert.Equal(t, "B", issues[0].Parameter)
 	assert.Contains(t, issues[0].Message, "made from B, ThingName")
 }
+
+func TestCheckRowReportsAFunctionThatHasNoResultForTheRow(t *testing.T) {
+	p := compiled(t, good{thing: `, "BillingGroup": {"Fn::Select": [1, {"Fn::Split": ["-", {"Ref": "ThingName"}]}]},
+		"ThingGroups": {"Fn::FindInMap": ["T", {"Ref": "ThingName"}, "groups"]}`, top: `, "Mappings": {"T": {"a-b": {"groups": ["g"]}}}`}.String(),
+		template.CompileOptions{AllowFunctions: true})
+	assert.Empty(t, p.CheckRow(map[string]string{"ThingName": "a-b", "CSR": pemCSR}))
+	issues := p.CheckRow(map[string]string{"ThingName": "a", "CSR": pemCSR})
+	require.Len(t, issues, 2)
+	for i, pointer := range []string{"BillingGroup/Fn::Select", "ThingGroups/Fn::FindInMap"} {
+		assert.Equal(t, "function-result", issues[i].Rule)
+		assert.Equal(t, "ThingName", issues[i].Parameter)
+		assert.Equal(t, "/Resources/thing/Properties/"+pointer, issues[i].Pointer)
+		assert.ErrorIs(t, &issues[i], template.ErrFunction)
+	}
+}

@@ -84,11 +84,11 @@ const (
 	ruleCertificateID = "certificate-id"
 	ruleCSR           = "csr"
 	ruleCertPEM       = "certificate-pem"
+	rulePrivateKey    = "private-key"
 
 	// Rows only.
 	ruleMissingParameter = "missing-parameter"
 	ruleUnknownParameter = "unknown-parameter"
-	rulePrivateKey       = "private-key"
 )
 
 // Rule describes one rule of [Template.Check] or [Program.CheckRow].
@@ -155,7 +155,8 @@ var rules = []Rule{
 	{rulePolicyCertificate, Warning, "Policies are attached to the certificate, and the template has none."},
 	{ruleNoPolicy, Warning, "A certificate without a policy allows nothing: the device cannot connect."},
 	{rulePolicyJSON, Error, "A policy document is JSON text."},
-	{rulePolicyShape, Error, "A policy document has statements with Effect, Action and Resource. A missing Version is only a warning."},
+	{rulePolicyShape, Error, "A policy document has statements with Effect, Action and Resource. " +
+		"Another Version than 2012-10-17, or none, an unknown member or one that stands twice is only a warning."},
 	{rulePolicySize, Error, "A policy document has at most 2,048 characters, white space not counted."},
 	{rulePolicyObject, Warning, "In bulk and JITP templates AWS documents the policy document as a string of JSON, not as an object."},
 	{rulePolicyNoConnect, Warning, "No policy of the template allows iot:Connect: the device cannot connect."},
@@ -175,8 +176,8 @@ var rules = []Rule{
 	{ruleCertificateID, Error, "A certificate's id has 64 hexadecimal digits."},
 	{ruleCSR, Error, "A certificate signing request is PEM text of at most 4,096 characters."},
 	{ruleCertPEM, Error, "A certificate is PEM text of at most 65,536 characters."},
+	{rulePrivateKey, Error, "A private key must never be in a template or a data file: the certificate signing request is what AWS needs."},
 
 	{ruleMissingParameter, Error, "A row gives a value for each parameter that has no Default."},
 	{ruleUnknownParameter, Warning, "A row has a value for a name that the template does not use; AWS ignores it."},
-	{rulePrivateKey, Error, "A private key must never be in a data file: the certificate signing request is what AWS needs."},
 }

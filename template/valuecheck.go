@@ -37,6 +37,9 @@ const maxCertificate = 65536 // characters of a PEM certificate
 
 // checkValue checks the value of a property; for AttributePayload and ThingGroups that is one attribute or group.
 func checkValue(property, value string) []fault {
+	if isPrivateKey(value) {
+		return []fault{{rulePrivateKey, Error, privateKeyMessage, nil}}
+	}
 	if vr, ok := valueRules[property]; ok {
 		if err := vr.rule.Check(value); err != nil {
 			return []fault{{vr.name, Error, err.Error(), err}}
@@ -67,7 +70,8 @@ func checkValue(property, value string) []fault {
 			return one(ruleCertPEM, "this is not a certificate in PEM: there is no line BEGIN CERTIFICATE")
 		}
 	case "PolicyDocument":
-		return checkDocument(value)
+		_, faults := checkDocument(value)
+		return faults
 	case "Status":
 		if !isStatus(value) {
 			return one(ruleCertificateStatus, "%s", statusMessage(value))
@@ -105,6 +109,8 @@ func checkGroups(groups []string) []fault {
 
 // isPrivateKey recognises a PEM private key of any kind, also with its line breaks lost or escaped.
 func isPrivateKey(s string) bool { return strings.Contains(s, "PRIVATE KEY-----") }
+
+const privateKeyMessage = "the value is a private key, which must never leave its keeper: give the certificate signing request"
 
 func countNonSpace(s string) int {
 	n := 0
