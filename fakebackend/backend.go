@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/given"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
@@ -23,8 +24,8 @@ type Backend struct {
 }
 
 // IoT is the AWS IoT API of a fake account: a method for each operation, named as AWS's are, with input and output
-// structs that have the members and the JSON names of AWS's shapes. A refusal is a [*task.Error] with AWS's code, status
-// and message. It is safe for concurrent use.
+// structs that have the members and the JSON names of AWS's shapes. A member that has its zero value is one left out. A
+// refusal is a [*task.Error] with AWS's code, status and message. It is safe for concurrent use.
 //
 // Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
 // ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running task
@@ -133,7 +134,7 @@ func invoke[O any](ctx context.Context, b *IoT, op, subject string, check func(*
 		return none, err
 	}
 	if check != nil {
-		var c checker
+		c := checker{empty: given.In(ctx)}
 		check(&c)
 		if err := c.err(); err != nil {
 			err.Op = op

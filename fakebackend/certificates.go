@@ -301,7 +301,7 @@ func (b *IoT) UpdateCertificate(ctx context.Context, in *UpdateCertificateInput)
 	in = orZero(in)
 	check := func(c *checker) {
 		c.need("certificateId", in.CertificateID, shapeCertificateID)
-		c.there("newStatus", in.NewStatus != "")
+		c.given("newStatus", in.NewStatus)
 		c.oneOf("newStatus", in.NewStatus, certStatuses[:]...)
 	}
 	return invoke(ctx, b, "UpdateCertificate", "", check, func(now time.Time) (*UpdateCertificateOutput, *task.Error) {

@@ -31,7 +31,8 @@ func TestABadLineFailsAlone(t *testing.T) {
 		{"a thing name with a space", line(t, map[string]string{"ThingName": "a b", "SerialNumber": "1", "CSR": csrOf(t, key, "x")}),
 			"1 validation error detected: Value 'a b' at 'thingName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+"},
 		{"an attribute value with a space", line(t, map[string]string{"ThingName": "x", "SerialNumber": "1 2", "CSR": csrOf(t, key, "x")}),
-			"Map value must satisfy constraint: [Member must satisfy regular expression pattern:"},
+			"Map value must satisfy constraint: [Member must have length less than or equal to 800, Member must have length greater than or equal to 0," +
+				` Member must satisfy regular expression pattern: [a-zA-Z0-9_.,@/:#=\[\]-]*]`},
 		{"no CSR at all", `{"ThingName":"x","SerialNumber":"1","CSR":"hello"}`, "InvalidRequestException"},
 		{"a broken CSR", line(t, map[string]string{"ThingName": "x", "SerialNumber": "1", "CSR": weak}), "InvalidRequestException"},
 	} {

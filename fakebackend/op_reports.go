@@ -40,7 +40,7 @@ func (b *IoT) ListThingRegistrationTaskReports(ctx context.Context, in *ListThin
 	in = orZero(in)
 	check := func(c *checker) {
 		c.need("taskId", in.TaskID, shapeTaskID)
-		c.there("reportType", in.ReportType != "")
+		c.given("reportType", in.ReportType)
 		c.oneOf("reportType", in.ReportType, string(task.ErrorsReport), string(task.ResultsReport))
 		c.page("maxResults", in.MaxResults)
 	}

@@ -137,7 +137,9 @@ func TestAStoppedTaskKeepsWhatWasDone(t *testing.T) {
 	id := start(t, fake, role, walkthrough(t), rows(t, 10)...)
 	fake.Advance(4 * time.Second)
 	require.NoError(t, fake.StopTask(t.Context(), id))
-	assert.Equal(t, task.Cancelling, describe(t, fake, id).Status)
+	stopping := describe(t, fake, id)
+	assert.Equal(t, task.Cancelling, stopping.Status)
+	assert.WithinDuration(t, fake.Now(), stopping.LastModified, time.Second/2)
 	fake.Advance(time.Second)
 	require.NoError(t, fake.StopTask(t.Context(), id), "stopping twice is no error")
 	fake.Advance(2 * time.Second)
@@ -184,6 +186,12 @@ func TestReportsComeInSeveralFilesBehindSeveralPages(t *testing.T) {
 	assert.Equal(t, 4, files)
 	bad, files := report(t, fake, id, task.ErrorsReport)
 	assert.Equal(t, 4, files)
+	last, err := fake.ListThingRegistrationTaskReports(t.Context(), &fakebackend.ListThingRegistrationTaskReportsInput{
+		TaskID: string(id), ReportType: string(task.ResultsReport), MaxResults: new(int32(4)),
+	})
+	require.NoError(t, err)
+	assert.Len(t, last.ResourceLinks, 4)
+	assert.Empty(t, last.NextToken, "a full last page has none")
 	require.Len(t, good, 10)
 	require.Len(t, bad, 10)
 	for i := range 10 {

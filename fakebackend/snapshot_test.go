@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -164,6 +165,11 @@ func TestResetEmptiesTheAccountAndKeepsTheCA(t *testing.T) {
 	assert.Equal(t, fakebackend.Counts{}, fake.Counts())
 	assert.Empty(t, fake.Faults())
 	assert.Equal(t, ca, fake.CA())
+	account := fake.Wire()
+	assert.Empty(t, account.IAM.Roles(""))
+	objects, err := account.S3.List(s3.ListInput{Bucket: "iotfleet-fake", Max: 1})
+	require.NoError(t, err, "the bucket is there again")
+	assert.Empty(t, objects.Objects)
 	role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
 	require.NoError(t, err)
 	id := start(t, fake, role, walkthrough(t), fixedRows...)

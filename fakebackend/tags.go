@@ -85,9 +85,7 @@ func (b *IoT) UntagResource(ctx context.Context, in *UntagResourceInput) (*Untag
 	check := func(c *checker) {
 		c.need("resourceArn", in.ResourceArn, shapeAny)
 		c.there("tagKeys", in.TagKeys != nil)
-		for i, k := range in.TagKeys {
-			c.need(fmt.Sprintf("tagKeys.%d.member", i+1), k, shapeTagKey)
-		}
+		c.items("tagKeys", in.TagKeys, shapeTagKey)
 	}
 	return invoke(ctx, b, "UntagResource", "", check, func(time.Time) (*UntagResourceOutput, *task.Error) {
 		if err := b.taggable(in.ResourceArn); err != nil {

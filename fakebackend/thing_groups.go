@@ -371,12 +371,8 @@ func (b *IoT) UpdateThingGroupsForThing(ctx context.Context, in *UpdateThingGrou
 	in = orZero(in)
 	check := func(c *checker) {
 		c.need("thingName", in.ThingName, shapeThingName)
-		for _, g := range in.ThingGroupsToAdd {
-			c.need("thingGroupsToAdd", g, shapeThingGroupName)
-		}
-		for _, g := range in.ThingGroupsToRemove {
-			c.need("thingGroupsToRemove", g, shapeThingGroupName)
-		}
+		c.items("thingGroupsToAdd", in.ThingGroupsToAdd, shapeThingGroupName)
+		c.items("thingGroupsToRemove", in.ThingGroupsToRemove, shapeThingGroupName)
 	}
 	return invoke(ctx, b, "UpdateThingGroupsForThing", in.ThingName, check, func(time.Time) (*UpdateThingGroupsForThingOutput, *task.Error) {
 		t, err := b.findThing(in.ThingName)

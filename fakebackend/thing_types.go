@@ -2,6 +2,7 @@ package fakebackend
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -43,14 +44,12 @@ func (c *checker) thingTypeProperties(p *ThingTypeProperties) {
 		return
 	}
 	c.may("thingTypeProperties.thingTypeDescription", p.ThingTypeDescription, shapeDescription)
-	for _, a := range p.SearchableAttributes {
-		c.need("thingTypeProperties.searchableAttributes", a, shapeAttributeName)
-	}
+	c.items("thingTypeProperties.searchableAttributes", p.SearchableAttributes, shapeAttributeName)
 	if p.Mqtt5Configuration == nil {
 		return
 	}
-	const at = "thingTypeProperties.mqtt5Configuration.propagatingAttributes."
-	for _, a := range p.Mqtt5Configuration.PropagatingAttributes {
+	for i, a := range p.Mqtt5Configuration.PropagatingAttributes {
+		at := fmt.Sprintf("thingTypeProperties.mqtt5Configuration.propagatingAttributes.%d.member.", i+1)
 		c.may(at+"userPropertyKey", a.UserPropertyKey, shapeUserProperty)
 		c.may(at+"thingAttribute", a.ThingAttribute, shapeAttributeName)
 		c.may(at+"connectionAttribute", a.ConnectionAttribute, shapeConnectionAttribute)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/given"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -41,7 +42,7 @@ var (
 	shapeThingTypeName    = shapeOf(rule.ThingTypeName)
 	shapeThingGroupName   = shapeOf(rule.ThingGroupName)
 	shapeBillingGroupName = shapeOf(rule.BillingGroupName)
-	shapeAttributeName    = shapeOf(rule.AttributeName)
+	shapeAttributeName    = shapeOf(rule.AttributeName).withoutMin()
 	shapeAttributeValue   = shapeOf(rule.AttributeValue)
 	shapePolicyName       = shapeOf(rule.PolicyName)
 	shapeCertificateID    = shapeOf(rule.CertificateID)
@@ -53,8 +54,8 @@ var (
 	shapeTaskID         = shape{max: 40}
 	shapeCSR            = shape{min: 1, max: rule.CSR}
 	shapePEM            = shape{min: 1, max: 65536}
-	shapeParameterName  = shape{max: rule.ParameterName}
-	shapeParameterValue = shape{max: rule.ParameterValue}
+	shapeParameterName  = shape{max: rule.ParameterName, pattern: `[\s\S]*`}
+	shapeParameterValue = shape{max: rule.ParameterValue, pattern: `[\s\S]*`}
 	shapePolicyDocument = shape{max: 404600}
 	shapeAny            = shape{}
 	shapeDescription    = regexpShape(0, 2028, `[\p{L}\p{M}\p{N}\p{P}\p{S}\x20]*`).publishedAs(`[\p{Graph}\x20]*`)
@@ -71,9 +72,17 @@ func (s shape) publishedAs(pattern string) shape {
 	return s
 }
 
+// withoutMin is the shape for a string whose length the model bounds only above, so that an empty one fails the pattern.
+func (s shape) withoutMin() shape {
+	ok := s.ok
+	s.min, s.ok = 0, func(value string) bool { return value != "" && ok(value) }
+	return s
+}
+
 // checker gathers the constraints of the API model that a request breaks.
 type checker struct {
 	failures []string
+	empty    given.Empty // members that are there and empty; an empty string that is not in it was left out
 }
 
 func (c *checker) fail(value, member, constraint string) {
@@ -82,16 +91,21 @@ func (c *checker) fail(value, member, constraint string) {
 
 // need demands that a string is there and has the given shape.
 func (c *checker) need(member, value string, s shape) {
-	if value == "" {
-		c.fail("null", member, "Member must not be null")
-		return
+	if c.given(member, value) {
+		c.may(member, value, s)
 	}
-	c.may(member, value, s)
+}
+
+// given demands that a string is there, and says whether it is.
+func (c *checker) given(member, value string) bool {
+	ok := value != "" || c.empty[member]
+	c.there(member, ok)
+	return ok
 }
 
 // may demands the shape of a string that can be left out.
 func (c *checker) may(member, value string, s shape) {
-	if value == "" {
+	if value == "" && !c.empty[member] {
 		return
 	}
 	for _, constraint := range s.broken(value) {
@@ -99,9 +113,12 @@ func (c *checker) may(member, value string, s shape) {
 	}
 }
 
-// broken says which constraints of its shape a value breaks, in AWS's words.
+// broken says which constraints of its shape a value breaks, in AWS's words and order.
 func (s shape) broken(value string) []string {
 	var out []string
+	if s.ok != nil && !s.ok(value) {
+		out = append(out, "Member must satisfy regular expression pattern: "+s.pattern)
+	}
 	n := len(value)
 	if s.max > 0 && n > s.max || n < s.min {
 		n = utf8.RuneCountInString(value)
@@ -112,24 +129,41 @@ func (s shape) broken(value string) []string {
 	if s.max > 0 && n > s.max {
 		out = append(out, "Member must have length less than or equal to "+strconv.Itoa(s.max))
 	}
-	if s.ok != nil && !s.ok(value) {
+	return out
+}
+
+// all lists every constraint of a shape, kept or not, as AWS does for the parts of a map or a list.
+func (s shape) all() string {
+	var out []string
+	if s.max > 0 {
+		out = append(out, "Member must have length less than or equal to "+strconv.Itoa(s.max),
+			"Member must have length greater than or equal to "+strconv.Itoa(s.min))
+	}
+	if s.pattern != "" {
 		out = append(out, "Member must satisfy regular expression pattern: "+s.pattern)
 	}
-	return out
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+// items demands the shape of each string of a list, which AWS words as one failure of the list.
+func (c *checker) items(member string, list []string, s shape) {
+	if slices.ContainsFunc(list, func(item string) bool { return len(s.broken(item)) > 0 }) {
+		c.fail("'"+cutValue("["+strings.Join(list, ", ")+"]")+"'", member, "Member must satisfy constraint: "+s.all())
+	}
 }
 
 // keysAndValues demands the shapes of a map's keys and values. AWS words the two differently from other members.
 func (c *checker) keysAndValues(member string, m map[string]string, key, value shape) {
 	keys := slices.Sorted(maps.Keys(m))
 	for _, k := range keys {
-		if broken := key.broken(k); len(broken) > 0 {
-			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map keys must satisfy constraint: ["+strings.Join(broken, ", ")+"]")
+		if len(key.broken(k)) > 0 {
+			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map keys must satisfy constraint: "+key.all())
 			break
 		}
 	}
 	for _, k := range keys {
-		if broken := value.broken(m[k]); len(broken) > 0 {
-			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map value must satisfy constraint: ["+strings.Join(broken, ", ")+"]")
+		if len(value.broken(m[k])) > 0 {
+			c.fail("'"+cutValue(formatMap(m))+"'", member, "Map value must satisfy constraint: "+value.all())
 			break
 		}
 	}
@@ -148,9 +182,9 @@ func (c *checker) between(member string, value *int32, least, most int32) {
 	}
 }
 
-// oneOf demands one of an enumeration's values; the empty string is left out.
+// oneOf demands one of an enumeration's values for a member that can be left out.
 func (c *checker) oneOf(member, value string, values ...string) {
-	if value != "" && !slices.Contains(values, value) {
+	if (value != "" || c.empty[member]) && !slices.Contains(values, value) {
 		c.fail("'"+cutValue(value)+"'", member, "Member must satisfy enum value set: ["+strings.Join(values, ", ")+"]")
 	}
 }

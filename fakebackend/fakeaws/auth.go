@@ -72,6 +72,8 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		return false, nil
 	case s == nil:
 		return false, &s3.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
+	case errors.Is(s.err, errOldSignature):
+		return false, &s3.Error{Code: "InvalidRequest", Message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.", Status: http.StatusBadRequest}
 	case s.err != nil:
 		return false, s3.SignatureError(s.err, s.presigned)
 	}

@@ -64,7 +64,8 @@ func coveragePage(t *testing.T) string {
 Generated from the route tables of package fakeaws by its tests (` + "`go test ./fakebackend/fakeaws -run Coverage -update`" + `); do not edit.
 
 The members are those of an operation's input, by the names the API model (IoT, IAM, STS) or AWS's SDKs (S3) give them. What is not modelled
-is accepted and has no effect. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
+is accepted and has no effect, except where that would make the answer wrong: PartNumber and VersionId of an object (NotImplemented) and checksums
+of other algorithms (InvalidRequest) are refused. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
 ` + "`GET /_fake/calls`" + `. How faithful the behaviour behind each operation is: [fidelity.md](fidelity.md).
 
 `)

@@ -129,7 +129,7 @@ func FuzzDecodeIoT(f *testing.F) {
 			return
 		}
 		r := iotRoutes[i]
-		in, err := r.decode(body, nil, nil, nil)
+		in, _, err := r.decode(body, nil, nil, nil)
 		if err != nil {
 			if _, ok := err.(*decodeError); !ok {
 				t.Fatalf("%T", err)
@@ -140,7 +140,7 @@ func FuzzDecodeIoT(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := r.decode(written, nil, nil, nil)
+		again, _, err := r.decode(written, nil, nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", written, err)
 		}

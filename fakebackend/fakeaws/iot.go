@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/given"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -30,12 +31,12 @@ func (h *Handler) serveIoT(w http.ResponseWriter, r *request) {
 		writeIoTError(w, r, err)
 		return
 	}
-	in, err := route.decode(r.body, labels, r.query, r.Header)
+	in, empty, err := route.decode(r.body, labels, r.query, r.Header)
 	if wrong, ok := errors.AsType[*decodeError](err); ok {
 		writeIoTError(w, r, &task.Error{Op: route.name, Code: "SerializationException", Message: wrong.message, Status: http.StatusBadRequest})
 		return
 	}
-	out, err := route.call(r.Context(), h.backend.IoT, in)
+	out, err := route.call(given.With(r.Context(), empty), h.backend.IoT, in)
 	if err != nil {
 		h.failIoT(w, r, err)
 		return

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/given"
 )
 
 // decodeError is a request that does not fit the operation's shape at all, which AWS answers before it looks at any
@@ -22,11 +24,12 @@ func decodeFailure(format string, args ...any) error {
 }
 
 // decodeIoT fills the input of an operation from a request. AWS's member names count as they are written, so, unlike
-// encoding/json, another case is another (unknown) member. Unknown members are passed over, as AWS does.
-func (r *iotRoute) decode(body []byte, labels map[string]string, q url.Values, h http.Header) (any, error) {
-	in := reflect.New(r.input)
-	if err := r.decodeBody(body, in.Elem()); err != nil {
-		return nil, err
+// encoding/json, another case is another (unknown) member. Unknown members are passed over, as AWS does. It also says
+// which string members were there and empty, since the input cannot.
+func (r *iotRoute) decode(body []byte, labels map[string]string, q url.Values, h http.Header) (any, given.Empty, error) {
+	in, empty := reflect.New(r.input), given.Empty{}
+	if err := r.decodeBody(body, in.Elem(), empty); err != nil {
+		return nil, nil, err
 	}
 	for _, m := range r.members {
 		var value string
@@ -44,14 +47,17 @@ func (r *iotRoute) decode(body []byte, labels map[string]string, q url.Values, h
 		if !ok {
 			continue
 		}
+		if value == "" {
+			empty[m.name] = true
+		}
 		if err := setText(in.Elem(), m.name, value); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return in.Interface(), nil
+	return in.Interface(), empty, nil
 }
 
-func (r *iotRoute) decodeBody(body []byte, in reflect.Value) error {
+func (r *iotRoute) decodeBody(body []byte, in reflect.Value, empty given.Empty) error {
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return nil
 	}
@@ -71,7 +77,7 @@ func (r *iotRoute) decodeBody(body []byte, in reflect.Value) error {
 	for _, m := range r.members {
 		delete(object, m.name) // what belongs in the path, the query or a header counts there only
 	}
-	return assign(in, object, "")
+	return assign(in, object, "", empty)
 }
 
 // fieldsOf gives the fields of a struct by their JSON names.
@@ -86,22 +92,26 @@ func fieldsOf(t reflect.Type) map[string]int {
 	return out
 }
 
-// assign puts a JSON value into a Go value. null leaves a member absent.
-func assign(to reflect.Value, from any, path string) error {
+// assign puts a JSON value into a Go value, and the path of every empty string into empty. Paths have the form of AWS's
+// messages, such as tags.1.member.key. null leaves a member absent.
+func assign(to reflect.Value, from any, path string, empty given.Empty) error {
 	if from == nil {
 		return nil
 	}
 	wrong := func(want string) error {
-		return decodeFailure("The member %q must be %s, not %s", strings.TrimPrefix(path, "."), want, kindOfJSON(from))
+		return decodeFailure("The member %q must be %s, not %s", path, want, kindOfJSON(from))
 	}
 	switch to.Kind() {
 	case reflect.Pointer:
 		to.Set(reflect.New(to.Type().Elem()))
-		return assign(to.Elem(), from, path)
+		return assign(to.Elem(), from, path, empty)
 	case reflect.String:
 		s, ok := from.(string)
 		if !ok {
 			return wrong("a string")
+		}
+		if s == "" {
+			empty[path] = true
 		}
 		to.SetString(s)
 	case reflect.Bool:
@@ -127,7 +137,7 @@ func assign(to reflect.Value, from any, path string) error {
 		}
 		to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
 		for i, item := range list {
-			if err := assign(to.Index(i), item, fmt.Sprintf("%s.%d", path, i+1)); err != nil {
+			if err := assign(to.Index(i), item, fmt.Sprintf("%s.%d.member", path, i+1), empty); err != nil {
 				return err
 			}
 		}
@@ -139,7 +149,7 @@ func assign(to reflect.Value, from any, path string) error {
 		to.Set(reflect.MakeMapWithSize(to.Type(), len(object)))
 		for key, item := range object {
 			value := reflect.New(to.Type().Elem()).Elem()
-			if err := assign(value, item, path+"."+key); err != nil {
+			if err := assign(value, item, path+"."+key, empty); err != nil {
 				return err
 			}
 			to.SetMapIndex(reflect.ValueOf(key), value)
@@ -152,7 +162,7 @@ func assign(to reflect.Value, from any, path string) error {
 		fields := fieldsOf(to.Type())
 		for name, item := range object {
 			if i, ok := fields[name]; ok {
-				if err := assign(to.Field(i), item, path+"."+name); err != nil {
+				if err := assign(to.Field(i), item, strings.TrimPrefix(path+"."+lowerFirst(name), "."), empty); err != nil {
 					return err
 				}
 			}

@@ -66,14 +66,9 @@ func (h *Handler) serveQuery(w http.ResponseWriter, r *request, service *querySe
 		h.failQuery(w, r, service, refusal)
 		return
 	}
-	for _, parameter := range action.required {
-		if !form.Has(parameter) && !hasMembers(form, parameter) {
-			h.failQuery(w, r, service, &iam.Error{
-				Code: "ValidationError", Status: http.StatusBadRequest,
-				Message: "1 validation error detected: Value null at '" + lowerFirst(parameter) + "' failed to satisfy constraint: Member must not be null",
-			})
-			return
-		}
+	if err := action.check(form); err != nil {
+		h.failQuery(w, r, service, err)
+		return
 	}
 	result, err := action.handle(h, r, form)
 	if err != nil {

@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +17,10 @@ type scope struct {
 	presigned bool
 }
 
+// errOldSignature is the error of a request with a signature of version 2, which S3 refuses for the buckets of today.
+// boto3 makes such presigned links unless told otherwise.
+var errOldSignature = fmt.Errorf("%w: the signature is one of version 2", sigv4.ErrMalformed)
+
 // signingNames are the services by the names their signatures are scoped to. Older clients sign requests to IoT as
 // execute-api.
 var signingNames = map[string]string{"iot": "iot", "execute-api": "iot", "s3": "s3", "s3express": "s3", "iam": "iam", "sts": "sts"}
@@ -24,13 +29,16 @@ var signingNames = map[string]string{"iot": "iot", "execute-api": "iot", "s3": "
 // suggests.
 func route(r *http.Request, q url.Values) (service string, s *scope) {
 	if header := r.Header.Get("Authorization"); header != "" {
-		s = &scope{}
-		s.signature, s.err = sigv4.ParseHeader(header)
+		if s = (&scope{}); strings.HasPrefix(header, "AWS ") {
+			s.err = errOldSignature
+		} else {
+			s.signature, s.err = sigv4.ParseHeader(header)
+		}
 	} else if q.Has("X-Amz-Algorithm") {
 		s = &scope{presigned: true}
 		s.signature, s.err = sigv4.ParseQuery(q)
 	} else if q.Has("Signature") && q.Has("AWSAccessKeyId") {
-		return "s3", &scope{presigned: true, err: sigv4.ErrMalformed} // the signature version before this one
+		return "s3", &scope{presigned: true, err: errOldSignature}
 	}
 	if s != nil && s.signature != nil {
 		if service, ok := signingNames[s.signature.Service]; ok {

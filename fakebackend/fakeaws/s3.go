@@ -67,6 +67,9 @@ var s3Members = map[string]string{
 	"UploadPartCopy": "UploadId, PartNumber, CopySource, CopySourceRange",
 }
 
+// s3Methods are the methods that some operation of S3 on a bucket or an object has, whether the fake knows it or not.
+var s3Methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodOptions}
+
 type target string
 
 const (
@@ -116,7 +119,7 @@ var s3Subresources = []string{
 	"accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "intelligent-tiering", "inventory", "legal-hold",
 	"lifecycle", "location", "logging", "metadataConfiguration", "metadataTable", "metrics", "notification", "object-lock",
 	"ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock", "renameObject", "replication", "requestPayment",
-	"restore", "retention", "select", "session", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website",
+	"restore", "retention", "select", "session", "tagging", "torrent", "uploadId", "uploads", "versioning", "versions", "website",
 }
 
 func findS3(r *s3Request) *s3Route {
@@ -127,14 +130,16 @@ func findS3(r *s3Request) *s3Route {
 	case r.key == "":
 		on = onBucket
 	}
+	if r.query.Has("versionId") && r.query.Get("versionId") != "null" { // the only one an object without versions has
+		return nil
+	}
 	for _, route := range s3Routes {
 		if route.target != on || route.method != r.Method || route.query != "" && !r.query.Has(route.query) ||
 			route.header != "" && r.Header.Get(route.header) == "" {
 			continue
 		}
 		if route.query == "" && slices.ContainsFunc(s3Subresources, func(sub string) bool {
-			// partNumber of a GET selects a part; versionId=null is the only version an object without versions has.
-			return r.query.Has(sub) && !(sub == "versionId" && r.query.Get(sub) == "null")
+			return r.query.Has(sub) // partNumber of a GET selects a part
 		}) {
 			return nil
 		}
@@ -160,10 +165,14 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 	if route == nil {
 		r.op = "unknown operation"
 		h.count("s3", r.Method+" "+subresourceOf(r), false)
-		h.failS3(w, r, &s3.Error{
+		refusal := &s3.Error{
 			Code: "NotImplemented", Message: "A header or query you provided implies functionality that is not implemented by the fake",
 			Status: http.StatusNotImplemented, Bucket: r.bucket, Key: r.key,
-		})
+		}
+		if !slices.Contains(s3Methods, r.Method) || r.bucket == "" && r.Method != http.MethodGet {
+			refusal.Code, refusal.Message, refusal.Status = "MethodNotAllowed", "The specified method is not allowed against this resource.", http.StatusMethodNotAllowed
+		}
+		h.failS3(w, r, refusal)
 		return
 	}
 	r.op = route.name

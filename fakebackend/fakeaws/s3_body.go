@@ -22,6 +22,10 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
 
+// streamingModes are the values of x-amz-content-sha256 that announce a body in chunks. S3 also knows signatures of
+// version 4A, which the fake does not.
+var streamingModes = []string{"STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"}
+
 // maxUpload is S3's limit for one request.
 const maxUpload = 5 << 30
 
@@ -44,7 +48,7 @@ type upload struct {
 func (h *Handler) openUpload(r *s3Request) (*upload, error) {
 	u := &upload{source: r.Body, want: map[string]string{}, sums: map[string]hash.Hash{}, length: r.ContentLength}
 	mode := r.Header.Get("X-Amz-Content-Sha256")
-	if strings.HasPrefix(mode, "STREAMING-") {
+	if slices.Contains(streamingModes, mode) {
 		length, err := strconv.ParseInt(r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 		if r.Header.Get("X-Amz-Decoded-Content-Length") == "" && r.ContentLength < 0 {
 			length = -1 // a client that does not know how much there is sends neither length
@@ -54,7 +58,7 @@ func (h *Handler) openUpload(r *s3Request) (*upload, error) {
 		u.length = length
 		u.chunked = newChunkReader(r.Body)
 		u.chunked.signed = strings.HasPrefix(mode, "STREAMING-AWS4-")
-		if u.chunked.signed && strings.HasPrefix(mode, "STREAMING-AWS4-HMAC-SHA256-") && h.opts.Credentials != nil && r.scope != nil && r.scope.signature != nil {
+		if u.chunked.signed && h.opts.Credentials != nil && r.scope != nil && r.scope.signature != nil {
 			if u.chunked.signatures, err = r.scope.signature.Chunks(r.request.Request, h.opts.Credentials[r.scope.signature.AccessKey]); err != nil {
 				return nil, s3.SignatureError(err, false)
 			}
@@ -91,22 +95,47 @@ func (h *Handler) openUpload(r *s3Request) (*upload, error) {
 	return u, nil
 }
 
-// announced finds the checksums that headers give, or promise for the trailer.
+// aboutChecksums are the headers that begin like those with a checksum and hold none.
+var aboutChecksums = []string{"ALGORITHM", "TYPE", "MODE"}
+
+// announced finds the checksum that a header gives, or promises for the trailer. S3 takes one at most.
 func (u *upload) announced(h http.Header) error {
+	invalid := func(message string) error {
+		return &s3.Error{Code: "InvalidRequest", Message: message, Status: http.StatusBadRequest}
+	}
 	add := func(kind, value string) {
 		u.kind, u.want[kind], u.sums[kind] = kind, value, newChecksum(kind)
 	}
-	if kind := strings.ToUpper(h.Get("X-Amz-Sdk-Checksum-Algorithm")); slices.Contains(checksumKinds, kind) {
-		u.kind, u.sums[kind] = kind, newChecksum(kind)
-	}
-	for _, kind := range checksumKinds {
-		if value := h.Get(checksumHeader(kind)); value != "" {
-			if err := checkChecksum(kind, value); err != nil {
-				return err
-			}
-			add(kind, value)
+	for name := range h {
+		kind := strings.ToUpper(strings.TrimPrefix(name, checksumPrefix))
+		if !strings.HasPrefix(name, checksumPrefix) || slices.Contains(aboutChecksums, kind) {
+			continue
 		}
+		if !slices.Contains(checksumKinds, kind) {
+			return invalid("The algorithm type you specified in x-amz-checksum- header is invalid.")
+		}
+		if err := checkChecksum(kind, h.Get(name)); err != nil {
+			return err
+		}
+		add(kind, h.Get(name))
 	}
+	if err := u.trailers(h, add); err != nil {
+		return err
+	}
+	named := strings.ToUpper(h.Get("X-Amz-Sdk-Checksum-Algorithm"))
+	switch _, has := u.want[named]; {
+	case len(u.want) > 1:
+		return invalid("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+	case named == "" || has:
+		return nil
+	case len(u.want) == 0 && slices.Contains(checksumKinds, named):
+		return invalid("x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
+	}
+	return invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+}
+
+// trailers finds the checksums that the trailer will hold.
+func (u *upload) trailers(h http.Header, add func(kind, value string)) error {
 	if u.chunked == nil {
 		return nil
 	}

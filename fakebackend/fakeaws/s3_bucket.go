@@ -3,6 +3,7 @@ package fakeaws
 import (
 	"encoding/xml"
 	"net/http"
+	"regexp"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
@@ -11,6 +12,9 @@ import (
 // default answers of GetBucketEncryption, GetBucketVersioning and GetBucketPolicy.
 //
 // Not modelled: setting anything but the public access block; access lists; what a public bucket would mean.
+
+// regionName is the form of a region's name, such as us-gov-west-1. Which regions there are is not modelled.
+var regionName = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-[0-9]+$`)
 
 const s3Time = "2006-01-02T15:04:05.000Z"
 
@@ -61,7 +65,7 @@ func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
 		region = "eu-west-1"
 	}
 	switch {
-	case region == "us-east-1":
+	case region == "us-east-1", region != "" && region != h.backend.Options().Region && !regionName.MatchString(region):
 		return &s3.Error{Code: "InvalidLocationConstraint", Message: "The specified location-constraint is not valid", Status: 400, Bucket: r.bucket}
 	case region == "" && endpoint != "us-east-1":
 		return &s3.Error{Code: "IllegalLocationConstraintException", Message: "The unspecified location constraint is incompatible for the region" +

@@ -26,11 +26,14 @@ type commonPrefix struct{ Prefix string }
 
 // keyEncoder gives keys as they are, or encoded as in a URL when the client asked for that: XML cannot hold every
 // character a key can.
-func keyEncoder(r *s3Request) func(string) string {
-	if r.query.Get("encoding-type") != "url" {
-		return func(s string) string { return s }
+func keyEncoder(r *s3Request) (func(string) string, error) {
+	switch r.query.Get("encoding-type") {
+	case "":
+		return func(s string) string { return s }, nil
+	case "url":
+		return func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/") }, nil
 	}
-	return func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/") }
+	return nil, &s3.Error{Code: "InvalidArgument", Message: "Invalid Encoding Method specified in Request", Status: 400, Bucket: r.bucket}
 }
 
 func maxKeys(r *s3Request, member string) (int, error) {
@@ -73,7 +76,10 @@ func (h *Handler) listObjects(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
-	encode := keyEncoder(r)
+	encode, err := keyEncoder(r)
+	if err != nil {
+		return err
+	}
 	out := struct {
 		XMLName        xml.Name `xml:"ListBucketResult"`
 		Xmlns          string   `xml:"xmlns,attr"`
@@ -128,7 +134,10 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
-	encode := keyEncoder(r)
+	encode, err := keyEncoder(r)
+	if err != nil {
+		return err
+	}
 	out := struct {
 		XMLName               xml.Name `xml:"ListBucketResult"`
 		Xmlns                 string   `xml:"xmlns,attr"`
@@ -168,7 +177,10 @@ func (h *Handler) listMultipartUploads(w http.ResponseWriter, r *s3Request) erro
 		StorageClass      string
 		ChecksumAlgorithm string `xml:",omitempty"`
 	}
-	encode := keyEncoder(r)
+	encode, err := keyEncoder(r)
+	if err != nil {
+		return err
+	}
 	out := struct {
 		XMLName     xml.Name `xml:"ListMultipartUploadsResult"`
 		Xmlns       string   `xml:"xmlns,attr"`

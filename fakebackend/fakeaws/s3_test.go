@@ -153,6 +153,13 @@ func TestABodyThatIsNotWhatItWasAnnouncedToBeStoresNothing(t *testing.T) {
 		"no decoded length":         {"5\r\nright\r\n0\r\n\r\n", streaming[:4], 411, "MissingContentLength"},
 		"a trailer of no kind":      {"5\r\nright\r\n0\r\n\r\n", append([]string{"X-Amz-Trailer", "x-other"}, streaming...), 400, "InvalidRequest"},
 		"more than S3 takes":        {"", []string{"X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "X-Amz-Decoded-Content-Length", "5368709121"}, 400, "EntityTooLarge"},
+		"two checksums":             {"right", []string{"X-Amz-Checksum-Sha256", right64, "X-Amz-Checksum-Crc32", "AAAAAA=="}, 400, "InvalidRequest"},
+		"an algorithm of no kind":   {"right", []string{"X-Amz-Checksum-Sha3", right64}, 400, "InvalidRequest"},
+		"a name without checksum":   {"right", []string{"X-Amz-Sdk-Checksum-Algorithm", "SHA256"}, 400, "InvalidRequest"},
+		"a name of no kind":         {"right", []string{"X-Amz-Sdk-Checksum-Algorithm", "SHA3"}, 400, "InvalidRequest"},
+		"a name of another kind":    {"right", []string{"X-Amz-Sdk-Checksum-Algorithm", "CRC32", "X-Amz-Checksum-Sha256", right64}, 400, "InvalidRequest"},
+		"a stream of no kind":       {"5\r\nright\r\n0\r\n\r\n", []string{"X-Amz-Content-Sha256", "STREAMING-SOMEHOW", "X-Amz-Decoded-Content-Length", "5"}, 400, "InvalidArgument"},
+		"a stream of version 4A":    {"5\r\nright\r\n0\r\n\r\n", []string{"X-Amz-Content-Sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "X-Amz-Decoded-Content-Length", "5"}, 400, "InvalidArgument"},
 		"signed without signatures": {"5\r\nright\r\n0\r\n\r\n", []string{"X-Amz-Content-Sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "X-Amz-Decoded-Content-Length", "5"}, 400, "InvalidRequest"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +177,7 @@ func TestABodyThatIsNotWhatItWasAnnouncedToBeStoresNothing(t *testing.T) {
 		"a trailer":                       {"5\r\nright\r\n0\r\nx-amz-checksum-sha256:" + right64 + "\r\n\r\n", trailer},
 		"a trailer without an empty line": {"5\r\nright\r\n0\r\nx-amz-checksum-sha256:" + right64 + "\r\n", trailer},
 		"two chunks":                      {"2\r\nri\r\n3\r\nght\r\n0\r\n\r\n", streaming},
+		"a checksum with its name":        {"right", []string{"X-Amz-Sdk-Checksum-Algorithm", "sha256", "X-Amz-Checksum-Sha256", right64}},
 		"a digest in hex":                 {"right", []string{"X-Amz-Content-Sha256", rightHex}},
 		"an unsigned body":                {"right", []string{"X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"}},
 	} {
@@ -224,6 +232,43 @@ func TestTheSignedChunksOfTheDocumentationAreTaken(t *testing.T) {
 		status, body = put(strings.Repeat("a", 66559) + "b")
 		assert.Equal(t, http.StatusForbidden, status)
 		assert.Contains(t, body, "<Code>SignatureDoesNotMatch</Code>")
+	})
+}
+
+// The same of AWS's page on trailing headers.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+func TestTheSignedTrailerOfTheDocumentationIsTakenAndDemanded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2013, 5, 24, 0, 0, 30, 0, time.UTC)))
+		backend := newBackend(t, fakebackend.Options{Bucket: "examplebucket"})
+		handler := fakeaws.NewHandler(backend, fakeaws.Options{Credentials: map[string]string{"AKIAIOSFODNN7EXAMPLE": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}})
+		put := func(trailer string) (int, string) {
+			var b strings.Builder
+			fmt.Fprintf(&b, "10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n%s\r\n", strings.Repeat("a", 65536))
+			fmt.Fprintf(&b, "400;chunk-signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7\r\n%s\r\n", strings.Repeat("a", 1024))
+			b.WriteString("0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n" + trailer + "\r\n")
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://s3.amazonaws.com/examplebucket/chunkObject.txt", strings.NewReader(b.String()))
+			require.NoError(t, err)
+			for name, value := range map[string]string{
+				"X-Amz-Date": "20130524T000000Z", "X-Amz-Storage-Class": "REDUCED_REDUNDANCY", "Content-Encoding": "aws-chunked", "X-Amz-Trailer": "x-amz-checksum-crc32c",
+				"X-Amz-Content-Sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", "X-Amz-Decoded-Content-Length": "66560",
+				"Authorization": "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=content-encoding;host;" +
+					"x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;x-amz-storage-class;x-amz-trailer," +
+					"Signature=106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
+			} {
+				r.Header.Set(name, value)
+			}
+			return record(handler, r)
+		}
+		const checksum, signature = "x-amz-checksum-crc32c:sOO8/Q==\r\n", "x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n"
+		status, body := put(checksum + signature)
+		assert.Equal(t, http.StatusOK, status, body)
+		for _, bad := range []string{checksum, checksum + strings.Replace(signature, "d81", "d82", 1), strings.Replace(checksum, "sOO8", "sOO9", 1) + signature} {
+			status, body = put(bad)
+			assert.Equal(t, http.StatusForbidden, status, bad)
+			assert.Contains(t, body, "<Code>SignatureDoesNotMatch</Code>")
+		}
 	})
 }
 
@@ -351,6 +396,8 @@ func TestABucketOfAnotherRegionIsPointedTo(t *testing.T) {
 	elsewhere := s3.NewFromConfig(c.config, func(o *s3.Options) { o.Region = "eu-central-1" })
 	_, err := elsewhere.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("far")})
 	assert.Equal(t, "IllegalLocationConstraintException", codeOf(err))
+	_, err = c.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("far"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "nowhere"}})
+	assert.Equal(t, "InvalidLocationConstraint", codeOf(err))
 	_, err = elsewhere.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("far"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-central-1"}})
 	require.NoError(t, err)
 	location, err := elsewhere.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: aws.String("far")})
@@ -386,6 +433,168 @@ func TestLinksThatAClientSignsAreOpened(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, body)
 	got, _ := c.read(t, "put")
 	assert.Equal(t, "by link", got)
+}
+
+// boto3 presigns with version 2 unless its Config says s3v4.
+func TestASignatureOfVersion2IsRefusedByName(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	c.upload(t.Context(), t, "k", "content")
+	const refusal = "<Code>InvalidRequest</Code><Message>The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.</Message>"
+	status, body, _ := send(t, c, http.MethodGet, "/fleet/k?AWSAccessKeyId=AKIATEST&Signature=c2lnbmF0dXJl&Expires=4102444800", "")
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, body, refusal)
+	status, body, _ = send(t, c, http.MethodGet, "/fleet/k", "", "Authorization", "AWS AKIATEST:c2lnbmF0dXJl")
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, body, refusal)
+}
+
+func TestARequestThatIsNoOperationOfS3IsRefusedAsS3Does(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{AllowUnsigned: true})
+	for request, want := range map[string]struct {
+		status int
+		code   string
+	}{
+		"GET /fleet?acl":                             {501, "NotImplemented"}, // an operation of S3's that the fake does not know
+		"GET /fleet/k?versionId=a":                   {501, "NotImplemented"},
+		"PUT /fleet/k?tagging&versionId=a":           {501, "NotImplemented"},
+		"GET /fleet/k?partNumber=1":                  {501, "NotImplemented"},
+		"GET /fleet/k?versionId=null":                {404, "NoSuchKey"},
+		"PATCH /fleet/k":                             {405, "MethodNotAllowed"},
+		"DELETE /":                                   {405, "MethodNotAllowed"},
+		"GET /fleet?list-type=3":                     {400, "InvalidArgument"},
+		"GET /fleet?encoding-type=x":                 {400, "InvalidArgument"},
+		"GET /fleet?list-type=2&max-keys=x":          {400, "InvalidArgument"},
+		"GET /fleet?list-type=2&encoding-type=x":     {400, "InvalidArgument"},
+		"GET /fleet?uploads&encoding-type=x":         {400, "InvalidArgument"},
+		"GET /fleet?list-type=2&continuation-token=": {400, "InvalidArgument"},
+	} {
+		method, target, _ := strings.Cut(request, " ")
+		status, body, _ := send(t, c, method, target, "")
+		assert.Equal(t, want.status, status, request)
+		assert.Contains(t, body, "<Code>"+want.code+"</Code>", request)
+	}
+	assert.Contains(t, c.server.Handler.Calls(), fakeaws.Call{Service: "s3", Operation: "PATCH /fleet/k", Count: 1})
+}
+
+func TestAPresignedLinkEndsAlsoWhenNoKeyIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), fakeaws.Options{})
+		server.StartPipe()
+		defer server.Close()
+		c := connect(server)
+		_, err := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("iotfleet-fake"), Key: aws.String("k"), Body: strings.NewReader("content")})
+		require.NoError(t, err)
+		link, err := s3.NewPresignClient(c.s3).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("iotfleet-fake"), Key: aws.String("k")}, s3.WithPresignExpires(time.Minute))
+		require.NoError(t, err)
+		path := strings.TrimPrefix(link.URL, server.URL)
+		time.Sleep(time.Minute)
+		_, body, _ := send(t, c, http.MethodGet, path, "")
+		assert.Equal(t, "content", body)
+		time.Sleep(time.Second)
+		status, body, _ := send(t, c, http.MethodGet, path, "")
+		assert.Equal(t, http.StatusForbidden, status)
+		assert.Contains(t, body, "<Code>AccessDenied</Code><Message>Request has expired</Message>")
+	})
+}
+
+func TestConditionsAndRangesOfAReadAreThoseOfS3(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{AllowUnsigned: true})
+	_, _, stored := send(t, c, http.MethodPut, "/fleet/k", "0123456789")
+	etag := stored.Get("Etag")
+	const before, after = "Mon, 01 Jan 2001 00:00:00 GMT", "Tue, 01 Jan 2199 00:00:00 GMT"
+	for _, read := range []struct {
+		header, value string
+		status        int
+		body          string
+	}{
+		{"If-Match", etag, 200, "0123456789"},
+		{"If-Match", `"00"`, 412, "<Code>PreconditionFailed</Code>"},
+		{"If-None-Match", etag, 304, ""},
+		{"If-None-Match", `"00"`, 200, "0123456789"},
+		{"If-Modified-Since", before, 200, "0123456789"},
+		{"If-Modified-Since", after, 304, ""},
+		{"If-Unmodified-Since", before, 412, "<Code>PreconditionFailed</Code>"},
+		{"If-Unmodified-Since", after, 200, "0123456789"},
+		{"Range", "bytes=2-4", 206, "234"},
+		{"Range", "bytes=7-99", 206, "789"},
+		{"Range", "bytes=7-", 206, "789"},
+		{"Range", "bytes=-3", 206, "789"},
+		{"Range", "bytes=-99", 206, "0123456789"},
+		{"Range", "bytes=0-1,3-4", 200, "0123456789"}, // S3 gives one range or everything
+		{"Range", "bytes=4-2", 200, "0123456789"},
+		{"Range", "bytes=10-", 416, "<Code>InvalidRange</Code>"},
+		{"Range", "bytes=-0", 416, "<Code>InvalidRange</Code>"},
+	} {
+		status, body, header := send(t, c, http.MethodGet, "/fleet/k", "", read.header, read.value)
+		assert.Equal(t, read.status, status, "%s: %s", read.header, read.value)
+		if status < 400 {
+			assert.Equal(t, read.body, body, "%s: %s", read.header, read.value)
+		} else {
+			assert.Contains(t, body, read.body, "%s: %s", read.header, read.value)
+		}
+		if status == 416 {
+			assert.Equal(t, "bytes */10", header.Get("Content-Range"))
+		}
+		headStatus, headBody, _ := send(t, c, http.MethodHead, "/fleet/k", "", read.header, read.value)
+		assert.Equal(t, status, headStatus, "a HEAD is answered as the GET would be")
+		assert.Empty(t, headBody)
+	}
+	status, body, _ := send(t, c, http.MethodPut, "/fleet/m", "", "X-Amz-Meta-A", strings.Repeat("x", 2048))
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, body, "<Code>MetadataTooLarge</Code>")
+}
+
+func TestPartsAreListedInPagesAndCopiedByRange(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	ctx := t.Context()
+	bucket, key := aws.String("fleet"), aws.String("assembled")
+	c.upload(ctx, t, "source", "0123456789")
+	u, err := c.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key})
+	require.NoError(t, err)
+	copied, err := c.s3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+		Bucket: bucket, Key: key, UploadId: u.UploadId, PartNumber: aws.Int32(3), CopySource: aws.String("fleet/source"), CopySourceRange: aws.String("bytes=2-4"),
+	})
+	require.NoError(t, err)
+	for _, n := range []int32{1, 7} {
+		_, err := c.s3.UploadPart(ctx, &s3.UploadPartInput{Bucket: bucket, Key: key, UploadId: u.UploadId, PartNumber: aws.Int32(n), Body: strings.NewReader("x")})
+		require.NoError(t, err)
+	}
+	var numbers []int32
+	pages := s3.NewListPartsPaginator(c.s3, &s3.ListPartsInput{Bucket: bucket, Key: key, UploadId: u.UploadId, MaxParts: aws.Int32(1)},
+		func(o *s3.ListPartsPaginatorOptions) { o.StopOnDuplicateToken = true })
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		require.NoError(t, err)
+		require.Len(t, page.Parts, 1)
+		numbers = append(numbers, *page.Parts[0].PartNumber)
+	}
+	assert.Equal(t, []int32{1, 3, 7}, numbers)
+	_, err = c.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId, MultipartUpload: &types.CompletedMultipartUpload{
+		Parts: []types.CompletedPart{{PartNumber: aws.Int32(3), ETag: copied.CopyPartResult.ETag}},
+	}})
+	require.NoError(t, err)
+	got, _ := c.read(t, "assembled")
+	assert.Equal(t, "234", got)
+}
+
+func TestAListingOfVersion1NamesItsNextMarkerOnlyWithADelimiter(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	ctx := t.Context()
+	for _, key := range []string{"a/1", "a/2", "b"} {
+		c.upload(ctx, t, key, key)
+	}
+	page, err := c.s3.ListObjects(ctx, &s3.ListObjectsInput{Bucket: aws.String("fleet"), MaxKeys: aws.Int32(1)})
+	require.NoError(t, err)
+	assert.True(t, *page.IsTruncated)
+	assert.Nil(t, page.NextMarker)
+	page, err = c.s3.ListObjects(ctx, &s3.ListObjectsInput{Bucket: aws.String("fleet"), MaxKeys: aws.Int32(1), Delimiter: aws.String("/")})
+	require.NoError(t, err)
+	assert.Equal(t, "a/", *page.NextMarker)
+	page, err = c.s3.ListObjects(ctx, &s3.ListObjectsInput{Bucket: aws.String("fleet"), Marker: page.NextMarker, Delimiter: aws.String("/")})
+	require.NoError(t, err)
+	require.Len(t, page.Contents, 1)
+	assert.Equal(t, "b", *page.Contents[0].Key)
+	assert.Empty(t, page.CommonPrefixes)
 }
 
 func TestABucketCanBeInTheHost(t *testing.T) {

@@ -144,7 +144,7 @@ func TestEveryOperationReadsWhatTheSDKSends(t *testing.T) {
 					require.NoError(t, err)
 				}
 				var err error
-				got, err = found.decode(body, labels, r.URL.Query(), r.Header)
+				got, _, err = found.decode(body, labels, r.URL.Query(), r.Header)
 				require.NoError(t, err)
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
 			})

@@ -73,6 +73,16 @@ func TestAnOperationTheFakeDoesNotKnowIsRefusedAndCounted(t *testing.T) {
 	}, c.server.Handler.Calls())
 }
 
+func TestAThousandUnknownOperationsAreCountedByNameAndTheRestTogether(t *testing.T) {
+	h := fakeaws.NewHandler(newBackend(t, fakebackend.Options{}), fakeaws.Options{})
+	for i := range 1100 {
+		record(h, httptest.NewRequest("GET", fmt.Sprintf("http://iot.us-east-1.amazonaws.com/none/%d", i), nil))
+	}
+	calls := h.Calls()
+	assert.Len(t, calls, 1001)
+	assert.Contains(t, calls, fakeaws.Call{Service: "iot", Operation: "(others)", Count: 100})
+}
+
 func TestARequestGoesToTheServiceItIsMeantFor(t *testing.T) {
 	h := fakeaws.NewHandler(newBackend(t, fakebackend.Options{}), fakeaws.Options{AllowUnsigned: true})
 	for _, c := range []struct{ method, url, service, scope, want string }{
@@ -196,6 +206,79 @@ func TestABodyThatDoesNotFitIsASerializationError(t *testing.T) {
 	assert.Equal(t, iottypes.CertificateStatusInactive, certificates.Certificates[0].Status, "a member of the query counts in the query only")
 }
 
+func TestAMemberThatIsThereAndEmptyIsNotOneThatWasLeftOut(t *testing.T) {
+	c := serve(t, fakebackend.Options{}, fakeaws.Options{})
+	const (
+		empty    = "Value '' at '%s' failed to satisfy constraint: "
+		tooShort = empty + "Member must have length greater than or equal to 1"
+	)
+	for _, refused := range []struct{ request, body, member, want string }{
+		{"POST /things/a", `{"thingTypeName":""}`, "thingTypeName", tooShort},
+		{"POST /things/a", `{"billingGroupName":""}`, "billingGroupName", tooShort},
+		{"PATCH /things/a", `{"thingTypeName":""}`, "thingTypeName", tooShort},
+		{"POST /certificates", `{"certificateSigningRequest":""}`, "certificateSigningRequest", tooShort},
+		{"POST /thing-registration-tasks", `{"templateBody":"{}","inputFileBucket":"bucket","inputFileKey":"","roleArn":"arn:aws:iam::123456789012:role/r"}`, "inputFileKey", tooShort},
+		{"PUT /thing-groups/addThingToThingGroup", `{"thingName":"a","thingGroupName":""}`, "thingGroupName", tooShort},
+		{"POST /thing-groups/g", `{"tags":[{"Key":"a"},{"Key":""}]}`, "tags.2.member.key", tooShort},
+		{"POST /cacertificate", `{"caCertificate":"x","registrationConfig":{"templateName":""}}`, "registrationConfig.templateName", tooShort},
+		{"GET /things?thingTypeName=", "", "thingTypeName", tooShort},
+		{"GET /policies?marker=", "", "marker", empty + "Member must satisfy regular expression pattern: [A-Za-z0-9+/]+={0,2}"},
+		{"GET /thing-registration-tasks?status=", "", "status", empty + "Member must satisfy enum value set: [InProgress, Completed, Failed, Cancelled, Cancelling]"},
+		{"PUT /certificates/" + strings.Repeat("a", 64) + "?newStatus=", "", "newStatus", empty +
+			"Member must satisfy enum value set: [ACTIVE, INACTIVE, REVOKED, PENDING_TRANSFER, REGISTER_INACTIVE, PENDING_ACTIVATION]"},
+		{"GET /things/a/principals-v2?thingPrincipalType=", "", "thingPrincipalType", empty + "Member must satisfy enum value set: [EXCLUSIVE_THING, NON_EXCLUSIVE_THING]"},
+		{"POST /thing-types/t", `{"thingTypeProperties":{"mqtt5Configuration":{"propagatingAttributes":[{"userPropertyKey":""}]}}}`,
+			"thingTypeProperties.mqtt5Configuration.propagatingAttributes.1.member.userPropertyKey", empty + "Member must satisfy regular expression pattern: [a-zA-Z0-9:$.]+"},
+	} {
+		method, target, _ := strings.Cut(refused.request, " ")
+		status, answer, header := send(t, c, method, target, refused.body, "Authorization", iotScope)
+		assert.Equal(t, http.StatusBadRequest, status, refused.request)
+		assert.Equal(t, "InvalidRequestException:", header.Get("X-Amzn-Errortype"), refused.request)
+		var wire struct{ Message string }
+		require.NoError(t, json.Unmarshal([]byte(answer), &wire))
+		assert.Contains(t, wire.Message, fmt.Sprintf(refused.want, refused.member), refused.request)
+	}
+	for request, want := range map[string]string{ // the model lets these be empty; what refuses them is what they mean
+		`POST /policies/p {"policyDocument":""}`:      "MalformedPolicyException:",
+		`POST /things {"templateBody":""}`:            "InvalidRequestException:",
+		`POST /things/b {"tags":[{"Key":"a"}]}`:       "",
+		`POST /untag {"resourceArn":"","tagKeys":[]}`: "InvalidRequestException:",
+	} {
+		method, rest, _ := strings.Cut(request, " ")
+		target, body, _ := strings.Cut(rest, " ")
+		_, answer, header := send(t, c, method, target, body, "Authorization", iotScope)
+		assert.Equal(t, want, header.Get("X-Amzn-Errortype"), answer)
+		assert.NotContains(t, answer, "validation error", request)
+	}
+	_, err := c.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("c"), ThingTypeName: aws.String("")})
+	assert.ErrorContains(t, err, fmt.Sprintf(tooShort, "thingTypeName"))
+}
+
+// AWS names every constraint of a map's keys and values and of a list's items, also those that are kept.
+func TestAConstraintOnPartsOfAMapOrListHasAWSsForm(t *testing.T) {
+	c := serve(t, fakebackend.Options{}, fakeaws.Options{})
+	for request, want := range map[string]string{
+		`PATCH /things/a {"attributePayload":{"attributes":{"\"state\"":"x"}}}`: `Value '{\"state\"=x}' at 'attributePayload.attributes' failed to satisfy constraint: Map keys must` +
+			" satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 0," +
+			" Member must satisfy regular expression pattern: [a-zA-Z0-9_.,@/:#-]+]",
+		`PATCH /things/a {"attributePayload":{"attributes":{"":"x"}}}`: "Value '{=x}' at 'attributePayload.attributes' failed to satisfy constraint: Map keys must",
+		`PUT /thing-groups/updateThingGroupsForThing {"thingName":"a","thingGroupsToAdd":["ok","not ok"]}`: "Value '[ok, not ok]' at 'thingGroupsToAdd' failed to satisfy" +
+			" constraint: Member must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1," +
+			" Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+]",
+		`POST /untag {"resourceArn":"x","tagKeys":[""]}`: "Value '[]' at 'tagKeys' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 128,",
+		// One member that breaks two constraints: first its pattern, then its length.
+		"DELETE /certificates/" + strings.Repeat("-", 65): "2 validation errors detected: Value '" + strings.Repeat("-", 65) + "' at 'certificateId' failed to satisfy constraint:" +
+			" Member must satisfy regular expression pattern: (0x)?[a-fA-F0-9]+; Value '" + strings.Repeat("-", 65) + "' at 'certificateId' failed to satisfy constraint:" +
+			" Member must have length less than or equal to 64",
+	} {
+		method, rest, _ := strings.Cut(request, " ")
+		target, body, _ := strings.Cut(rest, " ")
+		status, answer, _ := send(t, c, method, target, body, "Authorization", iotScope)
+		assert.Equal(t, http.StatusBadRequest, status, request)
+		assert.Contains(t, answer, want, request)
+	}
+}
+
 func TestTimestampsAreSecondsWithAFraction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2017, 11, 20, 18, 30, 2, 898_000_000, time.UTC)))
@@ -298,6 +381,19 @@ func TestRolesThroughTheSDK(t *testing.T) {
 	assert.Equal(t, "ValidationError", codeOf(err))
 }
 
+func TestTheCallerIsAUserOfTheAccountsPartition(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-west-1": "arn:aws:iam::210987654321:user/fake", "cn-north-1": "arn:aws-cn:iam::210987654321:user/fake",
+		"us-gov-west-1": "arn:aws-us-gov:iam::210987654321:user/fake",
+	} {
+		c := serve(t, fakebackend.Options{Region: region, Account: "210987654321"}, fakeaws.Options{})
+		caller, err := c.sts.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+		require.NoError(t, err)
+		assert.Equal(t, want, *caller.Arn)
+		assert.Equal(t, "210987654321", *caller.Account)
+	}
+}
+
 func TestAMissingParameterIsNamed(t *testing.T) {
 	c := serve(t, fakebackend.Options{}, fakeaws.Options{AllowUnsigned: true})
 	status, body, _ := send(t, c, http.MethodPost, "/", "Action=GetRole&Version=2010-05-08", "Content-Type", "application/x-www-form-urlencoded")
@@ -311,6 +407,32 @@ func TestAMissingParameterIsNamed(t *testing.T) {
 	assert.Equal(t, "ValidationError", wire.Error.Code)
 	assert.Equal(t, "1 validation error detected: Value null at 'roleName' failed to satisfy constraint: Member must not be null", wire.Error.Message)
 	assert.NotEmpty(t, wire.RequestID)
+}
+
+func TestAParameterThatBreaksIAMsModelIsRefusedInAWSsWords(t *testing.T) {
+	c := serve(t, fakebackend.Options{}, fakeaws.Options{AllowUnsigned: true})
+	const constraint = " failed to satisfy constraint: "
+	for form, want := range map[string]string{
+		"Action=PutRolePolicy":                                     "3 validation errors detected: Value null at 'roleName'" + constraint + "Member must not be null; Value null at 'policyName'",
+		"Action=GetRole&RoleName=":                                 "2 validation errors detected: Value '' at 'roleName'" + constraint + `Member must satisfy regular expression pattern: [\w+=,.@-]+; Value '' at 'roleName'` + constraint + "Member must have length greater than or equal to 1",
+		"Action=GetRole&RoleName=" + strings.Repeat("r", 65):       "1 validation error detected: Value '" + strings.Repeat("r", 65) + "' at 'roleName'" + constraint + "Member must have length less than or equal to 64",
+		"Action=AttachRolePolicy&RoleName=r&PolicyArn=short":       "1 validation error detected: Value 'short' at 'policyArn'" + constraint + "Member must have length greater than or equal to 20",
+		"Action=DeleteRolePolicy&RoleName=r&PolicyName=a%20b":      "1 validation error detected: Value 'a b' at 'policyName'" + constraint + `Member must satisfy regular expression pattern: [\w+=,.@-]+`,
+		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=日本": "1 validation error detected: Value '日本' at 'assumeRolePolicyDocument'" + constraint + `Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+`,
+		"Action=ListRoles&PathPrefix=plant":                        "1 validation error detected: Value 'plant' at 'pathPrefix'" + constraint + `Member must satisfy regular expression pattern: \u002F[\u0021-\u007F]*`,
+		"Action=ListRoles&Marker=":                                 "2 validation errors detected: Value '' at 'marker'",
+		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=" + url.QueryEscape(trust) + "&Tags.member.1.Key=a&Tags.member.1.Value=&Tags.member.2.Key=&Tags.member.2.Value=": "1 validation error detected: Value '' at 'tags.2.member.key'" +
+			constraint + "Member must have length greater than or equal to 1",
+	} {
+		status, body, _ := send(t, c, http.MethodPost, "/", form+"&Version=2010-05-08", "Content-Type", "application/x-www-form-urlencoded")
+		assert.Equal(t, http.StatusBadRequest, status, form)
+		var wire struct {
+			Error struct{ Code, Message string }
+		}
+		require.NoError(t, xml.Unmarshal([]byte(body), &wire))
+		assert.Equal(t, "ValidationError", wire.Error.Code, form)
+		assert.Contains(t, wire.Error.Message, want, form)
+	}
 }
 
 func TestFaultsActOnTheWire(t *testing.T) {

@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Store holds the roles and managed policies of one account. It is safe for concurrent use, and everything it returns
@@ -74,12 +76,15 @@ func checkTags(tags []Tag) error {
 		return limitExceeded("Cannot exceed quota for TagsPerEntity: 50")
 	}
 	seen := map[string]bool{}
-	for _, t := range tags {
+	for i, t := range tags {
+		at := fmt.Sprintf("tags.%d.member.", i+1)
 		switch fold := strings.ToLower(t.Key); {
-		case t.Key == "" || len(t.Key) > 128:
-			return validation(t.Key, "tags.member.key", "Member must have length between 1 and 128")
-		case len(t.Value) > 256:
-			return validation(t.Value, "tags.member.value", "Member must have length less than or equal to 256")
+		case t.Key == "":
+			return validation(t.Key, at+"key", "Member must have length greater than or equal to 1")
+		case utf8.RuneCountInString(t.Key) > 128:
+			return validation(t.Key, at+"key", "Member must have length less than or equal to 128")
+		case utf8.RuneCountInString(t.Value) > 256:
+			return validation(t.Value, at+"value", "Member must have length less than or equal to 256")
 		case seen[fold]:
 			return invalidInput("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
 		default:

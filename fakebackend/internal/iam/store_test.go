@@ -148,6 +148,7 @@ func TestInlinePolicies(t *testing.T) {
 	assert.Equal(t, readFleet, text)
 
 	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", walkthroughTrust)), "it names a principal")
+	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", policy("Allow", `"Principal":"*","Action":"s3:*","Resource":"*"`))), "it names a principal")
 	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", policy("Allow", `"Action":"s3:*"`))), "it names no resource")
 	assert.Equal(t, "ValidationError", codeOf(s.PutRolePolicy("registration", "c d", readFleet)))
 	assert.Equal(t, "NoSuchEntity", codeOf(s.PutRolePolicy("none", "c", readFleet)))

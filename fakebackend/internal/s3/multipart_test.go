@@ -55,7 +55,7 @@ func TestOnlyTheLastPartMayBeSmall(t *testing.T) {
 	s := newStore(t)
 	u, err := s.CreateUpload("fleet", "big", Info{}, "", now)
 	require.NoError(t, err)
-	p1, err := s.PutPart("fleet", "big", u.ID, 1, strings.NewReader("small"), nil, now)
+	p1, err := s.PutPart("fleet", "big", u.ID, 1, strings.NewReader(strings.Repeat("a", 5<<20-1)), nil, now)
 	require.NoError(t, err)
 	p2, err := s.PutPart("fleet", "big", u.ID, 2, strings.NewReader("small"), nil, now)
 	require.NoError(t, err)

@@ -44,8 +44,11 @@ func (s *Signer) AccessKey() string { return s.credentials.AccessKey }
 // bucket's own host at AWS when base is empty, else to base/bucket/key, such as http://127.0.0.1:4566.
 func (s *Signer) Presign(base, bucket, key string, now time.Time, life time.Duration) (string, error) {
 	u := &url.URL{Scheme: "https", Host: bucket + ".s3." + s.region + ".amazonaws.com", Path: "/" + key}
-	if s.region == "us-east-1" {
+	switch {
+	case s.region == "us-east-1":
 		u.Host = bucket + ".s3.amazonaws.com"
+	case strings.HasPrefix(s.region, "cn-"):
+		u.Host += ".cn"
 	}
 	if base != "" {
 		var err error

@@ -33,7 +33,10 @@ func TestALinkOpensItsObjectUntilItExpires(t *testing.T) {
 }
 
 func TestLinksLeadToTheBucketsOwnHostAtAWS(t *testing.T) {
-	for region, host := range map[string]string{"us-east-1": "https://reports.s3.amazonaws.com/k?", "eu-central-1": "https://reports.s3.eu-central-1.amazonaws.com/k?"} {
+	for region, host := range map[string]string{
+		"us-east-1": "https://reports.s3.amazonaws.com/k?", "eu-central-1": "https://reports.s3.eu-central-1.amazonaws.com/k?",
+		"cn-north-1": "https://reports.s3.cn-north-1.amazonaws.com.cn/k?",
+	} {
 		link, err := NewSigner([]byte("seed"), region).Presign("", "reports", "k", now, time.Hour)
 		require.NoError(t, err)
 		assert.True(t, strings.HasPrefix(link, host), link)

@@ -131,6 +131,16 @@ func checkBucketName(name string) error {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return bad
 	}
+	for _, prefix := range []string{"xn--", "sthree-", "amzn-s3-demo-"} {
+		if strings.HasPrefix(name, prefix) {
+			return bad
+		}
+	}
+	for _, suffix := range []string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"} {
+		if strings.HasSuffix(name, suffix) {
+			return bad
+		}
+	}
 	return nil
 }
 

@@ -165,7 +165,7 @@ func TestBuckets(t *testing.T) {
 	_, err := s.HeadBucket("fleet")
 	assert.Equal(t, "NoSuchBucket", codeOf(err))
 
-	for _, bad := range []string{"", "ab", "Fleet", "a_b", "-ab", "ab-", "a..b", "192.168.0.1", strings.Repeat("a", 64)} {
+	for _, bad := range []string{"", "ab", "Fleet", "a_b", "-ab", "ab-", "a..b", "192.168.0.1", strings.Repeat("a", 64), "xn--a", "fleet-s3alias"} {
 		assert.Equal(t, "InvalidBucketName", codeOf(s.CreateBucket(bad, "us-east-1", "1", now)), bad)
 	}
 }
