@@ -22,7 +22,7 @@ func (b *Backend) ReadDevice(ctx context.Context, thingName string) (*task.Devic
 		return nil, err
 	}
 	device := &task.Device{
-		ThingName: t.ThingName, ThingARN: t.ThingArn, ThingTypeName: t.ThingTypeName, Attributes: t.Attributes, BillingGroup: t.BillingGroupName,
+		ThingName: t.ThingName, ThingARN: t.ThingARN, ThingTypeName: t.ThingTypeName, Attributes: t.Attributes, BillingGroup: t.BillingGroupName,
 	}
 	for tok := ""; ; {
 		groups, err := b.ListThingGroupsForThing(ctx, &ListThingGroupsForThingInput{ThingName: thingName, NextToken: tok})
@@ -80,7 +80,7 @@ func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Se
 				if c.CreationDate.Before(since.Truncate(time.Millisecond)) {
 					return
 				}
-				if !yield(&task.Certificate{ID: c.CertificateID, ARN: c.CertificateArn, Status: c.Status, Created: c.CreationDate}, nil) {
+				if !yield(&task.Certificate{ID: c.CertificateID, ARN: c.CertificateARN, Status: c.Status, Created: c.CreationDate}, nil) {
 					return
 				}
 			}
@@ -98,7 +98,7 @@ func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*t
 		return nil, err
 	}
 	d := out.CertificateDescription
-	c := &task.Certificate{ID: d.CertificateID, ARN: d.CertificateArn, PEM: d.CertificatePem, Status: d.Status, Created: d.CreationDate}
+	c := &task.Certificate{ID: d.CertificateID, ARN: d.CertificateARN, PEM: d.CertificatePem, Status: d.Status, Created: d.CreationDate}
 	for marker := ""; ; {
 		page, err := b.ListAttachedPolicies(ctx, &ListAttachedPoliciesInput{Target: c.ARN, Marker: marker})
 		if err != nil {

@@ -36,7 +36,7 @@ type CreateBillingGroupInput struct {
 // CreateBillingGroupOutput is the answer to CreateBillingGroup.
 type CreateBillingGroupOutput struct {
 	BillingGroupName string `json:"billingGroupName"`
-	BillingGroupArn  string `json:"billingGroupArn"`
+	BillingGroupARN  string `json:"billingGroupArn"`
 	BillingGroupID   string `json:"billingGroupId"`
 }
 
@@ -77,7 +77,7 @@ type DescribeBillingGroupInput struct {
 type DescribeBillingGroupOutput struct {
 	BillingGroupName       string                  `json:"billingGroupName"`
 	BillingGroupID         string                  `json:"billingGroupId"`
-	BillingGroupArn        string                  `json:"billingGroupArn"`
+	BillingGroupARN        string                  `json:"billingGroupArn"`
 	Version                int64                   `json:"version"`
 	BillingGroupProperties *BillingGroupProperties `json:"billingGroupProperties"`
 	BillingGroupMetadata   *BillingGroupMetadata   `json:"billingGroupMetadata"`
@@ -179,7 +179,7 @@ type ListBillingGroupsInput struct {
 
 // ListBillingGroupsOutput is the answer to ListBillingGroups.
 type ListBillingGroupsOutput struct {
-	BillingGroups []GroupNameAndArn `json:"billingGroups"`
+	BillingGroups []GroupNameAndARN `json:"billingGroups"`
 	NextToken     string            `json:"nextToken,omitempty"`
 }
 
@@ -198,9 +198,9 @@ func (b *IoT) ListBillingGroups(ctx context.Context, in *ListBillingGroupsInput)
 		page, next := pageOf(filter(b.st.billingGroups.after(from), func(g *billingGroup) bool {
 			return strings.HasPrefix(g.name, in.NamePrefixFilter)
 		}), b.size(in.MaxResults))
-		out := &ListBillingGroupsOutput{BillingGroups: make([]GroupNameAndArn, 0, len(page)), NextToken: next}
+		out := &ListBillingGroupsOutput{BillingGroups: make([]GroupNameAndARN, 0, len(page)), NextToken: next}
 		for _, g := range page {
-			out.BillingGroups = append(out.BillingGroups, GroupNameAndArn{g.name, b.billingGroupARN(g)})
+			out.BillingGroups = append(out.BillingGroups, GroupNameAndARN{g.name, b.billingGroupARN(g)})
 		}
 		return out, nil
 	})
@@ -210,9 +210,9 @@ func (b *IoT) ListBillingGroups(ctx context.Context, in *ListBillingGroupsInput)
 // named by its name or its ARN.
 type BillingGroupMemberInput struct {
 	BillingGroupName string `json:"billingGroupName,omitempty"`
-	BillingGroupArn  string `json:"billingGroupArn,omitempty"`
+	BillingGroupARN  string `json:"billingGroupArn,omitempty"`
 	ThingName        string `json:"thingName,omitempty"`
-	ThingArn         string `json:"thingArn,omitempty"`
+	ThingARN         string `json:"thingArn,omitempty"`
 }
 
 // BillingGroupMemberOutput is the answer to AddThingToBillingGroup and RemoveThingFromBillingGroup.
@@ -237,8 +237,8 @@ func (b *IoT) RemoveThingFromBillingGroup(ctx context.Context, in *BillingGroupM
 
 func (b *IoT) changeBilling(ctx context.Context, op string, in *BillingGroupMemberInput, change func(*thing, *billingGroup) *task.Error) (*BillingGroupMemberOutput, error) {
 	in = orZero(in)
-	thingName := b.nameOrARN(in.ThingName, in.ThingArn, "thing")
-	groupName := b.nameOrARN(in.BillingGroupName, in.BillingGroupArn, "billinggroup")
+	thingName := b.nameOrARN(in.ThingName, in.ThingARN, "thing")
+	groupName := b.nameOrARN(in.BillingGroupName, in.BillingGroupARN, "billinggroup")
 	check := func(c *checker) {
 		c.may("thingName", in.ThingName, shapeThingName)
 		c.may("billingGroupName", in.BillingGroupName, shapeBillingGroupName)

@@ -66,14 +66,14 @@ func (b *IoT) DeleteRegistrationCode(ctx context.Context, _ *DeleteRegistrationC
 // given back.
 type RegistrationConfig struct {
 	TemplateBody string `json:"templateBody,omitempty"`
-	RoleArn      string `json:"roleArn,omitempty"`
+	RoleARN      string `json:"roleArn,omitempty"`
 	TemplateName string `json:"templateName,omitempty"`
 }
 
 func (c *checker) registrationConfig(r *RegistrationConfig) {
 	if r != nil {
 		c.may("registrationConfig.templateBody", r.TemplateBody, shapeTemplateBody)
-		c.may("registrationConfig.roleArn", r.RoleArn, shapeRoleARN)
+		c.may("registrationConfig.roleArn", r.RoleARN, shapeRoleARN)
 		c.may("registrationConfig.templateName", r.TemplateName, shapeTemplateName)
 	}
 }
@@ -91,7 +91,7 @@ type RegisterCACertificateInput struct {
 
 // RegisterCACertificateOutput is the answer to RegisterCACertificate.
 type RegisterCACertificateOutput struct {
-	CertificateArn string `json:"certificateArn"`
+	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 }
 
@@ -182,7 +182,7 @@ type DescribeCACertificateOutput struct {
 
 // CACertificateDescription is a CA certificate as DescribeCACertificate shows it.
 type CACertificateDescription struct {
-	CertificateArn         string               `json:"certificateArn"`
+	CertificateARN         string               `json:"certificateArn"`
 	CertificateID          string               `json:"certificateId"`
 	Status                 string               `json:"status"`
 	CertificatePem         string               `json:"certificatePem"`
@@ -205,7 +205,7 @@ func (b *IoT) DescribeCACertificate(ctx context.Context, in *CACertificateInput)
 			return nil, err
 		}
 		d := &CACertificateDescription{
-			CertificateArn: b.caARN(c), CertificateID: c.id.String(), Status: c.status(), CertificatePem: issuer.EncodePEM(c.der),
+			CertificateARN: b.caARN(c), CertificateID: c.id.String(), Status: c.status(), CertificatePem: issuer.EncodePEM(c.der),
 			OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: map[bool]string{true: "ENABLE", false: "DISABLE"}[c.auto],
 			LastModifiedDate: c.modified, CustomerVersion: c.version, GenerationID: b.uuid("ca", c.number()), CertificateMode: c.mode,
 		}
@@ -307,7 +307,7 @@ type ListCACertificatesOutput struct {
 
 // CACertificate is a CA certificate in a list.
 type CACertificate struct {
-	CertificateArn string    `json:"certificateArn"`
+	CertificateARN string    `json:"certificateArn"`
 	CertificateID  string    `json:"certificateId"`
 	Status         string    `json:"status"`
 	CreationDate   time.Time `json:"creationDate"`

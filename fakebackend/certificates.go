@@ -29,7 +29,7 @@ type CreateCertificateFromCsrInput struct {
 
 // CreateCertificateFromCsrOutput is the answer to CreateCertificateFromCsr.
 type CreateCertificateFromCsrOutput struct {
-	CertificateArn string `json:"certificateArn"`
+	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 	CertificatePem string `json:"certificatePem"`
 }
@@ -56,7 +56,7 @@ type CreateKeysAndCertificateInput struct {
 
 // CreateKeysAndCertificateOutput is the answer to CreateKeysAndCertificate.
 type CreateKeysAndCertificateOutput struct {
-	CertificateArn string   `json:"certificateArn"`
+	CertificateARN string   `json:"certificateArn"`
 	CertificateID  string   `json:"certificateId"`
 	CertificatePem string   `json:"certificatePem"`
 	KeyPair        *KeyPair `json:"keyPair"`
@@ -72,7 +72,7 @@ func (b *IoT) CreateKeysAndCertificate(ctx context.Context, in *CreateKeysAndCer
 		}
 		c := b.addCertificate(made.DER, sha256.Sum256(made.DER), now, activeOr(in.SetAsActive, statusInactive), nil)
 		return &CreateKeysAndCertificateOutput{
-			CertificateArn: b.certificateARN(c), CertificateID: c.id.String(), CertificatePem: c.pem(),
+			CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), CertificatePem: c.pem(),
 			KeyPair: newKeyPair(made.PublicKeyPEM, made.PrivateKeyPEM()),
 		}, nil
 	})
@@ -88,7 +88,7 @@ type RegisterCertificateInput struct {
 
 // RegisterCertificateOutput is the answer to RegisterCertificate.
 type RegisterCertificateOutput struct {
-	CertificateArn string `json:"certificateArn"`
+	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 }
 
@@ -162,7 +162,7 @@ type DescribeCertificateOutput struct {
 
 // CertificateDescription is a certificate as DescribeCertificate shows it.
 type CertificateDescription struct {
-	CertificateArn   string               `json:"certificateArn"`
+	CertificateARN   string               `json:"certificateArn"`
 	CertificateID    string               `json:"certificateId"`
 	CaCertificateID  string               `json:"caCertificateId,omitempty"`
 	Status           string               `json:"status"`
@@ -196,7 +196,7 @@ func (b *IoT) DescribeCertificate(ctx context.Context, in *DescribeCertificateIn
 			return nil, err
 		}
 		d := &CertificateDescription{
-			CertificateArn: b.certificateARN(c), CertificateID: c.id.String(), Status: c.status.String(), CertificatePem: c.pem(),
+			CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), Status: c.status.String(), CertificatePem: c.pem(),
 			OwnedBy: b.opts.Account, CreationDate: time.UnixMilli(c.created).UTC(), LastModifiedDate: time.UnixMilli(c.modified).UTC(),
 			CustomerVersion: c.version, TransferData: &TransferData{}, GenerationID: b.uuid("certificate", c.number()), CertificateMode: "DEFAULT",
 		}
@@ -225,7 +225,7 @@ type ListCertificatesOutput struct {
 
 // CertificateSummary is a certificate in a list.
 type CertificateSummary struct {
-	CertificateArn  string    `json:"certificateArn"`
+	CertificateARN  string    `json:"certificateArn"`
 	CertificateID   string    `json:"certificateId"`
 	Status          string    `json:"status"`
 	CertificateMode string    `json:"certificateMode"`

@@ -127,7 +127,7 @@ type reportLine struct {
 	ErrorMessage string
 	Response     struct {
 		CertificatePem string
-		ResourceArns   task.ARNs
+		ResourceARNs   task.ARNs
 	}
 }
 

@@ -27,7 +27,7 @@ type RegisterThingInput struct {
 // RegisterThingOutput is the answer to RegisterThing.
 type RegisterThingOutput struct {
 	CertificatePem string            `json:"certificatePem,omitempty"`
-	ResourceArns   map[string]string `json:"resourceArns"`
+	ResourceARNs   map[string]string `json:"resourceArns"`
 }
 
 // RegisterThing registers one device.
@@ -53,11 +53,11 @@ func (b *IoT) RegisterThing(ctx context.Context, in *RegisterThingInput) (*Regis
 		if refusal != nil {
 			return nil, declared(refusal)
 		}
-		out := &RegisterThingOutput{ResourceArns: make(map[string]string)}
+		out := &RegisterThingOutput{ResourceARNs: make(map[string]string)}
 		if made.certificate != nil {
 			out.CertificatePem = made.certificate.pem()
 		}
-		maps.Insert(out.ResourceArns, b.arns(made))
+		maps.Insert(out.ResourceARNs, b.arns(made))
 		return out, nil
 	})
 }
@@ -80,5 +80,5 @@ func (b *Backend) RegisterThing(ctx context.Context, in *task.RegisterInput) (*t
 	if err != nil {
 		return nil, err
 	}
-	return &task.Registration{CertificatePEM: out.CertificatePem, ARNs: out.ResourceArns}, nil
+	return &task.Registration{CertificatePEM: out.CertificatePem, ARNs: out.ResourceARNs}, nil
 }

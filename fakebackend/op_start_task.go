@@ -29,7 +29,7 @@ type StartThingRegistrationTaskInput struct {
 	TemplateBody    string `json:"templateBody"`
 	InputFileBucket string `json:"inputFileBucket"`
 	InputFileKey    string `json:"inputFileKey"`
-	RoleArn         string `json:"roleArn"`
+	RoleARN         string `json:"roleArn"`
 }
 
 // StartThingRegistrationTaskOutput is the answer to StartThingRegistrationTask.
@@ -44,7 +44,7 @@ func (b *IoT) StartThingRegistrationTask(ctx context.Context, in *StartThingRegi
 		c.need("templateBody", in.TemplateBody, shapeTemplateBody)
 		c.need("inputFileBucket", in.InputFileBucket, shapeBucket)
 		c.need("inputFileKey", in.InputFileKey, shapeObjectKey)
-		c.need("roleArn", in.RoleArn, shapeRoleARN)
+		c.need("roleArn", in.RoleARN, shapeRoleARN)
 	}
 	return invoke(ctx, b, opStartTask, "", check, func(now time.Time) (*StartThingRegistrationTaskOutput, *task.Error) {
 		if !json.Valid([]byte(in.TemplateBody)) {
@@ -57,7 +57,7 @@ func (b *IoT) StartThingRegistrationTask(ctx context.Context, in *StartThingRegi
 		}
 		// An error's code tells S3's refusals from the service's own, but what goes out is the service's answer.
 		r := &registration{
-			templateBody: in.TemplateBody, bucket: in.InputFileBucket, key: in.InputFileKey, roleARN: in.RoleArn,
+			templateBody: in.TemplateBody, bucket: in.InputFileBucket, key: in.InputFileKey, roleARN: in.RoleARN,
 			status: task.InProgress, created: now, modified: now,
 		}
 		var file *s3.Object
@@ -67,7 +67,7 @@ func (b *IoT) StartThingRegistrationTask(ctx context.Context, in *StartThingRegi
 		}{
 			{b.opts.BadTemplate, func() (err error) { r.program, err = b.compile(in.TemplateBody); return err }},
 			{b.opts.BadRole, func() (err error) {
-				r.session, err = b.assume(in.RoleArn, in.InputFileBucket, in.InputFileKey)
+				r.session, err = b.assume(in.RoleARN, in.InputFileBucket, in.InputFileKey)
 				return err
 			}},
 			{b.opts.BadInput, func() (err error) { file, err = b.dataFile(in.InputFileBucket, in.InputFileKey); return err }},
@@ -168,7 +168,7 @@ func (b *IoT) dataFile(bucket, key string) (*s3.Object, error) {
 func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
 	in = orZero(in)
 	out, err := b.StartThingRegistrationTask(ctx, &StartThingRegistrationTaskInput{
-		TemplateBody: in.TemplateBody, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey, RoleArn: in.RoleARN,
+		TemplateBody: in.TemplateBody, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey, RoleARN: in.RoleARN,
 	})
 	if err != nil {
 		return "", err

@@ -35,7 +35,7 @@ type DescribeThingRegistrationTaskOutput struct {
 	TemplateBody       string    `json:"templateBody"`
 	InputFileBucket    string    `json:"inputFileBucket"`
 	InputFileKey       string    `json:"inputFileKey"`
-	RoleArn            string    `json:"roleArn"`
+	RoleARN            string    `json:"roleArn"`
 	Status             string    `json:"status"`
 	Message            string    `json:"message,omitempty"`
 	SuccessCount       int32     `json:"successCount"`
@@ -53,7 +53,7 @@ func (b *IoT) DescribeThingRegistrationTask(ctx context.Context, in *ThingRegist
 		}
 		return &DescribeThingRegistrationTaskOutput{
 			TaskID: r.id, CreationDate: stamp(r.created), LastModifiedDate: stamp(r.modified), TemplateBody: r.templateBody,
-			InputFileBucket: r.bucket, InputFileKey: r.key, RoleArn: r.roleARN, Status: string(r.status), Message: cutMessage(r.message),
+			InputFileBucket: r.bucket, InputFileKey: r.key, RoleARN: r.roleARN, Status: string(r.status), Message: cutMessage(r.message),
 			SuccessCount: int32(r.succeeded.n), FailureCount: int32(len(r.failed)), PercentageProgress: int32(b.percent(r)),
 		}, nil
 	})
@@ -164,7 +164,7 @@ func (b *Backend) DescribeTask(ctx context.Context, id task.ID) (*task.Descripti
 		ID: task.ID(out.TaskID), Status: task.Status(out.Status), Message: out.Message,
 		Succeeded: int(out.SuccessCount), Failed: int(out.FailureCount), Percent: int(out.PercentageProgress),
 		Created: out.CreationDate, LastModified: out.LastModifiedDate, TemplateBody: out.TemplateBody,
-		InputFileBucket: out.InputFileBucket, InputFileKey: out.InputFileKey, RoleARN: out.RoleArn,
+		InputFileBucket: out.InputFileBucket, InputFileKey: out.InputFileKey, RoleARN: out.RoleARN,
 	}, nil
 }
 

@@ -31,7 +31,7 @@ type CreatePolicyInput struct {
 // CreatePolicyOutput is the answer to CreatePolicy.
 type CreatePolicyOutput struct {
 	PolicyName      string `json:"policyName"`
-	PolicyArn       string `json:"policyArn"`
+	PolicyARN       string `json:"policyArn"`
 	PolicyDocument  string `json:"policyDocument"`
 	PolicyVersionID string `json:"policyVersionId"`
 }
@@ -66,7 +66,7 @@ type PolicyInput struct {
 // GetPolicyOutput is the answer to GetPolicy.
 type GetPolicyOutput struct {
 	PolicyName       string    `json:"policyName"`
-	PolicyArn        string    `json:"policyArn"`
+	PolicyARN        string    `json:"policyArn"`
 	PolicyDocument   string    `json:"policyDocument"`
 	DefaultVersionID string    `json:"defaultVersionId"`
 	CreationDate     time.Time `json:"creationDate"`
@@ -85,7 +85,7 @@ func (b *IoT) GetPolicy(ctx context.Context, in *PolicyInput) (*GetPolicyOutput,
 			return nil, err
 		}
 		return &GetPolicyOutput{
-			PolicyName: p.name, PolicyArn: b.policyARN(p), PolicyDocument: p.document(), DefaultVersionID: strconv.Itoa(p.standard),
+			PolicyName: p.name, PolicyARN: b.policyARN(p), PolicyDocument: p.document(), DefaultVersionID: strconv.Itoa(p.standard),
 			CreationDate: p.created, LastModifiedDate: p.modified, GenerationID: b.policyGeneration(p),
 		}, nil
 	})
@@ -107,7 +107,7 @@ type ListPoliciesOutput struct {
 // PolicySummary is a policy in a list.
 type PolicySummary struct {
 	PolicyName string `json:"policyName"`
-	PolicyArn  string `json:"policyArn"`
+	PolicyARN  string `json:"policyArn"`
 }
 
 // ListPolicies lists policies, newest first unless asked for the ascending order.
@@ -162,7 +162,7 @@ type CreatePolicyVersionInput struct {
 
 // CreatePolicyVersionOutput is the answer to CreatePolicyVersion.
 type CreatePolicyVersionOutput struct {
-	PolicyArn        string `json:"policyArn"`
+	PolicyARN        string `json:"policyArn"`
 	PolicyDocument   string `json:"policyDocument"`
 	PolicyVersionID  string `json:"policyVersionId"`
 	IsDefaultVersion bool   `json:"isDefaultVersion"`
@@ -213,7 +213,7 @@ func (in *PolicyVersionInput) check(c *checker) {
 
 // GetPolicyVersionOutput is the answer to GetPolicyVersion.
 type GetPolicyVersionOutput struct {
-	PolicyArn        string    `json:"policyArn"`
+	PolicyARN        string    `json:"policyArn"`
 	PolicyName       string    `json:"policyName"`
 	PolicyDocument   string    `json:"policyDocument"`
 	PolicyVersionID  string    `json:"policyVersionId"`
@@ -232,7 +232,7 @@ func (b *IoT) GetPolicyVersion(ctx context.Context, in *PolicyVersionInput) (*Ge
 			return nil, err
 		}
 		return &GetPolicyVersionOutput{
-			PolicyArn: b.policyARN(p), PolicyName: p.name, PolicyDocument: v.document, PolicyVersionID: strconv.Itoa(v.id),
+			PolicyARN: b.policyARN(p), PolicyName: p.name, PolicyDocument: v.document, PolicyVersionID: strconv.Itoa(v.id),
 			IsDefaultVersion: v.id == p.standard, CreationDate: v.created, LastModifiedDate: v.created, GenerationID: b.policyGeneration(p),
 		}, nil
 	})

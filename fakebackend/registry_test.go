@@ -189,7 +189,7 @@ func TestAPolicyKeepsItsVersionsAndItsTargets(t *testing.T) {
 	for i := range 5 {
 		made, err := fake.CreateCertificateFromCsr(ctx, &fakebackend.CreateCertificateFromCsrInput{CertificateSigningRequest: csrOf(t, key, fmt.Sprint(i))})
 		require.NoError(t, err)
-		targets = append(targets, made.CertificateArn)
+		targets = append(targets, made.CertificateARN)
 	}
 	_, err = fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "g"})
 	require.NoError(t, err)
@@ -216,7 +216,7 @@ func TestACertificateIsTakenOutOfUseInTheRightOrder(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
 	id := start(t, fake, role, walkthrough(t), row(t, "device", "1"))
-	arn := results(t, fake, id)[0].Response.ResourceArns.Certificate()
+	arn := results(t, fake, id)[0].Response.ResourceARNs.Certificate()
 	certificate := task.ResourceName(arn)
 	var c codes
 	c.add(fake.DeleteThing(ctx, &fakebackend.DeleteThingInput{ThingName: "device"}))
@@ -261,15 +261,15 @@ func TestAnExclusiveAttachmentAllowsNoOther(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var c codes
-	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "a", Principal: made.CertificateArn, ThingPrincipalType: "EXCLUSIVE_THING"}))
-	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "b", Principal: made.CertificateArn}))
+	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "a", Principal: made.CertificateARN, ThingPrincipalType: "EXCLUSIVE_THING"}))
+	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "b", Principal: made.CertificateARN}))
 	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "b", Principal: "arn:aws:iot:us-east-1:123456789012:cert/" + strings.Repeat("0", 64)}))
 	c.add(fake.AttachThingPrincipal(ctx, &fakebackend.AttachThingPrincipalInput{ThingName: "b", Principal: "me"}))
 	assert.Equal(t, []string{"", "InvalidRequestException", "ResourceNotFoundException", "InvalidRequestException"}, c.got)
 	v2, err := fake.ListThingPrincipalsV2(ctx, &fakebackend.ListThingPrincipalsV2Input{ThingName: "a"})
 	require.NoError(t, err)
-	assert.Equal(t, []fakebackend.ThingPrincipalObject{{Principal: made.CertificateArn, ThingPrincipalType: "EXCLUSIVE_THING"}}, v2.ThingPrincipalObjects)
-	things, err := fake.ListPrincipalThingsV2(ctx, &fakebackend.ListPrincipalThingsV2Input{Principal: made.CertificateArn, ThingPrincipalType: "NON_EXCLUSIVE_THING"})
+	assert.Equal(t, []fakebackend.ThingPrincipalObject{{Principal: made.CertificateARN, ThingPrincipalType: "EXCLUSIVE_THING"}}, v2.ThingPrincipalObjects)
+	things, err := fake.ListPrincipalThingsV2(ctx, &fakebackend.ListPrincipalThingsV2Input{Principal: made.CertificateARN, ThingPrincipalType: "NON_EXCLUSIVE_THING"})
 	require.NoError(t, err)
 	assert.Empty(t, things.PrincipalThingObjects)
 }
@@ -333,13 +333,13 @@ func TestTagsBelongToResourcesThatExist(t *testing.T) {
 	require.NoError(t, err)
 	arn := "arn:aws:iot:us-east-1:123456789012:thingtype/kind"
 	var c codes
-	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceArn: arn, Tags: []fakebackend.Tag{{Key: "b", Value: "2"}, {Key: "a", Value: "3"}}}))
-	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceArn: arn + "x", Tags: []fakebackend.Tag{}}))
-	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceArn: arn}))
-	tags, err := fake.ListTagsForResource(ctx, &fakebackend.ListTagsForResourceInput{ResourceArn: arn})
+	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceARN: arn, Tags: []fakebackend.Tag{{Key: "b", Value: "2"}, {Key: "a", Value: "3"}}}))
+	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceARN: arn + "x", Tags: []fakebackend.Tag{}}))
+	c.add(fake.TagResource(ctx, &fakebackend.TagResourceInput{ResourceARN: arn}))
+	tags, err := fake.ListTagsForResource(ctx, &fakebackend.ListTagsForResourceInput{ResourceARN: arn})
 	require.NoError(t, err)
 	assert.Equal(t, []fakebackend.Tag{{Key: "a", Value: "3"}, {Key: "b", Value: "2"}}, tags.Tags)
-	c.add(fake.UntagResource(ctx, &fakebackend.UntagResourceInput{ResourceArn: arn, TagKeys: []string{"a", "b"}}))
+	c.add(fake.UntagResource(ctx, &fakebackend.UntagResourceInput{ResourceARN: arn, TagKeys: []string{"a", "b"}}))
 	assert.Equal(t, []string{"", "ResourceNotFoundException", "InvalidRequestException", ""}, c.got)
 }
 

@@ -52,7 +52,7 @@ func TestThePartitionFollowsTheRegion(t *testing.T) {
 		id := start(t, fake, role, walkthrough(t), fixedRows[0])
 		lines := results(t, fake, id)
 		require.Len(t, lines, 1)
-		assert.Equal(t, fmt.Sprintf("arn:%s:iot:%s:123456789012:thing/fixed-0", partition, region), lines[0].Response.ResourceArns.Thing())
+		assert.Equal(t, fmt.Sprintf("arn:%s:iot:%s:123456789012:thing/fixed-0", partition, region), lines[0].Response.ResourceARNs.Thing())
 		host, err := fake.DataEndpoint(t.Context())
 		require.NoError(t, err)
 		assert.Regexp(t, `^[a-z0-9]{14}-ats\.iot\.`+region+`\.amazonaws\.com`, host)
@@ -111,11 +111,11 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 	})
 	t.Run("PolicyARNKey", func(t *testing.T) {
 		fake, id := run(t, fakebackend.Options{PolicyARNKey: "PolicyLogicalName"}, walkthrough(t), fixedRows[0])
-		assert.Contains(t, results(t, fake, id)[0].Response.ResourceArns, "PolicyLogicalName")
+		assert.Contains(t, results(t, fake, id)[0].Response.ResourceARNs, "PolicyLogicalName")
 	})
 	t.Run("PolicyName", func(t *testing.T) {
 		fake, id := run(t, fakebackend.Options{PolicyName: func(_ string, line int64) string { return fmt.Sprint("line-", line) }}, walkthrough(t), fixedRows[:2]...)
-		assert.Equal(t, []string{"arn:aws:iot:us-east-1:123456789012:policy/line-2"}, results(t, fake, id)[1].Response.ResourceArns.Policies())
+		assert.Equal(t, []string{"arn:aws:iot:us-east-1:123456789012:policy/line-2"}, results(t, fake, id)[1].Response.ResourceARNs.Policies())
 		assert.Equal(t, 2, fake.Counts().Policies)
 	})
 	t.Run("EmptyIsMissing", func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 		_, err := fake.StartTask(t.Context(), &task.StartInput{TemplateBody: body, InputFileBucket: "iotfleet-fake", InputFileKey: "x", RoleARN: role})
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 		fake, id := run(t, fakebackend.Options{AllowFunctions: true}, body, `{"N":"device"}`)
-		assert.Equal(t, "arn:aws:iot:us-east-1:123456789012:thing/a-device", results(t, fake, id)[0].Response.ResourceArns.Thing())
+		assert.Equal(t, "arn:aws:iot:us-east-1:123456789012:thing/a-device", results(t, fake, id)[0].Response.ResourceARNs.Thing())
 		fake, role = newFake(t, fakebackend.Options{BadTemplate: fakebackend.FailTask})
 		id = start(t, fake, role, body, `{"N":"device"}`)
 		assert.Equal(t, task.Failed, describe(t, fake, id).Status)

@@ -35,7 +35,7 @@ func (c *checker) tags(tags []Tag) {
 
 // TagResourceInput is the request of TagResource.
 type TagResourceInput struct {
-	ResourceArn string `json:"resourceArn"`
+	ResourceARN string `json:"resourceArn"`
 	Tags        []Tag  `json:"tags"`
 }
 
@@ -46,15 +46,15 @@ type TagResourceOutput struct{}
 func (b *IoT) TagResource(ctx context.Context, in *TagResourceInput) (*TagResourceOutput, error) {
 	in = orZero(in)
 	check := func(c *checker) {
-		c.need("resourceArn", in.ResourceArn, shapeAny)
+		c.need("resourceArn", in.ResourceARN, shapeAny)
 		c.there("tags", in.Tags != nil)
 		c.tags(in.Tags)
 	}
 	return invoke(ctx, b, "TagResource", "", check, func(time.Time) (*TagResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceArn); err != nil {
+		if err := b.taggable(in.ResourceARN); err != nil {
 			return nil, err
 		}
-		all := slices.Clone(b.st.tags[in.ResourceArn])
+		all := slices.Clone(b.st.tags[in.ResourceARN])
 		for _, t := range in.Tags {
 			if i := slices.IndexFunc(all, func(o Tag) bool { return o.Key == t.Key }); i >= 0 {
 				all[i] = t
@@ -65,14 +65,14 @@ func (b *IoT) TagResource(ctx context.Context, in *TagResourceInput) (*TagResour
 		if len(all) > maxTags {
 			return nil, refuse(codeLimitExceeded, "A resource can have at most %d tags", maxTags)
 		}
-		b.setTags(in.ResourceArn, all)
+		b.setTags(in.ResourceARN, all)
 		return &TagResourceOutput{}, nil
 	})
 }
 
 // UntagResourceInput is the request of UntagResource.
 type UntagResourceInput struct {
-	ResourceArn string   `json:"resourceArn"`
+	ResourceARN string   `json:"resourceArn"`
 	TagKeys     []string `json:"tagKeys"`
 }
 
@@ -83,15 +83,15 @@ type UntagResourceOutput struct{}
 func (b *IoT) UntagResource(ctx context.Context, in *UntagResourceInput) (*UntagResourceOutput, error) {
 	in = orZero(in)
 	check := func(c *checker) {
-		c.need("resourceArn", in.ResourceArn, shapeAny)
+		c.need("resourceArn", in.ResourceARN, shapeAny)
 		c.there("tagKeys", in.TagKeys != nil)
 		c.items("tagKeys", in.TagKeys, shapeTagKey)
 	}
 	return invoke(ctx, b, "UntagResource", "", check, func(time.Time) (*UntagResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceArn); err != nil {
+		if err := b.taggable(in.ResourceARN); err != nil {
 			return nil, err
 		}
-		b.setTags(in.ResourceArn, slices.DeleteFunc(slices.Clone(b.st.tags[in.ResourceArn]), func(t Tag) bool {
+		b.setTags(in.ResourceARN, slices.DeleteFunc(slices.Clone(b.st.tags[in.ResourceARN]), func(t Tag) bool {
 			return slices.Contains(in.TagKeys, t.Key)
 		}))
 		return &UntagResourceOutput{}, nil
@@ -100,7 +100,7 @@ func (b *IoT) UntagResource(ctx context.Context, in *UntagResourceInput) (*Untag
 
 // ListTagsForResourceInput is the request of ListTagsForResource.
 type ListTagsForResourceInput struct {
-	ResourceArn string `json:"resourceArn"`
+	ResourceARN string `json:"resourceArn"`
 	NextToken   string `json:"nextToken,omitempty"`
 }
 
@@ -113,12 +113,12 @@ type ListTagsForResourceOutput struct {
 // ListTagsForResource lists the tags of a resource in the order they were added.
 func (b *IoT) ListTagsForResource(ctx context.Context, in *ListTagsForResourceInput) (*ListTagsForResourceOutput, error) {
 	in = orZero(in)
-	check := func(c *checker) { c.need("resourceArn", in.ResourceArn, shapeAny) }
+	check := func(c *checker) { c.need("resourceArn", in.ResourceARN, shapeAny) }
 	return invoke(ctx, b, "ListTagsForResource", "", check, func(time.Time) (*ListTagsForResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceArn); err != nil {
+		if err := b.taggable(in.ResourceARN); err != nil {
 			return nil, err
 		}
-		page, next, err := slicePage(b.st.tags[in.ResourceArn], in.NextToken, "nextToken", b.opts.PageSize)
+		page, next, err := slicePage(b.st.tags[in.ResourceARN], in.NextToken, "nextToken", b.opts.PageSize)
 		return &ListTagsForResourceOutput{append([]Tag{}, page...), next}, err
 	})
 }

@@ -33,8 +33,8 @@ func TestTheWalkthroughEndsWithThreeWorkingCertificates(t *testing.T) {
 	for i, name := range []string{"device-one", "device-two", "device-three"} {
 		l := lines[i]
 		assert.EqualValues(t, i+1, l.LineNumber)
-		assert.Equal(t, "arn:aws:iot:us-east-1:123456789012:thing/"+name, l.Response.ResourceArns["thing"])
-		assert.Len(t, l.Response.ResourceArns, 3, "thing, certificate and policy by their logical names")
+		assert.Equal(t, "arn:aws:iot:us-east-1:123456789012:thing/"+name, l.Response.ResourceARNs["thing"])
+		assert.Len(t, l.Response.ResourceARNs, 3, "thing, certificate and policy by their logical names")
 
 		block, rest := pem.Decode([]byte(l.Response.CertificatePem))
 		require.NotNil(t, block)
@@ -50,16 +50,16 @@ func TestTheWalkthroughEndsWithThreeWorkingCertificates(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, csr.RawSubject, cert.RawSubject)
 		sum := sha256.Sum256(block.Bytes)
-		assert.Equal(t, hex.EncodeToString(sum[:]), task.ResourceName(l.Response.ResourceArns["certificate"]))
+		assert.Equal(t, hex.EncodeToString(sum[:]), task.ResourceName(l.Response.ResourceARNs["certificate"]))
 
 		device, err := fake.ReadDevice(t.Context(), name)
 		require.NoError(t, err)
 		require.Len(t, device.Certificates, 1)
 		assert.Equal(t, l.Response.CertificatePem, device.Certificates[0].PEM)
 		assert.Equal(t, "ACTIVE", device.Certificates[0].Status)
-		assert.Equal(t, []string{task.ResourceName(l.Response.ResourceArns["policy"])}, device.Certificates[0].Policies)
+		assert.Equal(t, []string{task.ResourceName(l.Response.ResourceARNs["policy"])}, device.Certificates[0].Policies)
 		assert.Equal(t, map[string]string{"version": "v1", "serialNumber": "00" + string(rune('1'+i))}, device.Attributes)
 	}
-	assert.Regexp(t, `^[0-9A-F]{40}$`, task.ResourceName(lines[0].Response.ResourceArns["policy"]))
-	assert.Equal(t, lines[0].Response.ResourceArns["policy"], lines[2].Response.ResourceArns["policy"], "lines share the policy of one document")
+	assert.Regexp(t, `^[0-9A-F]{40}$`, task.ResourceName(lines[0].Response.ResourceARNs["policy"]))
+	assert.Equal(t, lines[0].Response.ResourceARNs["policy"], lines[2].Response.ResourceARNs["policy"], "lines share the policy of one document")
 }

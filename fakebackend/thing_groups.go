@@ -49,7 +49,7 @@ type CreateThingGroupInput struct {
 // CreateThingGroupOutput is the answer to CreateThingGroup.
 type CreateThingGroupOutput struct {
 	ThingGroupName string `json:"thingGroupName"`
-	ThingGroupArn  string `json:"thingGroupArn"`
+	ThingGroupARN  string `json:"thingGroupArn"`
 	ThingGroupID   string `json:"thingGroupId"`
 }
 
@@ -129,7 +129,7 @@ type DescribeThingGroupInput struct {
 type DescribeThingGroupOutput struct {
 	ThingGroupName       string                `json:"thingGroupName"`
 	ThingGroupID         string                `json:"thingGroupId"`
-	ThingGroupArn        string                `json:"thingGroupArn"`
+	ThingGroupARN        string                `json:"thingGroupArn"`
 	Version              int64                 `json:"version"`
 	ThingGroupProperties *ThingGroupProperties `json:"thingGroupProperties"`
 	ThingGroupMetadata   *ThingGroupMetadata   `json:"thingGroupMetadata"`
@@ -138,14 +138,14 @@ type DescribeThingGroupOutput struct {
 // ThingGroupMetadata is what AWS notes about a group.
 type ThingGroupMetadata struct {
 	ParentGroupName         string            `json:"parentGroupName,omitempty"`
-	RootToParentThingGroups []GroupNameAndArn `json:"rootToParentThingGroups,omitempty"`
+	RootToParentThingGroups []GroupNameAndARN `json:"rootToParentThingGroups,omitempty"`
 	CreationDate            time.Time         `json:"creationDate"`
 }
 
 // GroupNameAndArn names a thing group or a billing group.
-type GroupNameAndArn struct {
+type GroupNameAndARN struct {
 	GroupName string `json:"groupName"`
-	GroupArn  string `json:"groupArn"`
+	GroupARN  string `json:"groupArn"`
 }
 
 // DescribeThingGroup reads a group.
@@ -170,10 +170,10 @@ func (b *IoT) DescribeThingGroup(ctx context.Context, in *DescribeThingGroupInpu
 	})
 }
 
-func (b *IoT) groupNames(groups []*thingGroup) []GroupNameAndArn {
-	out := make([]GroupNameAndArn, 0, len(groups))
+func (b *IoT) groupNames(groups []*thingGroup) []GroupNameAndARN {
+	out := make([]GroupNameAndARN, 0, len(groups))
 	for _, g := range groups {
-		out = append(out, GroupNameAndArn{g.name, b.thingGroupARN(g)})
+		out = append(out, GroupNameAndARN{g.name, b.thingGroupARN(g)})
 	}
 	return out
 }
@@ -262,7 +262,7 @@ type ListThingGroupsInput struct {
 
 // ListThingGroupsOutput is the answer to ListThingGroups and ListThingGroupsForThing.
 type ListThingGroupsOutput struct {
-	ThingGroups []GroupNameAndArn `json:"thingGroups"`
+	ThingGroups []GroupNameAndARN `json:"thingGroups"`
 	NextToken   string            `json:"nextToken,omitempty"`
 }
 
@@ -307,9 +307,9 @@ func (g *thingGroup) below(top *thingGroup) bool {
 // its name or its ARN.
 type ThingGroupMemberInput struct {
 	ThingGroupName        string `json:"thingGroupName,omitempty"`
-	ThingGroupArn         string `json:"thingGroupArn,omitempty"`
+	ThingGroupARN         string `json:"thingGroupArn,omitempty"`
 	ThingName             string `json:"thingName,omitempty"`
-	ThingArn              string `json:"thingArn,omitempty"`
+	ThingARN              string `json:"thingArn,omitempty"`
 	OverrideDynamicGroups bool   `json:"overrideDynamicGroups,omitempty"` // has no effect: there are no dynamic groups
 }
 
@@ -333,8 +333,8 @@ func (b *IoT) RemoveThingFromThingGroup(ctx context.Context, in *ThingGroupMembe
 
 func (b *IoT) changeMember(ctx context.Context, op string, in *ThingGroupMemberInput, change func(*thing, *thingGroup) *task.Error) (*ThingGroupMemberOutput, error) {
 	in = orZero(in)
-	thingName := b.nameOrARN(in.ThingName, in.ThingArn, "thing")
-	groupName := b.nameOrARN(in.ThingGroupName, in.ThingGroupArn, "thinggroup")
+	thingName := b.nameOrARN(in.ThingName, in.ThingARN, "thing")
+	groupName := b.nameOrARN(in.ThingGroupName, in.ThingGroupARN, "thinggroup")
 	check := func(c *checker) {
 		c.may("thingName", in.ThingName, shapeThingName)
 		c.may("thingGroupName", in.ThingGroupName, shapeThingGroupName)

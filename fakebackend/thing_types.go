@@ -66,7 +66,7 @@ type CreateThingTypeInput struct {
 // CreateThingTypeOutput is the answer to CreateThingType.
 type CreateThingTypeOutput struct {
 	ThingTypeName string `json:"thingTypeName"`
-	ThingTypeArn  string `json:"thingTypeArn"`
+	ThingTypeARN  string `json:"thingTypeArn"`
 	ThingTypeID   string `json:"thingTypeId"`
 }
 
@@ -102,7 +102,7 @@ type DescribeThingTypeInput struct {
 type DescribeThingTypeOutput struct {
 	ThingTypeName       string               `json:"thingTypeName"`
 	ThingTypeID         string               `json:"thingTypeId"`
-	ThingTypeArn        string               `json:"thingTypeArn"`
+	ThingTypeARN        string               `json:"thingTypeArn"`
 	ThingTypeProperties *ThingTypeProperties `json:"thingTypeProperties"`
 	ThingTypeMetadata   *ThingTypeMetadata   `json:"thingTypeMetadata"`
 }
@@ -239,7 +239,7 @@ type ListThingTypesOutput struct {
 // ThingTypeDefinition is a thing type in the answer to ListThingTypes.
 type ThingTypeDefinition struct {
 	ThingTypeName       string               `json:"thingTypeName"`
-	ThingTypeArn        string               `json:"thingTypeArn"`
+	ThingTypeARN        string               `json:"thingTypeArn"`
 	ThingTypeProperties *ThingTypeProperties `json:"thingTypeProperties"`
 	ThingTypeMetadata   *ThingTypeMetadata   `json:"thingTypeMetadata"`
 }

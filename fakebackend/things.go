@@ -36,7 +36,7 @@ type CreateThingInput struct {
 // CreateThingOutput is the answer to CreateThing.
 type CreateThingOutput struct {
 	ThingName string `json:"thingName"`
-	ThingArn  string `json:"thingArn"`
+	ThingARN  string `json:"thingArn"`
 	ThingID   string `json:"thingId"`
 }
 
@@ -86,7 +86,7 @@ type DescribeThingOutput struct {
 	DefaultClientID  string            `json:"defaultClientId"`
 	ThingName        string            `json:"thingName"`
 	ThingID          string            `json:"thingId"`
-	ThingArn         string            `json:"thingArn"`
+	ThingARN         string            `json:"thingArn"`
 	ThingTypeName    string            `json:"thingTypeName,omitempty"`
 	Attributes       map[string]string `json:"attributes"`
 	Version          int64             `json:"version"`
@@ -103,7 +103,7 @@ func (b *IoT) DescribeThing(ctx context.Context, in *DescribeThingInput) (*Descr
 			return nil, err
 		}
 		return &DescribeThingOutput{
-			DefaultClientID: t.name, ThingName: t.name, ThingID: b.thingID(t), ThingArn: b.thingARN(t),
+			DefaultClientID: t.name, ThingName: t.name, ThingID: b.thingID(t), ThingARN: b.thingARN(t),
 			ThingTypeName: t.typeName(), Attributes: t.attributeMap(), Version: t.version, BillingGroupName: t.billingName(),
 		}, nil
 	})
@@ -217,7 +217,7 @@ type ListThingsOutput struct {
 type ThingAttribute struct {
 	ThingName     string            `json:"thingName"`
 	ThingTypeName string            `json:"thingTypeName,omitempty"`
-	ThingArn      string            `json:"thingArn"`
+	ThingARN      string            `json:"thingArn"`
 	Attributes    map[string]string `json:"attributes"`
 	Version       int64             `json:"version"`
 }

@@ -126,7 +126,7 @@ func TestACertificateForAnotherKeyIsNeverDelivered(t *testing.T) {
 		res, ok := m["response"].(map[string]any)
 		if ok && strings.HasSuffix(res["ResourceArns"].(map[string]any)["thing"].(string), "/device-2") {
 			res["CertificatePem"] = foreign.CertificatePem
-			res["ResourceArns"].(map[string]any)["certificate"] = foreign.CertificateArn
+			res["ResourceArns"].(map[string]any)["certificate"] = foreign.CertificateARN
 		}
 	})}
 	run := w.run(t)
