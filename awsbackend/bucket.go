@@ -32,6 +32,9 @@ func (b *Backend) checkRegion(ctx context.Context) error {
 		return nil
 	}
 	region, err := b.bucketRegion(ctx)
+	if mixed := b.marks.together(); mixed != nil {
+		return mixed
+	}
 	if errors.Is(err, task.ErrAccessDenied) {
 		b.log.WarnContext(ctx, "could not check the bucket's region", "bucket", b.bucket, "error", err)
 		return nil
@@ -114,7 +117,8 @@ func regionHeader(err error) string {
 //
 // A bucket that exists is only checked: [task.ErrWrongRegion] when it is elsewhere, [task.ErrAccessDenied] when it
 // belongs to someone else or may not be seen. Its settings are left alone, since others may rely on them; Preflight
-// says whether it blocks public access. The error is [task.ErrConflict] when another account owns the name.
+// says whether it blocks public access. The error is [task.ErrConflict] when another account owns the name. No bucket is
+// made with credentials of another account than [Options].ExpectedBucketOwner.
 //
 // Needs s3:ListBucket, s3:CreateBucket and s3:PutBucketPublicAccessBlock.
 func (b *Backend) EnsureBucket(ctx context.Context) error {
@@ -123,6 +127,9 @@ func (b *Backend) EnsureBucket(ctx context.Context) error {
 			&task.InputError{Member: "Options.Bucket", Problem: "is empty: say which bucket takes data files"})
 	}
 	region, err := b.visibleBucket(ctx)
+	if mixed := b.marks.together(); mixed != nil {
+		return fmt.Errorf("ensure bucket %s: %w", b.bucket, mixed)
+	}
 	switch {
 	case err == nil && region == b.region:
 		return nil
@@ -131,8 +138,28 @@ func (b *Backend) EnsureBucket(ctx context.Context) error {
 	case !errors.Is(err, task.ErrNotFound):
 		return fmt.Errorf("ensure bucket %s: %w", b.bucket, err)
 	}
+	if err := b.mayOwnBucket(ctx); err != nil {
+		return fmt.Errorf("ensure bucket %s: %w", b.bucket, err)
+	}
 	if err := b.createBucket(ctx); err != nil {
 		return fmt.Errorf("ensure bucket %s: %w", b.bucket, err)
+	}
+	return nil
+}
+
+// mayOwnBucket returns an error if a bucket made now would belong to another account than the one expected. CreateBucket
+// takes no such condition, and a name that is taken stays taken.
+func (b *Backend) mayOwnBucket(ctx context.Context) error {
+	if b.owner == nil {
+		return nil
+	}
+	who, err := b.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	if who.Account != *b.owner {
+		return &task.InputError{Member: "Options.ExpectedBucketOwner", Problem: fmt.Sprintf(
+			"is %s, but the credentials are of account %s, which the new bucket would belong to", *b.owner, who.Account)}
 	}
 	return nil
 }

@@ -66,6 +66,22 @@ func TestEnsureBucketRefusesBucketsItCannotUse(t *testing.T) {
 	}
 }
 
+func TestNoBucketIsMadeInAnotherAccountThanExpected(t *testing.T) {
+	for owner, made := range map[string]int{"999999999999": 0, "123456789012": 1} {
+		b, w := onWireWith(t, Options{Bucket: "fleet-bucket", ExpectedBucketOwner: owner}, answers{"HeadBucket": inTurn(noBucket, bucketHere),
+			"GetCallerIdentity": knownCaller, endpointOp: dataEndpoint, "CreateBucket": reply(200, ""), "PutPublicAccessBlock": reply(200, "")})
+		err := b.EnsureBucket(t.Context())
+		assert.Equal(t, made, w.count("CreateBucket"), owner)
+		if made > 0 {
+			require.NoError(t, err)
+			assert.Equal(t, owner, w.last("PutPublicAccessBlock").Header.Get("X-Amz-Expected-Bucket-Owner"))
+			continue
+		}
+		require.ErrorIs(t, err, task.ErrInvalidRequest)
+		assert.ErrorContains(t, err, "123456789012")
+	}
+}
+
 func TestTwoWhoMakeTheBucketAtOnceBothSucceed(t *testing.T) {
 	b, _ := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "PutPublicAccessBlock": reply(200, ""),
 		"CreateBucket": xmlError(409, "BucketAlreadyOwnedByYou", "yours")})

@@ -48,7 +48,8 @@
 // # The fake
 //
 // The fake of this project answers with the header X-Iotfleet-Fake on every response. [Backend.Identity] reports Fake
-// when the IoT endpoint is such a one, however it was configured.
+// when the IoT endpoint is such a one, however it was configured. Where only some of the services are the fake, nothing is
+// made and nothing uploaded.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package awsbackend

@@ -1,6 +1,7 @@
 package awsbackend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,9 @@ var notAuthorized = regexp.MustCompile(`(arn:\S+) is not authorized to perform: 
 // is done, else task.ErrUnavailable if the network or the service's answer is at fault.
 func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
 	api, answered := errors.AsType[smithy.APIError](err)
+	if source := credentialsSource(op, err); source != "" && (answered || statusOf(err) >= 300) {
+		return fmt.Errorf("%s: not sent: the credentials cannot be had: %w", op, credentialsError(source, api, err))
+	}
 	switch {
 	case answered:
 		return b.refusal(ctx, service, op, api, err)
@@ -69,11 +73,64 @@ func (b *Backend) fault(ctx context.Context, service, op string, err error) erro
 		return fmt.Errorf("%s: %w", op, contextError(ctx))
 	case statusOf(err) >= 300:
 		return &task.Error{Op: op, Code: http.StatusText(statusOf(err)), Message: "the answer is not in AWS's form",
-			Status: statusOf(err), Kind: kindOfStatus(statusOf(err)), Err: err}
+			Status: statusOf(err), Kind: kindWithoutCode(service, statusOf(err)), Err: err}
 	case isNetwork(err):
 		return fmt.Errorf("%s: %w: no usable answer: %w", op, task.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+// credentialsSource returns the operation that was to give credentials for op and failed, "" if it is op itself that
+// failed. The SDK asks STS, IAM Identity Center, or the metadata service of an instance or a container. What they answer
+// says nothing about op: a role that is not found is not a thing that is not found.
+func credentialsSource(op string, err error) (source string) {
+	ours := false // err comes from the SDK, and says that op failed
+	for e, ok := errors.AsType[*smithy.OperationError](err); ok; e, ok = errors.AsType[*smithy.OperationError](e.Err) {
+		if e.Operation() == op {
+			ours = true
+		} else {
+			source = e.Operation()
+		}
+	}
+	if ours && source == "" && statusOf(err) == 0 {
+		return "GetCredentials" // a container's: the answer to a request of the SDK's always has a status
+	}
+	return source
+}
+
+// credentialsError makes the *task.Error of an answer about credentials. Waiting can help or it cannot; every other
+// distinction is another service's.
+func credentialsError(source string, api smithy.APIError, err error) error {
+	e := &task.Error{Op: source, Status: statusOf(err), Err: err}
+	if s, ok := api.(interface{ HTTPStatusCode() int }); ok && e.Status == 0 {
+		e.Status = s.HTTPStatusCode()
+	}
+	if api != nil {
+		e.Code, e.Message = api.ErrorCode(), api.ErrorMessage()
+		e.Kind = task.KindOfCode(e.Code)
+	}
+	e.Code = cmp.Or(e.Code, http.StatusText(e.Status)) // a container's service need not give one
+	if e.Kind == nil {
+		e.Kind = kindOfStatus(e.Status)
+	}
+	if errors.Is(e.Kind, task.ErrThrottled) || errors.Is(e.Kind, task.ErrUnavailable) {
+		return e
+	}
+	e.Kind = task.ErrAccessDenied
+	if denied := deniedInWords(e); denied != nil {
+		return denied
+	}
+	return e
+}
+
+// deniedInWords makes an *AccessDeniedError of a message that says what is missing, nil of any other.
+func deniedInWords(e *task.Error) *AccessDeniedError {
+	m := notAuthorized.FindStringSubmatch(e.Message)
+	if m == nil {
+		return nil
+	}
+	// S3 puts the resource in quotes; others end their sentence with it.
+	return &AccessDeniedError{Principal: m[1], Action: m[2], Resource: strings.Trim(m[3], `".,;`), Err: e}
 }
 
 // refusal makes the *task.Error of an answer, inside an *AccessDeniedError if a permission is missing.
@@ -86,16 +143,21 @@ func (b *Backend) refusal(ctx context.Context, service, op string, api smithy.AP
 		e.Status = answer.HTTPStatusCode()
 		e.RequestID = requestID(answer.Response.Header)
 	}
-	if e.Kind == nil {
+	switch {
+	case e.Kind != nil:
+	case e.Code == "" || e.Code == noCode:
+		e.Kind = kindWithoutCode(service, e.Status)
+	default:
 		e.Kind = kindOfStatus(e.Status)
 	}
 	if !errors.Is(e.Kind, task.ErrAccessDenied) || !(denials[e.Code] || task.KindOfCode(e.Code) == nil) {
 		return e
 	}
+	if denied := deniedInWords(e); denied != nil {
+		return denied
+	}
 	denied := &AccessDeniedError{Action: actionOf(service, op), Err: e}
-	if m := notAuthorized.FindStringSubmatch(e.Message); m != nil {
-		denied.Principal, denied.Action, denied.Resource = m[1], m[2], strings.TrimRight(m[3], ".,;")
-	} else if op != "GetCallerIdentity" {
+	if op != "GetCallerIdentity" {
 		denied.Principal = b.callerARN(ctx)
 	}
 	return denied
@@ -107,6 +169,18 @@ func statusOf(err error) int {
 		return answer.HTTPStatusCode()
 	}
 	return 0
+}
+
+// noCode is what the SDK gives for the code of an answer that has none.
+const noCode = "UnknownError"
+
+// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 is some proxy's and says nothing
+// about a thing, a task or a role; who believed it would register a device again. Only S3 answers so to HEAD requests.
+func kindWithoutCode(service string, status int) error {
+	if status == http.StatusNotFound && service != "s3" {
+		return task.ErrUnavailable
+	}
+	return kindOfStatus(status)
 }
 
 // kindOfStatus is for answers without a known code: of S3 to HEAD requests, and of what stands between us and AWS.

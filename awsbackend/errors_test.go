@@ -17,8 +17,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -121,6 +125,9 @@ func TestAccessDeniedNamesActionPrincipalAndResource(t *testing.T) {
 		"pass role": {"AccessDeniedException",
 			"User: arn:aws:sts::123456789012:assumed-role/F/s is not authorized to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/fleet-registration",
 			"iam:PassRole", "arn:aws:sts::123456789012:assumed-role/F/s", "arn:aws:iam::123456789012:role/fleet-registration", false},
+		"as S3 words it": {"AccessDenied",
+			`User: arn:aws:iam::123456789012:user/jo is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::fleet-bucket/in/part-1.json" because no identity-based policy allows the s3:PutObject action`,
+			"s3:PutObject", "arn:aws:iam::123456789012:user/jo", "arn:aws:s3:::fleet-bucket/in/part-1.json", false},
 		"without words": {"UnauthorizedException", "", "iot:StartThingRegistrationTask", caller1, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,19 +198,100 @@ func TestAnErrorBeforeSendingSaysSo(t *testing.T) {
 }
 
 func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
-	for status, kind := range map[int]error{403: task.ErrAccessDenied, 404: task.ErrNotFound, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
-		w := &wire{t: t, answers: answers{"DescribeThing": reply(status, "<html>proxy</html>", "Content-Type", "text/html")}}
-		cfg := testConfig(w)
-		cfg.RetryMaxAttempts = 1
-		b, err := New(cfg, Options{})
-		require.NoError(t, err)
-		_, err = b.ReadDevice(t.Context(), "d1")
-		require.ErrorIs(t, err, kind)
-		e, ok := errors.AsType[*task.Error](err)
-		require.True(t, ok)
-		assert.Equal(t, status, e.Status)
-		assert.Equal(t, http.StatusText(status), e.Code)
+	for status, kind := range map[int]error{403: task.ErrAccessDenied, 404: task.ErrUnavailable, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
+		for page, code := range map[string]string{"<html>proxy</html>": http.StatusText(status), "": "UnknownError", "{}": "UnknownError"} {
+			w := &wire{t: t, answers: answers{"DescribeThing": reply(status, page), "ListThingPrincipals": reply(status, page), "GetCallerIdentity": knownCaller}}
+			cfg := testConfig(w)
+			cfg.RetryMaxAttempts = 1
+			b, err := New(cfg, Options{})
+			require.NoError(t, err)
+			_, err = b.ReadDevice(t.Context(), "d1")
+			require.ErrorIs(t, err, kind)
+			assert.NotErrorIs(t, err, task.ErrNotFound, "only AWS knows that a device is not there")
+			e, ok := errors.AsType[*task.Error](err)
+			require.True(t, ok)
+			assert.Equal(t, status, e.Status)
+			assert.Equal(t, code, e.Code)
+			require.Error(t, b.RemoveDevice(t.Context(), "d1"))
+		}
 	}
+}
+
+// fromRole are credentials that come from STS, which answers as given.
+func fromRole(t *testing.T, answer func(*request) *http.Response) aws.CredentialsProvider {
+	cfg := testConfig(&wire{t: t, answers: answers{"AssumeRole": answer}})
+	cfg.RetryMaxAttempts = 1
+	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::123456789012:role/Factory")
+}
+
+// fromInstance are credentials of an instance whose role was taken away, as its metadata service says it: without a code.
+type fromInstance struct{}
+
+func (fromInstance) Retrieve(context.Context) (c aws.Credentials, err error) {
+	none := &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: response(404, "")}, Err: errors.New("request to EC2 IMDS failed")}
+	return c, &smithy.OperationError{ServiceID: "ec2imds", OperationName: "GetMetadata", Err: none}
+}
+
+// fromContainer are credentials of a container, whose metadata service answers as given.
+func fromContainer(t *testing.T, answer func(*request) *http.Response) aws.CredentialsProvider {
+	return endpointcreds.New("http://169.254.170.23/v1/credentials", func(o *endpointcreds.Options) {
+		o.HTTPClient = &http.Client{Transport: &wire{t: t, answers: answers{"GET": answer}}}
+		o.Retryer = aws.NopRetryer{}
+	})
+}
+
+func TestWhatIsSaidAboutCredentialsIsNotSaidAboutTheRequest(t *testing.T) {
+	for name, c := range map[string]struct {
+		credentials aws.CredentialsProvider
+		op, code    string
+		kind        error
+	}{
+		"a role that is gone":          {fromRole(t, queryError(404, "ResourceNotFoundException", "no such role")), "AssumeRole", "ResourceNotFoundException", task.ErrAccessDenied},
+		"a session that is over":       {fromRole(t, queryError(401, "UnauthorizedException", "Session token not found or invalid")), "AssumeRole", "UnauthorizedException", task.ErrAccessDenied},
+		"an instance without its role": {fromInstance{}, "GetMetadata", "Not Found", task.ErrAccessDenied},
+		"a container without its role": {fromContainer(t, reply(404, `{"code":"ResourceNotFoundException","message":"no association"}`, "Content-Type", "application/json")),
+			"GetCredentials", "ResourceNotFoundException", task.ErrAccessDenied},
+		"a container's service that fails": {fromContainer(t, reply(500, "later")), "GetCredentials", "Internal Server Error", task.ErrUnavailable},
+		"a service that fails":             {fromRole(t, queryError(503, "ServiceUnavailable", "later")), "AssumeRole", "ServiceUnavailable", task.ErrUnavailable},
+		"a service that throttles":         {fromRole(t, queryError(400, "Throttling", "slow")), "AssumeRole", "Throttling", task.ErrThrottled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w := &wire{t: t}
+				cfg := testConfig(w)
+				cfg.Credentials, cfg.RetryMaxAttempts = c.credentials, 1
+				b, err := New(cfg, Options{})
+				require.NoError(t, err)
+
+				_, err = b.ReadDevice(t.Context(), "d1")
+				require.ErrorIs(t, err, c.kind)
+				assert.NotErrorIs(t, err, task.ErrNotFound, "nothing was asked about the device, and who takes it for missing registers it again")
+				require.Error(t, b.RemoveDevice(t.Context(), "d1"), "what nobody looked for is not gone")
+				_, missing := errors.AsType[*AccessDeniedError](err)
+				assert.False(t, missing, "no permission of the device's operation is missing: %v", err)
+				e, ok := errors.AsType[*task.Error](err)
+				require.True(t, ok, "%v", err)
+				assert.Equal(t, []string{c.op, c.code}, []string{e.Op, e.Code})
+
+				_, err = b.StartTask(t.Context(), startInput)
+				require.ErrorIs(t, err, c.kind)
+				assert.NotErrorIs(t, err, task.ErrOutcomeUnknown, "nothing was sent")
+				assert.Empty(t, w.ops())
+			})
+		})
+	}
+}
+
+func TestARoleThatMayNotBeAssumedNamesThatPermission(t *testing.T) {
+	cfg := testConfig(&wire{t: t})
+	cfg.Credentials = fromRole(t, queryError(403, "AccessDenied",
+		"User: arn:aws:iam::123456789012:user/jo is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/Factory"))
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.StartTask(t.Context(), startInput)
+	denied, ok := errors.AsType[*AccessDeniedError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, []string{"sts:AssumeRole", "arn:aws:iam::123456789012:user/jo"}, []string{denied.Action, denied.Principal})
 }
 
 var errNoCredentials = errors.New("no credentials in this shell")

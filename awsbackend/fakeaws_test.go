@@ -44,7 +44,8 @@ type world struct {
 // newWorld starts a server in the given way. The bucket and the role are made over the wire.
 func newWorld(t *testing.T, opts awsbackend.Options, start func(*fakeaws.Server) error) *world {
 	t.Helper()
-	fake, err := fakebackend.New(fakebackend.Options{NoBucket: true, Rate: fakeRate, LinesPerReport: 3, Region: "eu-central-1"})
+	fake, err := fakebackend.New(fakebackend.Options{NoBucket: true, Rate: fakeRate, StopDelay: 100 * time.Millisecond,
+		LinesPerReport: 3, PageSize: 2, Region: "eu-central-1"})
 	require.NoError(t, err)
 	server := fakeaws.NewUnstartedServer(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
 	require.NoError(t, start(server))
@@ -86,6 +87,8 @@ func (w *world) Inject(fault tasktest.Fault) (func(), error) {
 		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.DropBefore, Times: forEver}
 	case tasktest.DropStartAfter:
 		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.DropAfter, Times: forEver}
+	case tasktest.HangStart:
+		f = fakebackend.Fault{Operation: "StartThingRegistrationTask", Do: fakebackend.Hang, Times: forEver}
 	case tasktest.DropRegisterAfter:
 		f = fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.DropAfter, Times: forEver}
 	case tasktest.FailUpload:

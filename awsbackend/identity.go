@@ -38,6 +38,27 @@ type marks struct {
 	iot, s3, iam, sts atomic.Int32
 }
 
+// together returns an error if the fake answers for some services and AWS for others.
+func (m *marks) together() error {
+	var fakes, genuines []string
+	for _, s := range []struct {
+		name string
+		mark mark
+	}{{"AWS IoT", m.iot.Load()}, {"S3", m.s3.Load()}, {"IAM", m.iam.Load()}, {"STS", m.sts.Load()}} {
+		switch s.mark {
+		case fake:
+			fakes = append(fakes, s.name)
+		case genuine:
+			genuines = append(genuines, s.name)
+		}
+	}
+	if len(fakes) == 0 || len(genuines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the endpoints do not belong together: the fake answers for %s, AWS for %s: set one endpoint for all services",
+		strings.Join(fakes, ", "), strings.Join(genuines, ", "))
+}
+
 func (b *Backend) markIoT(o *iot.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.iot) }
 func (b *Backend) markS3(o *s3.Options)   { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.s3) }
 func (b *Backend) markIAM(o *iam.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.iam) }
@@ -74,8 +95,8 @@ type caller struct {
 // Identity implements [task.Identifier] with STS GetCallerIdentity, which needs no permission. The answer is kept.
 //
 // Fake is true when AWS IoT's endpoint is this project's fake, which marks its answers. If none was seen yet, one
-// DescribeEndpoint is sent. It is an error when only one of the IoT and STS endpoints is the fake: account and
-// certificates would not belong together.
+// DescribeEndpoint is sent. It is an error when only some of the endpoints that answered so far are the fake: account,
+// data files and certificates would not belong together.
 func (b *Backend) Identity(ctx context.Context) (*task.Identity, error) {
 	select {
 	case b.caller.turn <- struct{}{}:
@@ -104,17 +125,15 @@ func (b *Backend) identify(ctx context.Context) error {
 			return fmt.Errorf("find out whether the IoT endpoint is the fake: %w", b.fault(ctx, "iot", "DescribeEndpoint", err))
 		}
 	}
-	iotMark, stsMark := b.marks.iot.Load(), b.marks.sts.Load()
-	if iotMark != stsMark && iotMark != unknown && stsMark != unknown {
-		return fmt.Errorf("the endpoints do not belong together: AWS IoT is answered by %s, STS by %s: set one endpoint for all services",
-			whose(iotMark), whose(stsMark))
+	if err := b.marks.together(); err != nil {
+		return err
 	}
 	b.caller.arn = arn
 	b.caller.identity = &task.Identity{
 		Partition: partitionOfARN(arn, b.region),
 		Account:   account,
 		Region:    b.region,
-		Fake:      iotMark == fake,
+		Fake:      b.marks.iot.Load() == fake,
 	}
 	return nil
 }
@@ -130,13 +149,6 @@ func (b *Backend) whoAmI(ctx context.Context) (account, arn string, err error) {
 		return "", "", fmt.Errorf("%s: %w: the answer's account is %q, not 12 digits", op, task.ErrUnavailable, account)
 	}
 	return account, arn, nil
-}
-
-func whose(m mark) string {
-	if m == fake {
-		return "the fake"
-	}
-	return "AWS"
 }
 
 // explainTimeout bounds what an error message may take: where STS cannot be reached, nobody should wait for a name.

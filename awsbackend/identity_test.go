@@ -67,6 +67,22 @@ func TestAFakeOfOnlyOneServiceIsAnError(t *testing.T) {
 	}
 }
 
+func TestNothingIsChangedWhereOnlySomeServicesAreTheFake(t *testing.T) {
+	a := (&iamState{}).answers()
+	a["HeadBucket"] = noBucket
+	a["GetCallerIdentity"], a[endpointOp] = marked(knownCaller), marked(dataEndpoint)
+	b, w := onWire(t, a)
+	_, err := b.Identity(t.Context())
+	require.NoError(t, err, "S3 and IAM have not answered yet")
+
+	require.ErrorContains(t, b.EnsureBucket(t.Context()), "the fake answers for AWS IoT, STS, AWS for S3")
+	_, err = b.Upload(t.Context(), uploadOf("k", "x"))
+	require.ErrorContains(t, err, "do not belong together")
+	_, err = b.EnsureRole(t.Context(), roleInput)
+	require.ErrorContains(t, err, "do not belong together")
+	assert.Equal(t, []string{"GetCallerIdentity", endpointOp, "HeadBucket", "HeadBucket", "GetRole"}, w.ops(), "these read only")
+}
+
 func TestIdentityWithoutAnAnswerOfIoTIsAnErrorNotAGuess(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b, _ := onWire(t, answers{"GetCallerIdentity": knownCaller, endpointOp: func(*request) *http.Response { return nil }})

@@ -100,7 +100,7 @@ func (a *attempt) outcome(op string, err error) error {
 	switch {
 	case answered && definite(e):
 		return err
-	case !answered && a.surelyNotSent():
+	case a.surelyNotSent():
 		return fmt.Errorf("nothing was sent: %w", err)
 	}
 	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)

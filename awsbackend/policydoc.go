@@ -102,31 +102,47 @@ func allows(policies []*policy, action, resource string) verdict {
 }
 
 func (s *policyStatement) covers(action, resource string) bool {
-	fold := func(pattern string) bool { return wildcard(strings.ToLower(pattern), strings.ToLower(action)) }
 	exact := func(pattern string) bool { return wildcard(pattern, resource) }
-	act := slices.ContainsFunc(s.Action, fold) || len(s.NotAction) > 0 && !slices.ContainsFunc(s.NotAction, fold)
 	res := slices.ContainsFunc(s.Resource, exact) || len(s.NotResource) > 0 && !slices.ContainsFunc(s.NotResource, exact)
-	return act && res
+	return res && s.names(action)
+}
+
+// names reports whether the statement is about an action.
+func (s *policyStatement) names(action string) bool {
+	fold := func(pattern string) bool { return wildcard(strings.ToLower(pattern), strings.ToLower(action)) }
+	return slices.ContainsFunc(s.Action, fold) || len(s.NotAction) > 0 && !slices.ContainsFunc(s.NotAction, fold)
+}
+
+// allowsSome reports whether an Allow names an action at all, for whatever resource.
+func allowsSome(policies []*policy, action string) bool {
+	return slices.ContainsFunc(policies, func(p *policy) bool {
+		return slices.ContainsFunc(p.Statement, func(s policyStatement) bool { return s.Effect == "Allow" && s.names(action) })
+	})
 }
 
 // trusts says whether a trust policy lets a service assume the role for an account.
 func (p *policy) trusts(service, account string) verdict {
 	v := silent
+	maybeDenied := false
 	for _, s := range p.Statement {
-		act := slices.ContainsFunc(s.Action, func(a string) bool { return wildcard(strings.ToLower(a), "sts:assumerole") })
-		names := s.Principal["Service"]
-		if !act || !slices.Contains(names, service) {
+		everyone := s.Effect == "Deny" && slices.Contains(s.Principal["AWS"], "*")
+		if !s.names("sts:AssumeRole") || !everyone && !slices.Contains(s.Principal["Service"], service) {
 			continue
 		}
 		pass := len(s.Condition) == 0 || s.guardedFor(account)
 		switch {
 		case s.Effect == "Deny" && len(s.Condition) == 0:
 			return denied
+		case s.Effect == "Deny":
+			maybeDenied = true
 		case s.Effect == "Allow" && pass:
 			v = allowed
 		case s.Effect == "Allow":
 			v = max(v, conditional)
 		}
+	}
+	if v == allowed && maybeDenied {
+		return conditional
 	}
 	return v
 }
@@ -134,25 +150,29 @@ func (p *policy) trusts(service, account string) verdict {
 // suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is asked
 // for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
 func (p *policy) suffices(guard string) bool {
-	v := p.trusts(iotService, guard)
-	if guard == "" {
-		return v == allowed || v == conditional
+	if v := p.trusts(iotService, guard); v != allowed && v != conditional {
+		return false
 	}
-	open := slices.ContainsFunc(p.Statement, func(s policyStatement) bool {
-		return s.Effect == "Allow" && slices.Contains(s.Principal["Service"], iotService) && !s.guardedFor(guard)
+	return guard == "" || !slices.ContainsFunc(p.Statement, func(s policyStatement) bool {
+		return s.Effect == "Allow" && slices.Contains(s.Principal["Service"], iotService) && !s.guarded(guard)
 	})
-	return v == allowed && !open
 }
 
 // guardedFor reports whether the statement's only condition is that the source is this account, as SourceGuard makes it.
 func (s *policyStatement) guardedFor(account string) bool {
-	if len(s.Condition) != 1 {
-		return false
+	tests := 0
+	for _, keys := range s.Condition {
+		tests += len(keys)
 	}
+	return tests == 1 && s.guarded(account)
+}
+
+// guarded reports whether it is among the statement's conditions that the source is this account. All of them must hold.
+func (s *policyStatement) guarded(account string) bool {
 	for _, op := range []string{"StringEquals", "StringLike"} {
-		if keys, ok := s.Condition[op]; ok && len(keys) == 1 {
-			for key, values := range keys {
-				return strings.EqualFold(key, "aws:SourceAccount") && slices.Contains(values, account)
+		for key, values := range s.Condition[op] {
+			if strings.EqualFold(key, "aws:SourceAccount") && slices.Contains(values, account) {
+				return true
 			}
 		}
 	}

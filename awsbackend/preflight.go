@@ -119,13 +119,13 @@ func (p *preflight) endpoint(ctx context.Context) error {
 }
 
 func (p *preflight) running(ctx context.Context) error {
-	page, err := p.b.ListTasks(ctx, &task.ListInput{Status: task.InProgress})
+	id, status, err := p.b.runningTask(ctx)
 	if done, err := p.settled(CheckTaskRunning, "", "", err); done {
 		return err
 	}
-	if len(page.IDs) > 0 {
-		p.add(CheckTaskRunning, string(page.IDs[0]), task.FindingAdvisory,
-			"task %s is in progress, and AWS runs one at a time: wait for it or stop it", page.IDs[0])
+	if id != "" {
+		p.add(CheckTaskRunning, string(id), task.FindingAdvisory,
+			"task %s is %s, and AWS runs one at a time: wait for it or stop it", id, status)
 		return nil
 	}
 	p.add(CheckTaskRunning, "", task.FindingOK, "no task is in progress")

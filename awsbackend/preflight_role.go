@@ -110,9 +110,9 @@ func (p *preflight) judge(check, arn string, policies []*policy, action, resourc
 func (p *preflight) registers(arn string, policies []*policy, managed bool) {
 	var missing, unsure []string
 	for _, action := range registration {
-		switch allows(policies, action, "*") {
-		case allowed:
-		case conditional:
+		switch v := allows(policies, action, "*"); {
+		case v == allowed:
+		case v == conditional, v == silent && allowsSome(policies, action): // for certain resources only
 			unsure = append(unsure, action)
 		default:
 			missing = append(missing, action)
@@ -126,7 +126,7 @@ func (p *preflight) registers(arn string, policies []*policy, managed bool) {
 		p.add(CheckRoleRegistration, arn, task.FindingProblem, "%s is not attached, and these are not allowed otherwise: %s: run EnsureRole",
 			registrationPolicy, strings.Join(missing, ", "))
 	case len(unsure) > 0:
-		p.add(CheckRoleRegistration, arn, task.FindingUnknown, "could not check: these hang on conditions: %s", strings.Join(unsure, ", "))
+		p.add(CheckRoleRegistration, arn, task.FindingUnknown, "could not check: these are allowed under conditions or for certain resources only: %s", strings.Join(unsure, ", "))
 	default:
 		p.add(CheckRoleRegistration, arn, task.FindingOK, "may register things")
 	}

@@ -138,6 +138,19 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 		"registers by a policy of its own": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.attached, s.inline["all"] = nil, `{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}`
 		}, CheckRoleRegistration, task.FindingOK, ""},
+		"registers certain things only": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.attached, s.inline["some"] = nil, `{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:eu-central-1:123456789012:*"}}`
+		}, CheckRoleRegistration, task.FindingUnknown, "certain resources only: iot:AttachPolicy"},
+		"certain things only, and nothing for policies": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.attached, s.inline["some"] = nil, `{"Statement":{"Effect":"Allow","NotAction":["iot:AttachPolicy"],"Resource":"arn:aws:iot:eu-central-1:123456789012:*"}}`
+		}, CheckRoleRegistration, task.FindingProblem, "not allowed otherwise: iot:AttachPolicy"},
+		"trust with a denial under a condition": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":{"Service":"iot.amazonaws.com"},
+				"Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:SourceAccount":"999999999999"}}},`, 1)
+		}, CheckRoleTrust, task.FindingUnknown, "conditions"},
+		"trust with a denial for everyone": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":"*","Action":"sts:*"},`, 1)
+		}, CheckRoleTrust, task.FindingProblem, "does not let"},
 		"AWS's own policy may not be read": {func(a answers, _ *iamState, in *task.PreflightInput) {
 			in.Policies = nil
 			a["GetPolicy"] = queryError(403, "AccessDenied", "no")

@@ -31,7 +31,8 @@ const RoleSettle = 30 * time.Second
 // It changes only what is missing, so a second call changes nothing. A trust policy that lets AWS IoT in is kept, also
 // when somebody has put conditions on it. If it has to be replaced and trusts anyone but AWS IoT, the error is
 // [task.ErrConflict]: the role serves something else, which a new trust policy would cut off. The inline policy is named for
-// the bucket, so backends with different buckets may share a role, and other policies of the role are left alone.
+// the bucket, so backends with different buckets may share a role, and other policies of the role are left alone. Two
+// prefixes of one bucket need two roles: each call limits the policy to its own prefix.
 //
 // It returns when the role can be assumed: once IAM shows it, and [RoleSettle] after the last change or the role's
 // creation. The fake needs no such wait.
@@ -119,6 +120,9 @@ func (b *Backend) ensureRole(ctx context.Context, docs *Documents) (string, erro
 // ensureTrust makes the role if it does not exist, else brings its trust policy to the asked state.
 func (b *Backend) ensureTrust(ctx context.Context, docs *Documents) (*types.Role, bool, error) {
 	role, err := b.role(ctx, docs.RoleName)
+	if mixed := b.marks.together(); mixed != nil {
+		return nil, false, mixed
+	}
 	if errors.Is(err, task.ErrNotFound) {
 		out, err := b.iam.CreateRole(ctx, &iam.CreateRoleInput{
 			RoleName:                 aws.String(docs.RoleName),

@@ -259,8 +259,10 @@ func TestATrustPolicyIsReplacedOnlyWhenNobodyElseNeedsIt(t *testing.T) {
 	service := func(names ...string) string {
 		return `{"Statement":[{"Effect":"Allow","Principal":{"Service":["` + strings.Join(names, `","`) + `"]},"Action":"sts:AssumeRole"}]}`
 	}
-	guarded := `{"Statement":{"Effect":"Allow","Principal":{"Service":"iot.amazonaws.com"},"Action":"sts:AssumeRole",
-		"Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}}}}`
+	const guard = `{"Effect":"Allow","Principal":{"Service":"iot.amazonaws.com"},"Action":"sts:AssumeRole",
+		"Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}}}`
+	const deny = `{"Effect":"Deny","Principal":"*","Action":"sts:AssumeRole","Condition":{"Bool":{"aws:SecureTransport":"false"}}}`
+	const guarded = `{"Statement":` + guard + `}`
 	for name, c := range map[string]struct {
 		trust   string
 		guard   bool
@@ -271,6 +273,8 @@ func TestATrustPolicyIsReplacedOnlyWhenNobodyElseNeedsIt(t *testing.T) {
 		"others as well, IoT is in":         {service("iot.amazonaws.com", "lambda.amazonaws.com"), false, false, nil},
 		"guarded though not asked":          {guarded, false, false, nil},
 		"guarded as asked":                  {guarded, true, false, nil},
+		"guarded by more than asked":        {strings.Replace(guarded, `"Condition":{`, `"Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:iot:*"},`, 1), true, false, nil},
+		"guarded, and some are denied":      {`{"Statement":[` + deny + `,` + guard + `]}`, true, false, nil},
 		"guard is missing":                  {service("iot.amazonaws.com"), true, true, nil},
 		"guarded for another account":       {strings.Replace(guarded, "1234", "9999", 1), true, true, nil},
 		"nobody":                            {`{"Statement":[]}`, false, true, nil},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"time"
 	"unicode/utf8"
 
@@ -20,8 +21,9 @@ import (
 // StartTask implements [task.Service]: it sends StartThingRegistrationTask once.
 //
 // AWS declares no error of its own for a second task while one runs. When a start is refused with
-// InvalidRequestException or LimitExceededException, the tasks in progress are listed: if there is one, the error
-// matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. Needs iam:PassRole on the role.
+// InvalidRequestException or LimitExceededException, the tasks in progress and those being cancelled are listed: if there
+// is one, the error matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. A refusal whose
+// text is about the request's own members stays [task.ErrInvalidRequest]. Needs iam:PassRole on the role.
 func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
 	const op = "StartThingRegistrationTask"
 	if err := checkStart(in); err != nil {
@@ -63,21 +65,37 @@ func checkStart(in *task.StartInput) error {
 	return nil
 }
 
+// aboutInput is how AWS begins to say which part of a request it refuses. Then no other task is the reason, and waiting for
+// one that happens to run would not help.
+var aboutInput = regexp.MustCompile(`^([0-9]+ validation errors? detected|Invalid registration template)\b`)
+
 // explainRunning finds out whether a refused start means that another task is in progress. AWS words this with a
 // general code, so the list of tasks is asked.
 func (b *Backend) explainRunning(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*task.Error](err)
-	if !ok || e.Code != "InvalidRequestException" && e.Code != "LimitExceededException" {
+	if !ok || !task.Refused(err) || e.Code != "InvalidRequestException" && e.Code != "LimitExceededException" ||
+		aboutInput.MatchString(e.Message) {
 		return err
 	}
-	running, listErr := b.ListTasks(ctx, &task.ListInput{Status: task.InProgress})
-	if listErr != nil || len(running.IDs) == 0 {
+	running, status, listErr := b.runningTask(ctx)
+	if listErr != nil || running == "" {
 		return err
 	}
 	known := *e
 	known.Kind = task.ErrTaskRunning
-	return fmt.Errorf("registration task %s is in progress, and AWS runs one at a time in an account: wait for it or stop it: %w",
-		running.IDs[0], &known)
+	return fmt.Errorf("registration task %s is %s, and AWS runs one at a time in an account: wait for it or stop it: %w",
+		running, status, &known)
+}
+
+// runningTask returns a task that takes the account's only place, "" if there is none. A task that is being cancelled
+// takes it, too.
+func (b *Backend) runningTask(ctx context.Context) (task.ID, task.Status, error) {
+	for _, status := range []task.Status{task.InProgress, task.Cancelling} {
+		for id, err := range task.List(ctx, b, status) {
+			return id, status, err
+		}
+	}
+	return "", "", nil
 }
 
 // DescribeTask implements [task.Service] with DescribeThingRegistrationTask.

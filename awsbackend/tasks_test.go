@@ -28,6 +28,54 @@ func TestAStartRefusedWhileAnotherTaskRunsSaysWhichOne(t *testing.T) {
 	}
 }
 
+// listing answers with the ids of each status, as AWS filters them, behind an empty first page.
+func listing(ids map[string]string) func(*request) *httpResponse {
+	return func(r *request) *httpResponse {
+		query := r.URL.Query()
+		if query.Get("nextToken") == "" {
+			return response(200, `{"taskIds":[],"nextToken":"2"}`)
+		}
+		return response(200, `{"taskIds":[`+ids[query.Get("status")]+`]}`)
+	}
+}
+
+func TestATaskOnALaterPageAndOneThatIsBeingCancelledRunToo(t *testing.T) {
+	for status, id := range map[string]string{"InProgress": "running-1", "Cancelling": "stopping-1"} {
+		list := listing(map[string]string{status: `"` + id + `"`})
+		b, _ := onWire(t, answers{startOp: exception(400, "InvalidRequestException", "AWS's own words"), listOp: list})
+		_, err := b.StartTask(t.Context(), startInput)
+		require.ErrorIs(t, err, task.ErrTaskRunning, status)
+		assert.ErrorContains(t, err, id+" is "+status)
+
+		a, _ := ready()
+		a[listOp] = list
+		b, _ = onWire(t, a)
+		finding := findings(t, b, preflightInput)[CheckTaskRunning]
+		assert.Equal(t, []any{task.FindingAdvisory, id}, []any{finding.Result, finding.Subject})
+	}
+}
+
+func TestARefusalOfTheRequestItselfIsNotBlamedOnARunningTask(t *testing.T) {
+	for _, message := range []string{
+		"1 validation error detected: Value 'x' at 'roleArn' failed to satisfy constraint: Member must have length greater than or equal to 20",
+		"2 validation errors detected: Value 'x' at 'roleArn' failed to satisfy constraint: …",
+		"Invalid registration template. Cannot resolve reference value: {Ref=Serial}",
+	} {
+		b, _ := onWire(t, answers{startOp: exception(400, "InvalidRequestException", message), listOp: reply(200, `{"taskIds":["running-1"]}`)})
+		_, err := b.StartTask(t.Context(), startInput)
+		require.ErrorIs(t, err, task.ErrInvalidRequest, message)
+		assert.NotErrorIs(t, err, task.ErrTaskRunning, "waiting for the other task would not help: %s", message)
+	}
+}
+
+func TestAnOpenOutcomeIsNotTakenForARefusalBecauseATaskRuns(t *testing.T) {
+	// The task in progress may be the very one that this request started.
+	b, _ := onWire(t, answers{startOp: exception(500, "InvalidRequestException", "?"), listOp: reply(200, `{"taskIds":["running-1"]}`)})
+	_, err := b.StartTask(t.Context(), startInput)
+	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+	assert.NotErrorIs(t, err, task.ErrTaskRunning)
+}
+
 func TestAStartRefusedWhileNoTaskRunsIsWhatAWSSays(t *testing.T) {
 	for name, list := range map[string]func(*request) *httpResponse{
 		"none runs":       noneRunning,
