@@ -18,7 +18,8 @@ type Result struct {
 	Err error
 }
 
-// LineError is one line of an ERRORS report: a line of the data file that was refused.
+// LineError is one line of an ERRORS report: a line of the data file that was refused. It is itself the error of that
+// line's device; its Err is about something else, a fault in the report.
 type LineError struct {
 	Line    int64           // 1-based number of the line in the data file; 0 if the report does not say
 	Message string          // the service's text, verbatim

@@ -14,8 +14,11 @@ import (
 
 type (
 	wrongRegion   struct{ hooks }
-	wrongEndpoint struct{ hooks }
-	register      struct {
+	wrongEndpoint struct {
+		hooks
+		change func(host string) string
+	}
+	register struct {
 		hooks
 		do func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error)
 	}
@@ -65,7 +68,7 @@ func (w *wrongRegion) Identity(ctx context.Context) (*task.Identity, error) {
 
 func (w *wrongEndpoint) DataEndpoint(ctx context.Context) (string, error) {
 	host, err := inner[task.Endpointer](&w.hooks).DataEndpoint(ctx)
-	return "https://" + host + ":8883", err
+	return w.change(host), err
 }
 
 func (r *register) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
@@ -145,6 +148,30 @@ func breakRegister(do func(ctx context.Context, r task.Registrar, in *task.Regis
 	return func(b task.Backend) task.Backend { return &register{hooks{Backend: b}, do} }
 }
 
+func breakEndpoint(change func(host string) string) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &wrongEndpoint{hooks{Backend: b}, change} }
+}
+
+// breakLostRegister has an error of its own where no answer came.
+func breakLostRegister(instead error) func(task.Backend) task.Backend {
+	return breakRegister(func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
+		got, err := r.RegisterThing(ctx, in)
+		if err != nil && !task.Refused(err) {
+			return &task.Registration{}, instead
+		}
+		return got, err
+	})
+}
+
+// otherCertificate is one that no backend under test has issued.
+func otherCertificate() string {
+	r, err := newReference().RegisterThing(context.Background(), &task.RegisterInput{Parameters: map[string]string{"ThingName": "x", "CSR": otherCSR()}})
+	if err != nil {
+		panic(err)
+	}
+	return r.CertificatePEM
+}
+
 func breakReader(change func(d *task.Device, err error) (*task.Device, error)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &reader{hooks{Backend: b}, change} }
 }
@@ -189,20 +216,25 @@ func gone() func(name string) error {
 
 var brokenAbilities = []breakage{
 	{"identity/arns", "another region", func(b task.Backend) task.Backend { return &wrongRegion{hooks{Backend: b}} }},
-	{"endpoint/host", "an address", func(b task.Backend) task.Backend { return &wrongEndpoint{hooks{Backend: b}} }},
-	{"register/key", "a certificate of another key", func(b task.Backend) task.Backend {
-		var first *task.Registration
-		return breakRegister(func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
-			if first == nil {
-				first, _ = newReference().RegisterThing(ctx, &task.RegisterInput{Parameters: map[string]string{"ThingName": "x", "CSR": otherCSR()}})
-			}
+	{"endpoint/host", "an address", breakEndpoint(func(host string) string { return "https://" + host + "/mqtt" })},
+	{"endpoint/host", "with its port", breakEndpoint(func(host string) string { return host + ":8883" })},
+	{"endpoint/host", "nothing", breakEndpoint(func(string) string { return "" })},
+	{"register/key", "a certificate of another key", breakRegister(
+		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
 			got, err := r.RegisterThing(ctx, in)
 			if err == nil {
-				got.CertificatePEM = first.CertificatePEM
+				got.CertificatePEM = otherCertificate()
 			}
 			return got, err
-		})(b)
-	}},
+		})},
+	{"register/key", "the ARN of another thing", breakRegister(
+		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
+			got, err := r.RegisterThing(ctx, in)
+			if err == nil {
+				got.ARNs["appliance"] += "-2"
+			}
+			return got, err
+		})},
 	{"register/key", "a bad name is a failure of the network", breakRegister(
 		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
 			got, err := r.RegisterThing(ctx, in)
@@ -219,6 +251,14 @@ var brokenAbilities = []breakage{
 			}
 			return got, err
 		})},
+	{"register/once", "calls a lost answer a refusal", breakLostRegister(
+		&task.Error{Op: "RegisterThing", Code: "RequestError", Status: 400, Kind: task.ErrInvalidRequest})},
+	{"register/once", "gives no error when no answer came", breakLostRegister(nil)},
+	{"device/read", "another thing's name", breakRead(func(d *task.Device) { d.ThingName += "-2" })},
+	{"device/read", "another thing's ARN", breakRead(func(d *task.Device) { d.ThingARN += "-2" })},
+	{"device/read", "another certificate's PEM", breakRead(func(d *task.Device) { d.Certificates[0].PEM = otherCertificate() })},
+	{"device/read", "another certificate's ARN", breakRead(func(d *task.Device) { d.Certificates[0].ARN = d.ThingARN })},
+	{"device/read", "no status", breakRead(func(d *task.Device) { d.Certificates[0].Status = "" })},
 	{"device/read", "no certificates", breakRead(func(d *task.Device) { d.Certificates = nil })},
 	{"device/read", "a certificate twice", breakRead(func(d *task.Device) { d.Certificates = append(d.Certificates, d.Certificates...) })},
 	{"device/read", "no PEM", breakRead(func(d *task.Device) { d.Certificates[0].PEM = "" })},
@@ -250,10 +290,31 @@ var brokenAbilities = []breakage{
 	{"certificate/list", "one of them twice", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
 		return append(all[:1:1], since(all, t)...)
 	})},
+	{"certificate/list", "with their PEM", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
+		for _, c := range all {
+			c.PEM = otherCertificate()
+		}
+		return since(all, t)
+	})},
+	{"certificate/list", "one that is far older, last", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
+		return append(since(all, t), &task.Certificate{ID: "old", Created: t.Add(-time.Hour)})
+	})},
 	{"certificate/list", "older ones too", breakLister(func(all []*task.Certificate, _ time.Time) []*task.Certificate { return all })},
 	{"certificate/read", "no PEM", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
 		if err == nil {
 			c.PEM = ""
+		}
+		return c, err
+	})},
+	{"certificate/read", "another certificate's PEM", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
+		if err == nil {
+			c.PEM = otherCertificate()
+		}
+		return c, err
+	})},
+	{"certificate/read", "another certificate's id", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
+		if err == nil {
+			c.ID = strings.ToUpper(c.ID)
 		}
 		return c, err
 	})},
@@ -271,6 +332,15 @@ var brokenAbilities = []breakage{
 	}},
 	{"device/remove", "does nothing", breakDevices(func(context.Context, task.DeviceRemover, string) error { return nil })},
 	{"bucket/ensure", "a bucket that is there is an error", func(b task.Backend) task.Backend { return &bucket{hooks{Backend: b}} }},
+	{"role/ensure", "does not wait until the role can be assumed", func(b task.Backend) task.Backend {
+		ready := time.Now().Add(10 * time.Second)
+		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+			if in.RoleARN != referenceRole && time.Now().Before(ready) {
+				return "", refuse("InvalidRequestException", "the role cannot be assumed")
+			}
+			return b.StartTask(ctx, in)
+		}}
+	}},
 	{"role/ensure", "a role that is there is an error", breakRole(func(string) (string, error) {
 		return "", &task.Error{Op: "CreateRole", Code: "EntityAlreadyExists", Status: 409, Kind: task.ErrConflict}
 	})},

@@ -17,6 +17,7 @@ var brokenLines = []breakage{
 			page.Links = nil
 		}
 	})},
+	{"lines/untouched", "blames the line behind it", rewriting(`"lineNumber":2`, `"lineNumber":3`)},
 	{"lines/untouched", "reads back a thing that is not there", breakReader(func(*task.Device, error) (*task.Device, error) {
 		return &task.Device{}, nil
 	})},
@@ -29,6 +30,11 @@ var brokenLines = []breakage{
 				}
 			}
 			return slices.DeleteFunc(since(all, t), func(c *task.Certificate) bool { return !attached[c.ID] })
+		}, read: func(c *task.Certificate, err error) (*task.Certificate, error) { return c, err }}
+	}},
+	{"lines/certificate-made", "shows the certificate of a good line twice", func(b task.Backend) task.Backend {
+		return &lister{hooks: hooks{Backend: b}, list: func(all []*task.Certificate, t time.Time) []*task.Certificate {
+			return append(all[:1:1], since(all, t)...)
 		}, read: func(c *task.Certificate, err error) (*task.Certificate, error) { return c, err }}
 	}},
 	{"lines/thing-made", "does not read back a thing without a certificate", breakReader(func(d *task.Device, err error) (*task.Device, error) {
@@ -51,6 +57,11 @@ var brokenLines = []breakage{
 			return object, err
 		}}
 	}},
+	{"lines/certificate-attached", "reads back another certificate", breakRead(func(d *task.Device) {
+		for i := range d.Certificates {
+			d.Certificates[i].PEM = otherCertificate()
+		}
+	})},
 	{"lines/certificate-attached", "reads back active certificates only", breakRead(func(d *task.Device) {
 		d.Certificates = slices.DeleteFunc(d.Certificates, func(c task.Certificate) bool { return c.Status != "ACTIVE" })
 	})},
@@ -61,14 +72,19 @@ var brokenLines = []breakage{
 		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
 			id, err := b.StartTask(ctx, in)
 			if err == nil {
-				r := b.(*reference)
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				again := *r.tasks[len(r.tasks)-1]
-				again.ID = task.ID(fmt.Sprint(id, "-again"))
-				r.tasks = append(r.tasks, &again)
+				twice(b)
 			}
 			return id, err
 		}}
 	}},
+}
+
+// twice makes a second task of the last one.
+func twice(b task.Backend) {
+	r := b.(*reference)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := *r.tasks[len(r.tasks)-1]
+	again.ID = task.ID(fmt.Sprint(again.ID, "-again"))
+	r.tasks = append(r.tasks, &again)
 }

@@ -46,6 +46,8 @@ var brokenReports = []breakage{
 			return b.ListReports(ctx, id, task.ResultsReport, token)
 		}}
 	}},
+	{"reports/errors", "blames a good line", rewriting(`"lineNumber":2`, `"lineNumber":3`)},
+	{"reports/errors", "does not say why", rewriting(`"errorMessage":`, `"note":`)},
 	{"reports/again", "another order each time", func(b task.Backend) task.Backend {
 		calls := 0
 		return reporting(func(_ task.ReportType, page *task.ReportPage) {
@@ -73,6 +75,12 @@ var brokenReports = []breakage{
 			return answers[q], nil
 		}}
 	}},
+	{"reports/expired", "an expired link leads to an empty file", opening(func(_ int64, body io.ReadCloser, err error) (io.ReadCloser, error) {
+		if errors.Is(err, task.ErrLinkExpired) {
+			return io.NopCloser(bytes.NewReader(nil)), nil
+		}
+		return body, err
+	})},
 	{"reports/unknown", "an empty report", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, reports: func(ctx context.Context, id task.ID, kind task.ReportType, token string) (*task.ReportPage, error) {
 			page, err := b.ListReports(ctx, id, kind, token)
@@ -107,6 +115,19 @@ func uploading(change func(key string, data []byte) []byte) func(b task.Backend)
 // store uploads data as it is.
 func store(ctx context.Context, b task.Backend, key string, data []byte) (*task.Object, error) {
 	return b.Upload(ctx, &task.UploadInput{Key: key, Body: bytes.NewReader(data), Size: int64(len(data)), SHA256: sha256.Sum256(data)})
+}
+
+// uploaded changes what Upload returns.
+func uploaded(change func(o *task.Object)) func(b task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
+			object, err := b.Upload(ctx, in)
+			if err == nil {
+				change(object)
+			}
+			return object, err
+		}}
+	}
 }
 
 var brokenUploads = []breakage{
@@ -183,15 +204,10 @@ var brokenUploads = []breakage{
 			return b.Upload(ctx, in)
 		}}
 	}},
-	{"upload/object", "no digest", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
-			object, err := b.Upload(ctx, in)
-			if err == nil {
-				object.SHA256 = [32]byte{}
-			}
-			return object, err
-		}}
-	}},
+	{"upload/object", "no digest", uploaded(func(o *task.Object) { o.SHA256 = [32]byte{} })},
+	{"upload/object", "no size", uploaded(func(o *task.Object) { o.Size = 0 })},
+	{"upload/object", "no bucket", uploaded(func(o *task.Object) { o.Bucket = "" })},
+	{"upload/object", "no key", uploaded(func(o *task.Object) { o.Key = "" })},
 	{"upload/unavailable", "another kind", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
 			object, err := b.Upload(ctx, in)
@@ -211,6 +227,20 @@ func opening(change func(offset int64, body io.ReadCloser, err error) (io.ReadCl
 			return change(offset, body, err)
 		}}
 	}
+}
+
+// rewriting changes the lines of ERRORS reports.
+func rewriting(from, to string) func(b task.Backend) task.Backend {
+	return opening(func(_ int64, body io.ReadCloser, err error) (io.ReadCloser, error) {
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(body)
+		if bytes.Contains(data, []byte(`"errorMessage"`)) {
+			data = bytes.ReplaceAll(data, []byte(from), []byte(to))
+		}
+		return io.NopCloser(bytes.NewReader(data)), err
+	})
 }
 
 // cleanEnd makes a clean end of a dropped connection.
@@ -246,6 +276,16 @@ var brokenReads = []breakage{
 		data, err := io.ReadAll(body)
 		if len(data) == 0 && offset > 0 && err == nil {
 			return nil, &task.Error{Op: "GetObject", Code: "InvalidRange", Status: 416, Kind: task.ErrInvalidRequest}
+		}
+		return io.NopCloser(bytes.NewReader(data)), err
+	})},
+	{"open/offset-at-end", "gives the last byte again", opening(func(offset int64, body io.ReadCloser, err error) (io.ReadCloser, error) {
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(body)
+		if len(data) == 0 && offset > 0 {
+			data = []byte("\n")
 		}
 		return io.NopCloser(bytes.NewReader(data)), err
 	})},

@@ -147,15 +147,25 @@ var brokenBackends = []breakage{
 			return d, err
 		}}
 	}},
-	{"backend/errors", "no kind", func(b task.Backend) task.Backend {
+	{"backend/errors", "no code", unknownTasks(&task.Error{Op: "DescribeThingRegistrationTask", Status: 404, Kind: task.ErrNotFound})},
+	{"backend/errors", "no operation", unknownTasks(&task.Error{Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound})},
+	{"backend/errors", "a status as of a failure", unknownTasks(
+		&task.Error{Op: "DescribeThingRegistrationTask", Code: "ResourceNotFoundException", Status: 500, Kind: task.ErrNotFound})},
+	{"backend/errors", "no kind", unknownTasks(
+		&task.Error{Op: "DescribeThingRegistrationTask", Code: "ResourceNotFoundException", Status: 404})},
+}
+
+// unknownTasks has an error of its own for tasks that DescribeTask does not find.
+func unknownTasks(instead error) func(b task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, describe: func(ctx context.Context, id task.ID) (*task.Description, error) {
 			d, err := b.DescribeTask(ctx, id)
 			if errors.Is(err, task.ErrNotFound) {
-				err = &task.Error{Op: "DescribeThingRegistrationTask", Code: "ResourceNotFoundException", Status: 404}
+				err = instead
 			}
 			return d, err
 		}}
-	}},
+	}
 }
 
 // startErrors changes the errors of StartTask.
@@ -182,6 +192,16 @@ func startInputs(change func(in *task.StartInput)) func(b task.Backend) task.Bac
 	}
 }
 
+// noAnswerNoError takes a lost answer for a good one.
+func noAnswerNoError(b task.Backend) task.Backend {
+	return startErrors(func(err error) error {
+		if !task.Refused(err) {
+			return nil
+		}
+		return err
+	})(b)
+}
+
 var brokenStarts = []breakage{
 	{"start/once", "sends again when no answer came", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
@@ -192,6 +212,7 @@ var brokenStarts = []breakage{
 			return id, err
 		}}
 	}},
+	{"start/once", "gives no error when no answer came", noAnswerNoError},
 	{"start/once", "waits for the first one to end and sends again", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
 			id, err := b.StartTask(ctx, in)
@@ -202,18 +223,57 @@ var brokenStarts = []breakage{
 			return id, err
 		}}
 	}},
+	{"start/lost-before", "gives no error when no answer came", noAnswerNoError},
 	{"start/lost-before", "calls a lost answer a refusal", startErrors(func(err error) error {
 		if !task.Refused(err) {
 			return &task.Error{Op: "StartThingRegistrationTask", Code: "RequestError", Status: 400, Err: err}
 		}
 		return err
 	})},
+	{"start/slow", "loses the cause", startErrors(func(err error) error {
+		if !task.Refused(err) {
+			return errOdd
+		}
+		return err
+	})},
+	{"start/slow", "calls a lost answer a refusal", startErrors(func(err error) error {
+		if !task.Refused(err) {
+			return &task.Error{Op: "StartThingRegistrationTask", Code: "RequestCanceled", Status: 400, Err: err}
+		}
+		return err
+	})},
+	{"start/slow", "comes back late", startErrors(func(err error) error {
+		time.Sleep(time.Minute)
+		return err
+	})},
+	{"start/slow", "starts two tasks at once", func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+			id, err := b.StartTask(ctx, in)
+			if err == nil || !task.Refused(err) {
+				twice(b)
+			}
+			return id, err
+		}}
+	}},
 	{"start/throttled", "does not say what it was", startErrors(func(err error) error {
 		if errors.Is(err, task.ErrThrottled) {
 			return errOdd
 		}
 		return err
 	})},
+	{"start/throttled", "starts all the same", func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+			id, err := b.StartTask(ctx, in)
+			if errors.Is(err, task.ErrThrottled) {
+				r := b.(*reference)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.tasks = append(r.tasks, &referenceTask{Description: task.Description{
+					ID: "throttled-and-started", Status: task.Completed, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey}})
+			}
+			return id, err
+		}}
+	}},
 	{"start/throttled", "calls the outcome unknown", startErrors(func(err error) error {
 		if errors.Is(err, task.ErrThrottled) {
 			return errors.Join(task.ErrOutcomeUnknown, err)
@@ -235,6 +295,15 @@ var brokenStarts = []breakage{
 					return "", err
 				}
 				return page.IDs[0], nil
+			}
+			return id, err
+		}}
+	}},
+	{"start/stopping", "another kind once it is stopped", func(b task.Backend) task.Backend {
+		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+			id, err := b.StartTask(ctx, in)
+			if page, listErr := b.ListTasks(ctx, &task.ListInput{Status: task.Cancelling}); err != nil && listErr == nil && len(page.IDs) > 0 {
+				err = &task.Error{Op: "StartThingRegistrationTask", Code: "InvalidRequestException", Status: 400, Kind: task.ErrInvalidRequest}
 			}
 			return id, err
 		}}
@@ -303,15 +372,8 @@ func describing(change func(d *task.Description)) func(b task.Backend) task.Back
 }
 
 var brokenTasks = []breakage{
-	{"describe/unknown", "another kind", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, describe: func(ctx context.Context, id task.ID) (*task.Description, error) {
-			d, err := b.DescribeTask(ctx, id)
-			if errors.Is(err, task.ErrNotFound) {
-				err = &task.Error{Op: "DescribeThingRegistrationTask", Code: "InvalidRequestException", Status: 400, Kind: task.ErrInvalidRequest}
-			}
-			return d, err
-		}}
-	}},
+	{"describe/unknown", "another kind", unknownTasks(
+		&task.Error{Op: "DescribeThingRegistrationTask", Code: "InvalidRequestException", Status: 400, Kind: task.ErrInvalidRequest})},
 	{"describe/echo", "the key changes", describing(func(d *task.Description) { d.InputFileKey = "/" + d.InputFileKey })},
 	{"describe/echo", "the bucket is left out", describing(func(d *task.Description) { d.InputFileBucket = "" })},
 	{"describe/echo", "the role is its name", describing(func(d *task.Description) { _, d.RoleARN, _ = strings.Cut(d.RoleARN, "/") })},
@@ -330,6 +392,26 @@ var brokenTasks = []breakage{
 	{"describe/counts-within-lines", "an empty line behind the last counts", describing(func(d *task.Description) {
 		if d.Status.Done() {
 			d.Failed++
+		}
+	})},
+	{"describe/counts-within-lines", "counts each line twice while it runs", describing(func(d *task.Description) {
+		if !d.Status.Done() {
+			d.Succeeded, d.Failed = 2*d.Succeeded+12, 2*d.Failed
+		}
+	})},
+	{"describe/counts-within-lines", "leaves the last line out", describing(func(d *task.Description) {
+		if d.Status.Done() {
+			d.Failed--
+		}
+	})},
+	{"describe/percent", "begins below nothing", describing(func(d *task.Description) {
+		if !d.Status.Done() {
+			d.Percent -= 100
+		}
+	})},
+	{"describe/percent", "over the top while it runs", describing(func(d *task.Description) {
+		if !d.Status.Done() {
+			d.Percent += 101
 		}
 	})},
 	{"describe/percent", "rounds down", describing(func(d *task.Description) { d.Percent = min(d.Percent, 99) })},

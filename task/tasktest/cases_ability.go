@@ -287,6 +287,8 @@ func checkListCertificates(b *bench) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("ListCertificates: %w", err)
+		case c.PEM != "" || len(c.Policies) > 0:
+			return fmt.Errorf("ListCertificates gave %s with its PEM or policies", c.ID)
 		case c.Created.Before(since):
 			return fmt.Errorf("ListCertificates since %v gave one of %v", since, c.Created)
 		case !last.IsZero() && c.Created.After(last):

@@ -128,13 +128,11 @@ func checkDeadline(b *bench) error {
 		return err
 	}
 	defer lift()
-	const patience = 300 * time.Millisecond
 	cause := errors.New("tasktest's patience is at its end")
 	ctx, cancel := context.WithTimeoutCause(b.ctx, patience, cause)
 	defer cancel()
 	start := time.Now()
 	_, err = b.backend.DescribeTask(ctx, t.ID())
-	const promptly = 5 * time.Second
 	switch took := time.Since(start); {
 	case !errors.Is(err, cause):
 		return fmt.Errorf("DescribeTask past its deadline gave %s, which does not wrap the context's cause", said(err))
@@ -143,6 +141,12 @@ func checkDeadline(b *bench) error {
 	}
 	return nil
 }
+
+// patience is how long a service that never answers is waited for, promptly how long a method may take to return then.
+const (
+	patience = 300 * time.Millisecond
+	promptly = 5 * time.Second
+)
 
 func checkErrors(b *bench) error {
 	_, err := b.backend.DescribeTask(b.ctx, unknownTask)
@@ -173,12 +177,18 @@ func startCases() []Case {
 		{"start/lost-before", quoted("Backend", "An error of [Service.StartTask] for which [Refused] is false says nothing about whether a task was started.",
 			"Where no answer came, a claim that it was refused would end the search for the task that may be running."),
 			checkStartLost},
+		{"start/slow", quoted("Backend", "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause.",
+			"A start that was given up may still take effect: its error must not say that it was refused, and nothing may be sent again."),
+			checkStartSlow},
 		{"start/throttled", quoted("StartTask", "It must send the request at most once, an explicit throttle apart",
 			"A throttled start is a definite no that may be tried again: callers must be able to tell it from a lost answer."),
 			checkStartThrottled},
 		{"start/running", quoted("StartTask", "It must refuse with [ErrTaskRunning] while another task of the account is in progress",
 			"Whoever queues tasks has to know this refusal from all others: it ends by waiting."),
 			checkStartRunning},
+		{"start/stopping", quoted("StartTask", "It must refuse with [ErrTaskRunning] while another task of the account is in progress",
+			"A task keeps its place until its stop is done. Whoever stops one to start another waits for that; any other error would make them give up."),
+			checkStartStopping},
 		{"start/bad-template", quoted("StartTask", "with [ErrInvalidRequest] when the template is empty, longer than 10,240 characters or not JSON, or a required member is missing.",
 			"A template that cannot work is a fault of the caller; trying again cannot help."),
 			checkStartBadTemplate},
@@ -193,6 +203,10 @@ func startCases() []Case {
 
 // startFaulty starts a task with the fault in place and returns the error and the tasks it led to.
 func (b *bench) startFaulty(fault Fault) (startErr error, found []*task.Task, err error) {
+	return b.startFaultyBy(fault, func(in *task.StartInput) error { _, err := b.backend.StartTask(b.ctx, in); return err })
+}
+
+func (b *bench) startFaultyBy(fault Fault, start func(*task.StartInput) error) (startErr error, found []*task.Task, err error) {
 	devices, err := b.newDevices(2)
 	if err != nil {
 		return nil, nil, err
@@ -209,7 +223,7 @@ func (b *bench) startFaulty(fault Fault) (startErr error, found []*task.Task, er
 	if err != nil {
 		return nil, nil, err
 	}
-	_, startErr = b.backend.StartTask(b.ctx, b.startInput(object))
+	startErr = start(b.startInput(object))
 	lift()
 	found, err = b.tasksOver(object, before)
 	return startErr, found, err
@@ -241,6 +255,32 @@ func checkStartLost(b *bench) error {
 		return fmt.Errorf("no answer came, but the error says that the service refused: %w", startErr)
 	case len(found) != 0:
 		return fmt.Errorf("StartTask led to %d tasks although no request took effect", len(found))
+	}
+	return nil
+}
+
+func checkStartSlow(b *bench) error {
+	cause := errors.New("tasktest's patience is at its end")
+	var took time.Duration
+	startErr, found, err := b.startFaultyBy(HangStart, func(in *task.StartInput) error {
+		ctx, cancel := context.WithTimeoutCause(b.ctx, patience, cause)
+		defer cancel()
+		begin := time.Now()
+		_, err := b.backend.StartTask(ctx, in)
+		took = time.Since(begin)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !errors.Is(startErr, cause):
+		return fmt.Errorf("StartTask past its deadline gave %s, which does not wrap the context's cause", said(startErr))
+	case task.Refused(startErr):
+		return fmt.Errorf("no answer came, but the error says that the service refused: %w", startErr)
+	case took > patience+promptly:
+		return fmt.Errorf("StartTask returned %v after its deadline", took-patience)
+	case len(found) > 1:
+		return fmt.Errorf("StartTask whose answer never came led to %d tasks; the request was sent once", len(found))
 	}
 	return nil
 }
@@ -287,6 +327,33 @@ func checkStartRunning(b *bench) error {
 		return fmt.Errorf("StartTask started %s while %s is %s", id, first.ID(), d.Status)
 	case !errors.Is(startErr, task.ErrTaskRunning):
 		return fmt.Errorf("StartTask while another task is in progress gave the error %w, which is not ErrTaskRunning", startErr)
+	}
+	return nil
+}
+
+func checkStartStopping(b *bench) error {
+	_, first, err := b.beginLong()
+	if err != nil {
+		return err
+	}
+	devices, err := b.newDevices(1)
+	if err != nil {
+		return err
+	}
+	object, err := b.upload(devices)
+	if err != nil {
+		return err
+	}
+	if err := first.Stop(b.ctx); err != nil {
+		return err
+	}
+	id, err := b.backend.StartTask(b.ctx, b.startInput(object))
+	if err == nil { // the stop was done already
+		b.tasks = append(b.tasks, task.Attach(b.backend, id))
+		return nil
+	}
+	if !errors.Is(err, task.ErrTaskRunning) {
+		return fmt.Errorf("StartTask while another task is being cancelled gave the error %w, which is not ErrTaskRunning", err)
 	}
 	return nil
 }

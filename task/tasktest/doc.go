@@ -14,8 +14,9 @@
 // a real account as well as inside a testing/synctest bubble. Where the backend is a [task.DeviceRemover], a case
 // removes its devices when it is done.
 //
-// What only a few harnesses can do is asked for by interface: [Faulter] to break connections and to fail lines on their way, [Pacer] to say what a
-// long task is. A case that needs what is not there is skipped with the reason.
+// What only a few harnesses can do is asked for by interface: [Faulter] to break connections, to leave requests without
+// an answer and to fail lines on their way, [Pacer] to say what a long task is. A case that needs what is not there is
+// skipped with the reason.
 //
 // Without a *testing.T, for instance in a command that tries out an account, range over [Cases] and call
 // [Case.Check].

@@ -43,6 +43,7 @@ func (f fake) Inject(fault tasktest.Fault) (lift func(), err error) {
 		tasktest.ThrottleStart:       {Operation: "StartThingRegistrationTask", Do: fakebackend.Throttle, Times: always},
 		tasktest.DropStartBefore:     {Operation: "StartThingRegistrationTask", Do: fakebackend.DropBefore, Times: always},
 		tasktest.DropStartAfter:      {Operation: "StartThingRegistrationTask", Do: fakebackend.DropAfter, Times: always},
+		tasktest.HangStart:           {Operation: "StartThingRegistrationTask", Do: fakebackend.Hang, Times: always},
 		tasktest.DropRegisterAfter:   {Operation: "RegisterThing", Do: fakebackend.DropAfter, Times: always},
 		tasktest.FailUpload:          {Operation: "PutObject", Do: fakebackend.Fail, Code: "ServiceUnavailable", Status: 503, Times: always},
 		tasktest.TruncateReports:     {Operation: "GetObject", Do: fakebackend.Truncate, Bytes: 1000, Times: always},

@@ -35,7 +35,9 @@ const (
 	DropStartBefore Fault = "drop the connection before StartThingRegistrationTask takes effect"
 	// DropStartAfter closes the connection after each StartThingRegistrationTask has taken effect, without an answer.
 	DropStartAfter Fault = "drop the connection after StartThingRegistrationTask has taken effect"
-	// DropRegisterAfter does so with RegisterThing.
+	// HangStart gives no answer to StartThingRegistrationTask, whether it takes effect or not.
+	HangStart Fault = "never answer StartThingRegistrationTask"
+	// DropRegisterAfter closes the connection after each RegisterThing has taken effect, without an answer.
 	DropRegisterAfter Fault = "drop the connection after RegisterThing has taken effect"
 	// FailUpload answers every request to store an object with status 503.
 	FailUpload Fault = "answer uploads with status 503"

@@ -137,6 +137,12 @@ func (r *reference) StartTask(ctx context.Context, in *task.StartInput) (task.ID
 	if r.faults[tasktest.DropStartAfter] {
 		return "", errDropped
 	}
+	if r.faults[tasktest.HangStart] {
+		r.mu.Unlock()
+		<-ctx.Done()
+		r.mu.Lock()
+		return "", context.Cause(ctx)
+	}
 	return t.ID, nil
 }
 
