@@ -108,6 +108,23 @@ func TestOfManyThatOpenAtTheSameMomentOneWrites(t *testing.T) {
 	}
 }
 
+// As when a slow disk takes its time over the line in which somebody else signs.
+func TestALockThatIsBeingWrittenIsWaitedFor(t *testing.T) {
+	path := fleet(t, 1)
+	writer, err := plain(t, path+lockSuffix).Conn(t.Context())
+	require.NoError(t, err)
+	_, err = writer.ExecContext(t.Context(), "BEGIN EXCLUSIVE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = Open(ctx, path, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	_, err = writer.ExecContext(t.Context(), "COMMIT")
+	require.NoError(t, err)
+	mustOpen(t, path)
+}
+
 func TestALinkToALedgerHasTheSameLock(t *testing.T) {
 	path := fleet(t, 1)
 	link := filepath.Join(t.TempDir(), "link.db")
