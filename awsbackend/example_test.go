@@ -51,7 +51,7 @@ func ExampleRoleDocuments() {
 	// }
 	//
 	// aws iam create-role --role-name fleet-registration --assume-role-policy-document file://trust.json
-	// aws iam put-role-policy --role-name fleet-registration --policy-name iotfleet-read-my-fleet-eu --policy-document file://policy.json
+	// aws iam put-role-policy --role-name fleet-registration --policy-name iotfleet-read-my-fleet-eu-ab942be4 --policy-document file://policy.json
 	// aws iam attach-role-policy --role-name fleet-registration --policy-arn arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration
 }
 

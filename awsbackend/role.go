@@ -31,8 +31,7 @@ const RoleSettle = 30 * time.Second
 // It changes only what is missing, so a second call changes nothing. A trust policy that lets AWS IoT in is kept, also
 // when somebody has put conditions on it. If it has to be replaced and trusts anyone but AWS IoT, the error is
 // [task.ErrConflict]: the role serves something else, which a new trust policy would cut off. The inline policy is named for
-// the bucket, so backends with different buckets may share a role, and other policies of the role are left alone. Two
-// prefixes of one bucket need two roles: each call limits the policy to its own prefix.
+// bucket and prefix, so backends with different ones may share a role, and other policies of the role are left alone.
 //
 // It returns when the role can be assumed: once IAM shows it, and [RoleSettle] after the last change or the role's
 // creation. The fake needs no such wait.

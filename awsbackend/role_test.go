@@ -2,8 +2,10 @@ package awsbackend
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -315,6 +317,21 @@ func TestEnsureRoleGrantsTheBackendsKMSKey(t *testing.T) {
 	_, err := b.EnsureRole(t.Context(), roleInput)
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
 	assert.ErrorContains(t, err, "alias")
+}
+
+func TestTwoPrefixesOfABucketCanShareARole(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		state := &iamState{}
+		b, _ := onWire(t, state.answers())
+		for _, prefix := range []string{"plant-a/", "plant-b/", "plant-a/"} {
+			_, err := b.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet-registration", ObjectPrefix: prefix})
+			require.NoError(t, err)
+		}
+		all := strings.Join(slices.Collect(maps.Values(state.inline)), "")
+		for _, prefix := range []string{"plant-a/", "plant-b/"} {
+			assert.Equal(t, 1, strings.Count(all, `"arn:aws:s3:::fleet-bucket/`+prefix+`*"`), "%s may not take it from another", prefix)
+		}
+	})
 }
 
 func TestEnsureRoleThatIsDeniedNamesTheAction(t *testing.T) {

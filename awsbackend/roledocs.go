@@ -1,6 +1,8 @@
 package awsbackend
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -77,7 +79,7 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	d := &Documents{
 		RoleName:         in.Name,
 		TrustPolicy:      document(trust),
-		PolicyName:       "iotfleet-read-" + bucket,
+		PolicyName:       policyName(bucket, in.ObjectPrefix),
 		Policy:           document(read...),
 		ManagedPolicyARN: fmt.Sprintf("arn:%s:iam::aws:policy/service-role/%s", partition, registrationPolicy),
 	}
@@ -85,6 +87,17 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 		d.guard = account
 	}
 	return d, nil
+}
+
+// policyName names the inline policy for what it allows to read, so that another bucket or prefix gets a policy of its own
+// beside it. A prefix has characters that the name of a policy may not have.
+func policyName(bucket, prefix string) string {
+	name := "iotfleet-read-" + bucket
+	if prefix != "" {
+		digest := sha256.Sum256([]byte(prefix))
+		name += "-" + hex.EncodeToString(digest[:4])
+	}
+	return name
 }
 
 var (
