@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/spelling"
 )
 
 // slipOf returns the known name that name is, or was probably meant to be; "" if none is near.
@@ -21,7 +22,7 @@ func slipOf(name string, known []string) string {
 	best, most := "", 3
 	for _, k := range known {
 		// One wrong letter in a short name is likely to be another name.
-		if d := distance(plainName(name), plainName(k)); d < most && d <= len(k)/4 {
+		if d := spelling.Distance(plainName(name), plainName(k)); d < most && d <= len(k)/4 {
 			best, most = k, d
 		}
 	}
@@ -30,34 +31,7 @@ func slipOf(name string, known []string) string {
 
 // plainName drops what people vary: case, separators and a plural s.
 func plainName(s string) string {
-	s = strings.NewReplacer("_", "", "-", "", " ", "", ":", "", ".", "").Replace(strings.ToLower(s))
-	return strings.TrimSuffix(s, "s")
-}
-
-// distance is the Levenshtein distance with swapped neighbours counting one; long names are not compared.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
-	for j := range rows[1] {
-		rows[1][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before, last, row := rows[(i+2)%3], rows[i%3], rows[(i+1)%3]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return rows[(len(a)+1)%3][len(b)]
+	return strings.TrimSuffix(spelling.Fold(s), "s")
 }
 
 func isFunction(name string) bool { return name == fnRef || slices.Contains(functionNames, name) }
