@@ -1,9 +1,9 @@
 // Package fakebackend is an AWS account in memory: it registers devices in bulk as AWS IoT does, so that a factory tool
 // and its tests run with no account, no network and no waiting.
 //
-//	fake, err := fakebackend.New(fakebackend.Options{Rate: 15})
+//	fake, err := fakebackend.New(fakebackend.Options{Rate: 15}) // lines a second
 //	role, err := fake.EnsureRole(ctx, &task.RoleInput{Name: "registration"})
-//	object, err := fake.Upload(ctx, dataFile)
+//	object, err := fake.Upload(ctx, dataFile) // a *task.UploadInput
 //	started, err := task.Start(ctx, fake, &task.StartInput{
 //		TemplateBody: template, InputFileBucket: object.Bucket, InputFileKey: object.Key, RoleARN: role,
 //	})
@@ -26,6 +26,11 @@
 //
 // Nothing fails by chance. [Backend.AddFault] says which request or line goes wrong, how, and how often, and
 // [Backend.FaultHits] tells how often it did.
+//
+// # Beyond the process
+//
+// The account ends with the process, and a run in another process finds none of its tasks. [Backend.Snapshot] and
+// [Backend.Restore] take it along; or keep it in a process of its own, as examples/fakeaws does over HTTP.
 //
 // # Fidelity
 //

@@ -30,6 +30,32 @@
 // What is wrong with one device is in its [Result], and costs no other device anything. What stops the run is returned
 // by Run; what was done until then stands in the ledger.
 //
+// Lines that AWS refused because of its rates are sent again by Run itself, up to five times with growing pauses. What
+// else can pass unchanged, such as a thing type that was missing, is sent again by [Run.Retry]; records that have to be
+// corrected go through [Run.WriteFailures] and [Run.Amend].
+//
+// # Interruptions
+//
+// With a ledger that lasts (package sqliteledger), a PartDir and a key store on disk, a run that was interrupted goes on
+// when a new process calls Run with the same options and the same devices. Where the answer to a start was lost, it first
+// looks for the task, for as long as [Options.SettleWindow]: two minutes in which no event comes.
+//
+// # In tests
+//
+// On a fakebackend.Backend inside a testing/synctest bubble, waits take no time, and what goes wrong is said beforehand:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		fake, err := fakebackend.New(fakebackend.Options{Rate: 15})
+//		_, err = fake.AddFault(fakebackend.Fault{
+//			Operation: "StartThingRegistrationTask", Do: fakebackend.Throttle, Times: 2,
+//		})
+//		_, err = fake.AddFault(fakebackend.Fault{Line: 2, Do: fakebackend.Fail, Code: "InvalidRequestException"})
+//		err = provisionAll(t.Context(), fake, "testdata/devices.csv") // the program's own
+//		require.ErrorIs(t, err, provision.ErrIncomplete)
+//		_, ok := fake.Thing("device-one")
+//		require.True(t, ok)
+//	})
+//
 // The walkthrough that this package follows:
 // https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package provision

@@ -212,6 +212,32 @@ func ExampleAs() {
 	// Output: aws us-east-1 123456789012 fake: true
 }
 
+// counting is a decorator: it changes one method and passes the others on. Because it has Unwrap, As finds the abilities of
+// the backend inside.
+type counting struct {
+	task.Backend
+	looks *int
+}
+
+func (c counting) Unwrap() task.Backend { return c.Backend }
+
+func (c counting) DescribeTask(ctx context.Context, id task.ID) (*task.Description, error) {
+	*c.looks++
+	return c.Backend.DescribeTask(ctx, id)
+}
+
+func ExampleUnwrapper() {
+	ctx := context.Background()
+	backend, t := started(ctx)
+	wrapped := counting{backend, new(int)}
+	if _, err := task.Attach(wrapped, t.ID()).Wait(ctx, nil); err != nil {
+		log.Fatal(err)
+	}
+	_, reads := task.As[task.DeviceReader](wrapped)
+	fmt.Println("looks:", *wrapped.looks, "still reads devices:", reads)
+	// Output: looks: 1 still reads devices: true
+}
+
 // Logical names are the template author's choice; the ARN itself says what it is.
 func ExampleARNs() {
 	arns := task.ARNs{

@@ -5,12 +5,17 @@
 //
 // DIR holds all there is of the run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the
 // part files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
-// failures.csv given as -devices takes the place of the records that failed.
+// failures.csv given as -devices takes the place of the records that failed. After a kill -9 or a power cut it looks for a
+// task whose start was not answered for as long as -settle, two minutes by default, and shows nothing meanwhile.
+//
+// The fake's account is kept in DIR when the program ends, also after Ctrl-C. If the program was killed, the account of
+// that time is lost: devices whose task it had end as failed, and -retry-failed registers them.
 //
 // For a large fleet there is -keys archive: private keys are kept in the one file fleet.keys, certificates in fleet.db, and
 // devices/ is written by -export, at the end or later.
 //
-// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 1 for anything else.
+// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not exist,
+// 1 for anything else. (go run says 1 for each of them; go build makes a program that gives its own.)
 package main
 
 import (
@@ -94,6 +99,12 @@ func main() {
 func (o *options) run(ctx context.Context) (err error) {
 	if o.backend == "" || o.dir == "" || flag.NArg() > 0 {
 		return errors.New("give -backend fake or -backend aws, -run DIR, and -devices FILE the first time; -help lists the rest")
+	}
+	if _, err := os.Stat(filepath.Join(o.dir, "fleet.db")); err != nil && o.devices == "" {
+		return fmt.Errorf("there is no run in %s yet; give -devices FILE", o.dir)
+	}
+	if o.backend == "aws" && o.bucket == "" {
+		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
 	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle}
 	if opts.Template, err = o.loadTemplate(); err != nil {
@@ -340,7 +351,7 @@ func (o *options) saveCA(ctx context.Context, b task.Backend) error {
 
 func (o *options) print(s *provision.Summary) {
 	if !o.json {
-		fmt.Printf("run %s: %s%s\n", s.RunID, s, map[bool]string{true: " on the FAKE: no certificate is accepted by AWS"}[s.Fake])
+		fmt.Printf("run %s: %s%s\n", s.RunID, s, map[bool]string{true: ". On the FAKE: no certificate is accepted by AWS"}[s.Fake])
 		return
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(struct {

@@ -11,7 +11,7 @@ import (
 
 // progress shows how a run is getting on: a bar on a terminal, a line every few seconds elsewhere.
 type progress struct {
-	terminal             bool
+	terminal, complete   bool  // complete: the last line was shown
 	total, done, current int64 // devices, those with a verdict, those of the task in progress that are done
 	before               int64 // done when the run was taken up
 	began, shown         time.Time
@@ -27,7 +27,7 @@ func (p *progress) observe(e provision.Event) {
 	switch e := e.(type) {
 	case provision.EventSpooled:
 		p.total, p.done = e.Devices, e.Failed+e.Provisioned
-		p.before, p.began = p.done, time.Now()
+		p.before, p.began, p.complete = p.done, time.Now(), false
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
 	case provision.EventTaskStarted:
@@ -42,14 +42,16 @@ func (p *progress) observe(e provision.Event) {
 		every = 100 * time.Millisecond
 	}
 	done := min(p.done+p.current, p.total)
-	if p.total == 0 || done < p.total && time.Since(p.shown) < every {
+	if p.total == 0 || p.complete || done < p.total && time.Since(p.shown) < every {
 		return
 	}
-	p.shown = time.Now()
+	p.shown, p.complete = time.Now(), done == p.total
 	line := fmt.Sprintf("%d of %d devices", done, p.total)
 	if rate := float64(done-p.before) / time.Since(p.began).Seconds(); rate > 0 {
-		left := time.Duration(float64(p.total-done) / rate * float64(time.Second))
-		line += fmt.Sprintf(", %.1f a second, about %s to go", rate, left.Round(time.Second))
+		line += fmt.Sprintf(", %.1f a second", rate)
+		if left := time.Duration(float64(p.total-done) / rate * float64(time.Second)); !p.complete {
+			line += fmt.Sprintf(", about %s to go", left.Round(time.Second))
+		}
 	}
 	if p.terminal {
 		const width = 30

@@ -45,6 +45,9 @@ func run(ctx context.Context, args []string) error {
 	key := flags.String("key", "", "check signatures against this one access key, `id:secret`")
 	verbose := flags.Bool("v", false, "log every request to standard error")
 	_ = flags.Parse(args) // it exits on an error
+	if flags.NArg() > 0 {
+		return fmt.Errorf("there is no argument %q; -help lists the flags", flags.Arg(0))
+	}
 
 	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay}
 	if *seed != "" {

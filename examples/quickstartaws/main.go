@@ -39,6 +39,9 @@ func main() {
 }
 
 func run(ctx context.Context, out, bucket, role string, setup bool) error {
+	if bucket == "" || role == "" && !setup {
+		return errors.New("give -bucket, and -role-arn or -setup; -help says what they are")
+	}
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return err
@@ -55,8 +58,7 @@ func run(ctx context.Context, out, bucket, role string, setup bool) error {
 	if who.Fake {
 		fmt.Println("The endpoint is a FAKE of AWS IoT. No certificate below is accepted by AWS.")
 	}
-	switch {
-	case setup:
+	if setup {
 		if err := backend.EnsureBucket(ctx); err != nil {
 			return err
 		}
@@ -64,8 +66,6 @@ func run(ctx context.Context, out, bucket, role string, setup bool) error {
 			return err
 		}
 		fmt.Println("Service role:", role)
-	case role == "":
-		return errors.New("give -role-arn, or -setup to make a role")
 	}
 
 	keys, err := keystore.OpenFolder(out, nil)

@@ -1,16 +1,19 @@
 // Package fakeaws puts a fake account of package fakebackend on a port, where it speaks AWS's own wire protocols: IoT
 // (REST with JSON), S3 (REST with XML), IAM and STS (query). The AWS CLI, boto3 and any SDK work against it with nothing
-// but the endpoint changed.
+// but the endpoint changed, and any access key.
 //
 //	backend, err := fakebackend.New(fakebackend.Options{})
 //	server, err := fakeaws.NewServer(backend, fakeaws.Options{})
 //	defer server.Close()
-//	cfg, err := config.LoadDefaultConfig(ctx, config.WithBaseEndpoint(server.URL), config.WithRegion("us-east-1"))
+//	cfg := aws.Config{
+//		BaseEndpoint: aws.String(server.URL), Region: "us-east-1",
+//		Credentials: credentials.NewStaticCredentialsProvider("any", "key", ""),
+//	}
 //	client := iot.NewFromConfig(cfg)
 //
 // One port serves all four: a request goes to the service its signature is scoped to (iot and execute-api both mean
-// IoT), else by its host and path. Any access key is taken unless [Options] names the keys there are; then signatures
-// are checked as AWS checks them.
+// IoT), else by its host and path. Signatures are not checked unless [Options] names the access keys there are; then
+// they are checked as AWS checks them.
 //
 // Inside a synctest bubble use [NewUnstartedServer] and [Server.StartPipe], which needs no network.
 //

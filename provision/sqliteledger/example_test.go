@@ -9,53 +9,76 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// A ledger that is opened again holds what it held: that is how a run goes on.
+// A run that was interrupted goes on when its ledger is opened again. The keys and the part files have to be there, too.
 func Example() {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "ledger")
+	dir, err := os.MkdirTemp("", "run")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "fleet.db")
-
-	ledger, err := sqliteledger.Open(ctx, path, nil)
+	fake, err := fakebackend.New(fakebackend.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = ledger.Apply(ctx, provision.Change{
-		Run: &provision.RunRecord{ID: "run-1", Total: 2},
-		Add: []*provision.DeviceRecord{
-			{Result: provision.Result{Seq: 1, Name: "device-one", Verdict: provision.Waiting}},
-			{Result: provision.Result{Seq: 2, Name: "device-two", Verdict: provision.Failed, Cause: provision.CauseCSRRefused}},
-		},
+	role, err := fake.EnsureRole(context.Background(), &task.RoleInput{Name: "registration"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := keystore.OpenFolder(filepath.Join(dir, "devices"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	devices := provision.Rows(
+		map[string]string{"ThingName": "device-one", "SerialNumber": "001"},
+		map[string]string{"ThingName": "device-two", "SerialNumber": "002"},
+	)
+	// What a factory tool does each time it is called.
+	tool := func(ctx context.Context, observe func(provision.Event)) error {
+		ledger, err := sqliteledger.Open(ctx, filepath.Join(dir, "fleet.db"), nil)
+		if err != nil {
+			return err
+		}
+		defer ledger.Close()
+		run, err := provision.New(provision.Options{
+			Backend: fake, Template: template.Walkthrough(), RoleARN: role,
+			Credential: &provision.MakeCSR{Store: keys}, Output: provision.Folder(keys),
+			Ledger: ledger, PartDir: filepath.Join(dir, "parts"), Observe: observe,
+		})
+		if err != nil {
+			return err
+		}
+		summary, err := run.Run(ctx, devices)
+		if summary != nil {
+			fmt.Println(summary)
+		}
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	err = tool(ctx, func(e provision.Event) {
+		if _, ok := e.(provision.EventTaskStarted); ok {
+			cancel() // Ctrl-C
+		}
 	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := ledger.Close(); err != nil {
-		log.Fatal(err)
-	}
-
-	ledger, err = sqliteledger.Open(ctx, path, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer ledger.Close()
-	run, err := ledger.Run(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	counts, err := ledger.Counts(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(run.ID, "has", counts.Total(), "devices,", counts.Verdicts[provision.Waiting], "of them waiting")
-	// Output: run-1 has 2 devices, 1 of them waiting
+	fmt.Println("interrupted:", errors.Is(err, context.Canceled))
+	fmt.Println(tool(context.Background(), func(e provision.Event) {
+		if e, ok := e.(provision.EventSpooled); ok {
+			fmt.Println("goes on:", e.Resumed)
+		}
+	}))
+	// Output:
+	// interrupted: true
+	// goes on: true
+	// 2 of 2 devices provisioned
+	// <nil>
 }
 
 // One process writes at a time. Another one is told who that is.
