@@ -35,7 +35,7 @@ func (b *Backend) checkRegion(ctx context.Context) error {
 	if mixed := b.marks.together(); mixed != nil {
 		return mixed
 	}
-	if errors.Is(err, task.ErrAccessDenied) {
+	if isDenied(err) {
 		b.log.WarnContext(ctx, "could not check the bucket's region", "bucket", b.bucket, "error", err)
 		return nil
 	}
@@ -83,7 +83,7 @@ func (b *Backend) bucketRegion(ctx context.Context) (string, error) {
 		if errors.Is(headErr, task.ErrNotFound) {
 			return "", fmt.Errorf("there is no bucket %s: make it with EnsureBucket, or name another: %w", b.bucket, headErr)
 		}
-		if !errors.Is(headErr, task.ErrAccessDenied) && !errors.Is(headErr, task.ErrWrongRegion) {
+		if !isDenied(headErr) && !errors.Is(headErr, task.ErrWrongRegion) {
 			return "", headErr
 		}
 	}
@@ -178,7 +178,7 @@ func (b *Backend) visibleBucket(ctx context.Context) (string, error) {
 	if region := regionHeader(err); region != "" && region != b.region {
 		return "", fmt.Errorf("%w: %w", b.wrongRegion(region), fault)
 	}
-	if errors.Is(fault, task.ErrAccessDenied) {
+	if isDenied(fault) {
 		return "", fmt.Errorf("the bucket exists, but belongs to another account or may not be listed: %w", fault)
 	}
 	return "", fault

@@ -82,6 +82,19 @@ func TestNoBucketIsMadeInAnotherAccountThanExpected(t *testing.T) {
 	}
 }
 
+func TestCredentialsThatCannotBeHadSayNothingAboutTheBucket(t *testing.T) {
+	w := &wire{t: t}
+	cfg := testConfig(w)
+	cfg.Credentials = fromRole(t, queryError(403, "AccessDenied", "no"))
+	b, err := New(cfg, Options{Bucket: "fleet-bucket"})
+	require.NoError(t, err)
+	err = b.EnsureBucket(t.Context())
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.ErrorContains(t, err, "HeadBucket: not sent: the credentials cannot be had: AssumeRole")
+	assert.NotContains(t, err.Error(), "another account")
+	assert.Empty(t, w.ops())
+}
+
 func TestTwoWhoMakeTheBucketAtOnceBothSucceed(t *testing.T) {
 	b, _ := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "PutPublicAccessBlock": reply(200, ""),
 		"CreateBucket": xmlError(409, "BucketAlreadyOwnedByYou", "yours")})

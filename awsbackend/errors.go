@@ -57,6 +57,14 @@ var denials = map[string]bool{
 // notAuthorized is how AWS words a missing permission. Only details are taken from it, never the kind of error.
 var notAuthorized = regexp.MustCompile(`(arn:\S+) is not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9*]+)(?: on resource: (\S+))?`)
 
+// errCredentials marks requests that were never sent, so that they say nothing about what they ask for.
+var errCredentials = errors.New("the credentials cannot be had")
+
+// isDenied reports whether AWS refused a request for want of a permission.
+func isDenied(err error) bool {
+	return errors.Is(err, task.ErrAccessDenied) && !errors.Is(err, errCredentials)
+}
+
 // fault turns what an AWS client returned for one operation into this library's errors.
 //
 // An answer of the service becomes a *task.Error. Without an answer the error wraps the context's cause if the context
@@ -64,7 +72,7 @@ var notAuthorized = regexp.MustCompile(`(arn:\S+) is not authorized to perform: 
 func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
 	api, answered := errors.AsType[smithy.APIError](err)
 	if source := credentialsSource(op, err); source != "" && (answered || statusOf(err) >= 300) {
-		return fmt.Errorf("%s: not sent: the credentials cannot be had: %w", op, credentialsError(source, api, err))
+		return fmt.Errorf("%s: not sent: %w: %w", op, errCredentials, credentialsError(source, api, err))
 	}
 	switch {
 	case answered:

@@ -79,7 +79,7 @@ func (p *preflight) settled(check, subject, missing string, err error) (done boo
 		return false, nil
 	case errors.Is(err, task.ErrNotFound):
 		p.add(check, subject, task.FindingProblem, "%s", missing)
-	case errors.Is(err, task.ErrAccessDenied):
+	case isDenied(err):
 		p.add(check, subject, task.FindingUnknown, "could not check: %v", err)
 	case errors.Is(err, task.ErrInvalidRequest):
 		p.add(check, subject, task.FindingProblem, "AWS refuses the name: %v", err)

@@ -2,7 +2,6 @@ package awsbackend
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -183,7 +182,7 @@ func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*
 		own := strings.HasSuffix(arn, ":policy/service-role/"+registrationPolicy)
 		managed = managed || own
 		document, err := p.managedPolicy(ctx, arn)
-		if own && errors.Is(err, task.ErrAccessDenied) {
+		if own && isDenied(err) {
 			document, err = registrationDocument, nil // what it allows is known without reading it
 		}
 		if err != nil {
