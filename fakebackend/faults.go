@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -65,8 +67,10 @@ func Steps() []Step {
 // A fault with Line or Step is about lines: those of tasks, and with Line 0 also the one of a RegisterThing. Any other
 // is about requests. What is left at its zero value matches everything.
 type Fault struct {
-	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject; Open is
-	// GetObject. For lines it is ignored.
+	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject, Open is
+	// GetObject, EnsureBucket is CreateBucket and EnsureRole is CreateRole; the other operations of S3, IAM and STS are
+	// requested through package fakeaws only. A name that is none of the fake's operations (docs/coverage.md lists them) is
+	// an error: the fault could never strike. For lines it is ignored.
 	Operation string `json:"operation,omitempty"`
 	// Thing is the name of the thing that the request or the line is about.
 	Thing string `json:"thing,omitempty"`
@@ -136,6 +140,9 @@ func (f *Fault) check() error {
 	effects := []Effect{Fail, Throttle, Delay, Hang, DropBefore, DropAfter, Truncate, Expire}
 	lineEffects := []Effect{Fail, Throttle, Delay, Hang}
 	switch {
+	case f.Operation != "" && !operation.Known(f.Operation):
+		return fmt.Errorf("fakebackend: fault: the fake has no operation %q, so the fault could never strike; the names nearest to it are %s",
+			f.Operation, strings.Join(operation.Nearest(f.Operation), ", "))
 	case !slices.Contains(effects, f.Do):
 		return fmt.Errorf("fakebackend: fault: Do is %q; it must be one of %q", f.Do, effects)
 	case f.aboutLines() && !slices.Contains(lineEffects, f.Do):
@@ -175,7 +182,7 @@ type faults struct {
 	lines  bool // some fault is about lines; spares each line the look
 }
 
-// AddFault sets a fault and returns its id. Faults are tried in the order they were set, and the first that strikes
+// AddFault sets a fault and returns its id; a fault that makes no sense is an error. Faults are tried in the order they were set, and the first that strikes
 // decides.
 func (b *Backend) AddFault(f Fault) (id int, err error) {
 	if err := f.check(); err != nil {

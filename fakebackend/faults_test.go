@@ -230,11 +230,13 @@ func TestAFaultThatCannotBeIsRefused(t *testing.T) {
 	for _, f := range []fakebackend.Fault{
 		{}, {Do: "explode"}, {Do: fakebackend.Truncate, Operation: "PutObject"}, {Do: fakebackend.Expire}, {Do: fakebackend.Fail, Step: "lunch"},
 		{Do: fakebackend.DropAfter, Line: 1}, {Do: fakebackend.Fail, Nth: -1}, {Do: fakebackend.Delay, Step: fakebackend.StepThing},
-		{Do: fakebackend.Hang, Line: 1, Thing: "x"},
+		{Do: fakebackend.Hang, Line: 1, Thing: "x"}, {Do: fakebackend.Fail, Operation: "ListUsers"},
 	} {
 		_, err := fake.AddFault(f)
 		assert.Error(t, err, "%+v", f)
 	}
+	_, err := fake.AddFault(fakebackend.Fault{Do: fakebackend.Fail, Operation: "startThingRegistrationTask"})
+	assert.ErrorContains(t, err, "the names nearest to it are StartThingRegistrationTask, ")
 	assert.Empty(t, fake.Faults())
 }
 

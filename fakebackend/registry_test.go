@@ -136,6 +136,8 @@ func TestTypesGroupsAndBillingGroupsKeepTheirRules(t *testing.T) {
 		add(fmt.Sprint("g", i))
 	}
 	assert.Equal(t, []string{"", "", "", "InvalidRequestException", "ResourceNotFoundException", "", "", "", "", "", "", "", "", "", "LimitExceededException"}, c.got)
+	_, err := fake.UpdateThingGroupsForThing(ctx, &fakebackend.UpdateThingGroupsForThingInput{ThingGroupsToAdd: []string{"level6"}})
+	assert.ErrorContains(t, err, "InvalidRequestException: The name of the thing must be given", "the model does not require it, so this is no violation of it")
 	deep, err := fake.ListThingsInThingGroup(ctx, &fakebackend.ListThingsInThingGroupInput{ThingGroupName: "level0", Recursive: true})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a"}, deep.Things)

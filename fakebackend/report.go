@@ -43,12 +43,7 @@ func (b *IoT) findReport(bucket, key string) (write func(*bytes.Buffer), ok bool
 			return nil, false
 		}
 		lines := r.succeeded.files[n-1]
-		return func(w *bytes.Buffer) {
-			w.Grow(2048 * len(lines))
-			for i := range lines {
-				b.writeResult(w, &lines[i])
-			}
-		}, true
+		return func(w *bytes.Buffer) { b.writeResults(w, lines) }, true
 	case reportFolder(task.ErrorsReport):
 		per := b.opts.LinesPerReport
 		if (n-1)*per >= len(r.failed) {
@@ -62,6 +57,18 @@ func (b *IoT) findReport(bucket, key string) (write func(*bytes.Buffer), ok bool
 		}, true
 	}
 	return nil, false
+}
+
+// writeResults writes a RESULTS report. Its lines hardly differ in size but for their numbers and names, so the first says
+// how much memory to take for all; if others are longer by more than the slack, the buffer grows as it must.
+func (b *IoT) writeResults(w *bytes.Buffer, lines []doneLine) {
+	const slack = 32
+	for i := range lines {
+		b.writeResult(w, &lines[i])
+		if i == 0 {
+			w.Grow((w.Len() + slack) * (len(lines) - 1))
+		}
+	}
 }
 
 // writeResult writes one line of a RESULTS report.

@@ -49,7 +49,8 @@ func (s *Snapshot) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary reads what MarshalBinary wrote.
 func (s *Snapshot) UnmarshalBinary(raw []byte) error {
 	data := new(snapshotData)
-	if err := json.Unmarshal(raw, data); err != nil {
+	err := json.Unmarshal(raw, data)
+	if err != nil && (data.Version == 0 || data.Version == snapshotVersion) {
 		return fmt.Errorf("fakebackend: read a snapshot: %w", err)
 	}
 	if data.Version != snapshotVersion {
@@ -59,7 +60,7 @@ func (s *Snapshot) UnmarshalBinary(raw []byte) error {
 	return nil
 }
 
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshotData is the state with numbers in place of pointers. Records that are gone from the registry but still stand in
 // a task's reports are in it too.

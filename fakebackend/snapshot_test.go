@@ -103,6 +103,14 @@ func TestARestoredSnapshotGoesOnAsTheOriginalWould(t *testing.T) {
 	assert.Equal(t, before, view(t, original))
 }
 
+func TestASnapshotOfAnotherVersionIsNamed(t *testing.T) {
+	var snapshot fakebackend.Snapshot
+	for _, raw := range []string{`{"Version":1}`, `{"Version":1,"Objects":{"Buckets":[{"Name":"fleet","Objects":[{"Parts":0}]}]}}`} {
+		assert.EqualError(t, snapshot.UnmarshalBinary([]byte(raw)), "fakebackend: the snapshot has version 1; this release reads version 2")
+	}
+	assert.ErrorContains(t, snapshot.UnmarshalBinary([]byte(`{`)), "read a snapshot")
+}
+
 func TestASnapshotSurvivesAFile(t *testing.T) {
 	original, _ := busy(t)
 	snapshot := original.Snapshot()
@@ -198,7 +206,7 @@ func FuzzSnapshot(f *testing.F) {
 	raw, err := fake.Snapshot().MarshalBinary()
 	require.NoError(f, err)
 	f.Add(raw)
-	f.Add([]byte(`{"Version":1,"Region":"us-east-1","Account":"123456789012"}`))
+	f.Add([]byte(`{"Version":2,"Region":"us-east-1","Account":"123456789012"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		snapshot := new(fakebackend.Snapshot)
 		if snapshot.UnmarshalBinary(raw) != nil {

@@ -239,7 +239,7 @@ func (b *Backend) PutObject(bucket, key string, body []byte) error {
 
 // DeleteObject removes an object; it is no error when there is none.
 func (b *Backend) DeleteObject(bucket, key string) error {
-	if err := b.objects.Delete(bucket, key); err != nil {
+	if err := b.objects.Delete(bucket, key, ""); err != nil {
 		return fmt.Errorf("fakebackend: delete s3://%s/%s: %w", bucket, key, storeError("DeleteObject", err))
 	}
 	return nil

@@ -142,7 +142,7 @@ type ThingGroupMetadata struct {
 	CreationDate            time.Time         `json:"creationDate"`
 }
 
-// GroupNameAndArn names a thing group or a billing group.
+// GroupNameAndARN names a thing group or a billing group.
 type GroupNameAndARN struct {
 	GroupName string `json:"groupName"`
 	GroupARN  string `json:"groupArn"`
@@ -370,11 +370,14 @@ type UpdateThingGroupsForThingOutput struct{}
 func (b *IoT) UpdateThingGroupsForThing(ctx context.Context, in *UpdateThingGroupsForThingInput) (*UpdateThingGroupsForThingOutput, error) {
 	in = orZero(in)
 	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
+		c.may("thingName", in.ThingName, shapeThingName)
 		c.items("thingGroupsToAdd", in.ThingGroupsToAdd, shapeThingGroupName)
 		c.items("thingGroupsToRemove", in.ThingGroupsToRemove, shapeThingGroupName)
 	}
 	return invoke(ctx, b, "UpdateThingGroupsForThing", in.ThingName, check, func(time.Time) (*UpdateThingGroupsForThingOutput, *task.Error) {
+		if in.ThingName == "" {
+			return nil, refuse(codeInvalidRequest, "The name of the thing must be given")
+		}
 		t, err := b.findThing(in.ThingName)
 		if err != nil {
 			return nil, err

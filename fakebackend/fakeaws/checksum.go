@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"cmp"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
@@ -43,6 +45,57 @@ func newChecksum(kind string) hash.Hash {
 	return nil
 }
 
+// checksumKind is the algorithm that a request asks S3 to use; "" for none.
+func checksumKind(h http.Header) (string, error) {
+	kind := strings.ToUpper(h.Get("X-Amz-Checksum-Algorithm"))
+	if kind != "" && !slices.Contains(checksumKinds, kind) {
+		return "", &s3.Error{Code: "InvalidRequest", Message: "Checksum algorithm provided is unsupported. Please try again with any of the valid types:" +
+			" [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]", Status: http.StatusBadRequest}
+	}
+	return kind, nil
+}
+
+// copiedChecksum is the checksum of a copy: by the algorithm asked for, else the source's, over all bytes, since a copy
+// is whole whatever its source was made of.
+func copiedChecksum(from *s3.Object, kind string) (map[string]string, error) {
+	for had := range from.Checksums {
+		kind = cmp.Or(kind, had)
+	}
+	kind = cmp.Or(kind, "CRC64NVME")
+	if sum := from.Checksums[kind]; sum != "" && from.ChecksumType != "COMPOSITE" {
+		return map[string]string{kind: sum}, nil
+	}
+	h := newChecksum(kind)
+	if _, err := from.Reader().WriteTo(h); err != nil {
+		return nil, err
+	}
+	return map[string]string{kind: sumText(h)}, nil
+}
+
+// xmlChecksums are an object's or a part's checksum in the body of an answer.
+type xmlChecksums struct {
+	ChecksumCRC32     string `xml:",omitempty"`
+	ChecksumCRC32C    string `xml:",omitempty"`
+	ChecksumCRC64NVME string `xml:",omitempty"`
+	ChecksumSHA1      string `xml:",omitempty"`
+	ChecksumSHA256    string `xml:",omitempty"`
+	ChecksumType      string `xml:",omitempty"`
+}
+
+func wireChecksums(sums map[string]string, kind string) xmlChecksums {
+	if len(sums) > 0 {
+		kind = cmp.Or(kind, "FULL_OBJECT")
+	}
+	return xmlChecksums{sums["CRC32"], sums["CRC32C"], sums["CRC64NVME"], sums["SHA1"], sums["SHA256"], kind}
+}
+
+// of is the checksum of one algorithm.
+func (c *xmlChecksums) of(kind string) string {
+	return map[string]string{
+		"CRC32": c.ChecksumCRC32, "CRC32C": c.ChecksumCRC32C, "CRC64NVME": c.ChecksumCRC64NVME, "SHA1": c.ChecksumSHA1, "SHA256": c.ChecksumSHA256,
+	}[kind]
+}
+
 // sumText is a checksum as it stands in headers.
 func sumText(h hash.Hash) string { return base64.StdEncoding.EncodeToString(h.Sum(nil)) }
 
@@ -53,12 +106,16 @@ func compositeChecksum(kind string, parts []*s3.Part) (string, error) {
 	for _, p := range parts {
 		raw, err := base64.StdEncoding.DecodeString(p.Checksums[kind])
 		if err != nil || len(raw) == 0 {
-			return "", &s3.Error{Code: "InvalidRequest", Message: fmt.Sprintf("The upload was created using a %s checksum. The complete request must"+
-				" include the checksum for each part. It was missing for part %d in the request.", strings.ToLower(kind), p.Number), Status: 400}
+			return "", missingChecksum(kind, p.Number)
 		}
 		h.Write(raw)
 	}
 	return fmt.Sprintf("%s-%d", sumText(h), len(parts)), nil
+}
+
+func missingChecksum(kind string, part int) *s3.Error {
+	return &s3.Error{Code: "InvalidRequest", Message: fmt.Sprintf("The upload was created using a %s checksum. The complete request must"+
+		" include the checksum for each part. It was missing for part %d in the request.", strings.ToLower(kind), part), Status: http.StatusBadRequest}
 }
 
 // badDigest is the refusal of a body that does not have the checksum announced for it.

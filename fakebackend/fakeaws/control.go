@@ -16,51 +16,82 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 )
 
+// controlRoutes are the handler's own interface, by what follows /_fake/ and by method.
+var controlRoutes = map[string]map[string]func(*Handler, http.ResponseWriter, *http.Request){
+	"ca.pem":  {http.MethodGet: (*Handler).giveCA},
+	"state":   {http.MethodGet: (*Handler).giveState},
+	"reset":   {http.MethodPost: (*Handler).reset},
+	"faults":  {http.MethodGet: (*Handler).giveFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
+	"calls":   {http.MethodGet: (*Handler).giveCalls},
+	"advance": {http.MethodPost: (*Handler).advance},
+}
+
 // serveControl answers the handler's own interface below /_fake/.
 func (h *Handler) serveControl(w http.ResponseWriter, r *http.Request) {
-	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, "/_fake/") {
-	case "GET ca.pem":
-		w.Header().Set("Content-Type", "application/x-pem-file")
-		w.Write(h.backend.CA())
-	case "GET state":
-		raw, err := h.backend.StateJSON()
-		if err != nil {
-			controlError(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Write(raw)
-	case "POST reset":
-		h.backend.Reset()
-		w.WriteHeader(http.StatusNoContent)
-	case "GET faults":
-		faults := h.backend.Faults()
-		if faults == nil {
-			faults = []fakebackend.FaultStatus{}
-		}
-		controlJSON(w, faults)
-	case "POST faults":
-		h.setFaults(w, r)
-	case "DELETE faults":
-		h.removeFaults(w, r)
-	case "GET calls":
-		calls := h.Calls()
-		if calls == nil {
-			calls = []Call{}
-		}
-		controlJSON(w, calls)
-	case "POST advance":
-		by, err := time.ParseDuration(r.URL.Query().Get("by"))
-		if err != nil || by < 0 {
-			controlError(w, http.StatusBadRequest, "the query member by must be a duration such as 90s or 24h")
-			return
-		}
-		h.backend.Advance(by)
-		controlJSON(w, map[string]string{"now": h.backend.Now().UTC().Format(time.RFC3339Nano)})
-	default:
-		controlError(w, http.StatusNotFound, "there is no "+r.Method+" "+r.URL.Path+"; there are GET ca.pem, state, faults, calls; POST reset, faults,"+
-			" advance; DELETE faults, all below /_fake/")
+	routes, ok := controlRoutes[strings.TrimPrefix(r.URL.Path, "/_fake/")]
+	if !ok {
+		controlError(w, http.StatusNotFound, fmt.Sprintf("there is no %s; below /_fake/ there are %s", r.URL.Path,
+			strings.Join(slices.Sorted(maps.Keys(controlRoutes)), ", ")))
+		return
 	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // without the body, which the server leaves out
+	}
+	serve, ok := routes[method]
+	if !ok {
+		allowed := slices.Sorted(maps.Keys(routes))
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		controlError(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", r.URL.Path, strings.Join(allowed, ", "), r.Method))
+		return
+	}
+	serve(h, w, r)
+}
+
+func (h *Handler) giveCA(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Write(h.backend.CA())
+}
+
+func (h *Handler) giveState(w http.ResponseWriter, _ *http.Request) {
+	raw, err := h.backend.StateJSON()
+	if err != nil {
+		controlError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(raw)
+}
+
+func (h *Handler) reset(w http.ResponseWriter, _ *http.Request) {
+	h.backend.Reset()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (h *Handler) giveCalls(w http.ResponseWriter, _ *http.Request) {
+	calls := h.Calls()
+	if calls == nil {
+		calls = []Call{}
+	}
+	controlJSON(w, calls)
+}
+
+func (h *Handler) advance(w http.ResponseWriter, r *http.Request) {
+	by, err := time.ParseDuration(r.URL.Query().Get("by"))
+	if err != nil || by < 0 {
+		controlError(w, http.StatusBadRequest, "the query member by must be a duration such as 90s or 24h")
+		return
+	}
+	h.backend.Advance(by)
+	controlJSON(w, map[string]string{"now": h.backend.Now().UTC().Format(time.RFC3339Nano)})
+}
+
+func (h *Handler) giveFaults(w http.ResponseWriter, _ *http.Request) {
+	faults := h.backend.Faults()
+	if faults == nil {
+		faults = []fakebackend.FaultStatus{}
+	}
+	controlJSON(w, faults)
 }
 
 func (h *Handler) setFaults(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
 )
 
 var update = flag.Bool("update", false, "write docs/coverage.md")
@@ -64,8 +66,8 @@ func coveragePage(t *testing.T) string {
 Generated from the route tables of package fakeaws by its tests (` + "`go test ./fakebackend/fakeaws -run Coverage -update`" + `); do not edit.
 
 The members are those of an operation's input, by the names the API model (IoT, IAM, STS) or AWS's SDKs (S3) give them. What is not modelled
-is accepted and has no effect, except where that would make the answer wrong: PartNumber and VersionId of an object (NotImplemented) and checksums
-of other algorithms (InvalidRequest) are refused. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
+is accepted and has no effect, except where that would make the answer wrong: a VersionId other than null (NotImplemented, and NoSuchVersion for an
+object to copy or one of several to delete) and checksums of other algorithms (InvalidRequest) are refused. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
 ` + "`GET /_fake/calls`" + `. How faithful the behaviour behind each operation is: [fidelity.md](fidelity.md).
 
 `)
@@ -144,6 +146,27 @@ func writeRow(b *strings.Builder, operation, request string, have, missing []str
 		return "`" + strings.Join(names, "`, `") + "`"
 	}
 	fmt.Fprintf(b, "| %s | `%s` | %s | %s |\n", operation, request, list(have), list(missing))
+}
+
+// The list of internal/operation is what faults can be set for.
+func TestTheOperationsThatFaultsKnowAreThoseOfTheRoutes(t *testing.T) {
+	namesOf := func(service *queryService) (out []string) {
+		for _, a := range service.actions {
+			out = append(out, a.name)
+		}
+		return out
+	}
+	var iotNames, s3Names []string
+	for _, r := range iotRoutes {
+		iotNames = append(iotNames, r.name)
+	}
+	for _, r := range s3Routes {
+		s3Names = append(s3Names, r.name)
+	}
+	assert.ElementsMatch(t, iotNames, operation.IoT)
+	assert.ElementsMatch(t, s3Names, operation.S3)
+	assert.ElementsMatch(t, namesOf(iamService), operation.IAM)
+	assert.ElementsMatch(t, namesOf(stsService), operation.STS)
 }
 
 func TestEveryRequestHasOneRouteAtMost(t *testing.T) {

@@ -39,6 +39,7 @@ type Options struct {
 //	POST   /_fake/reset      empties the account
 //	GET    /_fake/faults     the faults that are set, with how often each has struck
 //	POST   /_fake/faults     sets a fault, or a list of them, given as JSON (see fakebackend.Fault)
+//	                         one that could never strike is refused
 //	DELETE /_fake/faults     removes all faults, or the one of ?id=
 //	GET    /_fake/calls      how often each operation was called, and which the fake does not know
 //	POST   /_fake/advance    moves the account's clock by ?by=, such as 24h

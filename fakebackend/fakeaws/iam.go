@@ -100,28 +100,16 @@ func percentEncode(document string) string {
 	return strings.ReplaceAll(url.QueryEscape(document), "+", "%20")
 }
 
-// maxSession reads the optional number of seconds.
-func maxSession(f url.Values) (time.Duration, error) {
-	text := f.Get("MaxSessionDuration")
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n <= 0 {
-		return 0, &iam.Error{Code: "ValidationError", Status: 400, Message: "1 validation error detected: Value '" + text +
-			"' at 'maxSessionDuration' failed to satisfy constraint: Member must have value between 3600 and 43200"}
-	}
-	return time.Duration(n) * time.Second, nil
+// maxSession reads the optional number of seconds, which was checked.
+func maxSession(f url.Values) time.Duration {
+	n, _ := strconv.Atoi(f.Get("MaxSessionDuration"))
+	return time.Duration(n) * time.Second
 }
 
 func createRole(_ *Handler, r *request, f url.Values) (any, error) {
-	session, err := maxSession(f)
-	if err != nil {
-		return nil, err
-	}
 	role, err := r.wire.IAM.CreateRole(iam.NewRole{
 		Name: f.Get("RoleName"), Path: f.Get("Path"), Trust: f.Get("AssumeRolePolicyDocument"), Description: f.Get("Description"),
-		MaxSession: session, Tags: tagsOf(f),
+		MaxSession: maxSession(f), Tags: tagsOf(f),
 	}, r.wire.Now)
 	if err != nil {
 		return nil, err
@@ -138,15 +126,11 @@ func getRole(_ *Handler, r *request, f url.Values) (any, error) {
 }
 
 func updateRole(_ *Handler, r *request, f url.Values) (any, error) {
-	session, err := maxSession(f)
-	if err != nil {
-		return nil, err
-	}
 	var description *string
 	if f.Has("Description") {
 		description = new(f.Get("Description"))
 	}
-	return struct{}{}, r.wire.IAM.UpdateRole(f.Get("RoleName"), description, session)
+	return struct{}{}, r.wire.IAM.UpdateRole(f.Get("RoleName"), description, maxSession(f))
 }
 
 func listRoles(_ *Handler, r *request, f url.Values) (any, error) {

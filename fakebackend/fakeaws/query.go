@@ -144,23 +144,26 @@ func (h *Handler) failQuery(w http.ResponseWriter, r *request, service *querySer
 
 // Lists in a form are Name.member.1, Name.member.2 and so on.
 
-func hasMembers(form url.Values, name string) bool {
-	for key := range form {
-		if strings.HasPrefix(key, name+".member.") {
-			return true
+// lengthOf is how many members a list has.
+func lengthOf(form url.Values, name string) int {
+	n := 0
+	for has := true; has; {
+		prefix := memberOf(name, n+1)
+		has = form.Has(prefix) || form.Has(prefix+".Key") || form.Has(prefix+".Value")
+		if has {
+			n++
 		}
 	}
-	return false
+	return n
 }
+
+func memberOf(list string, n int) string { return list + ".member." + strconv.Itoa(n) }
 
 // tagsOf reads Tags.member.N.Key and .Value.
 func tagsOf(form url.Values) []iam.Tag {
 	var out []iam.Tag
-	for n := 1; n <= 51; n++ { // one more than there may be, so that too many are noticed
-		prefix := "Tags.member." + strconv.Itoa(n)
-		if !form.Has(prefix + ".Key") {
-			break
-		}
+	for n := range lengthOf(form, "Tags") {
+		prefix := memberOf("Tags", n+1)
 		out = append(out, iam.Tag{Key: form.Get(prefix + ".Key"), Value: form.Get(prefix + ".Value")})
 	}
 	return out
@@ -169,12 +172,8 @@ func tagsOf(form url.Values) []iam.Tag {
 // membersOf reads Name.member.N.
 func membersOf(form url.Values, name string) []string {
 	var out []string
-	for n := 1; n <= 51; n++ {
-		key := name + ".member." + strconv.Itoa(n)
-		if !form.Has(key) {
-			break
-		}
-		out = append(out, form.Get(key))
+	for n := range lengthOf(form, name) {
+		out = append(out, form.Get(memberOf(name, n+1)))
 	}
 	return out
 }
@@ -182,11 +181,8 @@ func membersOf(form url.Values, name string) []string {
 // pageQuery takes one page of a list by the form's Marker and MaxItems. A marker is the number of items before the page.
 func pageQuery[T any](form url.Values, all []T) (page []T, next string, err error) {
 	size, from := 100, 0
-	if text := form.Get("MaxItems"); text != "" {
-		if size, err = strconv.Atoi(text); err != nil || size < 1 || size > 1000 {
-			return nil, "", &iam.Error{Code: "ValidationError", Status: 400, Message: "1 validation error detected: Value '" + text +
-				"' at 'maxItems' failed to satisfy constraint: Member must have value between 1 and 1000"}
-		}
+	if n, err := strconv.Atoi(form.Get("MaxItems")); err == nil { // it was checked
+		size = n
 	}
 	if text := form.Get("Marker"); text != "" {
 		if from, err = strconv.Atoi(text); err != nil || from < 0 {

@@ -40,16 +40,17 @@ var s3Members = map[string]string{
 		"ChecksumSHA256, ChecksumType, IfMatch, IfNoneMatch",
 	"CopyObject": "CopySource, CopySourceIfMatch, CopySourceIfNoneMatch, MetadataDirective, CacheControl, " +
 		"ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Expires, Metadata, " +
-		"ServerSideEncryption, SSEKMSKeyId, StorageClass, Tagging",
+		"ServerSideEncryption, SSEKMSKeyId, StorageClass, Tagging, TaggingDirective, ChecksumAlgorithm",
 	"CreateBucket": "CreateBucketConfiguration",
 	"CreateMultipartUpload": "CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Expires, " +
 		"Metadata, ServerSideEncryption, SSEKMSKeyId, StorageClass, Tagging, ChecksumAlgorithm, " +
 		"ChecksumType",
+	"DeleteObject":  "IfMatch",
 	"DeleteObjects": "Delete, ChecksumAlgorithm",
-	"GetObject": "Range, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
+	"GetObject": "Range, PartNumber, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
 		"ResponseCacheControl, ResponseContentDisposition, ResponseContentEncoding, " +
 		"ResponseContentLanguage, ResponseContentType, ResponseExpires",
-	"HeadObject": "Range, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
+	"HeadObject": "Range, PartNumber, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
 		"ResponseCacheControl, ResponseContentDisposition, ResponseContentEncoding, " +
 		"ResponseContentLanguage, ResponseContentType, ResponseExpires",
 	"ListMultipartUploads": "Prefix, EncodingType",
@@ -139,7 +140,8 @@ func findS3(r *s3Request) *s3Route {
 			continue
 		}
 		if route.query == "" && slices.ContainsFunc(s3Subresources, func(sub string) bool {
-			return r.query.Has(sub) // partNumber of a GET selects a part
+			ofPart := sub == "partNumber" && (route.name == "GetObject" || route.name == "HeadObject")
+			return r.query.Has(sub) && !ofPart
 		}) {
 			return nil
 		}
@@ -182,6 +184,7 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 		h.failS3(w, r, err)
 		return
 	}
+	r.unhoist()
 	strike, refusal := h.strike(req)
 	if refusal != nil {
 		h.failS3(w, r, refusal)
@@ -205,6 +208,20 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 	}
 	if !held.wrote {
 		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// unhoist puts the metadata that a presigned link has in its query where the other requests have it. S3 does so for
+// metadata; tags in the query of a link it ignores.
+func (r *s3Request) unhoist() {
+	if r.scope == nil || !r.scope.presigned {
+		return
+	}
+	for name := range r.query {
+		header := http.CanonicalHeaderKey(name)
+		if strings.HasPrefix(header, metadataPrefix) && r.Header.Get(header) == "" {
+			r.Header.Set(header, r.query.Get(name))
+		}
 	}
 }
 

@@ -134,6 +134,14 @@ func (u *upload) announced(h http.Header) error {
 	return invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 }
 
+// announcedKind is the algorithm of the checksum that the client gives or promises; "" for none.
+func (u *upload) announcedKind() string {
+	for kind := range u.want { // one at most
+		return kind
+	}
+	return ""
+}
+
 // trailers finds the checksums that the trailer will hold.
 func (u *upload) trailers(h http.Header, add func(kind, value string)) error {
 	if u.chunked == nil {

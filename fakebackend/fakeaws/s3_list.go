@@ -3,6 +3,7 @@ package fakeaws
 import (
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -196,11 +197,24 @@ func (h *Handler) listMultipartUploads(w http.ResponseWriter, r *s3Request) erro
 	return writeXML(w, out)
 }
 
+// deleteObjects deletes one object after the other; one that is refused is told of beside those that are gone. The
+// objects of the fake have one version, which S3 calls null.
 func (h *Handler) deleteObjects(w http.ResponseWriter, r *s3Request) error {
+	type object struct {
+		Key       string
+		VersionID string `xml:"VersionId,omitempty"`
+	}
+	type refused struct {
+		object
+		Code, Message string
+	}
 	var in struct {
 		XMLName xml.Name `xml:"Delete"`
 		Quiet   bool
-		Object  []struct{ Key string }
+		Object  []struct {
+			object
+			ETag string
+		}
 	}
 	if err := h.readXML(r, &in); err != nil {
 		return err
@@ -208,18 +222,24 @@ func (h *Handler) deleteObjects(w http.ResponseWriter, r *s3Request) error {
 	if len(in.Object) == 0 || len(in.Object) > 1000 {
 		return &s3.Error{Code: "MalformedXML", Message: "The XML you provided was not well-formed or did not validate against our published schema", Status: 400, Bucket: r.bucket}
 	}
-	type deleted struct{ Key string }
+	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
+		return err
+	}
 	out := struct {
 		XMLName xml.Name `xml:"DeleteResult"`
 		Xmlns   string   `xml:"xmlns,attr"`
-		Deleted []deleted
+		Deleted []object
+		Error   []refused
 	}{Xmlns: s3Namespace}
 	for _, o := range in.Object {
-		if err := r.wire.S3.Delete(r.bucket, o.Key); err != nil {
-			return err
+		var err error = noSuchVersion()
+		if o.VersionID == "" || o.VersionID == "null" {
+			err = r.wire.S3.Delete(r.bucket, o.Key, o.ETag)
 		}
-		if !in.Quiet {
-			out.Deleted = append(out.Deleted, deleted{o.Key})
+		if refusal, ok := errors.AsType[*s3.Error](err); ok {
+			out.Error = append(out.Error, refused{o.object, refusal.Code, refusal.Message})
+		} else if !in.Quiet {
+			out.Deleted = append(out.Deleted, o.object)
 		}
 	}
 	return writeXML(w, out)

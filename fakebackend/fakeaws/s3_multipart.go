@@ -20,12 +20,21 @@ func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) err
 	if err != nil {
 		return err
 	}
-	kind := strings.ToUpper(r.Header.Get("X-Amz-Checksum-Algorithm"))
-	if kind != "" && !slices.Contains(checksumKinds, kind) {
-		return &s3.Error{Code: "InvalidRequest", Message: "Checksum algorithm provided is unsupported. Please try again with any of the valid types:" +
-			" [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]", Status: http.StatusBadRequest}
+	kind, err := checksumKind(r.Header)
+	if err != nil {
+		return err
 	}
 	info.ChecksumType = strings.ToUpper(r.Header.Get("X-Amz-Checksum-Type"))
+	switch {
+	case info.ChecksumType == "":
+	case info.ChecksumType != "FULL_OBJECT" && info.ChecksumType != "COMPOSITE":
+		return &s3.Error{Code: "InvalidRequest", Message: "Value for x-amz-checksum-type header is invalid.", Status: http.StatusBadRequest}
+	case kind == "":
+		return &s3.Error{Code: "InvalidRequest", Message: "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.", Status: http.StatusBadRequest}
+	case ofWhole(kind, info.ChecksumType) != (info.ChecksumType == "FULL_OBJECT"):
+		return &s3.Error{Code: "InvalidRequest", Message: "The " + info.ChecksumType + " checksum type cannot be used with the " + strings.ToLower(kind) +
+			" checksum algorithm.", Status: http.StatusBadRequest}
+	}
 	u, err := r.wire.S3.CreateUpload(r.bucket, r.key, info, kind, r.wire.Now)
 	if err != nil {
 		return err
@@ -44,7 +53,7 @@ func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) err
 
 func partNumber(r *s3Request) (int, error) {
 	n, err := strconv.Atoi(r.query.Get("partNumber"))
-	if err != nil {
+	if err != nil || n < 1 || n > s3.MaxParts {
 		return 0, &s3.Error{Code: "InvalidArgument", Message: "Part number must be an integer between 1 and 10000, inclusive", Status: http.StatusBadRequest}
 	}
 	return n, nil
@@ -59,7 +68,16 @@ func (h *Handler) uploadPart(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := r.wire.S3.PutPart(r.bucket, r.key, r.query.Get("uploadId"), n, body, body.checksums, r.wire.Now)
+	u, err := r.wire.S3.FindUpload(r.bucket, r.key, r.query.Get("uploadId"))
+	if err != nil {
+		return err
+	}
+	sent := body.announcedKind()
+	if spared := sent == "" && ofWhole(u.ChecksumKind, u.ChecksumType); u.ChecksumKind != "" && sent != u.ChecksumKind && !spared {
+		return &s3.Error{Code: "InvalidRequest", Message: "Checksum Type mismatch occurred, expected checksum Type: " + strings.ToLower(u.ChecksumKind) +
+			", actual checksum Type: " + strings.ToLower(cmp.Or(sent, "null")), Status: http.StatusBadRequest}
+	}
+	p, err := r.wire.S3.PutPart(r.bucket, r.key, u.ID, n, body, body.checksums, r.wire.Now)
 	if err != nil {
 		return err
 	}
@@ -92,11 +110,31 @@ func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
 		}
 		body = io.NewSectionReader(o.Reader(), part.Offset, part.Length)
 	}
-	p, err := r.wire.S3.PutPart(r.bucket, r.key, r.query.Get("uploadId"), n, body, nil, r.wire.Now)
+	u, err := r.wire.S3.FindUpload(r.bucket, r.key, r.query.Get("uploadId"))
 	if err != nil {
 		return err
 	}
-	return writeXML(w, copyResult{XMLName: xml.Name{Local: "CopyPartResult"}, Xmlns: s3Namespace, LastModified: p.Modified.Format(s3Time), ETag: `"` + p.ETag + `"`})
+	var checksums func() (map[string]string, error) // S3 makes them, since the client did not see the bytes
+	if u.ChecksumKind != "" {
+		sum := newChecksum(u.ChecksumKind)
+		body = io.TeeReader(body, sum)
+		checksums = func() (map[string]string, error) { return map[string]string{u.ChecksumKind: sumText(sum)}, nil }
+	}
+	p, err := r.wire.S3.PutPart(r.bucket, r.key, u.ID, n, body, checksums, r.wire.Now)
+	if err != nil {
+		return err
+	}
+	return writeXML(w, copyResult{
+		XMLName: xml.Name{Local: "CopyPartResult"}, Xmlns: s3Namespace, LastModified: p.Modified.Format(s3Time), ETag: `"` + p.ETag + `"`,
+		xmlChecksums: wirePartChecksums(p),
+	})
+}
+
+// wirePartChecksums is a part's checksum, which is of one kind only and so names none.
+func wirePartChecksums(p *s3.Part) xmlChecksums {
+	out := wireChecksums(p.Checksums, "")
+	out.ChecksumType = ""
+	return out
 }
 
 func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) error {
@@ -109,9 +147,9 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 		}
 	}
 	type part struct {
-		PartNumber                                                                     int
-		ETag                                                                           string
-		ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256 string
+		PartNumber int
+		ETag       string
+		xmlChecksums
 	}
 	var in struct {
 		XMLName xml.Name `xml:"CompleteMultipartUpload"`
@@ -124,58 +162,61 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 	if err != nil {
 		return err
 	}
+	kindOfSum := cmp.Or(strings.ToUpper(r.Header.Get("X-Amz-Checksum-Type")), u.ChecksumType)
 	var parts []s3.CompletePart
-	for _, p := range in.Part {
+	for i, p := range in.Part {
 		parts = append(parts, s3.CompletePart{Number: p.PartNumber, ETag: p.ETag})
-		i := slices.IndexFunc(held, func(have *s3.Part) bool { return have.Number == p.PartNumber })
-		for kind, value := range map[string]string{"CRC32": p.ChecksumCRC32, "CRC32C": p.ChecksumCRC32C, "CRC64NVME": p.ChecksumCRC64NVME, "SHA1": p.ChecksumSHA1, "SHA256": p.ChecksumSHA256} {
-			if value != "" && i >= 0 && held[i].Checksums[kind] != "" && held[i].Checksums[kind] != value {
+		have := slices.IndexFunc(held, func(have *s3.Part) bool { return have.Number == p.PartNumber })
+		if have < 0 {
+			continue // Complete refuses it
+		}
+		for _, kind := range checksumKinds {
+			value, sum := p.of(kind), held[have].Checksums[kind]
+			switch {
+			case value != "" && sum != "" && sum != value:
 				return &s3.Error{Code: "InvalidPart", Message: "One or more of the specified parts could not be found.  The part may not have been" +
 					" uploaded, or the specified entity tag may not match the part's entity tag.", Status: http.StatusBadRequest}
+			case value != "" && p.PartNumber != i+1:
+				return &s3.Error{Code: "InvalidPartOrder", Message: "The list of parts was not in ascending order. Parts must be ordered by part number.", Status: http.StatusBadRequest}
+			case value == "" && kind == u.ChecksumKind && !ofWhole(kind, kindOfSum):
+				return missingChecksum(kind, p.PartNumber)
 			}
 		}
 	}
 	o, err := r.wire.S3.Complete(r.bucket, r.key, u.ID, parts, r.Header.Get("If-Match"), r.Header.Get("If-None-Match"),
 		func(parts []*s3.Part) (map[string]string, string, error) {
-			return completed(u, cmp.Or(r.Header.Get("X-Amz-Checksum-Type"), u.ChecksumType), announced, parts)
+			return completed(u, kindOfSum, announced, parts)
 		}, r.wire.Now)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
 	out := struct {
-		XMLName           xml.Name `xml:"CompleteMultipartUploadResult"`
-		Xmlns             string   `xml:"xmlns,attr"`
-		Location          string
-		Bucket            string
-		Key               string
-		ETag              string
-		ChecksumCRC32     string `xml:",omitempty"`
-		ChecksumCRC32C    string `xml:",omitempty"`
-		ChecksumCRC64NVME string `xml:",omitempty"`
-		ChecksumSHA1      string `xml:",omitempty"`
-		ChecksumSHA256    string `xml:",omitempty"`
-		ChecksumType      string `xml:",omitempty"`
+		XMLName  xml.Name `xml:"CompleteMultipartUploadResult"`
+		Xmlns    string   `xml:"xmlns,attr"`
+		Location string
+		Bucket   string
+		Key      string
+		ETag     string
+		xmlChecksums
 	}{
 		Xmlns: s3Namespace, Location: "http://" + r.Host + "/" + r.bucket + "/" + r.key, Bucket: r.bucket, Key: r.key, ETag: `"` + o.ETag + `"`,
-		ChecksumCRC32: o.Checksums["CRC32"], ChecksumCRC32C: o.Checksums["CRC32C"], ChecksumCRC64NVME: o.Checksums["CRC64NVME"],
-		ChecksumSHA1: o.Checksums["SHA1"], ChecksumSHA256: o.Checksums["SHA256"], ChecksumType: o.ChecksumType,
+		xmlChecksums: wireChecksums(o.Checksums, o.ChecksumType),
 	}
 	return writeXML(w, out)
 }
 
-// completed gives the checksum of an object made of parts: of all its bytes for the CRC algorithms when asked for and for
-// CRC64NVME always, else of the parts' checksums.
+// ofWhole reports whether the checksum of an object made of parts is one of all its bytes: for CRC64NVME always, for the
+// other CRCs when asked for. Else it is made of the parts' checksums.
+func ofWhole(algorithm, kindOfSum string) bool {
+	return algorithm == "CRC64NVME" || kindOfSum == "FULL_OBJECT" && strings.HasPrefix(algorithm, "CRC")
+}
+
+// completed gives the checksum of an object made of parts, and its kind.
 func completed(u *s3.Upload, kindOfSum string, announced http.Header, parts []*s3.Part) (map[string]string, string, error) {
-	algorithm := u.ChecksumKind
-	if algorithm == "" {
-		algorithm, kindOfSum = "CRC64NVME", "FULL_OBJECT"
-	}
-	if algorithm == "CRC64NVME" {
-		kindOfSum = "FULL_OBJECT"
-	}
+	algorithm := cmp.Or(u.ChecksumKind, "CRC64NVME")
 	var sum string
-	if strings.EqualFold(kindOfSum, "FULL_OBJECT") && strings.HasPrefix(algorithm, "CRC") {
+	if ofWhole(algorithm, kindOfSum) {
 		kindOfSum = "FULL_OBJECT"
 		h := newChecksum(algorithm)
 		for _, p := range parts {
@@ -220,6 +261,7 @@ func (h *Handler) listParts(w http.ResponseWriter, r *s3Request) error {
 		LastModified string
 		ETag         string
 		Size         int64
+		xmlChecksums
 	}
 	out := struct {
 		XMLName              xml.Name `xml:"ListPartsResult"`
@@ -242,7 +284,7 @@ func (h *Handler) listParts(w http.ResponseWriter, r *s3Request) error {
 			out.IsTruncated = true
 			break
 		}
-		out.Part = append(out.Part, item{p.Number, p.Modified.Format(s3Time), `"` + p.ETag + `"`, p.Size})
+		out.Part = append(out.Part, item{p.Number, p.Modified.Format(s3Time), `"` + p.ETag + `"`, p.Size, wirePartChecksums(p)})
 		out.NextPartNumberMarker = p.Number
 	}
 	return writeXML(w, out)

@@ -18,7 +18,9 @@ import (
 // which lie in a bucket of AWS's and open by their links only.
 //
 // Not modelled: versions, locks, storage classes beyond their name, encryption beyond what is asked for and given back,
-// SSE-C, parts of a multipart object by number, website redirects.
+// SSE-C, website redirects.
+
+const metadataPrefix = "X-Amz-Meta-"
 
 // infoOf reads what is kept with an object from the headers of a request.
 func infoOf(h http.Header) (s3.Info, error) {
@@ -45,7 +47,7 @@ func infoOf(h http.Header) (s3.Info, error) {
 	}
 	size := 0
 	for name, values := range h {
-		if key, ok := strings.CutPrefix(name, "X-Amz-Meta-"); ok {
+		if key, ok := strings.CutPrefix(name, metadataPrefix); ok {
 			value := strings.Join(values, ",")
 			info.Metadata[strings.ToLower(key)] = value
 			size += len(key) + len(value)
@@ -157,8 +159,13 @@ func (h *Handler) headObject(w http.ResponseWriter, r *s3Request) error { return
 
 func (h *Handler) getObject(w http.ResponseWriter, r *s3Request) error { return h.sendObject(w, r) }
 
-// sendObject answers GetObject and HeadObject: conditions, ranges, and the fault that ends a body too soon.
+// sendObject answers GetObject and HeadObject: conditions, ranges, parts by number, and the fault that ends a body too
+// soon.
 func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
+	number, err := wantedPart(r)
+	if err != nil {
+		return err
+	}
 	d, err := h.open(r)
 	if err != nil {
 		return err
@@ -173,10 +180,11 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	}
 	header.Set("Accept-Ranges", "bytes")
 	header.Set("Content-Type", d.contentType)
+	sums := map[string]string{}
 	if o := d.object; o != nil {
 		writeInfo(header, o)
-		if strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") && r.Header.Get("Range") == "" {
-			writeChecksums(header, o.Checksums, o.ChecksumType)
+		if r.Header.Get("Range") == "" {
+			sums = o.Checksums
 		}
 	}
 	for member, name := range responseOverrides {
@@ -185,7 +193,7 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 		}
 	}
 	part := s3.Range{Length: d.size}
-	status := http.StatusOK
+	partial := false
 	if text := r.Header.Get("Range"); text != "" {
 		found, err := s3.ParseRange(text, d.size)
 		if err != nil {
@@ -193,10 +201,27 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 			return err
 		}
 		if found != nil {
-			part, status = *found, http.StatusPartialContent
-			header.Set("Content-Range", "bytes "+strconv.FormatInt(part.Offset, 10)+"-"+strconv.FormatInt(part.Offset+part.Length-1, 10)+
-				"/"+strconv.FormatInt(d.size, 10))
+			part, partial = *found, true
 		}
+	}
+	if o := d.object; o != nil && number > 0 {
+		found, about, err := o.Part(number)
+		if err != nil {
+			return err
+		}
+		part, partial, sums = found, found.Length > 0, about.Checksums // the range of an empty part cannot be said
+		if n := len(o.Parts); n > 0 {
+			header.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(n))
+		}
+	}
+	if d.object != nil && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {
+		writeChecksums(header, sums, d.object.ChecksumType)
+	}
+	status := http.StatusOK
+	if partial {
+		status = http.StatusPartialContent
+		header.Set("Content-Range", "bytes "+strconv.FormatInt(part.Offset, 10)+"-"+strconv.FormatInt(part.Offset+part.Length-1, 10)+
+			"/"+strconv.FormatInt(d.size, 10))
 	}
 	header.Set("Content-Length", strconv.FormatInt(part.Length, 10))
 	w.WriteHeader(status)
@@ -219,6 +244,17 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
+// wantedPart is the number of the part that a request is for; 0 for the whole object.
+func wantedPart(r *s3Request) (int, error) {
+	if !r.query.Has("partNumber") {
+		return 0, nil
+	}
+	if r.Header.Get("Range") != "" {
+		return 0, &s3.Error{Code: "InvalidRequest", Message: "Cannot specify both Range header and partNumber query parameter", Status: http.StatusBadRequest}
+	}
+	return partNumber(r)
+}
+
 // responseOverrides are the query members that set headers of the answer.
 var responseOverrides = map[string]string{
 	"response-content-type": "Content-Type", "response-content-language": "Content-Language", "response-expires": "Expires",
@@ -236,13 +272,10 @@ func writeInfo(h http.Header, o *s3.Object) {
 		}
 	}
 	for key, value := range o.Metadata {
-		h["X-Amz-Meta-"+key] = []string{value}
+		h[metadataPrefix+key] = []string{value}
 	}
 	if n := len(o.Tags); n > 0 {
 		h.Set("X-Amz-Tagging-Count", strconv.Itoa(n))
-	}
-	if o.Parts > 0 {
-		h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(o.Parts))
 	}
 }
 
@@ -269,17 +302,24 @@ func conditions(h http.Header, d *document) error {
 }
 
 func (h *Handler) deleteObject(w http.ResponseWriter, r *s3Request) error {
-	if err := r.wire.S3.Delete(r.bucket, r.key); err != nil {
+	if err := r.wire.S3.Delete(r.bucket, r.key, r.Header.Get("If-Match")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
+func noSuchVersion() *s3.Error {
+	return &s3.Error{Code: "NoSuchVersion", Message: "The specified version does not exist.", Status: http.StatusNotFound}
+}
+
 // copySource reads the header that names the object to copy.
 func copySource(r *s3Request) (bucket, key string, err error) {
 	invalid := &s3.Error{Code: "InvalidArgument", Message: "Copy Source must mention the source bucket and key: sourcebucket/sourcekey", Status: http.StatusBadRequest}
-	text, _, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?versionId=")
+	text, version, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?versionId=")
+	if version != "" && version != "null" { // the only one an object without versions has
+		return "", "", noSuchVersion()
+	}
 	text, err = url.PathUnescape(text)
 	if err != nil {
 		return "", "", invalid
@@ -300,23 +340,58 @@ func (h *Handler) copyObject(w http.ResponseWriter, r *s3Request) error {
 		FromBucket: bucket, FromKey: key, Bucket: r.bucket, Key: r.key,
 		IfMatch: r.Header.Get("X-Amz-Copy-Source-If-Match"), IfNoneMatch: r.Header.Get("X-Amz-Copy-Source-If-None-Match"),
 	}
-	switch r.Header.Get("X-Amz-Metadata-Directive") {
-	case "REPLACE":
-		info, err := infoOf(r.Header)
-		if err != nil {
-			return err
+	asked, err := infoOf(r.Header)
+	if err != nil {
+		return err
+	}
+	replaceInfo, err := replaces(r, "metadata")
+	if err != nil {
+		return err
+	}
+	replaceTags, err := replaces(r, "tagging")
+	if err != nil {
+		return err
+	}
+	kind, err := checksumKind(r.Header)
+	if err != nil {
+		return err
+	}
+	in.Changes = replaceInfo || r.Header.Get("X-Amz-Storage-Class") != "" || asked.Encryption != "" || r.Header.Get("X-Amz-Website-Redirect-Location") != ""
+	in.Info = func(from *s3.Object) (s3.Info, error) {
+		info := from.Info
+		if replaceInfo {
+			info = asked
 		}
-		in.Info = &info
-	case "", "COPY":
-	default:
-		return &s3.Error{Code: "InvalidArgument", Message: "Unknown metadata directive.", Status: http.StatusBadRequest}
+		info.Tags = from.Tags
+		if replaceTags {
+			info.Tags = asked.Tags
+		}
+		// These are the request's, whatever the source has.
+		info.StorageClass, info.Encryption, info.KMSKey = asked.StorageClass, asked.Encryption, asked.KMSKey
+		info.ChecksumType = ""
+		info.Checksums, err = copiedChecksum(from, kind)
+		return info, err
 	}
 	o, err := r.wire.S3.Copy(in, r.wire.Now)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
-	return writeXML(w, copyResult{XMLName: xml.Name{Local: "CopyObjectResult"}, Xmlns: s3Namespace, LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`})
+	return writeXML(w, copyResult{
+		XMLName: xml.Name{Local: "CopyObjectResult"}, Xmlns: s3Namespace, LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`,
+		xmlChecksums: wireChecksums(o.Checksums, o.ChecksumType),
+	})
+}
+
+// replaces reads the directive that says whether a copy keeps what the source has, as it does by default.
+func replaces(r *s3Request, what string) (bool, error) {
+	switch r.Header.Get("X-Amz-" + what + "-Directive") {
+	case "REPLACE":
+		return true, nil
+	case "", "COPY":
+		return false, nil
+	}
+	return false, &s3.Error{Code: "InvalidArgument", Message: "Unknown " + what + " directive.", Status: http.StatusBadRequest}
 }
 
 type copyResult struct {
@@ -324,6 +399,7 @@ type copyResult struct {
 	Xmlns        string `xml:"xmlns,attr"`
 	LastModified string
 	ETag         string
+	xmlChecksums
 }
 
 // tagging is a set of tags on the wire.

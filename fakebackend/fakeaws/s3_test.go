@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -435,6 +436,20 @@ func TestLinksThatAClientSignsAreOpened(t *testing.T) {
 	assert.Equal(t, "by link", got)
 }
 
+// The SDK for JavaScript puts the metadata of a link in its query.
+func TestMetadataInTheQueryOfALinkIsTheObjects(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	link, err := c.server.Handler.Backend().Wire().Links.Presign(c.server.URL, "fleet", "k", time.Now(), time.Minute)
+	require.NoError(t, err)
+	key := regexp.MustCompile(`X-Amz-Credential=[^%]*`)
+	path := strings.TrimPrefix(key.ReplaceAllString(link, "X-Amz-Credential=AKIATEST"), c.server.URL) + "&x-amz-meta-run=7&x-amz-tagging=a%3Db"
+	status, body, _ := send(t, c, http.MethodPut, path, "by link")
+	require.Equal(t, http.StatusOK, status, body)
+	_, out := c.read(t, "k")
+	assert.Equal(t, map[string]string{"run": "7"}, out.Metadata)
+	assert.Nil(t, out.TagCount)
+}
+
 // boto3 presigns with version 2 unless its Config says s3v4.
 func TestASignatureOfVersion2IsRefusedByName(t *testing.T) {
 	c := withBucket(t, fakeaws.Options{})
@@ -457,7 +472,7 @@ func TestARequestThatIsNoOperationOfS3IsRefusedAsS3Does(t *testing.T) {
 		"GET /fleet?acl":                             {501, "NotImplemented"}, // an operation of S3's that the fake does not know
 		"GET /fleet/k?versionId=a":                   {501, "NotImplemented"},
 		"PUT /fleet/k?tagging&versionId=a":           {501, "NotImplemented"},
-		"GET /fleet/k?partNumber=1":                  {501, "NotImplemented"},
+		"DELETE /fleet/k?partNumber=1":               {501, "NotImplemented"},
 		"GET /fleet/k?versionId=null":                {404, "NoSuchKey"},
 		"PATCH /fleet/k":                             {405, "MethodNotAllowed"},
 		"DELETE /":                                   {405, "MethodNotAllowed"},

@@ -412,6 +412,11 @@ func TestAMissingParameterIsNamed(t *testing.T) {
 func TestAParameterThatBreaksIAMsModelIsRefusedInAWSsWords(t *testing.T) {
 	c := serve(t, fakebackend.Options{}, fakeaws.Options{AllowUnsigned: true})
 	const constraint = " failed to satisfy constraint: "
+	var tags, keys strings.Builder
+	for i := range 51 {
+		fmt.Fprintf(&tags, "&Tags.member.%[1]d.Key=%[2]d&Tags.member.%[1]d.Value=", i+1, i)
+		fmt.Fprintf(&keys, "&TagKeys.member.%d=%d", i+1, i)
+	}
 	for form, want := range map[string]string{
 		"Action=PutRolePolicy":                                     "3 validation errors detected: Value null at 'roleName'" + constraint + "Member must not be null; Value null at 'policyName'",
 		"Action=GetRole&RoleName=":                                 "2 validation errors detected: Value '' at 'roleName'" + constraint + `Member must satisfy regular expression pattern: [\w+=,.@-]+; Value '' at 'roleName'` + constraint + "Member must have length greater than or equal to 1",
@@ -421,8 +426,21 @@ func TestAParameterThatBreaksIAMsModelIsRefusedInAWSsWords(t *testing.T) {
 		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=日本": "1 validation error detected: Value '日本' at 'assumeRolePolicyDocument'" + constraint + `Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+`,
 		"Action=ListRoles&PathPrefix=plant":                        "1 validation error detected: Value 'plant' at 'pathPrefix'" + constraint + `Member must satisfy regular expression pattern: \u002F[\u0021-\u007F]*`,
 		"Action=ListRoles&Marker=":                                 "2 validation errors detected: Value '' at 'marker'",
-		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=" + url.QueryEscape(trust) + "&Tags.member.1.Key=a&Tags.member.1.Value=&Tags.member.2.Key=&Tags.member.2.Value=": "1 validation error detected: Value '' at 'tags.2.member.key'" +
-			constraint + "Member must have length greater than or equal to 1",
+		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=" + url.QueryEscape(trust) + "&Tags.member.1.Key=a&Tags.member.1.Value=&Tags.member.2.Key=&Tags.member.2.Value=": "2 validation errors detected: Value '' at 'tags.2.member.key'" +
+			constraint + `Member must satisfy regular expression pattern: [\p{L}\p{Z}\p{N}_.:/=+\-@]+; Value '' at 'tags.2.member.key'` + constraint + "Member must have length greater than or equal to 1",
+		"Action=TagRole&RoleName=r":                                             "1 validation error detected: Value null at 'tags'" + constraint + "Member must not be null",
+		"Action=TagRole&RoleName=r&Tags.member.1.Key=a":                         "1 validation error detected: Value null at 'tags.1.member.value'" + constraint + "Member must not be null",
+		"Action=TagRole&RoleName=r&Tags.member.1.Key=a&Tags.member.1.Value=%26": "1 validation error detected: Value '&' at 'tags.1.member.value'" + constraint + `Member must satisfy regular expression pattern: [\p{L}\p{Z}\p{N}_.:/=+\-@]*`,
+		"Action=TagRole&RoleName=r" + tags.String():                             "49, 50]' at 'tags'" + constraint + "Member must have length less than or equal to 50",
+		"Action=UntagRole&RoleName=r" + keys.String():                           "49, 50]' at 'tagKeys'" + constraint + "Member must have length less than or equal to 50",
+		"Action=UpdateRole&RoleName=r&MaxSessionDuration=3599":                  "1 validation error detected: Value '3599' at 'maxSessionDuration'" + constraint + "Member must have value greater than or equal to 3600",
+		"Action=UpdateRole&RoleName=r&MaxSessionDuration=43201":                 "1 validation error detected: Value '43201' at 'maxSessionDuration'" + constraint + "Member must have value less than or equal to 43200",
+		"Action=UpdateRole&RoleName=r&MaxSessionDuration=1h":                    "at 'maxSessionDuration'" + constraint,
+		"Action=UpdateRole&RoleName=r&Description=%E2%82%AC":                    "1 validation error detected: Value '€' at 'description'" + constraint + `Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u007E\u00A1-\u00FF]*`,
+		"Action=UpdateRole&RoleName=r&Description=" + strings.Repeat("d", 1001): "at 'description'" + constraint + "Member must have length less than or equal to 1000",
+		"Action=CreateRole&RoleName=r&AssumeRolePolicyDocument=t&Path=plant":    "1 validation error detected: Value 'plant' at 'path'" + constraint + `Member must satisfy regular expression pattern: (\u002F)|(\u002F[\u0021-\u007E]+\u002F)`,
+		"Action=CreatePolicy&PolicyName=p&PolicyDocument=t&Path=/a!b/":          "1 validation error detected: Value '/a!b/' at 'path'" + constraint + `Member must satisfy regular expression pattern: ((/[A-Za-z0-9\.,\+@=_-]+)*)/`,
+		"Action=ListRoles&MaxItems=1001":                                        "1 validation error detected: Value '1001' at 'maxItems'" + constraint + "Member must have value less than or equal to 1000",
 	} {
 		status, body, _ := send(t, c, http.MethodPost, "/", form+"&Version=2010-05-08", "Content-Type", "application/x-www-form-urlencoded")
 		assert.Equal(t, http.StatusBadRequest, status, form)
@@ -592,6 +610,8 @@ func TestTheControlInterface(t *testing.T) {
 	assert.Contains(t, do("POST", "faults", `{"operation":"ListThings","do":"throttle","time":3}`, 400), "time")
 	assert.Contains(t, do("POST", "faults", `[{"operation":"ListThings","do":"throttle"},{"do":"explode"}]`, 400), "explode")
 	assert.Equal(t, "[]\n", do("GET", "faults", "", 200), "of a list with a bad fault none is set")
+	assert.Contains(t, do("POST", "faults", `{"operation":"StartThingsRegistrationTask","do":"throttle"}`, 400), "StartThingRegistrationTask")
+	do("POST", "faults", `{"operation":"ListUsers","do":"throttle"}`, 400) // AWS has it, the fake does not
 	do("POST", "faults", ``, 400)
 	do("POST", "faults", `"x"`, 400)
 	do("DELETE", "faults?id=x", "", 400)
@@ -608,8 +628,16 @@ func TestTheControlInterface(t *testing.T) {
 	list, err := c.iot.ListThings(t.Context(), &iot.ListThingsInput{})
 	require.NoError(t, err)
 	assert.Empty(t, list.Things)
-	do("GET", "reset", "", 404)
-	do("GET", "nothing", "", 404)
+	assert.Contains(t, do("GET", "nothing", "", 404), "advance, ca.pem, calls, faults, reset, state")
+	do("GET", "", "", 404)
+	for path, allowed := range map[string]string{"ca.pem": "GET", "reset": "POST", "faults": "DELETE, GET, POST"} {
+		status, answer, header := send(t, c, http.MethodPut, "/_fake/"+path, "")
+		assert.Equal(t, http.StatusMethodNotAllowed, status, path)
+		assert.Equal(t, allowed, header.Get("Allow"), path)
+		assert.Contains(t, answer, "not PUT", path)
+	}
+	do("GET", "reset", "", 405)
+	do("HEAD", "state", "", 200)
 }
 
 func TestTheLogTellsNoSecrets(t *testing.T) {

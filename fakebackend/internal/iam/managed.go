@@ -62,10 +62,7 @@ func (s *Store) CreatePolicy(in NewPolicy, now time.Time) (*Policy, error) {
 	if err := path(in.Path); err != nil {
 		return nil, err
 	}
-	if err := checkDescription(in.Description); err != nil {
-		return nil, err
-	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := checkTags(in.Tags, "TagsPerPolicy"); err != nil {
 		return nil, err
 	}
 	if err := checkManaged(in.Document); err != nil {

@@ -39,22 +39,21 @@ type NewRole struct {
 	Path        string // empty for /
 	Trust       string // policy document
 	Description string
-	MaxSession  time.Duration // 1 to 12 hours; 0 for 1 hour
+	MaxSession  time.Duration // 0 for 1 hour
 	Tags        []Tag
 }
 
 // Quotas of IAM, in characters of a document unless they say otherwise. White space is not counted.
 const (
-	maxTrust           = 2048
-	maxInline          = 10240 // all inline policies of a role together
-	maxManaged         = 6144
-	maxAttached        = 10 // managed policies of a role
-	maxRoleName        = 64
-	maxPolicyName      = 128
-	maxPolicyVersions  = 5
-	maxDescription     = 1000
-	defaultMaxSession  = time.Hour
-	greatestMaxSession = 12 * time.Hour
+	maxTrust          = 2048
+	maxInline         = 10240 // all inline policies of a role together
+	maxManaged        = 6144
+	maxAttached       = 10 // managed policies of a role
+	maxRoleName       = 64
+	maxPolicyName     = 128
+	maxPolicyVersions = 5
+	maxTags           = 50 // of a role or a policy
+	defaultMaxSession = time.Hour
 )
 
 // CreateRole makes a role.
@@ -71,13 +70,7 @@ func (s *Store) CreateRole(in NewRole, now time.Time) (*Role, error) {
 	if err := path(in.Path); err != nil {
 		return nil, err
 	}
-	if err := checkDescription(in.Description); err != nil {
-		return nil, err
-	}
-	if in.MaxSession < time.Hour || in.MaxSession > greatestMaxSession {
-		return nil, validation(fmt.Sprint(int(in.MaxSession.Seconds())), "maxSessionDuration", "Member must have value between 3600 and 43200")
-	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := checkTags(in.Tags, "TagsPerRole"); err != nil {
 		return nil, err
 	}
 	if err := checkTrust(in.Trust); err != nil {
@@ -96,13 +89,6 @@ func (s *Store) CreateRole(in NewRole, now time.Time) (*Role, error) {
 	}
 	s.state.Roles[key] = role
 	return role.clone(), nil
-}
-
-func checkDescription(text string) error {
-	if n := len([]rune(text)); n > maxDescription {
-		return validation(text, "description", "Member must have length less than or equal to 1000")
-	}
-	return nil
 }
 
 // GetRole returns a role.
@@ -153,14 +139,6 @@ func (s *Store) change(roleName string, f func(*Role) error) error {
 
 // UpdateRole changes the description and the greatest session duration; nil and 0 leave them as they are.
 func (s *Store) UpdateRole(roleName string, description *string, maxSession time.Duration) error {
-	if maxSession != 0 && (maxSession < time.Hour || maxSession > greatestMaxSession) {
-		return validation(fmt.Sprint(int(maxSession.Seconds())), "maxSessionDuration", "Member must have value between 3600 and 43200")
-	}
-	if description != nil {
-		if err := checkDescription(*description); err != nil {
-			return err
-		}
-	}
 	return s.change(roleName, func(r *Role) error {
 		if description != nil {
 			r.Description = *description
@@ -200,6 +178,9 @@ func (s *Store) DeleteRole(roleName string) error {
 // TagRole sets tags on a role.
 func (s *Store) TagRole(roleName string, tags []Tag) error {
 	return s.change(roleName, func(r *Role) error {
+		if err := checkTags(tags, "TagsPerRole"); err != nil {
+			return err
+		}
 		merged := slices.Clone(r.Tags)
 		for _, t := range tags {
 			if i := slices.IndexFunc(merged, func(old Tag) bool { return strings.EqualFold(old.Key, t.Key) }); i >= 0 {
@@ -208,10 +189,7 @@ func (s *Store) TagRole(roleName string, tags []Tag) error {
 				merged = append(merged, t)
 			}
 		}
-		if err := checkTags(tags); err != nil {
-			return err
-		}
-		if err := checkTags(merged); err != nil {
+		if err := checkTags(merged, "TagsPerRole"); err != nil {
 			return err
 		}
 		r.Tags = merged

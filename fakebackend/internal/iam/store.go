@@ -4,13 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 // Store holds the roles and managed policies of one account. It is safe for concurrent use, and everything it returns
@@ -71,25 +69,18 @@ func (s *Store) id(prefix, name string) string {
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
-func checkTags(tags []Tag) error {
-	if len(tags) > 50 {
-		return limitExceeded("Cannot exceed quota for TagsPerEntity: 50")
-	}
+// checkTags refuses tags that are too many for one role or policy, or that say the same key twice.
+func checkTags(tags []Tag, quota string) error {
 	seen := map[string]bool{}
-	for i, t := range tags {
-		at := fmt.Sprintf("tags.%d.member.", i+1)
-		switch fold := strings.ToLower(t.Key); {
-		case t.Key == "":
-			return validation(t.Key, at+"key", "Member must have length greater than or equal to 1")
-		case utf8.RuneCountInString(t.Key) > 128:
-			return validation(t.Key, at+"key", "Member must have length less than or equal to 128")
-		case utf8.RuneCountInString(t.Value) > 256:
-			return validation(t.Value, at+"value", "Member must have length less than or equal to 256")
-		case seen[fold]:
+	for _, t := range tags {
+		fold := strings.ToLower(t.Key)
+		if seen[fold] {
 			return invalidInput("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
-		default:
-			seen[fold] = true
 		}
+		seen[fold] = true
+	}
+	if len(tags) > maxTags {
+		return limitExceeded("Cannot exceed quota for %s: %d", quota, maxTags)
 	}
 	return nil
 }

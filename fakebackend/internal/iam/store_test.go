@@ -121,7 +121,6 @@ func TestARoleThatIAMWouldRefuseIsRefused(t *testing.T) {
 		"a slash in the name": {NewRole{Name: "a/b", Trust: walkthroughTrust}, "ValidationError"},
 		"a long name":         {NewRole{Name: strings.Repeat("a", 65), Trust: walkthroughTrust}, "ValidationError"},
 		"a bad path":          {NewRole{Name: "a", Path: "factory", Trust: walkthroughTrust}, "ValidationError"},
-		"a long session":      {NewRole{Name: "a", MaxSession: 13 * time.Hour, Trust: walkthroughTrust}, "ValidationError"},
 		"no trust":            {NewRole{Name: "a"}, "MalformedPolicyDocument"},
 		"trust with resource": {NewRole{Name: "a", Trust: strings.Replace(walkthroughTrust, `"Action"`, `"Resource":"*","Action"`, 1)}, "MalformedPolicyDocument"},
 		"trust in nobody":     {NewRole{Name: "a", Trust: policy("Allow", `"Action":"sts:AssumeRole"`)}, "MalformedPolicyDocument"},
@@ -134,6 +133,22 @@ func TestARoleThatIAMWouldRefuseIsRefused(t *testing.T) {
 	}
 	_, err := s.CreateRole(NewRole{Name: "spacious", Trust: walkthroughTrust + long}, now)
 	assert.NoError(t, err, "white space does not count")
+}
+
+func TestARoleHasFiftyTagsAtMost(t *testing.T) {
+	s := newStore(t)
+	many := func(prefix string) (out []Tag) {
+		for i := range 30 {
+			out = append(out, Tag{fmt.Sprint(prefix, i), ""})
+		}
+		return out
+	}
+	require.NoError(t, s.TagRole("registration", many("a")))
+	assert.EqualError(t, s.TagRole("registration", many("b")), "LimitExceeded: Cannot exceed quota for TagsPerRole: 50")
+	require.NoError(t, s.TagRole("registration", many("A")), "the same keys again")
+	got, err := s.GetRole("registration")
+	require.NoError(t, err)
+	assert.Equal(t, many("A"), got.Tags)
 }
 
 func TestInlinePolicies(t *testing.T) {

@@ -139,7 +139,7 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 	if len(parts) == 0 {
 		return nil, &Error{"MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema", 400, bucketName, key}
 	}
-	o := &Object{Bucket: bucketName, Key: key, Info: info, Parts: len(parts)}
+	o := &Object{Bucket: bucketName, Key: key, Info: info}
 	var digests []byte
 	var chosen []*Part
 	for i, want := range parts {
@@ -160,10 +160,16 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 		raw, _ := hex.DecodeString(p.ETag) // our own hex
 		digests = append(digests, raw...)
 		o.body = append(o.body, p.body...)
+		o.Parts = append(o.Parts, ObjectPart{Number: p.Number, Size: p.Size})
 	}
 	if checksum != nil {
 		if o.Info.Checksums, o.ChecksumType, err = checksum(chosen); err != nil {
 			return nil, err
+		}
+	}
+	if o.ChecksumType == "COMPOSITE" {
+		for i, p := range chosen {
+			o.Parts[i].Checksums = p.Checksums
 		}
 	}
 	sum := md5.Sum(digests)
@@ -193,6 +199,17 @@ func (s *Store) Abort(bucketName, key, id string) error {
 	}
 	delete(b.uploads, id)
 	return nil
+}
+
+// FindUpload returns an upload in progress.
+func (s *Store) FindUpload(bucketName, key, id string) (*Upload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, u, err := s.upload(bucketName, key, id)
+	if err != nil {
+		return nil, err
+	}
+	return new(u.Upload), nil
 }
 
 // Parts returns an upload and its parts by number.

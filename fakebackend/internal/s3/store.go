@@ -54,9 +54,16 @@ type Object struct {
 	SHA256   [32]byte
 	ETag     string // hex MD5, without the quotes it has on the wire; of a multipart object hex-N
 	Modified time.Time
-	Parts    int // of a multipart object, else 0
+	Parts    []ObjectPart // of a multipart object, in their order; nil for one that was put whole
 	Info
 	body []byte
+}
+
+// ObjectPart is a part of a multipart object, as it was uploaded.
+type ObjectPart struct {
+	Number    int
+	Size      int64
+	Checksums map[string]string `json:",omitempty"` // of a COMPOSITE checksum; S3 keeps no others
 }
 
 // Info is what is kept with an object and given back with it.
@@ -84,8 +91,23 @@ func (i Info) clone() Info {
 // Reader returns a new reader over the whole object.
 func (o *Object) Reader() *bytes.Reader { return bytes.NewReader(o.body) }
 
+// Part finds a part by the number it was uploaded with. An object that was put whole is its own part 1.
+func (o *Object) Part(number int) (Range, *ObjectPart, error) {
+	if len(o.Parts) == 0 && number == 1 {
+		return Range{Length: o.Size}, &ObjectPart{Number: 1, Size: o.Size, Checksums: o.Checksums}, nil
+	}
+	var from int64
+	for i := range o.Parts {
+		if part := &o.Parts[i]; part.Number == number {
+			return Range{from, part.Size}, part, nil
+		}
+		from += o.Parts[i].Size
+	}
+	return Range{}, nil, &Error{"InvalidPartNumber", "The requested partnumber is not satisfiable", 416, o.Bucket, o.Key}
+}
+
 func (o *Object) clone() *Object {
-	out := *o // the body is shared: nothing writes to it
+	out := *o // body and parts are shared: nothing writes to them
 	out.Info = o.Info.clone()
 	return &out
 }
@@ -345,13 +367,20 @@ func (s *Store) SetTags(bucket, key string, tags map[string]string) error {
 	return nil
 }
 
-// Delete removes an object. A key that is not there does no harm.
-func (s *Store) Delete(bucket, key string) error {
+// Delete removes an object; with a condition, only if the object has that ETag. Without one, a key that is not there
+// does no harm.
+func (s *Store) Delete(bucket, key, ifMatch string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, err := s.bucket(bucket)
 	if err != nil {
 		return err
+	}
+	switch old := b.objects[key]; {
+	case ifMatch != "" && old == nil:
+		return noSuchKey(bucket, key)
+	case ifMatch != "" && !MatchETag(ifMatch, old.ETag):
+		return preconditionFailed(bucket, key)
 	}
 	delete(b.objects, key)
 	return nil
@@ -361,12 +390,13 @@ func (s *Store) Delete(bucket, key string) error {
 type CopyInput struct {
 	FromBucket, FromKey string
 	Bucket, Key         string
-	Info                *Info  // what to keep with the copy; nil takes what is kept with the source
-	IfMatch             string // only if the source has this ETag
-	IfNoneMatch         string // only if the source has another ETag
+	Info                func(from *Object) (Info, error) // what to keep with the copy; nil takes what is kept with the source
+	Changes             bool                             // something else than the source has was asked for
+	IfMatch             string                           // only if the source has this ETag
+	IfNoneMatch         string                           // only if the source has another ETag
 }
 
-// Copy stores an object's bytes under another key, or under the same with other information.
+// Copy stores an object's bytes whole under another key, or under the same with other information.
 func (s *Store) Copy(in CopyInput, now time.Time) (*Object, error) {
 	if err := checkKey(in.Bucket, in.Key); err != nil {
 		return nil, err
@@ -378,14 +408,17 @@ func (s *Store) Copy(in CopyInput, now time.Time) (*Object, error) {
 	switch {
 	case in.IfMatch != "" && !MatchETag(in.IfMatch, from.ETag), in.IfNoneMatch != "" && MatchETag(in.IfNoneMatch, from.ETag):
 		return nil, preconditionFailed(in.FromBucket, in.FromKey)
-	case in.Info == nil && in.FromBucket == in.Bucket && in.FromKey == in.Key:
+	case !in.Changes && in.FromBucket == in.Bucket && in.FromKey == in.Key:
 		return nil, &Error{"InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the" +
 			" object's metadata, storage class, website redirect location or encryption attributes.", 400, in.Bucket, in.Key}
 	}
 	o := &Object{Bucket: in.Bucket, Key: in.Key, Info: from.Info.clone(), body: from.body}
 	if in.Info != nil {
-		o.Info = in.Info.clone()
-		o.Info.Checksums, o.Info.ChecksumType = maps.Clone(from.Checksums), from.ChecksumType
+		info, err := in.Info(from)
+		if err != nil {
+			return nil, err
+		}
+		o.Info = info.clone()
 	}
 	sum := md5.Sum(o.body)
 	o.ETag = hex.EncodeToString(sum[:])

@@ -87,7 +87,7 @@ func TestAReaderReadsOneVersionWhole(t *testing.T) {
 	_, err = io.ReadFull(r, head)
 	require.NoError(t, err)
 	put(t, s, "k", "second")
-	require.NoError(t, s.Delete("fleet", "k"))
+	require.NoError(t, s.Delete("fleet", "k", ""))
 	rest, err := io.ReadAll(r)
 	require.NoError(t, err)
 	assert.Equal(t, "first version", string(head)+string(rest))
@@ -159,8 +159,8 @@ func TestBuckets(t *testing.T) {
 
 	put(t, s, "k", "")
 	assert.Equal(t, "BucketNotEmpty", codeOf(s.DeleteBucket("fleet")))
-	require.NoError(t, s.Delete("fleet", "k"))
-	require.NoError(t, s.Delete("fleet", "k"), "deleting twice does no harm")
+	require.NoError(t, s.Delete("fleet", "k", ""))
+	require.NoError(t, s.Delete("fleet", "k", ""), "deleting twice does no harm")
 	require.NoError(t, s.DeleteBucket("fleet"))
 	_, err := s.HeadBucket("fleet")
 	assert.Equal(t, "NoSuchBucket", codeOf(err))
@@ -209,7 +209,9 @@ func TestACopyHasItsOwnInformation(t *testing.T) {
 
 	_, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "from"}, now)
 	assert.Equal(t, "InvalidRequest", codeOf(err), "a copy onto itself must change something")
-	o, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "from", Info: &Info{ContentType: "text/html"}}, now)
+	o, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "from", Changes: true, Info: func(*Object) (Info, error) {
+		return Info{ContentType: "text/html"}, nil
+	}}, now)
 	require.NoError(t, err)
 	assert.Equal(t, "text/html", o.ContentType)
 	_, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "x", IfMatch: "00"}, now)
