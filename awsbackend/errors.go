@@ -70,6 +70,9 @@ func isDenied(err error) bool {
 // An answer of the service becomes a *task.Error. Without an answer the error wraps the context's cause if the context
 // is done, else task.ErrUnavailable if the network or the service's answer is at fault.
 func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
+	if endedWith(ctx, err) {
+		return fmt.Errorf("%s: %w", op, contextError(ctx))
+	}
 	api, answered := errors.AsType[smithy.APIError](err)
 	if source := credentialsSource(op, err); source != "" && (answered || statusOf(err) >= 300) {
 		return fmt.Errorf("%s: not sent: %w: %w", op, errCredentials, credentialsError(source, api, err))
@@ -250,6 +253,12 @@ func isNetwork(err error) bool {
 	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok
+}
+
+// endedWith reports whether err is that ctx has ended. Then it carries the cause of that end, which can hold anything: also
+// what AWS has said to another request, and that must not pass for its answer to this one.
+func endedWith(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
 }
 
 // contextError returns the end of ctx as an error that matches both ctx.Err and its cause.

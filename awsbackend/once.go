@@ -38,7 +38,10 @@ func once[T any](ctx context.Context, b *Backend, op string, send func(oneAttemp
 			return out, nil
 		}
 		err = b.fault(ctx, "iot", op, err)
-		if !errors.Is(err, task.ErrThrottled) {
+		switch {
+		case endedWith(ctx, err):
+			return none, a.unanswered(op, err)
+		case !errors.Is(err, task.ErrThrottled):
 			return none, a.outcome(op, err)
 		}
 		if n == throttleAttempts {
@@ -96,11 +99,15 @@ func (a *attempt) surelyNotSent() bool {
 
 // outcome says of a failed request whether it may have had its effect.
 func (a *attempt) outcome(op string, err error) error {
-	e, answered := errors.AsType[*task.Error](err)
-	switch {
-	case answered && definite(e):
+	if e, answered := errors.AsType[*task.Error](err); answered && definite(e) {
 		return err
-	case a.surelyNotSent():
+	}
+	return a.unanswered(op, err)
+}
+
+// unanswered is the outcome of a request that AWS gave no answer to, as far as one can tell.
+func (a *attempt) unanswered(op string, err error) error {
+	if a.surelyNotSent() {
 		return fmt.Errorf("nothing was sent: %w", err)
 	}
 	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/smithy-go"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -164,6 +165,34 @@ func TestAContextThatEndsAfterSendingLeavesTheOutcomeUnknown(t *testing.T) {
 		require.ErrorIs(t, err, cause)
 		require.ErrorIs(t, err, context.Canceled)
 	})
+}
+
+func TestWhatAWSSaidToAnotherRequestIsNotItsAnswerToThisOne(t *testing.T) {
+	for name, code := range map[string]string{"a refusal": "AccessDenied", "a throttle": "SlowDown"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				other, _ := onWire(t, answers{"PutObject": xmlError(403, code, "no"), "HeadBucket": bucketHere, "GetCallerIdentity": knownCaller})
+				_, why := other.Upload(t.Context(), uploadOf("k", "x"))
+				_, ok := errors.AsType[smithy.APIError](why)
+				require.True(t, ok, "%v", why)
+
+				ctx, cancel := context.WithCancelCause(t.Context())
+				sent := 0
+				b, err := New(testConfig(roundTrip(func(r *http.Request) (*http.Response, error) {
+					sent++
+					cancel(why)
+					<-r.Context().Done()
+					return nil, context.Cause(r.Context()) // as net/http does
+				})), Options{})
+				require.NoError(t, err)
+				_, err = b.StartTask(ctx, startInput)
+				require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+				require.ErrorIs(t, err, why)
+				assert.False(t, task.Refused(err))
+				assert.Equal(t, 1, sent)
+			})
+		})
+	}
 }
 
 func TestAContextThatIsDoneSendsNothing(t *testing.T) {

@@ -39,7 +39,11 @@ func Start(ctx context.Context, b Backend, in *StartInput) (*Task, error) {
 	}
 	input := *in // the backend may keep or change its argument, the caller's stays
 	id, err := b.StartTask(ctx, &input)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && Refused(err):
+		// The context's cause can be a refusal of another request, which would pass for one of this.
+		return nil, fmt.Errorf("%s: %w: %w", what, ErrOutcomeUnknown, err)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if id == "" {

@@ -94,6 +94,18 @@ func TestStartSaysOverWhichFileAndWrapsTheBackendsError(t *testing.T) {
 	assert.True(t, task.Refused(err))
 }
 
+func TestWhyTheContextEndedDoesNotPassForARefusal(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	refused := &task.Error{Op: "PutObject", Code: "AccessDenied", Status: 403, Kind: task.ErrAccessDenied}
+	_, err := task.Start(ctx, &script{start: func(*task.StartInput) (task.ID, error) {
+		cancel(fmt.Errorf("another request: %w", refused))
+		return "", fmt.Errorf("StartThingRegistrationTask: %w", context.Cause(ctx))
+	}}, goodInput())
+	require.ErrorIs(t, err, context.Cause(ctx))
+	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+	assert.False(t, task.Refused(err), "the task may have been started")
+}
+
 func TestStartWithoutATaskIDIsAnOpenOutcome(t *testing.T) {
 	_, err := task.Start(t.Context(), &script{start: func(*task.StartInput) (task.ID, error) { return "", nil }}, goodInput())
 	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
