@@ -15,10 +15,15 @@ import (
 
 // Adopt takes over a registration task that was started by hand, given its id and its data file, into a run that has no
 // devices yet. Afterwards Run(ctx, nil) waits for it, reads its reports and settles every device. The task's template must
-// be the run's. Keys stay where they were made; [Output] gets the certificates.
+// be the run's. Keys stay where they were made; [Output] gets the certificates. Give the run the credential step that the
+// file was made with elsewhere, such as [GivenCSR]: with [MakeCSR] a line that is sent again gets a new key.
 //
 // An Adopt that was interrupted goes on when it is called again with the same task and file; one that is done does nothing.
 func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return err
 	}

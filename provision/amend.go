@@ -15,18 +15,25 @@ import (
 
 // Amend feeds mended records back into a run: those of failures.csv, corrected. Each takes the place of the record it
 // mends, found by Device.Record or else by the thing's name, and is then sent. Records that are not Failed are left as they
-// are, so feeding the same file twice does nothing more.
+// are, so feeding the same file twice does nothing more. Another run's records are refused with [ErrInputChanged].
 //
 // A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its name
 // is another now. It returns what Run returns.
 func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summary, error) {
+	if mended == nil {
+		return nil, errors.New("the mended devices are missing")
+	}
 	began := time.Now()
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	defer r.stopObeyed()
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
 	if !r.record.Spooled {
-		return nil, errors.New("the ledger does not hold the whole input yet; Run first")
+		return nil, errors.New("the run does not hold its whole input yet; give it all devices (Run) before mended ones")
 	}
 	// A device that is mended while its part is on its way would be missed there.
 	if err := r.settleParts(ctx); err != nil {
@@ -70,6 +77,9 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if d.Record == 0 && d.Err != nil {
 		return d.Err // whose record it is can't be told
 	}
+	if d.RunID != "" && d.RunID != r.record.ID {
+		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Record, d.RunID, r.record.ID)
+	}
 	fresh := r.newRecord(0, d)
 	old, err := r.findRecord(ctx, d, fresh.Name)
 	if err != nil {
@@ -91,7 +101,7 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if err := m.beforeKeyChange(ctx, rec, old); err != nil {
 		return err
 	}
-	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Verdict == Failed && old.Match == "") {
+	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
 		// It may come before devices whose keys are made already, and was not looked at when they were.
 		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
 			return err
@@ -137,7 +147,8 @@ func (r *Run) unusedByOthers(ctx context.Context, name string) error {
 		case d.Name == name && holdsKeys(d):
 			return nil
 		case d.Original != nil:
-			if was, _ := r.checkRow(Device{Row: d.Original}); was == name {
+			// A record that was refused as it came never had a key.
+			if was, err := r.checkRow(Device{Row: d.Original}); err == nil && was == name {
 				return nil
 			}
 		}
@@ -187,12 +198,12 @@ func (r *Run) settleBefore(ctx context.Context, rec, old *DeviceRecord) error {
 
 // findRecord finds the record that d mends.
 func (r *Run) findRecord(ctx context.Context, d Device, name string) (*DeviceRecord, error) {
-	filter := DeviceFilter{Name: name}
+	candidates := r.named(ctx, name)
 	if d.Record > 0 {
-		filter = DeviceFilter{AfterSeq: d.Record - 1, Limit: 1}
+		candidates = r.ledger.Devices(ctx, DeviceFilter{AfterSeq: d.Record - 1, Limit: 1})
 	}
 	var found []*DeviceRecord
-	for rec, err := range r.ledger.Devices(ctx, filter) {
+	for rec, err := range candidates {
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +214,12 @@ func (r *Run) findRecord(ctx context.Context, d Device, name string) (*DeviceRec
 	if i := slices.IndexFunc(found, func(rec *DeviceRecord) bool { return rec.Verdict == Failed }); len(found) > 1 && i >= 0 {
 		return found[i], nil
 	}
-	if len(found) == 0 {
+	switch {
+	case len(found) == 0 && d.Record > 0:
+		return nil, fmt.Errorf("the run has no record number %d; only records of the run can be mended", d.Record)
+	case len(found) == 0 && name == "":
+		return nil, errors.New("it gives neither the number of a record nor a thing name, so it can't be told which record it mends")
+	case len(found) == 0:
 		return nil, fmt.Errorf("the run has no device %q; only devices of the run can be mended", name)
 	}
 	return found[0], nil

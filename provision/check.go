@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -44,6 +45,9 @@ const (
 //
 // An error means that checking itself failed.
 func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*CheckReport, error) {
+	if devices == nil {
+		return nil, errors.New("the devices are missing")
+	}
 	report := &CheckReport{Issues: r.opts.Template.Check(template.Bulk)}
 	names := map[string]int64{}
 	var needs needs

@@ -115,6 +115,7 @@ const reportPatience = 10 * time.Minute
 
 // readReports reads both reports, again if they are not whole yet.
 func (c *collector) readReports(ctx context.Context) error {
+	began := time.Now() // the clock may have been set since the task ended
 	var pause pauser
 	for {
 		c.matched, c.strange, c.damaged, c.short = 0, 0, 0, nil
@@ -126,7 +127,8 @@ func (c *collector) readReports(ctx context.Context) error {
 			return err
 		}
 		late, ok := errors.AsType[*task.IncompleteReportError](c.short)
-		if !ok || late.Got > late.Want || c.part.Status != task.Completed || time.Since(c.part.Ended) > reportPatience || c.run.stopped() {
+		waited := max(time.Since(c.part.Ended), time.Since(began))
+		if !ok || late.Got > late.Want || c.part.Status != task.Completed || waited > reportPatience || c.run.stopped() {
 			return nil
 		}
 		if err := pause.waitOr(ctx, c.run.stop.Load().finishing); err != nil {
@@ -266,6 +268,11 @@ func certificateKey(text, id string) ([32]byte, error) {
 
 func (c *collector) readErrors(ctx context.Context) error {
 	var lines []*task.LineError // at most one for each line of the part
+	type refusal struct {
+		line          int64
+		code, message string
+	}
+	seen := map[refusal]bool{}
 	for e, err := range task.Attach(c.run.opts.Backend, c.part.TaskID).Errors(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
@@ -277,6 +284,11 @@ func (c *collector) readErrors(ctx context.Context) error {
 			c.damaged++
 			continue
 		}
+		same := refusal{e.Line, e.Code, e.Message}
+		if e.Line > 0 && seen[same] {
+			continue // the report holds it twice
+		}
+		seen[same] = true
 		if lines = append(lines, &task.LineError{Line: e.Line, Code: e.Code, Message: e.Message}); len(lines) > c.part.Lines {
 			return fmt.Errorf("the report of errors has more lines than the data file's %d: it is of another file; nothing more was changed", c.part.Lines)
 		}

@@ -170,6 +170,25 @@ func TestASecondCertificateOfADeviceIsReportedAsAnOrphan(t *testing.T) {
 	w.requireWorking(t, all)
 }
 
+func TestAReportOfErrorsThatRepeatsItsLinesDoesNotStopTheRun(t *testing.T) {
+	w := typedWorld(t, fakebackend.Options{})
+	w.durable(t)
+	w.opts.Backend = shuffled{w.fake, func(lines []string) []string {
+		if strings.Contains(lines[0], "response") {
+			return lines
+		}
+		lines[len(lines)-1] = strings.TrimSuffix(lines[len(lines)-1], "\n") + "\n"
+		return append(lines, lines...)
+	}}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone-a"), ofType("b", "known"), ofType("c", "gone-c")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	all := results(t, run)
+	assert.Contains(t, all[0].Message, "gone-a")
+	w.requireWorking(t, all[1:2])
+	assert.Contains(t, all[2].Message, "gone-c")
+}
+
 // doubled registers the first device of a task once more, and adds the line to the report.
 type doubled struct {
 	task.Backend
@@ -299,6 +318,27 @@ func TestReportsThatNeverComeAreGivenUpAndTheDevicesReadBack(t *testing.T) {
 		assert.Equal(t, provision.Provisioned, all[0].Verdict)
 		assert.Equal(t, provision.CauseTask, all[1].Cause)
 		assert.Contains(t, all[1].Message, "the task counted 1")
+	})
+}
+
+func TestReportsAreNotWaitedForUntilAClockThatWasSetBackCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		w.durable(t)
+		_, err := w.run(t).Run(t.Context(), rows(3))
+		require.NoError(t, err)
+		w.opts.Ledger = edited(t, w, nil, func(p *provision.PartRecord) {
+			p.State, p.Ended = provision.PartEnded, time.Now().AddDate(1, 0, 0)
+		}, func(d *provision.DeviceRecord) {
+			d.Verdict, d.CertificateID, d.CertificateARN, d.CertificatePEM = provision.Submitted, "", "", ""
+		})
+		w.opts.Backend = shuffled{w.fake, func([]string) []string { return nil }} // reports that stay empty
+		began := time.Now()
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(3))
+		require.NoError(t, err)
+		assert.Less(t, time.Since(began), time.Hour)
+		w.requireWorking(t, results(t, run))
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"runtime"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -59,6 +60,12 @@ func orDefault(parameter, d string) string {
 		return d
 	}
 	return parameter
+}
+
+// rowChecker is a credential step that can say at once, before anything is made or sent, whether what a row holds for it is
+// good. It knows that better than the template's rules, which are about what is sent.
+type rowChecker interface {
+	CheckRow(row map[string]string) error
 }
 
 // causeError carries the cause of a device's failure from where it is known.
@@ -188,7 +195,7 @@ func (m *MakeCSR) taken(device string) error {
 }
 
 // GivenCSR takes certificate signing requests that were made elsewhere: by the device, its vendor or an HSM. The row
-// holds the request in any of the forms that csr.Parse reads; it is checked, and sent as plain PEM.
+// holds the request in any of the forms that csr.Parse reads, DER in base64; it is checked, and sent as plain PEM.
 type GivenCSR struct {
 	// Parameter is both the row's field and the template's parameter. Empty means "CSR".
 	Parameter string
@@ -203,13 +210,31 @@ func (g *GivenCSR) Sync(ctx context.Context) error { return context.Cause(ctx) }
 // Prepare checks the requests.
 func (g *GivenCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
 	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
-		name := g.Fills()[0]
-		req, err := csr.Parse([]byte(d.Row[name]))
+		req, err := g.parse(d.Row)
 		if err != nil {
-			return nil, "", csrError(fmt.Errorf("%s: %w", name, err))
+			return nil, "", err
 		}
-		return map[string]string{name: req.PEM()}, matchKey(req.PublicKeySHA256()), nil
+		return map[string]string{g.Fills()[0]: req.PEM()}, matchKey(req.PublicKeySHA256()), nil
 	})
+}
+
+// CheckRow checks the request in a row. A run asks for each record when it takes it in. A Credential of your own may have
+// this method, too.
+func (g *GivenCSR) CheckRow(row map[string]string) error {
+	_, err := g.parse(row)
+	return err
+}
+
+func (g *GivenCSR) parse(row map[string]string) (*csr.Request, error) {
+	name := g.Fills()[0]
+	if !utf8.ValidString(row[name]) { // a ledger would not give it back as it was
+		return nil, csrError(fmt.Errorf("%s: it is not text; give a request in DER as base64, or as PEM", name))
+	}
+	req, err := csr.Parse([]byte(row[name]))
+	if err != nil {
+		return nil, csrError(fmt.Errorf("%s: %w", name, err))
+	}
+	return req, nil
 }
 
 // GivenCertificate registers certificates that the user's own CA, known to AWS, has signed (CertificatePem in the
@@ -230,17 +255,30 @@ func (g *GivenCertificate) Sync(ctx context.Context) error { return context.Caus
 // Prepare checks that each certificate parses.
 func (g *GivenCertificate) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
 	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
-		name := g.Fills()[0]
-		cert, text, err := parseCertificate(d.Row[name])
+		text, digest, err := g.parse(d.Row)
 		if err != nil {
-			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
+			return nil, "", err
 		}
-		digest, err := csr.PublicKeySHA256(cert.PublicKey)
-		if err != nil {
-			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
-		}
-		return map[string]string{name: text}, matchKey(digest), nil
+		return map[string]string{g.Fills()[0]: text}, matchKey(digest), nil
 	})
+}
+
+// CheckRow checks the certificate in a row. A run asks for each record when it takes it in.
+func (g *GivenCertificate) CheckRow(row map[string]string) error {
+	_, _, err := g.parse(row)
+	return err
+}
+
+func (g *GivenCertificate) parse(row map[string]string) (text string, digest [32]byte, err error) {
+	name := g.Fills()[0]
+	cert, text, err := parseCertificate(row[name])
+	if err == nil {
+		digest, err = csr.PublicKeySHA256(cert.PublicKey)
+	}
+	if err != nil {
+		return "", digest, &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
+	}
+	return text, digest, nil
 }
 
 func parseCertificate(text string) (*x509.Certificate, string, error) {

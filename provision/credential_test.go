@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.opts.Credential = &provision.GivenCSR{}
 	requests := map[string]*csr.Request{}
-	for _, name := range []string{"pem", "crlf", "flat", "twin"} {
+	for _, name := range []string{"pem", "crlf", "flat", "twin", "base64"} {
 		requests[name] = madeElsewhere(t, name)
 	}
 	requests["copy"] = requests["twin"]
@@ -73,6 +74,9 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 		device("copy", text("copy")),
 		device("broken", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"),
 		device("none", ""),
+		device("text", "to be done"),
+		device("der", string(requests["pem"].DER())),
+		device("base64", base64.StdEncoding.EncodeToString(requests["base64"].DER())),
 	))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	all := results(t, run)
@@ -84,11 +88,46 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 	}
 	assert.Equal(t, provision.CauseDuplicate, all[4].Cause, "two devices with one key are one device to AWS")
 	assert.Contains(t, all[4].Message, "record 4")
-	for _, r := range all[5:] {
+	for _, r := range all[5:9] {
 		assert.Equal(t, provision.CauseCSRRefused, r.Cause, r.Message)
 		assert.Contains(t, r.Message, "CSR")
 		assert.Zero(t, r.Attempts)
 	}
+	assert.Contains(t, all[8].Message, "base64")
+	assert.Equal(t, provision.Provisioned, all[9].Verdict, all[9].Message)
+
+	report, err := w.run(t).Check(t.Context(), provision.Devices(device("changed", strings.Replace(text("pem"), "MI", "MJ", 1))))
+	require.NoError(t, err)
+	assert.False(t, report.OK(), "a dry run looks at requests, too")
+}
+
+func TestACredentialStepThatCannotBeTheTemplatesIsRefusedBeforeAnythingIsMade(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	for property, steps := range map[string][]provision.Credential{
+		"CertificateSigningRequest": {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, &provision.GivenCertificate{}, provision.NoCertificate{}},
+		"CertificatePem":            {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, provision.NoCertificate{}},
+		"CertificateId":             {provision.NoCertificate{}},
+		"":                          {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, &provision.GivenCertificate{}},
+	} {
+		for _, step := range steps {
+			w.opts.Template, w.opts.Credential = formTemplate(t, property), step
+			_, err := provision.New(w.opts)
+			require.ErrorContains(t, err, "provision: the credential step", "%q, %T", property, step)
+		}
+	}
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateSigningRequest"), &provision.GivenCSR{Parameter: "CertificateSigningRequest"}
+	w.run(t)
+}
+
+func TestARoleThatIsNoARNIsRefusedAtOnce(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	for _, role := range []string{"registration", "arn:aws:iam::1234:role/r", "arn:aws:iam::123456789012:user/u", "arn:aws:iam::123456789012:role/"} {
+		w.opts.RoleARN = role
+		_, err := provision.New(w.opts)
+		require.ErrorContains(t, err, "Options.RoleARN is", role)
+	}
+	w.opts.RoleARN = "arn:aws-us-gov:iam::123456789012:role/service-role/r"
+	w.run(t)
 }
 
 // ownCA is a CA of the user's own, with certificates it signed.

@@ -14,8 +14,8 @@ import (
 // An empty value leaves the parameter out, so that the template's default is used. A row that can't be read becomes a
 // device with its Err set, and costs no other.
 //
-// A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number is taken over, cause
-// and message are left aside. nil options are the zero options of package datafile, with OmitEmpty.
+// A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number and the run's id are
+// taken over, cause and message are left aside. nil options are the zero options of package datafile, with OmitEmpty.
 func FromCSV(r io.Reader, name string, opts *datafile.CSVOptions) iter.Seq2[Device, error] {
 	if opts == nil {
 		opts = &datafile.CSVOptions{OmitEmpty: true}
@@ -42,6 +42,7 @@ func fromRecord(rec datafile.Record, name string) Device {
 		}
 		d.Record = n
 	}
+	d.RunID = d.Row[RunColumn]
 	for k := range d.Row {
 		if strings.HasPrefix(k, "iotfleet:") {
 			delete(d.Row, k)

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -15,6 +16,13 @@ const deliverBatch = 500
 // It takes the credentials from the ledger and changes nothing there. The backend is only asked which account it works in,
 // which must be the run's, and for the endpoint that devices connect to. A ledger without a run gives ErrNoRun.
 func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error) {
+	if out == nil {
+		return 0, errors.New("the output is missing")
+	}
+	if err := r.enter(); err != nil {
+		return 0, err
+	}
+	defer r.leave()
 	if _, err := r.ledger.Run(ctx); err != nil {
 		return 0, err
 	}

@@ -16,6 +16,8 @@ type Device struct {
 	Source string
 	// Record is the number of the run's record that this one mends, for [Run.Amend]. 0 finds it by Name.
 	Record int64
+	// RunID is the id of the run that the record is of, for [Run.Amend], which refuses another run's. Empty is not checked.
+	RunID string
 	// Err marks a record that could not be read. The device is then Failed with this error; the others go on.
 	Err error
 }

@@ -38,7 +38,7 @@
 //
 // With a ledger that lasts (package sqliteledger), a PartDir and a key store on disk, a run that was interrupted goes on
 // when a new process calls Run with the same options and the same devices. Where the answer to a start was lost, it first
-// looks for the task, for as long as [Options.SettleWindow]: two minutes in which no event comes.
+// looks for the task, for as long as [Options.SettleWindow], and says so with an [EventStartLost].
 //
 // # In tests
 //

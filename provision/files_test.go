@@ -126,7 +126,7 @@ func failuresOf(t testing.TB, devices ...*provision.DeviceRecord) (text string, 
 	t.Helper()
 	ledger := provision.NewMemoryLedger()
 	require.NoError(t, ledger.Apply(t.Context(), provision.Change{Run: &provision.RunRecord{ID: "r"}, Add: devices}))
-	run, err := provision.New(provision.Options{Backend: unreachable{}, Template: anyTemplate, RoleARN: "arn", Ledger: ledger, PartDir: "unused",
+	run, err := provision.New(provision.Options{Backend: unreachable{}, Template: anyTemplate, RoleARN: "arn:aws:iam::123456789012:role/registration", Ledger: ledger, PartDir: "unused",
 		Credential: &provision.MakeCSR{Store: keystore.None()}})
 	require.NoError(t, err)
 	var out bytes.Buffer
@@ -157,11 +157,12 @@ func TestFailuresCanBeReadBackAsTheyWere(t *testing.T) {
 		devices = append(devices, failedRecord(int64(i+1), row, "AWS said: \"no\",\nand more"))
 	}
 	text, back := failuresOf(t, devices...)
-	assert.True(t, strings.HasPrefix(text, "iotfleet:record,iotfleet:cause,iotfleet:message,"), text)
+	assert.True(t, strings.HasPrefix(text, "iotfleet:record,iotfleet:run,iotfleet:cause,iotfleet:message,"), text)
 	require.Len(t, back, len(rows))
 	for i, d := range back {
 		require.NoError(t, d.Err)
 		assert.EqualValues(t, i+1, d.Record)
+		assert.Equal(t, "r", d.RunID)
 		assert.Equal(t, rows[i], d.Row)
 	}
 	_, back = failuresOf(t)

@@ -77,6 +77,22 @@ func TestAMendedNameDoesNotTakeTheKeyOfAnotherRun(t *testing.T) {
 	w.requireOneCertificateEach(t, "device-1", "device-2", "device-9")
 }
 
+func TestANameThatWasRefusedAsItCameIsNotTheRunsOwn(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.anotherRun(t, 1) // device-1
+	record := func(name, serial string) provision.Device {
+		return provision.Device{Record: 1, Row: map[string]string{"ThingName": name, "SerialNumber": serial}}
+	}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(record("device-1", "not valid"), record("device-9", "9")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.Amend(t.Context(), provision.Devices(record("device-2", "not valid")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.Amend(t.Context(), provision.Devices(record("device-1", "1")))
+	require.ErrorIs(t, err, keystore.ErrExists)
+	w.requireOneCertificateEach(t, "device-1", "device-9")
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

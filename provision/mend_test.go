@@ -178,3 +178,42 @@ func TestOfAThousandDevicesAHundredBadOnesAreNamedMendedAndProvisioned(t *testin
 	require.NoError(t, err, "the first input is still the run's")
 	assert.True(t, slices.IsSorted(summary.Tasks) || len(summary.Tasks) > 0)
 }
+
+func TestAMendedRecordWithoutNumberAndNameMendsNothing(t *testing.T) {
+	w := typedWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "known"), ofType("b", "gone")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	before := results(t, run)
+	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"Type": "known"}}))
+	require.ErrorContains(t, err, "neither the number of a record nor a thing name")
+	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Record: 3, Row: map[string]string{"ThingName": "b", "Type": "known"}}))
+	require.ErrorContains(t, err, "no record number 3")
+	assert.Equal(t, before, results(t, run))
+}
+
+func TestAnotherRunsFailuresAreRefused(t *testing.T) {
+	bad := provision.Rows(map[string]string{"ThingName": "good", "SerialNumber": "1"}, map[string]string{"ThingName": "not good", "SerialNumber": "2"})
+	failures := func(w *world) string {
+		_, err := w.run(t).Run(t.Context(), bad)
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		var file strings.Builder
+		require.NoError(t, w.run(t).WriteFailures(t.Context(), &file))
+		return strings.Replace(file.String(), ",not good\n", ",better\n", 1)
+	}
+	w, other := newWorld(t, fakebackend.Options{}), newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	other.durable(t)
+	own, foreign := failures(w), failures(other)
+
+	_, err := w.run(t).Amend(t.Context(), provision.FromCSV(strings.NewReader(foreign), "failures.csv", nil))
+	require.ErrorIs(t, err, provision.ErrInputChanged)
+	assert.ErrorContains(t, err, "failures.csv:2")
+	all := results(t, w.run(t))
+	assert.Equal(t, []string{"good", "not good"}, []string{all[0].Name, all[1].Name}, "nothing was replaced")
+
+	summary, err := w.run(t).Amend(t.Context(), provision.FromCSV(strings.NewReader(own), "failures.csv", nil))
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, summary.Provisioned)
+}

@@ -35,6 +35,13 @@ type EventTaskWaiting struct {
 	Other *task.Description
 }
 
+// EventStartLost: whether a part's task was started is not known, because the answer was lost, and the run looks for the
+// task. Only when it has not found it until the given time does it count as not started.
+type EventStartLost struct {
+	Part  int
+	Until time.Time
+}
+
 // EventTaskStarted: a registration task of this run is in progress.
 type EventTaskStarted struct {
 	Part      int
@@ -60,6 +67,7 @@ type EventPartCollected struct {
 func (EventSpooled) event()       {}
 func (EventPartReady) event()     {}
 func (EventTaskWaiting) event()   {}
+func (EventStartLost) event()     {}
 func (EventTaskStarted) event()   {}
 func (EventTaskProgress) event()  {}
 func (EventPartCollected) event() {}

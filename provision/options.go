@@ -10,10 +10,14 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -62,8 +66,8 @@ type Options struct {
 	Observe func(Event)
 }
 
-// Run is one run over one list of devices. Its methods may not be called concurrently, Results and Stop
-// apart.
+// Run is one run over one list of devices. Results, Record, WriteRecord, WriteFailures, Check and Stop may be called at any
+// time; of the other methods one at a time, and a second call meanwhile gives an error.
 type Run struct {
 	opts       Options
 	ledger     Ledger
@@ -75,6 +79,7 @@ type Run struct {
 	record     *RunRecord
 	observing  sync.Mutex
 	stop       atomic.Pointer[stopper]
+	busy       atomic.Bool // a method is working
 	pace       *pace
 	dir        string // where part files are
 	resumed    bool   // the ledger knew the run already: an earlier call, or an earlier process, has begun it
@@ -89,6 +94,8 @@ func New(opts Options) (*Run, error) {
 		return nil, errors.New("provision: Options.Template is missing")
 	case opts.RoleARN == "":
 		return nil, errors.New("provision: Options.RoleARN is missing; EnsureRole makes the role and gives its ARN")
+	case !roleARN.MatchString(opts.RoleARN):
+		return nil, fmt.Errorf("provision: Options.RoleARN is %s; an ARN such as arn:aws:iam::123456789012:role/registration is needed", rule.Quote(opts.RoleARN))
 	case opts.Credential == nil:
 		return nil, errors.New("provision: Options.Credential is missing; &provision.MakeCSR{Store: …} makes keys and CSRs")
 	case opts.Ledger != nil && opts.PartDir == "":
@@ -116,6 +123,9 @@ func New(opts Options) (*Run, error) {
 	if opts.Ledger == nil {
 		opts.Ledger = NewMemoryLedger()
 	}
+	if err := fits(opts.Credential, opts.Template, program.Parameters()); err != nil {
+		return nil, err
+	}
 	digest := sha256.Sum256([]byte(body))
 	r := &Run{opts: opts, ledger: opts.Ledger, program: program, body: body, bodySHA256: hex.EncodeToString(digest[:]), pace: newPace()}
 	r.stop.Store(newStopper())
@@ -126,15 +136,45 @@ func New(opts Options) (*Run, error) {
 	return r, nil
 }
 
+// roleARN is the form of every role's ARN. AWS would refuse another only at Start, when keys are made and files sent.
+var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
+
+// fits refuses a credential step that can't be the template's: every device would fail with it.
+func fits(step Credential, t *template.Template, parameters []string) error {
+	for _, name := range step.Fills() {
+		if !slices.Contains(parameters, name) {
+			return fmt.Errorf("provision: the credential step %T gives the parameter %q, which the template does not have, only %s; "+
+				"name the template's own in its Parameter, or take another step", step, name, strings.Join(parameters, ", "))
+		}
+	}
+	if _, none := step.(NoCertificate); !none {
+		return nil
+	}
+	for _, res := range t.Resources {
+		if _, ok := res.(template.Certificate); ok {
+			return errors.New("provision: the credential step is NoCertificate, and the template makes a certificate; " +
+				"take MakeCSR, GivenCSR, GivenCertificate or GivenCertificateID")
+		}
+	}
+	return nil
+}
+
 // Run provisions the devices: it starts the run, goes on with one that was interrupted, or confirms one that is
 // finished. devices may be nil when every record is in the ledger already; otherwise they must be those the run was
 // started with, in the same order, and are compared with the ledger.
 //
+// Lines that AWS refused for its rates are sent again, up to five times with growing pauses; whatever else failed is left
+// to Retry and Amend.
+//
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
-// [*IncompleteError]; the summary is given with it. After [Run.Stop] it wraps ErrStopped. Any other error stopped the run: mend what it names and call Run
-// again.
+// [*IncompleteError]; the summary is given with it. After [Run.Stop] it wraps ErrStopped. Any other error stopped the run:
+// mend what it names and call Run again.
 func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
 	began := time.Now()
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	defer r.stopObeyed()
 	if err := r.open(ctx); err != nil {
 		return nil, err
@@ -148,6 +188,16 @@ func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summa
 	}
 	return r.conclude(ctx, began)
 }
+
+// enter keeps two calls from working side by side: each would send what the other sends.
+func (r *Run) enter() error {
+	if r.busy.Swap(true) {
+		return errors.New("this Run is at work for another call, and works for one at a time")
+	}
+	return nil
+}
+
+func (r *Run) leave() { r.busy.Store(false) }
 
 // conclude gives the summary, and records that the run is over once every device has a verdict.
 func (r *Run) conclude(ctx context.Context, began time.Time) (*Summary, error) {

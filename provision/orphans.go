@@ -18,6 +18,10 @@ import (
 // know are read one by one. Certificates of devices that have no verdict yet are passed over, for they may turn out to be
 // the right ones: settle the run first.
 func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
@@ -140,6 +144,10 @@ func (r *Run) orphan(ctx context.Context, d *DeviceRecord, id, arn, why string) 
 // ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed; it
 // is named in the error, and the others are removed all the same. It needs a backend with task.CertificateRemover.
 func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
+	if err := r.enter(); err != nil {
+		return 0, err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return 0, err
 	}

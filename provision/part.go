@@ -267,7 +267,7 @@ func (r *Run) writeLines(f io.Writer, p *part, devices []*DeviceRecord, rows []m
 
 // loadPart brings back a part that an earlier process began.
 func (r *Run) loadPart(ctx context.Context, rec *PartRecord) (*part, error) {
-	const advice = "the ledger is damaged or was changed by hand; restore it from a copy"
+	const advice = "the ledger is damaged or was changed by hand; restore a copy that was made since the last task was started"
 	p := &part{PartRecord: rec}
 	lines := make(map[int64]*DeviceRecord, rec.Lines)
 	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Part: rec.Number}) {

@@ -31,9 +31,11 @@ func (p *pauser) waitOr(ctx context.Context, enough <-chan struct{}) error {
 	}
 }
 
+// attempts is how often a request is sent that the service throttles, in some two minutes.
+const attempts = 8
+
 // retry repeats a request that is safe to repeat while the service is throttling or failing on its side.
 func retry(ctx context.Context, request func() error) error {
-	const attempts = 8
 	var pause pauser
 	for i := 1; ; i++ {
 		err := request()

@@ -20,6 +20,10 @@ import (
 // after the task.
 func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 	began := time.Now()
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}

@@ -155,13 +155,15 @@ func (r *Run) WriteRecord(ctx context.Context, dir string) error {
 const (
 	// RecordColumn holds the number of the record, by which a mended one takes its place whatever else was changed.
 	RecordColumn = "iotfleet:record"
+	// RunColumn holds the run's id, since other runs have records of the same number.
+	RunColumn = "iotfleet:run"
 	// CauseColumn and MessageColumn say why it failed. They are for people and are not read back.
 	CauseColumn   = "iotfleet:cause"
 	MessageColumn = "iotfleet:message"
 )
 
-// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the record's number, the cause and
-// AWS's text. Mended, and read with FromCSV, it can be given to Amend.
+// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the run's id,
+// the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	given := slices.DeleteFunc(slices.Clone(r.program.Parameters()), func(name string) bool {
 		_, filled := r.fills[name]
@@ -179,16 +181,20 @@ func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 			}
 		}
 	}
+	run, err := r.ledger.Run(ctx)
+	if err != nil {
+		return err
+	}
 	columns := append(given, slices.Sorted(maps.Keys(extra))...)
 	out := csv.NewWriter(w)
-	if err := out.Write(append([]string{RecordColumn, CauseColumn, MessageColumn}, columns...)); err != nil {
+	if err := out.Write(append([]string{RecordColumn, RunColumn, CauseColumn, MessageColumn}, columns...)); err != nil {
 		return err
 	}
 	for d, err := range r.ledger.Devices(ctx, unsettled) {
 		if err != nil {
 			return err
 		}
-		line := []string{strconv.FormatInt(d.Seq, 10), string(d.Cause), d.Message}
+		line := []string{strconv.FormatInt(d.Seq, 10), run.ID, string(d.Cause), d.Message}
 		for _, c := range columns {
 			line = append(line, d.Row[c])
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,62 @@ func (l *lateStart) StartTask(ctx context.Context, in *task.StartInput) (task.ID
 		}
 	}
 	return l.Backend.StartTask(ctx, in)
+}
+
+func TestATaskOfOurOwnThatShowsUpLateIsNotStartedAgainWhenItCouldNotBeSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 3})
+		w.opts.SettleWindow = time.Minute
+		// By the time the tasks in progress can be listed again, it has ended.
+		w.opts.Backend = &unlisted{lateStart: lateStart{Backend: w.fake, after: 90 * time.Second}}
+		run := w.run(t)
+		_, err := run.Run(t.Context(), rows(2))
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
+	})
+}
+
+// unlisted is throttled once when it is asked what is in progress.
+type unlisted struct {
+	lateStart
+	asked bool
+}
+
+func (u *unlisted) ListTasks(ctx context.Context, in *task.ListInput) (*task.TaskPage, error) {
+	if in.Status == task.InProgress && !u.asked {
+		u.asked = true
+		return nil, &task.Error{Op: "ListThingRegistrationTasks", Code: "ThrottlingException", Status: 429, Kind: task.ErrThrottled}
+	}
+	return u.lateStart.ListTasks(ctx, in)
+}
+
+func TestAServiceThatStartsNothingEndsTheRunWhichGoesOnLater(t *testing.T) {
+	for name, f := range map[string]fakebackend.Fault{
+		"it fails":     {Do: fakebackend.Fail, Code: "InternalFailureException"},
+		"it throttles": {Do: fakebackend.Throttle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fakebackend.Options{})
+				w.durable(t)
+				f.Operation, f.Times = "StartThingRegistrationTask", -1
+				id, err := w.fake.AddFault(f)
+				require.NoError(t, err)
+				ctx, cancel := context.WithTimeout(t.Context(), 18*time.Hour)
+				defer cancel()
+				_, err = w.run(t).Run(ctx, rows(2))
+				require.ErrorContains(t, err, "no task was started in 1h")
+				_, ok := errors.AsType[*task.Error](err)
+				assert.True(t, ok, "what the service says is in the error: %v", err)
+				w.fake.RemoveFault(id)
+				run := w.run(t)
+				_, err = run.Run(t.Context(), rows(2))
+				require.NoError(t, err)
+				w.requireWorking(t, results(t, run))
+			})
+		})
+	}
 }
 
 func TestTheErrorAboutAForeignTaskSaysWhoseItIs(t *testing.T) {
@@ -407,6 +464,35 @@ func TestATaskThatIsNotSeenAtOnceIsGivenTime(t *testing.T) {
 	})
 }
 
+func TestATaskThatIsNotSeenOnceMoreAfterHoursIsStillWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 0.001})
+		began := time.Now()
+		w.opts.Backend = &invisible{Backend: w.fake, at: []time.Time{began, began.Add(2 * time.Hour)}}
+		run := w.run(t)
+		_, err := run.Run(t.Context(), rows(20))
+		require.NoError(t, err)
+		assert.Greater(t, time.Since(began), 5*time.Hour)
+		w.requireWorking(t, results(t, run))
+	})
+}
+
+// invisible does not know its task for one answer at each of some times.
+type invisible struct {
+	task.Backend
+	at []time.Time
+}
+
+func (b *invisible) Unwrap() task.Backend { return b.Backend }
+
+func (b *invisible) DescribeTask(ctx context.Context, id task.ID) (*task.Description, error) {
+	if len(b.at) > 0 && !time.Now().Before(b.at[0]) {
+		b.at = b.at[1:]
+		return nil, &task.Error{Op: "DescribeThingRegistrationTask", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
+	}
+	return b.Backend.DescribeTask(ctx, id)
+}
+
 func TestAHalfSpooledRunIsNeverComplete(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
@@ -430,4 +516,71 @@ func TestAHalfSpooledRunIsNeverComplete(t *testing.T) {
 	}
 	_, err = w.run(t).Run(t.Context(), rows(2001))
 	require.NoError(t, err)
+}
+
+// slowStart has the effect of a start and then answers nothing until the context ends. The second upload is refused meanwhile.
+type slowStart struct {
+	task.Backend
+	uploads atomic.Int32
+	started chan struct{}
+}
+
+func (s *slowStart) Unwrap() task.Backend { return s.Backend }
+
+func (s *slowStart) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
+	if _, err := s.Backend.StartTask(ctx, in); err != nil {
+		return "", err
+	}
+	close(s.started)
+	<-ctx.Done()
+	return "", fmt.Errorf("StartThingRegistrationTask: %w", context.Cause(ctx))
+}
+
+func (s *slowStart) Upload(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
+	if s.uploads.Add(1) == 1 {
+		return s.Backend.Upload(ctx, in)
+	}
+	<-s.started
+	return nil, &task.Error{Op: "PutObject", Code: "AccessDenied", Status: 403, Kind: task.ErrAccessDenied}
+}
+
+func TestARefusedUploadDoesNotPassForARefusedStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		w.durable(t)
+		w.opts.PartLines = 2
+		w.opts.Backend = &slowStart{Backend: w.fake, started: make(chan struct{})}
+		_, err := w.run(t).Run(t.Context(), rows(4))
+		require.ErrorIs(t, err, task.ErrAccessDenied)
+		assert.ErrorContains(t, err, "uploading part 2")
+		w.opts.Backend = w.fake
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(4))
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 2, "one task for each part")
+	})
+}
+
+func TestWhyTheCallersContextEndedIsInTheErrorAndStartsNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		w.durable(t)
+		slow := &slowStart{Backend: w.fake, started: make(chan struct{})}
+		w.opts.Backend = slow
+		ctx, cancel := context.WithCancelCause(t.Context())
+		refused := &task.Error{Op: "PutItem", Code: "ThrottlingException", Status: 400, Kind: task.ErrThrottled}
+		go func() {
+			<-slow.started
+			cancel(fmt.Errorf("another part of the program: %w", refused))
+		}()
+		_, err := w.run(t).Run(ctx, rows(2))
+		require.ErrorIs(t, err, context.Cause(ctx))
+		w.opts.Backend = w.fake
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(2))
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
+	})
 }

@@ -17,6 +17,10 @@ const throttleRounds = 5
 // Like Run it returns nil only when every device is Provisioned.
 func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 	began := time.Now()
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	defer r.stopObeyed()
 	if err := r.open(ctx); err != nil {
 		return nil, err

@@ -446,6 +446,11 @@ func TestAStartWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
 				assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 2, "one task for each part")
 				w.requireWorking(t, results(t, run))
 				assert.Zero(t, lossy.lose, "the fault must have hit")
+				lost := slices.DeleteFunc(w.events, func(e provision.Event) bool { _, ok := e.(provision.EventStartLost); return !ok })
+				require.Len(t, lost, 2, "who watches is told why nothing moves")
+				first, second := lost[0].(provision.EventStartLost), lost[1].(provision.EventStartLost)
+				assert.Equal(t, 1, first.Part)
+				assert.True(t, second.Until.After(first.Until) && !first.Until.IsZero())
 			})
 		})
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -26,11 +28,16 @@ var (
 // generation is the life of one process. Everything that the process does to the world goes through it, and once it is
 // dead nothing does: what still runs of it reaches nothing any more.
 type generation struct {
-	sim    *sim
-	dead   atomic.Bool
-	cancel context.CancelCauseFunc
-	run    atomic.Pointer[provision.Run]
+	sim       *sim
+	dead      atomic.Bool
+	loggedOut atomic.Bool // its credentials have ended, and whoever starts the next process renews them
+	cancel    context.CancelCauseFunc
+	run       atomic.Pointer[provision.Run]
 }
+
+// errLoggedOut is what every service says to credentials that have ended.
+var errLoggedOut = &task.Error{Code: "ExpiredTokenException", Message: "The security token included in the request is expired",
+	Status: 403, Kind: task.ErrAccessDenied}
 
 // do lets one step of the process happen, or not.
 func (g *generation) do(step string, act func() error) error {
@@ -54,6 +61,11 @@ func (g *generation) do(step string, act func() error) error {
 		}
 	case errorBefore:
 		return errDisk
+	case loggedOut:
+		g.loggedOut.Store(true)
+	}
+	if g.loggedOut.Load() && slices.Contains(possible[step], loggedOut) {
+		return errLoggedOut
 	}
 	err := act()
 	if fault == crashAfter {
@@ -189,6 +201,11 @@ func (l gatedLedger) Apply(ctx context.Context, c provision.Change) error {
 	}
 	if l.g.sim.bug == bugMatchByPosition {
 		matchByPosition(c.Devices)
+	}
+	for _, d := range c.Devices {
+		if strings.Contains(d.Message, errLoggedOut.Message) {
+			l.g.sim.violated("device %d is %s because of the caller's credentials", d.Seq, d.Verdict)
+		}
 	}
 	return l.g.do(step, func() error { return l.inner.Apply(ctx, c) })
 }

@@ -48,6 +48,7 @@ const (
 	stopped       = "stopped"
 	errorBefore   = "error before"
 	errorAfter    = "error after"
+	loggedOut     = "logged out"
 	throttled     = "throttled"
 	unavailable   = "unavailable"
 	lostBefore    = "lost before"
@@ -60,7 +61,7 @@ const (
 	refused       = "refused"
 )
 
-var faultColumns = []string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter, throttled, unavailable, lostBefore, lostAfter,
+var faultColumns = []string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter, loggedOut, throttled, unavailable, lostBefore, lostAfter,
 	expired, truncated, foreignTask, taskFailed, taskCancelled, refused}
 
 // operations are AWS's names of what a step asks for.
@@ -85,6 +86,7 @@ var lineSteps = []fakebackend.Step{fakebackend.StepParse, fakebackend.StepCertif
 // possible lists the faults that can happen at each step. What is missing from it can't happen:
 //   - a step that only reads has no effect, so "after" is the same as "before";
 //   - a step on this machine is neither throttled nor lost, and one at the service has no disk that fails;
+//   - a process whose credentials have ended can still read reports, for their links are signed;
 //   - links expire and bodies are cut short where reports are read, and nowhere else;
 //   - a foreign task matters when one is started, a task fails because of how it was started, and is cancelled by somebody
 //     else while it is watched;
@@ -106,6 +108,11 @@ var possible = func() map[string][]string {
 	}
 	for _, s := range []string{stepUpload, stepStart, stepStop, stepRegister} {
 		out[s] = append(slices.Clone(anywhere), throttled, unavailable, lostBefore, lostAfter)
+	}
+	for s := range operations {
+		if s != stepOpenReport {
+			out[s] = append(out[s], loggedOut)
+		}
 	}
 	out[stepOpenReport] = append(out[stepOpenReport], expired, truncated)
 	out[stepStart] = append(out[stepStart], foreignTask, taskFailed)

@@ -220,7 +220,7 @@ func (s *sim) strike(step string) string {
 		return s.everyWrite.next(step)
 	}
 	for _, st := range s.plan {
-		local := slices.Contains([]string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter}, st.fault)
+		local := slices.Contains([]string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter, loggedOut}, st.fault)
 		if local && st.step == step && !st.hit && s.counts[step] >= st.nth {
 			st.hit = true
 			return st.fault

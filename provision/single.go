@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"time"
 
@@ -16,8 +17,13 @@ import (
 //
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
 // Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it. A device that is
-// Provisioned already is returned as it is and not registered again.
+// Provisioned already is returned as it is and not registered again. When it is the caller that the service refuses
+// (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
@@ -63,6 +69,7 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 		return nil, err
 	}
 	row := b.rows[0]
+	before := copyDevice(rec)
 	if row != nil {
 		if err := r.opts.Credential.Sync(ctx); err != nil {
 			return nil, fmt.Errorf("making the key durable: %w", err)
@@ -77,6 +84,11 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	reg, err := r.registerThing(ctx, registrar, row)
 	// What the service has said, or left open, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
+	if errors.Is(err, task.ErrAccessDenied) && task.Refused(err) { // which is no fault of the device
+		before.Updated = time.Now()
+		err = fmt.Errorf("device %q is %s as before, nothing was registered: %w", rec.Name, before.Verdict, err)
+		return &before.Result, errors.Join(err, r.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))
+	}
 	if err := r.conclusion(ctx, rec, reg, err); err != nil {
 		return &rec.Result, err
 	}
@@ -107,9 +119,13 @@ func (r *Run) notInPart(ctx context.Context, rec *DeviceRecord) error {
 // registerThing sends the request; again only after the service has said that it was throttled.
 func (r *Run) registerThing(ctx context.Context, registrar task.Registrar, row map[string]string) (*task.Registration, error) {
 	var pause pauser
-	for {
+	for i := 1; ; i++ {
 		reg, err := registrar.RegisterThing(ctx, &task.RegisterInput{TemplateBody: r.body, Parameters: row})
-		if !errors.Is(err, task.ErrThrottled) {
+		if err != nil && ctx.Err() != nil {
+			// The context's cause can be a refusal of another request, which would pass for one of this.
+			return nil, fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, err)
+		}
+		if !errors.Is(err, task.ErrThrottled) || i == attempts {
 			return reg, err
 		}
 		if pause.wait(ctx) != nil {
@@ -174,17 +190,19 @@ func (r *Run) settleOne(ctx context.Context, rec *DeviceRecord) error {
 // singleRecord finds the record of a device that is registered by itself, or adds one.
 func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error) {
 	rec := r.newRecord(0, d)
-	for known, err := range r.ledger.Devices(ctx, DeviceFilter{Name: rec.Name}) {
+	for known, err := range r.named(ctx, rec.Name) {
 		if err != nil {
 			return nil, err
 		}
 		if known.Verdict == Failed && known.Attempts == 0 {
 			continue // that record never stood for a device
 		}
-		if rec.Verdict == Waiting && !maps.Equal(known.Row, rec.Row) {
+		if maps.Equal(known.Row, rec.Row) {
+			return known, nil
+		}
+		if rec.Verdict == Waiting {
 			return known, fmt.Errorf("device %q is in the run with other values; Amend changes them", rec.Name)
 		}
-		return known, nil
 	}
 	if rec.Verdict == Failed {
 		return rec, failure(rec)
@@ -197,6 +215,14 @@ func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error)
 	rec.Seq = r.record.Total
 	r.record.Finished = time.Time{}
 	return rec, r.ledger.Apply(ctx, Change{Run: r.record, Add: []*DeviceRecord{rec}})
+}
+
+// named yields the devices of a name; none if it is empty, which a filter takes for any name.
+func (r *Run) named(ctx context.Context, name string) iter.Seq2[*DeviceRecord, error] {
+	if name == "" {
+		return func(func(*DeviceRecord, error) bool) {}
+	}
+	return r.ledger.Devices(ctx, DeviceFilter{Name: name})
 }
 
 func failure(rec *DeviceRecord) error {

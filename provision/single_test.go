@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // fullDisk is an output that takes nothing.
@@ -53,4 +59,126 @@ func TestRegisterWithALedgerThatCannotBeReadSaysSo(t *testing.T) {
 	res, err := w.run(t).Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}})
 	require.ErrorContains(t, err, "bad sector")
 	assert.Nil(t, res)
+}
+
+func TestRegisterTakesARecordItCannotNameForNoOtherDevice(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	for name, row := range map[string]map[string]string{
+		"without a name":        {"SerialNumber": "900"},
+		"with an invalid value": {"ThingName": "device-1", "SerialNumber": "9 9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res, err := run.Register(t.Context(), provision.Device{Row: row})
+			require.ErrorContains(t, err, "is failed")
+			assert.Equal(t, provision.CauseInvalidRecord, res.Cause)
+			assert.Empty(t, res.CertificateID)
+		})
+	}
+	assert.Len(t, results(t, run), 2)
+}
+
+func TestADeviceIsNotBlamedForTheCredentialsOfWhoeverRegistersIt(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.run(t).Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+	fail := func(f fakebackend.Fault) {
+		f.Operation, f.Do = "RegisterThing", fakebackend.Fail
+		_, err := w.fake.AddFault(f)
+		require.NoError(t, err)
+	}
+	expired := fakebackend.Fault{Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}
+	fail(expired)
+	res, err := w.run(t).Register(t.Context(), board)
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.ErrorContains(t, err, "security token")
+	assert.Equal(t, provision.Waiting, res.Verdict)
+	assert.Zero(t, res.Attempts)
+
+	fail(fakebackend.Fault{Code: "ResourceRegistrationFailureException", Message: "the type is gone"})
+	_, err = w.run(t).Register(t.Context(), board)
+	require.ErrorContains(t, err, "the type is gone")
+	fail(expired)
+	_, err = w.run(t).Register(t.Context(), board)
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	run := w.run(t)
+	last := results(t, run)[2]
+	assert.Equal(t, provision.Failed, last.Verdict)
+	assert.Equal(t, "the type is gone", last.Message, "what was said of the device stands")
+	assert.Equal(t, 1, last.Attempts)
+
+	_, err = run.Register(t.Context(), board)
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+}
+
+func TestRegisterGivesUpAThrottleThatDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		w.durable(t)
+		id, err := w.fake.AddFault(fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Throttle, Times: -1})
+		require.NoError(t, err)
+		board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+		began := time.Now()
+		res, err := w.run(t).Register(t.Context(), board)
+		require.Error(t, err)
+		assert.Equal(t, provision.CauseThrottled, res.Cause)
+		assert.Less(t, time.Since(began), 5*time.Minute)
+		w.fake.RemoveFault(id)
+		run := w.run(t)
+		_, err = run.Register(t.Context(), board)
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+	})
+}
+
+func TestARunWorksForOneCallAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 1})
+		w.durable(t)
+		run := w.run(t)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := run.Run(t.Context(), rows(20))
+			assert.NoError(t, err)
+		})
+		time.Sleep(5 * time.Second)
+		for name, call := range map[string]func() error{
+			"Run":           func() error { _, err := run.Run(t.Context(), rows(20)); return err },
+			"Prepare":       func() error { _, err := run.Prepare(t.Context(), rows(20)); return err },
+			"Submit":        func() error { return run.Submit(t.Context()) },
+			"Collect":       func() error { _, err := run.Collect(t.Context()); return err },
+			"Retry":         func() error { _, err := run.Retry(t.Context()); return err },
+			"Reconcile":     func() error { _, err := run.Reconcile(t.Context()); return err },
+			"Amend":         func() error { _, err := run.Amend(t.Context(), rows(1)); return err },
+			"Adopt":         func() error { return run.Adopt(t.Context(), "t", strings.NewReader("")) },
+			"Register":      func() error { _, err := run.Register(t.Context(), provision.Device{}); return err },
+			"FindOrphans":   func() error { _, err := run.FindOrphans(t.Context()); return err },
+			"RemoveOrphans": func() error { _, err := run.RemoveOrphans(t.Context()); return err },
+			"Deliver":       func() error { _, err := run.Deliver(t.Context(), w.opts.Output); return err },
+		} {
+			assert.ErrorContains(t, call(), "at work for another call", name)
+		}
+		wg.Wait()
+		w.requireWorking(t, results(t, run))
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
+	})
+}
+
+func TestWhatIsMissingIsAnErrorAndNoPanic(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	run := w.run(t)
+	_, err := run.Check(t.Context(), nil)
+	require.Error(t, err)
+	_, err = run.Run(t.Context(), nil)
+	require.Error(t, err)
+	_, err = run.Amend(t.Context(), nil)
+	require.Error(t, err)
+	_, err = run.Deliver(t.Context(), nil)
+	require.Error(t, err)
 }

@@ -189,34 +189,37 @@ func (r *Run) checkRow(d Device) (name string, err error) {
 	if d.Name != "" && d.Name != name {
 		return name, fmt.Errorf("the device is called %q, the template makes the thing %q of it", d.Name, name)
 	}
-	if err := r.checkValues(row, d.Row); err != nil {
+	if c, ok := r.opts.Credential.(rowChecker); ok {
+		if err := c.CheckRow(d.Row); err != nil {
+			return name, err
+		}
+	}
+	if err := r.checkValues(row); err != nil {
 		return name, err
 	}
 	known := r.program.Parameters()
 	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
 		if !slices.Contains(known, k) {
-			return name, fmt.Errorf("the template has no parameter %q; it has %s", k, strings.Join(known, ", "))
+			return name, fmt.Errorf("the template has no parameter %q, only %s: leave the column out or rename it (datafile.CSVOptions)",
+				k, strings.Join(known, ", "))
 		}
 	}
 	return name, nil
 }
 
+// withFills gives a row with something in place of what the credential step will fill.
 func (r *Run) withFills(row map[string]string) map[string]string {
 	full := make(map[string]string, len(row)+len(r.fills))
 	maps.Copy(full, row)
-	for k, v := range r.fills {
-		if full[k] == "" { // a given CSR is looked at as it is
-			full[k] = v
-		}
-	}
+	maps.Copy(full, r.fills)
 	return full
 }
 
-// checkValues checks the values of a row against AWS's rules. What the credential step will fill is not looked at yet.
-func (r *Run) checkValues(row, given map[string]string) error {
+// checkValues checks the values of a row against AWS's rules. What the credential step will fill is not looked at.
+func (r *Run) checkValues(row map[string]string) error {
 	var texts []string
 	for _, is := range r.program.CheckRow(row) {
-		if _, fills := r.fills[is.Parameter]; fills && given[is.Parameter] == "" || is.Severity != template.Error {
+		if _, fills := r.fills[is.Parameter]; fills || is.Severity != template.Error {
 			continue
 		}
 		texts = append(texts, is.Error())

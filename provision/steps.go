@@ -16,6 +16,10 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 	if r.opts.PartDir == "" {
 		return nil, fmt.Errorf("provision: Prepare needs Options.PartDir, a folder for the part files")
 	}
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	if err := r.openRecord(ctx); err != nil {
 		return nil, err
 	}
@@ -43,6 +47,10 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 // Submit uploads every part that is written and takes its registration task to its end, one after the other, as AWS runs
 // them. It reads no report. After [Run.Stop] it ends with ErrStopped if parts are left.
 func (r *Run) Submit(ctx context.Context) error {
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.leave()
 	defer r.stopObeyed()
 	if err := r.open(ctx); err != nil {
 		return err
@@ -86,6 +94,10 @@ func (r *Run) Submit(ctx context.Context) error {
 // credentials. Like Run it returns nil only when every device of the run is Provisioned.
 func (r *Run) Collect(ctx context.Context) (*Summary, error) {
 	began := time.Now()
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,10 @@ func (r *Run) register(ctx context.Context) error {
 	}
 	defer done()
 	ready, ended := make(chan *part), make(chan *part)
-	g, ctx := errgroup.WithContext(ctx)
+	g, group := errgroup.WithContext(ctx)
+	whole := ctx
+	ctx, cancel := withoutCause(group)
+	defer cancel()
 	g.Go(func() error {
 		defer close(ready)
 		for p, err := range r.parts(ctx) {
@@ -59,7 +62,22 @@ func (r *Run) register(ctx context.Context) error {
 		}
 		return nil
 	})
-	return g.Wait()
+	err = g.Wait()
+	if err != nil && whole.Err() != nil {
+		err = fmt.Errorf("%w: %w", err, context.Cause(whole))
+	}
+	return err
+}
+
+// withoutCause makes a context that ends with ctx and does not say why. A backend puts the cause into its errors, and
+// there what the service has said to one stage (an upload refused) would pass for its answer to another (a start).
+func withoutCause(ctx context.Context) (context.Context, context.CancelFunc) {
+	plain, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	return plain, func() {
+		stop()
+		cancel()
+	}
 }
 
 func send[T any](ctx context.Context, ch chan<- T, v T) error {
@@ -91,6 +109,10 @@ func (r *Run) runTask(ctx context.Context, p *part) error {
 // taskKept is how long AWS keeps a task after its end. A task that was started less long ago can be found.
 const taskKept = 30 * 24 * time.Hour
 
+// startPatience is how long a service that does nothing but fail or throttle is asked to start a task. While it works for
+// somebody else there is no such limit.
+const startPatience = time.Hour
+
 // start starts the part's task exactly once. "Starting" is in the ledger before the request leaves, and the id after the
 // answer; when the answer is lost, in this process or an earlier one, the task is looked for by its data file. After
 // [Run.Stop] it leaves the part uploaded.
@@ -108,6 +130,8 @@ func (r *Run) start(ctx context.Context, p *part) error {
 	}
 	finishing := r.stop.Load().finishing
 	var pause pauser
+	lost := p.State == PartStarting // the answer to an earlier request, which may have its effect late
+	var failing time.Time           // since when there was nothing but failures
 	for {
 		if r.stopped() {
 			return r.notStarted(ctx, p)
@@ -116,19 +140,29 @@ func (r *Run) start(ctx context.Context, p *part) error {
 		if err := r.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
 			return err
 		}
+		asked := time.Now()
 		t, err := task.Start(ctx, r.opts.Backend, in)
 		refused := true
 		switch {
 		case err == nil:
 			return r.started(ctx, p, t.ID(), false)
+		case ctx.Err() != nil:
+			// The next call looks for the task. What kind of error it is says nothing now: it may carry why the context ended,
+			// such as what the service has said to another request.
+			return err
 		case errors.Is(err, task.ErrTaskRunning):
 			// Whose task it is decides: a request of ours whose answer was lost long ago may have had its effect late.
 			other, lookErr := r.inProgress(ctx)
-			if lookErr != nil && ctx.Err() != nil {
-				return errors.Join(err, r.notStarted(ctx, p)) // refused for certain
-			}
 			if other != nil && isTaskOf(other, p) {
 				return r.started(ctx, p, other.ID, true)
+			}
+			if other == nil && lost { // it could not be seen, and may be ours
+				if found, err := r.recover(ctx, p); err != nil || found {
+					return err
+				}
+			}
+			if lookErr != nil && ctx.Err() != nil {
+				return errors.Join(err, r.notStarted(ctx, p)) // refused for certain
 			}
 			if r.opts.Foreign == FailOnForeign {
 				return errors.Join(foreignError(err, other), r.notStarted(ctx, p))
@@ -137,18 +171,24 @@ func (r *Run) start(ctx context.Context, p *part) error {
 		case errors.Is(err, task.ErrThrottled):
 		case task.Refused(err):
 			return errors.Join(err, r.notStarted(ctx, p))
-		case ctx.Err() != nil:
-			return err // the next call looks for the task
 		default:
 			if found, err := r.recover(ctx, p); err != nil || found {
 				return err
 			}
-			refused = false
+			lost, refused = true, false
 		}
 		if refused { // the wait may be long, and whoever goes on after it need not look for a task
 			if err := r.notStarted(ctx, p); err != nil {
 				return err
 			}
+		}
+		switch {
+		case errors.Is(err, task.ErrTaskRunning):
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = asked
+		case time.Since(failing) > startPatience:
+			return fmt.Errorf("no task was started in %v of asking: %w", time.Since(failing).Round(time.Minute), err)
 		}
 		if err := pause.waitOr(ctx, finishing); err != nil {
 			return err
@@ -215,6 +255,7 @@ func (r *Run) recover(ctx context.Context, p *part) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	r.observe(EventStartLost{Part: p.Number, Until: deadline})
 	var pause pauser
 	for failures := 0; ; {
 		late := !time.Now().Before(deadline)
@@ -233,7 +274,7 @@ func (r *Run) recover(ctx context.Context, p *part) (found bool, err error) {
 		}
 		forbidden := err != nil && task.Refused(err) && !errors.Is(err, task.ErrThrottled)
 		if failures == lastLooks || forbidden {
-			return false, fmt.Errorf("%w: the answer was lost, and looking for a task on s3://%s/%s failed; run again when the service answers: %w",
+			return false, fmt.Errorf("%w: the answer was lost, and looking for a task on s3://%s/%s failed; run again once that works: %w",
 				ErrStartUnknown, p.Bucket, p.Key, err)
 		}
 		if err := pause.wait(ctx); err != nil {
@@ -291,12 +332,14 @@ func (s *search) find(ctx context.Context) (task.ID, error) {
 func (r *Run) await(ctx context.Context, p *part) error {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
+	var missing time.Time // since when the service does not know the task
 	opts := r.opts.Wait
 	inner := opts.Progress
 	opts.Progress = func(d *task.Description) {
 		if inner != nil {
 			inner(d)
 		}
+		missing = time.Time{}
 		r.pace.progressed(d.Percent)
 		r.observe(EventTaskProgress{Part: p.Number, Description: d})
 	}
@@ -304,7 +347,6 @@ func (r *Run) await(ctx context.Context, p *part) error {
 	done := r.cancelOnStop(ctx, t, abort)
 	defer done()
 	var pause pauser
-	var missing time.Time // since when the service does not know the task
 	for {
 		d, err := t.Wait(ctx, &opts)
 		ending, hasEnded := errors.AsType[*task.EndedError](err)

@@ -6,7 +6,7 @@
 // DIR holds all there is of the run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the
 // part files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
 // failures.csv given as -devices takes the place of the records that failed. After a kill -9 or a power cut it looks for a
-// task whose start was not answered for as long as -settle, two minutes by default, and shows nothing meanwhile.
+// task whose start was not answered for as long as -settle, two minutes by default.
 //
 // The fake's account is kept in DIR when the program ends, also after Ctrl-C. If the program was killed, the account of
 // that time is lost: devices whose task it had end as failed, and -retry-failed registers them.

@@ -30,6 +30,8 @@ func (p *progress) observe(e provision.Event) {
 		p.before, p.began, p.complete = p.done, time.Now(), false
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
+	case provision.EventStartLost:
+		fmt.Fprintf(os.Stderr, "it is not known whether part %d was started; looking for its task until %s\n", e.Part, e.Until.Format(time.TimeOnly))
 	case provision.EventTaskStarted:
 		p.current = 0
 	case provision.EventTaskProgress:

@@ -418,3 +418,21 @@ func TestAPanicOfTheRouteIsNotSwallowedAndLeavesNothingBehind(t *testing.T) {
 	assert.PanicsWithValue(t, "a route with a fault", func() { _, _ = w.fleet(t).Run(t.Context(), spread(10, 2)) })
 	assert.Empty(t, things(t, w.fakes["eu-west-1"]))
 }
+
+// ownStep is a credential step of the user's own.
+type ownStep struct{ *provision.MakeCSR }
+
+func TestAStepOfTheUsersOwnIsAskedForKeysOfAnotherRun(t *testing.T) {
+	w := newWorld(t, 1, fakebackend.Options{})
+	w.durable(t)
+	w.change(regions[0], func(o *provision.Options) { o.Credential = ownStep{&provision.MakeCSR{Store: w.keys}} })
+	input := provision.Rows(map[string]string{"ThingName": "device-1", "SerialNumber": "1", "Region": regions[0]})
+	_, err := w.fleet(t).Run(t.Context(), input)
+	require.NoError(t, err)
+	w.durable(t)
+	for range 3 {
+		_, err = w.fleet(t).Run(t.Context(), input)
+		require.ErrorIs(t, err, keystore.ErrExists)
+	}
+	assert.Equal(t, 1, w.fakes[regions[0]].Counts().Certificates)
+}

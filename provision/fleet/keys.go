@@ -27,6 +27,26 @@ type uniqueKeys struct {
 	site  *site
 }
 
+// Unused asks the step, if it can tell.
+func (u *uniqueKeys) Unused(ctx context.Context, device string) error {
+	if c, ok := u.Credential.(interface {
+		Unused(ctx context.Context, device string) error
+	}); ok {
+		return c.Unused(ctx, device)
+	}
+	return nil
+}
+
+// CheckRow asks the step, if it can tell.
+func (u *uniqueKeys) CheckRow(row map[string]string) error {
+	if c, ok := u.Credential.(interface {
+		CheckRow(row map[string]string) error
+	}); ok {
+		return c.CheckRow(row)
+	}
+	return nil
+}
+
 // Prepare runs the step and fails the devices whose key is taken.
 func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
 	return func(yield func(provision.Prepared, error) bool) {

@@ -178,3 +178,18 @@ func TestAPublicKeyBelongsToOneSite(t *testing.T) {
 	_, err = f.Run(t.Context(), input)
 	check(w, f, err)
 }
+
+func TestAGivenRequestIsLookedAtWhenItIsTakenIn(t *testing.T) {
+	w := newWorld(t, 1, fakebackend.Options{})
+	w.durable(t)
+	w.change(regions[0], func(o *provision.Options) { o.Credential = &provision.GivenCSR{} })
+	var failed int64
+	w.opts.Observe = func(_ string, e provision.Event) {
+		if e, ok := e.(provision.EventSpooled); ok {
+			failed = e.Failed
+		}
+	}
+	_, err := w.fleet(t).Run(t.Context(), provision.Rows(map[string]string{"ThingName": "a", "SerialNumber": "1", "Region": regions[0], "CSR": "to be done"}))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.EqualValues(t, 1, failed, "before anything is made or sent")
+}
