@@ -107,6 +107,9 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	if cfg.Credentials != nil {
+		cfg.Credentials = credentials{cfg.Credentials}
+	}
 	b := &Backend{
 		region:    cfg.Region,
 		bucket:    opts.Bucket,

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -77,6 +78,10 @@ func (b *Backend) fault(ctx context.Context, service, op string, err error) erro
 	if source := credentialsSource(op, err); source != "" && (answered || statusOf(err) >= 300) {
 		return fmt.Errorf("%s: not sent: %w: %w", op, errCredentials, credentialsError(source, api, err))
 	}
+	if c, ok := errors.AsType[*credentialsFailure](err); ok && ctx.Err() == nil && !isNetwork(c.err) {
+		none := &task.Error{Op: "GetCredentials", Code: "NoCredentials", Message: c.err.Error(), Kind: task.ErrAccessDenied, Err: c.err}
+		return fmt.Errorf("%s: not sent: %w: %w", op, errCredentials, none)
+	}
 	switch {
 	case answered:
 		return b.refusal(ctx, service, op, api, err)
@@ -90,6 +95,28 @@ func (b *Backend) fault(ctx context.Context, service, op string, err error) erro
 	}
 	return fmt.Errorf("%s: %w", op, err)
 }
+
+// credentials marks what the source of credentials says when it has none: that a session is over, that there is no profile.
+// No service says that, so it comes without a code.
+type credentials struct{ aws.CredentialsProvider }
+
+func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	value, err := c.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		err = &credentialsFailure{err}
+	}
+	return value, err
+}
+
+// IsCredentialsProvider lets the SDK recognise what is wrapped.
+func (c credentials) IsCredentialsProvider(target aws.CredentialsProvider) bool {
+	return aws.IsCredentialsProvider(c.CredentialsProvider, target)
+}
+
+type credentialsFailure struct{ err error }
+
+func (e *credentialsFailure) Error() string { return e.err.Error() }
+func (e *credentialsFailure) Unwrap() error { return e.err }
 
 // credentialsSource returns the operation that was to give credentials for op and failed, "" if it is op itself that
 // failed. The SDK asks STS, IAM Identity Center, or the metadata service of an instance or a container. What they answer

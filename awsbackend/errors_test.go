@@ -195,6 +195,24 @@ func TestAnErrorBeforeSendingSaysSo(t *testing.T) {
 	require.ErrorIs(t, err, errNoCredentials)
 	assert.NotErrorIs(t, err, task.ErrOutcomeUnknown)
 	assert.NotErrorIs(t, err, task.ErrUnavailable, "waiting does not bring credentials")
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.True(t, task.Refused(err), "nothing was started for certain")
+	_, err = b.RegisterThing(t.Context(), registerInput)
+	assert.True(t, task.Refused(err))
+	_, err = b.ReadDevice(t.Context(), "d1")
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.ErrorContains(t, err, "the credentials cannot be had: GetCredentials: NoCredentials: no credentials in this shell")
+}
+
+func TestAnAnonymousCallerStaysOne(t *testing.T) {
+	w := &wire{t: t, answers: answers{endpointOp: dataEndpoint}}
+	cfg := testConfig(w)
+	cfg.Credentials = aws.AnonymousCredentials{}
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.DataEndpoint(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, w.last(endpointOp).Header.Get("Authorization"))
 }
 
 func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
