@@ -26,13 +26,13 @@ type Backend struct {
 // IoT is the AWS IoT API of a fake account: a method for each operation, named as AWS's are, with input and output
 // structs that have the members and the JSON names of AWS's shapes. A member that has its zero value is one left out. A
 // refusal is a [*task.Error] with AWS's code, status and message. It is safe for concurrent use.
-//
-// Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
-// ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running task
-// that are due. The clock, the faults and the issuer, IAM and S3 stores have locks of their own, which are leaves: none
-// of them is held while another is taken, and none calls back. No lock is held while a fault delays or hangs a request,
-// nor while a caller reads a body.
 type IoT struct {
+	// Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
+	// ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running task
+	// that are due. The clock, the faults and the issuer, IAM and S3 stores have locks of their own, which are leaves: none
+	// of them is held while another is taken, and none calls back. No lock is held while a fault delays or hangs a request,
+	// nor while a caller reads a body.
+
 	opts      Options
 	arnPrefix string // up to the resource, such as arn:aws:iot:us-east-1:123456789012:
 	clock     clock

@@ -108,7 +108,7 @@ func show(ctx context.Context, b task.Backend, e provision.Event) {
 		if d.Status.Done() {
 			for _, kind := range []task.ReportType{task.ResultsReport, task.ErrorsReport} {
 				if page, err := b.ListReports(ctx, d.ID, kind, ""); err == nil {
-					fmt.Printf("  %s report: %d links\n", kind, len(page.Links))
+					fmt.Printf("  %s report, links: %d\n", kind, len(page.Links))
 				}
 			}
 		}
