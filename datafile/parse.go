@@ -217,7 +217,7 @@ func appendEscape(dst, line []byte, i int) ([]byte, int, *fault) {
 	return append(dst, c), i + 2, nil
 }
 
-// hex4 returns the number in the \uXXXX at i, -1 if there is none.
+// hex4 returns the number in the four digits of a \u escape at i, -1 if there is none.
 func hex4(line []byte, i int) rune {
 	if i+6 > len(line) || line[i] != '\\' || line[i+1] != 'u' {
 		return -1

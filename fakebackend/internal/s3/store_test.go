@@ -79,7 +79,7 @@ func TestAReaderReadsOneVersionWhole(t *testing.T) {
 	source := []byte("first version")
 	_, err := s.Put(PutInput{Bucket: "fleet", Key: "k", Body: bytes.NewReader(source)}, now)
 	require.NoError(t, err)
-	copy(source, "XXXXXXXXXXXXX")
+	copy(source, "-------------")
 	held, err := s.Get("fleet", "k")
 	require.NoError(t, err)
 	r := held.Reader()
