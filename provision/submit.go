@@ -146,10 +146,6 @@ func (r *Run) start(ctx context.Context, p *part) error {
 		switch {
 		case err == nil:
 			return r.started(ctx, p, t.ID(), false)
-		case ctx.Err() != nil:
-			// The next call looks for the task. What kind of error it is says nothing now: it may carry why the context ended,
-			// such as what the service has said to another request.
-			return err
 		case errors.Is(err, task.ErrTaskRunning):
 			// Whose task it is decides: a request of ours whose answer was lost long ago may have had its effect late.
 			other, lookErr := r.inProgress(ctx)
@@ -171,6 +167,8 @@ func (r *Run) start(ctx context.Context, p *part) error {
 		case errors.Is(err, task.ErrThrottled):
 		case task.Refused(err):
 			return errors.Join(err, r.notStarted(ctx, p))
+		case ctx.Err() != nil:
+			return err // the next call looks for the task
 		default:
 			if found, err := r.recover(ctx, p); err != nil || found {
 				return err
