@@ -9,9 +9,10 @@ import (
 	"fmt"
 )
 
-// CertificateKeySHA256 returns the SHA-256 of the SubjectPublicKeyInfo of the first certificate in a PEM text. It equals
-// [Request.PublicKeySHA256] of the request the certificate was issued for. Of a certificate with a P-256 key it reads only
-// what it must to find the key: that nothing else in it is damaged is for the caller to know.
+// CertificateKeySHA256 returns the SHA-256 of the public key of the first certificate in a PEM text. It equals
+// [Request.PublicKeySHA256] of the request the certificate was issued for: it depends on the key alone and not on how the
+// certificate spells it, for an issuer may encode it anew. Of a certificate with a P-256 key it reads only what it must to
+// find the key: that nothing else in it is damaged is for the caller to know.
 func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
 	for rest := certificatePEM; ; {
 		var block *pem.Block
@@ -29,9 +30,9 @@ func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
 		if err != nil {
 			return [32]byte{}, fmt.Errorf("the certificate cannot be read: %w", err)
 		}
-		if k, ok := cert.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
-			// A certificate that exists may have a key that no new request could have.
-			return sha256.Sum256(cert.RawSubjectPublicKeyInfo), nil
+		if k, ok := cert.PublicKey.(*rsa.PublicKey); ok {
+			// A certificate that exists may have a key that is too short for any new request.
+			return sha256.Sum256(rsaKeyInfo(k)), nil
 		}
 		return PublicKeySHA256(cert.PublicKey)
 	}

@@ -118,9 +118,13 @@ func publicKeyInfo(pub crypto.PublicKey) ([]byte, error) {
 		if k.N.Sign() <= 0 || k.E <= 0 {
 			return nil, fmt.Errorf("%w: the RSA modulus or exponent is not positive", ErrKey)
 		}
-		return wrapPublicKey(rsaAlgorithm, x509.MarshalPKCS1PublicKey(k)), nil
+		return rsaKeyInfo(k), nil
 	}
 	return nil, ErrKey
+}
+
+func rsaKeyInfo(k *rsa.PublicKey) []byte {
+	return wrapPublicKey(rsaAlgorithm, x509.MarshalPKCS1PublicKey(k))
 }
 
 func wrapPublicKey(algorithm, key []byte) []byte {
