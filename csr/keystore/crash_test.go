@@ -3,6 +3,7 @@ package keystore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -154,6 +155,43 @@ func TestARecordThatGetFoundIsDurableAfterTheNextSync(t *testing.T) {
 		require.NoError(t, err, "died at step %d", stop)
 	}
 	require.Positive(t, found)
+}
+
+// hookDisk calls what a test wants between two steps of its disk.
+type hookDisk struct {
+	*memDisk
+	beforeLstat func()
+}
+
+func (d *hookDisk) lstat(path string) (fs.FileInfo, error) {
+	if hook := d.beforeLstat; hook != nil {
+		d.beforeLstat = nil
+		hook()
+	}
+	return d.memDisk.lstat(path)
+}
+
+func TestARecordNamedWhileGetLooksForItIsDurableAfterTheNextSync(t *testing.T) {
+	d := &hookDisk{memDisk: newMemDisk()}
+	f, err := openFolder(d, keysDir, nil)
+	require.NoError(t, err)
+	other, err := openFolder(d, keysDir, nil)
+	require.NoError(t, err)
+	rec := testRecord(t, "one")
+	require.NoError(t, other.Put(t.Context(), rec))
+	d.beforeLstat = func() {
+		require.NoError(t, f.Sync(t.Context()), "a Sync of this process, between the start of Get and its look")
+		d.stopAt = d.steps + 5 // the other process names the record, and dies before it syncs the folder
+		require.ErrorIs(t, other.Sync(t.Context()), errStopped)
+		d.stopAt = 0
+	}
+	_, err = f.Get(t.Context(), "one")
+	require.NoError(t, err)
+	require.NoError(t, f.Sync(t.Context()))
+	after, err := openFolder(d.survive(false, false), keysDir, nil)
+	require.NoError(t, err)
+	_, err = after.Get(t.Context(), "one")
+	require.NoError(t, err)
 }
 
 func TestAfterAFailedSyncNothingIsPromisedAnyMore(t *testing.T) {

@@ -32,8 +32,6 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 	if p := f.pending[name]; p != nil && p.ready {
 		path = p.path
 	}
-	// A record that another process named may not be durable yet.
-	f.dirty = true
 	f.mu.Unlock()
 	if path != "" {
 		rec, err := f.read(device, path)
@@ -45,7 +43,11 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 		}
 		// A Sync has given it its name in the meantime, perhaps between the reading of its two files.
 	}
-	return f.read(device, filepath.Join(f.dir, name))
+	rec, err := f.read(device, filepath.Join(f.dir, name))
+	// A record that another process named may not be durable yet. Noted only now: a Sync that ends while it is read need
+	// not have covered it.
+	f.markDirty(true)
+	return rec, err
 }
 
 func (f *Folder) read(device, path string) (Record, error) {
