@@ -160,7 +160,7 @@ func TestARecordThatGetFoundIsDurableAfterTheNextSync(t *testing.T) {
 // hookDisk calls what a test wants between two steps of its disk.
 type hookDisk struct {
 	*memDisk
-	beforeLstat func()
+	beforeLstat, beforeList func()
 }
 
 func (d *hookDisk) lstat(path string) (fs.FileInfo, error) {
@@ -169,6 +169,14 @@ func (d *hookDisk) lstat(path string) (fs.FileInfo, error) {
 		hook()
 	}
 	return d.memDisk.lstat(path)
+}
+
+func (d *hookDisk) list(path string, yield func(string, bool) bool) error {
+	if hook := d.beforeList; hook != nil {
+		d.beforeList = nil
+		hook()
+	}
+	return d.memDisk.list(path, yield)
 }
 
 func TestARecordNamedWhileGetLooksForItIsDurableAfterTheNextSync(t *testing.T) {
@@ -192,6 +200,21 @@ func TestARecordNamedWhileGetLooksForItIsDurableAfterTheNextSync(t *testing.T) {
 	require.NoError(t, err)
 	_, err = after.Get(t.Context(), "one")
 	require.NoError(t, err)
+}
+
+func TestRemoveLeftoversSparesARecordThatIsPutMeanwhile(t *testing.T) {
+	d := &hookDisk{memDisk: newMemDisk()}
+	f, err := openFolder(d, keysDir, nil)
+	require.NoError(t, err)
+	rec := testRecord(t, "one")
+	d.beforeList = func() { require.NoError(t, f.Put(t.Context(), rec)) }
+	n, err := f.RemoveLeftovers(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, f.Sync(t.Context()))
+	got, err := f.Get(t.Context(), "one")
+	require.NoError(t, err)
+	require.True(t, got.Key.Equal(rec.Key))
 }
 
 func TestAfterAFailedSyncNothingIsPromisedAnyMore(t *testing.T) {

@@ -154,13 +154,10 @@ func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 // RemoveLeftovers deletes what crashed processes left unfinished, and returns how many pieces that were: keys whose
 // requests never left the process, and so are of no use. Call it only while no other process writes to the directory.
 func (f *Folder) RemoveLeftovers(ctx context.Context) (int, error) {
-	f.mu.Lock()
-	own := f.group
-	f.mu.Unlock()
 	var found []string
 	err := f.disk.list(f.dir, func(name string, _ bool) bool {
-		if path := filepath.Join(f.dir, name); strings.HasPrefix(name, tempPrefix) && path != own {
-			found = append(found, path)
+		if strings.HasPrefix(name, tempPrefix) {
+			found = append(found, filepath.Join(f.dir, name))
 		}
 		return ctx.Err() == nil
 	})
@@ -171,6 +168,13 @@ func (f *Folder) RemoveLeftovers(ctx context.Context) (int, error) {
 		}
 		if err != nil {
 			break
+		}
+		// Asked now and not before the listing: a Put may have begun this folder meanwhile.
+		f.mu.Lock()
+		own := f.group
+		f.mu.Unlock()
+		if path == own {
+			continue
 		}
 		if err = f.disk.removeAll(path); err == nil {
 			n++
