@@ -50,7 +50,7 @@ func checkDER(der []byte) (*Request, error) {
 	if err := checkKeyKind(o.Content.Key.Algorithm, o.Content.Key.Bits.Bytes); err != nil {
 		return nil, err
 	}
-	if err := checkSignatureKind(o.Signature.Algorithm); err != nil {
+	if err := checkSignatureKind(o.Signature); err != nil {
 		return nil, err
 	}
 	parsed, err := x509.ParseCertificateRequest(der)
@@ -66,7 +66,11 @@ func checkDER(der []byte) (*Request, error) {
 		return nil, err
 	}
 	if parsed.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
-		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, objectName(o.Signature.Algorithm), hashAdvice)
+		advice := hashAdvice
+		if o.Signature.Algorithm.String() == oidPSS {
+			advice = pssAdvice
+		}
+		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, objectName(o.Signature.Algorithm), advice)
 	}
 	if err := parsed.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("%w: the request was changed after it was signed, or signed with another key than it names; make it again", ErrSignature)
@@ -81,7 +85,13 @@ func checkDER(der []byte) (*Request, error) {
 	return &Request{der: der, info: parsed.RawSubjectPublicKeyInfo, subject: parsed.RawSubject, public: parsed.PublicKey, algorithm: algorithm}, nil
 }
 
-const hashAdvice = "sign it with SHA-256, SHA-384 or SHA-512 (openssl req -sha256)"
+const (
+	hashAdvice = "sign it with SHA-256, SHA-384 or SHA-512 (openssl req -sha256)"
+	pssAdvice  = "sign it with SHA-256 and without PSS (openssl req -sha256, no rsa_padding_mode), or with a salt as long as the hash"
+
+	oidSHA1 = "1.3.14.3.2.26"
+	oidPSS  = "1.2.840.113549.1.1.10"
+)
 
 // checkKeyKind refuses keys by their object identifier and form, before anything tries to read them.
 func checkKeyKind(a algorithmOutline, key []byte) error {
@@ -109,12 +119,22 @@ func checkKeyKind(a algorithmOutline, key []byte) error {
 }
 
 // checkSignatureKind refuses weak hashes. What else is not supported, crypto/x509 finds.
-func checkSignatureKind(oid asn1.ObjectIdentifier) error {
-	switch oid.String() {
+func checkSignatureKind(a algorithmOutline) error {
+	switch a.Algorithm.String() {
 	case "1.2.840.113549.1.1.5", "1.3.14.3.2.29", "1.2.840.10045.4.1", "1.2.840.10040.4.3", "1.3.14.3.2.27":
 		return fmt.Errorf("%w; %s", ErrSHA1, hashAdvice)
 	case "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.2", "1.3.14.3.2.3":
 		return fmt.Errorf("%w; %s", ErrMD5, hashAdvice)
+	case oidPSS:
+		var p struct {
+			Hash algorithmOutline `asn1:"explicit,tag:0,optional"`
+		}
+		if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &p); err != nil {
+			return nil
+		}
+		if h := p.Hash.Algorithm; h == nil || h.String() == oidSHA1 { // SHA-1 is the default of RFC 4055
+			return fmt.Errorf("%w; %s", ErrSHA1, hashAdvice)
+		}
 	}
 	return nil
 }
@@ -144,7 +164,7 @@ func objectName(oid asn1.ObjectIdentifier) string {
 		return "Ed448"
 	case "1.2.840.10040.4.1":
 		return "DSA"
-	case "1.2.840.113549.1.1.10":
+	case oidPSS:
 		return "RSASSA-PSS"
 	default:
 		return dotted

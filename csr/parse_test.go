@@ -136,6 +136,26 @@ func (b build) der(t testing.TB) []byte {
 	return der
 }
 
+// withPSS replaces the algorithm of a request's signature by RSASSA-PSS with these parameters. The signature no longer fits.
+func withPSS(t testing.TB, der []byte, parameters any) []byte {
+	t.Helper()
+	var request struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Bits      asn1.BitString
+	}
+	_, err := asn1.Unmarshal(der, &request)
+	require.NoError(t, err)
+	full, err := asn1.Marshal(parameters)
+	require.NoError(t, err)
+	request.Algorithm = pkix.AlgorithmIdentifier{
+		Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, Parameters: asn1.RawValue{FullBytes: full},
+	}
+	der, err = asn1.Marshal(request)
+	require.NoError(t, err)
+	return der
+}
+
 func keyInfo(t testing.TB, algorithm asn1.ObjectIdentifier, parameters any, key []byte) []byte {
 	t.Helper()
 	var p asn1.RawValue
@@ -172,6 +192,15 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	require.NoError(t, err)
 	rsaKey := testKey(t, csr.RSA2048).(*rsa.PrivateKey)
+	// As openssl writes them with rsa_padding_mode:pss and the longest salt.
+	type saltOnly struct {
+		Salt int `asn1:"explicit,tag:2"`
+	}
+	type hashAndSalt struct {
+		Hash pkix.AlgorithmIdentifier `asn1:"explicit,tag:0"`
+		Salt int                      `asn1:"explicit,tag:2"`
+	}
+	hash := func(oid ...int) pkix.AlgorithmIdentifier { return pkix.AlgorithmIdentifier{Algorithm: oid} }
 
 	tampered := good.DER()
 	tampered[bytes.Index(tampered, []byte("device-one"))] = 'D'
@@ -244,6 +273,9 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 		"Ed448":                      {build{subject: subject, key: keyInfo(t, asn1.ObjectIdentifier{1, 3, 101, 113}, nil, nil), signature: sha256ECDSA}.der(t), csr.ErrKey, "Ed448"},
 		"SHA-1 with ECDSA":           {by(key, x509.ECDSAWithSHA1), csr.ErrSHA1, "SHA-256"},
 		"SHA-1 with RSA":             {by(rsaKey, x509.SHA1WithRSA), csr.ErrSHA1, "SHA-256"},
+		"SHA-1 with PSS, unsaid":     {withPSS(t, by(rsaKey, 0), saltOnly{234}), csr.ErrSHA1, "SHA-256"},
+		"SHA-1 with PSS, said":       {withPSS(t, by(rsaKey, 0), hashAndSalt{hash(1, 3, 14, 3, 2, 26), 20}), csr.ErrSHA1, "SHA-256"},
+		"RSA-PSS with a long salt":   {withPSS(t, by(rsaKey, 0), hashAndSalt{hash(2, 16, 840, 1, 101, 3, 4, 2, 1), 222}), csr.ErrSignatureAlgorithm, "without PSS"},
 		"MD5":                        {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 4}}.der(t), csr.ErrMD5, "SHA-256"},
 		"SHA-224":                    {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 1}}.der(t), csr.ErrSignatureAlgorithm, "SHA-256"},
 		"RSA-PSS without a hash":     {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}}.der(t), csr.ErrSignatureAlgorithm, "RSASSA-PSS"},
