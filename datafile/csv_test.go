@@ -67,6 +67,8 @@ func TestFromCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 	}{
 		{"too few values", "x\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "1 values for 2 columns"},
 		{"too many values", "x,y,z\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "must be in quotes"},
+		{"too few values over lines", "\"x\ny\"\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 4"},
+		{"two stray quotes", "x,\"y\nin between,1\nz\",3\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 5, so if a quote is there by mistake"},
 		{"a quote within a value", "x,5\" pipe\n", []datafile.Rule{datafile.ErrQuote}, 3, 4, "B", "double those inside"},
 		{"a space before the quote", "x, \"y\"\n", []datafile.Rule{datafile.ErrQuote}, 3, 4, "B", ""},
 		{"text after the closing quote", "\"x\"y,z\n", []datafile.Rule{datafile.ErrQuote}, 3, 3, "A", "more text follows"},

@@ -206,6 +206,10 @@ func (s *csvScanner) examine(r *csvRow, n int) {
 		if len(r.ends) > s.width {
 			hint = "; a value with a separator in it must be in quotes"
 		}
+		if n > 1 {
+			hint += fmt.Sprintf("; a quoted value takes it on to line %d, so if a quote is there by mistake, the lines up to that one are in this row",
+				lines[n-1].number)
+		}
 		r.fault = &csvFault{lines[0], 0, -1, ErrValueCount,
 			fmt.Sprintf("the row has %d values for %d columns%s", len(r.ends), s.width, hint)}
 		return
