@@ -21,7 +21,8 @@ type CSVOptions struct {
 	// Columns, unless nil, are the parameters to keep, after Rename; the others are left out. One that is not in the
 	// header is refused.
 	Columns []string
-	// TrimSpace removes white space around every value. Without it values are kept byte by byte.
+	// TrimSpace removes white space around every value, so a row of nothing but white space is skipped. Without it values
+	// are kept byte by byte.
 	TrimSpace bool
 	// OmitEmpty leaves a parameter out of a row whose value is empty, so that the template's Default is used. Without
 	// it the value is the empty string.
@@ -206,7 +207,7 @@ func (c *csvReader) header() error {
 			cols.kept = append(cols.kept, name)
 		}
 	}
-	c.columns, c.scan.width = cols, len(cols.names)
+	c.columns, c.scan.width, c.scan.trim = cols, len(cols.names), c.opts.TrimSpace
 	return nil
 }
 
@@ -217,8 +218,8 @@ func (c *csvReader) next() (Record, error) {
 		if err != nil {
 			return Record{}, err
 		}
-		if row.fault == nil && len(row.text) == 0 {
-			continue // nothing but empty values
+		if row.fault == nil && c.scan.blank(row) {
+			continue
 		}
 		c.row++
 		rec := Record{Row: c.row, Line: row.line, Offset: row.offset, columns: c.columns}

@@ -195,6 +195,7 @@ func TestFromCSVOptionsShapeTheRow(t *testing.T) {
 		{"swap", "A,B\n1,2\n", datafile.CSVOptions{Rename: map[string]string{"A": "B", "B": "A"}}, map[string]string{"B": "1", "A": "2"}},
 		{"select", "A,B,C\n1,2,3\n", datafile.CSVOptions{Columns: []string{"C", "A"}}, map[string]string{"A": "1", "C": "3"}},
 		{"trim", "A,B\n\" 1\u00a0\",\t2\n", datafile.CSVOptions{TrimSpace: true}, map[string]string{"A": "1", "B": "2"}},
+		{"trim rows of spaces", "A,B\n \n , \n1,2\n\t,\u00a0\n", datafile.CSVOptions{TrimSpace: true}, map[string]string{"A": "1", "B": "2"}},
 		{"omit empty", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{OmitEmpty: true}, map[string]string{"B": "2", "C": " "}},
 		{"omit empty and trim", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{OmitEmpty: true, TrimSpace: true}, map[string]string{"B": "2"}},
 	}

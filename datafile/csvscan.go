@@ -16,7 +16,8 @@ import (
 type csvScanner struct {
 	src   *lineSource
 	comma byte
-	width int // values in a row; 0 until the header is known
+	width int  // values in a row; 0 until the header is known
+	trim  bool // white space around a value does not count
 
 	text  []byte // of the lines read and not consumed, one after the other
 	lines []csvLine
@@ -186,8 +187,8 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 
 // examine looks for what makes a row with sound quotes unusable.
 func (s *csvScanner) examine(r *csvRow, n int) {
-	if len(r.text) == 0 {
-		return // blank, of whatever width
+	if s.blank(r) {
+		return // of whatever width
 	}
 	lines := s.lines[s.head : s.head+n]
 	for _, line := range lines {
@@ -218,6 +219,11 @@ func (s *csvScanner) examine(r *csvRow, n int) {
 		r.fault = &csvFault{lines[0], 0, 0, ErrQuote,
 			"an earlier quote that is never closed leaves open whether this is a row or a piece of one; mend that quote"}
 	}
+}
+
+// blank reports whether a row holds nothing but empty values.
+func (s *csvScanner) blank(r *csvRow) bool {
+	return len(r.text) == 0 || s.trim && len(bytes.TrimSpace(r.text)) == 0
 }
 
 // fieldAt returns the field that a place in the row belongs to.
