@@ -247,6 +247,9 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 			if failed != nil {
 				break
 			}
+			if isNull(r.AttributePayload[a]) {
+				continue
+			}
 			var e *namedExpr
 			if e, failed = c.named(a, r.AttributePayload[a], props.child("AttributePayload").child(a)); e != nil {
 				th.attributes = append(th.attributes, *e)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -13,7 +14,7 @@ import (
 )
 
 // FuzzParse checks that what parses means the same when written and parsed again, that errors have a place in the
-// text, and that nothing that comes after parsing panics.
+// text, that nothing that comes after parsing panics, and that Check and CheckRow find what Compile and Resolve refuse.
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/*.json")
 	if err != nil || len(files) == 0 {
@@ -29,6 +30,7 @@ func FuzzParse(f *testing.F) {
 	for _, tc := range broken {
 		f.Add([]byte(tc.src))
 	}
+	f.Add([]byte(good{attributes: `, "place": null`}.String()))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		tm, err := template.Parse(src)
 		if err != nil {
@@ -56,7 +58,8 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, kind := range []template.Kind{template.Bulk, template.JITP, template.Fleet} {
-			for _, i := range tm.Check(kind) {
+			issues := tm.Check(kind)
+			for _, i := range issues {
 				if i.Offset > len(src) || i.Rule == "" || i.Message == "" {
 					t.Fatalf("odd issue %#v", i)
 				}
@@ -64,8 +67,12 @@ func FuzzParse(f *testing.F) {
 			}
 			p, err := tm.Compile(template.CompileOptions{Kind: kind, AllowFunctions: true})
 			if err != nil {
-				if _, ok := errors.AsType[*template.CompileError](err); !ok {
+				e, ok := errors.AsType[*template.CompileError](err)
+				if !ok {
 					t.Fatalf("%T: %v", err, err)
+				}
+				if !slices.ContainsFunc(issues, func(i template.Issue) bool { return i.Severity == template.Error && i.Pointer == e.Pointer }) {
+					t.Fatalf("Check does not find what Compile refuses: %v", err)
 				}
 				continue
 			}
@@ -76,10 +83,14 @@ func FuzzParse(f *testing.F) {
 			for _, name := range p.Required() {
 				row[name] = "0"
 			}
-			if _, err := p.Resolve(row); errors.Is(err, template.ErrMissingParameter) {
+			_, err = p.Resolve(row)
+			if errors.Is(err, template.ErrMissingParameter) {
 				t.Fatalf("all required parameters are there: %v", err)
 			}
-			_ = p.CheckRow(row)
+			found := slices.ContainsFunc(p.CheckRow(row), func(i template.RowIssue) bool { return i.Severity == template.Error })
+			if err != nil && !found {
+				t.Fatalf("CheckRow does not find why the row cannot be resolved: %v", err)
+			}
 		}
 	})
 }

@@ -216,6 +216,17 @@ func TestStatusIsReadInAnyCaseAndGivenInUpperCase(t *testing.T) {
 	assert.ErrorIs(t, err, template.ErrValue)
 }
 
+func TestANullAttributeIsAbsentLikeAnyNullProperty(t *testing.T) {
+	tm, err := template.Parse([]byte(good{attributes: `, "place": null`}.String()))
+	require.NoError(t, err)
+	require.NoError(t, tm.Check(template.Bulk).Err(), "a warning only")
+	p, err := tm.Compile(template.CompileOptions{})
+	require.NoError(t, err)
+	got, err := p.Resolve(map[string]string{"ThingName": "a", "CSR": "c"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"version": "v1"}, got.Things[0].Attributes)
+}
+
 func TestSeveralThingsAndPoliciesComeInTheOrderOfTheirLogicalNames(t *testing.T) {
 	p := compiled(t, good{resources: `, "a thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "second", "PackageVersions": "fw:1"}},
 		"zz": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "z"}}`}.String(), template.CompileOptions{})
