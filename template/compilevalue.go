@@ -17,13 +17,13 @@ func (c *compiler) named(name string, v Value, at pointer) (*namedExpr, error) {
 	return &namedExpr{name, e, at, c.note(v, at)}, nil
 }
 
+// namedList compiles a list; with single, also one string in its place.
 func (c *compiler) namedList(v Value, at pointer, single bool) (*namedList, error) {
-	if _, isText := scalar(v); single && isText {
-		v = List{v}
-	} else if _, isRef := v.(Ref); single && isRef {
-		v = List{v}
+	compile := c.list
+	if single {
+		compile = c.oneOrMany
 	}
-	l, err := c.list(v, at)
+	l, err := compile(v, at)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +89,27 @@ func (c *compiler) list(v Value, at pointer) (listExpr, error) {
 			`write [{"Ref": %s}]`, rule.Quote(string(v)))
 	}
 	return nil, compileError(ruleValueShape, at, "a list is wanted here: put the value in brackets")
+}
+
+// oneOrMany compiles a value that must be a string or a list of strings.
+func (c *compiler) oneOrMany(v Value, at pointer) (listExpr, error) {
+	switch v := expand(v).(type) {
+	case List:
+		return c.list(v, at)
+	case Call:
+		e, err := c.function(v, at)
+		if err != nil {
+			return nil, err
+		}
+		switch e := e.(type) {
+		case *findExpr:
+			return foundList{e}, nil
+		case listExpr:
+			return e, nil
+		}
+	}
+	e, err := c.expr(v, at)
+	return elements{e}, err
 }
 
 func (c *compiler) call(v Call, at pointer) (expr, error) {

@@ -238,6 +238,17 @@ func (e foundExpr) eval(row map[string]string) (string, error) {
 	return quote(l.text), err
 }
 
+// foundList is the list that Fn::FindInMap finds, or the one string.
+type foundList struct{ *findExpr }
+
+func (e foundList) evalList(row map[string]string) ([]string, error) {
+	l, err := e.find(row)
+	if err == nil && !l.isList {
+		return []string{l.text}, nil
+	}
+	return l.list, err
+}
+
 // elements is a list written out.
 type elements []expr
 

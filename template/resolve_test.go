@@ -1,6 +1,7 @@
 package template_test
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -225,6 +226,35 @@ func TestANullAttributeIsAbsentLikeAnyNullProperty(t *testing.T) {
 	got, err := p.Resolve(map[string]string{"ThingName": "a", "CSR": "c"})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"version": "v1"}, got.Things[0].Attributes)
+}
+
+func TestPackageVersionsAreOneStringOrAListHoweverTheyAreMade(t *testing.T) {
+	const tables = `, "Mappings": {"T": {"a": {"one": "fw:1", "many": ["fw:1", "app:2"]}}}`
+	for written, want := range map[string][]string{
+		`"fw:1"`:                                     {"fw:1"},
+		`{"Ref": "ThingName"}`:                       {"a-b"},
+		`["fw:1", {"Ref": "ThingName"}]`:             {"fw:1", "a-b"},
+		`{"Fn::Join": [":", ["fw", "1"]]}`:           {"fw:1"},
+		`{"Fn::Sub": "fw:${ThingName}"}`:             {"fw:a-b"},
+		`{"Fn::Split": ["-", {"Ref": "ThingName"}]}`: {"a", "b"},
+		`{"Fn::FindInMap": ["T", "a", "one"]}`:       {"fw:1"},
+		`{"Fn::FindInMap": ["T", "a", "many"]}`:      {"fw:1", "app:2"},
+	} {
+		src := good{thing: `, "PackageVersions": ` + written, top: tables}.String()
+		tm, err := template.Parse([]byte(src))
+		require.NoError(t, err)
+		assert.NoError(t, tm.Check(template.Bulk).Err(), written)
+		p, err := tm.Compile(template.CompileOptions{AllowFunctions: true})
+		require.NoError(t, err, written)
+		got, err := p.Resolve(map[string]string{"ThingName": "a-b", "CSR": "c"})
+		require.NoError(t, err, written)
+		assert.Equal(t, want, got.Things[0].PackageVersions, written)
+	}
+	p := compiled(t, good{thing: `, "PackageVersions": {"Ref": "P"}`}.String(), template.CompileOptions{})
+	_, err := p.Resolve(map[string]string{"ThingName": "a", "CSR": "c"})
+	e, ok := errors.AsType[*template.ResolveError](err)
+	require.True(t, ok)
+	assert.Equal(t, "/Resources/thing/Properties/PackageVersions/Ref", e.Pointer, "the place in the template as it is written")
 }
 
 func TestSeveralThingsAndPoliciesComeInTheOrderOfTheirLogicalNames(t *testing.T) {
