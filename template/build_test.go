@@ -205,16 +205,33 @@ func TestAPolicyThatDependsOnTheRowIsNotJudgedByWhatCannotBeSeen(t *testing.T) {
 }
 
 func TestAHugeTemplateIsParsedAndCheckedInTime(t *testing.T) {
-	var b strings.Builder
-	b.WriteString(`{"Parameters": {`)
 	const n = 20000
-	for i := range n {
-		fmt.Fprintf(&b, "\n%q: {\"Type\": \"Number\", \"Default\": {\"Ref\": %q}},", fmt.Sprint("p", i), fmt.Sprint("p", i+1))
+	source := func(parameter func(i int) string, attributes string) string {
+		var b strings.Builder
+		b.WriteString(`{"Parameters": {`)
+		for i := range n {
+			b.WriteString(parameter(i))
+		}
+		fmt.Fprintf(&b, `"p%d": {}}, "Resources": {"t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x", "AttributePayload": {%s}}}}}`,
+			n, attributes)
+		return b.String()
 	}
-	fmt.Fprintf(&b, `"p%d": {}}, "Resources": {"t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x"}}}}`, n)
-	began := time.Now()
-	tm, err := template.Parse([]byte(b.String()))
-	require.NoError(t, err)
-	assert.Greater(t, len(tm.Check(template.Bulk)), n)
-	assert.Less(t, time.Since(began), 20*time.Second, "the time must not grow with the square of the size")
+	var undeclared strings.Builder
+	for i := range n {
+		fmt.Fprintf(&undeclared, `"a%d": {"Ref": "u%d"}, `, i, i)
+	}
+	for name, src := range map[string]string{
+		"a long chain of defaults": source(func(i int) string {
+			return fmt.Sprintf("\n%q: {\"Type\": \"Number\", \"Default\": {\"Ref\": %q}},", fmt.Sprint("p", i), fmt.Sprint("p", i+1))
+		}, ""),
+		"all on one line, and as many parameters undeclared": source(func(i int) string {
+			return fmt.Sprintf(`"p%d": {"Type": "Number"}, `, i)
+		}, undeclared.String()+`"z": "x"`),
+	} {
+		began := time.Now()
+		tm, err := template.Parse([]byte(src))
+		require.NoError(t, err)
+		assert.Greater(t, len(tm.Check(template.Bulk)), n, name)
+		assert.Less(t, time.Since(began), 20*time.Second, "%s: the time must not grow with the square of the size", name)
+	}
 }

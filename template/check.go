@@ -17,7 +17,10 @@ import (
 //
 // Check sees constants and defaults; what comes from the rows [Program.CheckRow] checks.
 func (t *Template) Check(kind Kind) Issues {
-	c := &checker{t: t, kind: kind, seen: map[Issue]bool{}, compiler: &compiler{t: t, functions: true, opts: CompileOptions{Kind: kind}}}
+	c := &checker{
+		t: t, kind: kind, seen: map[Issue]bool{}, parameterNames: sortedKeys(t.Parameters), mappingNames: sortedKeys(t.Mappings),
+		compiler: &compiler{t: t, functions: true, opts: CompileOptions{Kind: kind}},
+	}
 	c.compiler.referred = map[string]bool{}
 	c.compiler.defaults = map[string]string{}
 	c.document()
@@ -37,6 +40,8 @@ type checker struct {
 	seen     map[Issue]bool
 	granted  bool // some policy allows iot:Connect, or one that cannot be seen might
 	usedMaps map[string]bool
+
+	parameterNames, mappingNames []string // sorted
 }
 
 func (c *checker) add(ruleName string, severity Severity, at pointer, format string, args ...any) {
@@ -108,7 +113,7 @@ func (c *checker) duplicates(n *node, at pointer) {
 }
 
 func (c *checker) parameters() {
-	for _, name := range sortedKeys(c.t.Parameters) {
+	for _, name := range c.parameterNames {
 		p := c.t.Parameters[name]
 		at := pointer("/Parameters").child(name)
 		if n := utf8.RuneCountInString(name); n == 0 || n > rule.ParameterName {
@@ -144,7 +149,7 @@ func (c *checker) parameters() {
 
 func (c *checker) mappings() {
 	at := pointer("/Mappings")
-	for _, table := range sortedKeys(c.t.Mappings) {
+	for _, table := range c.mappingNames {
 		for _, first := range sortedKeys(c.t.Mappings[table]) {
 			for _, second := range sortedKeys(c.t.Mappings[table][first]) {
 				v := c.t.Mappings[table][first][second]
@@ -259,7 +264,7 @@ func (c *checker) calls(v Value, at pointer) {
 			name, ok := scalar(args[0])
 			if _, exists := c.t.Mappings[name]; ok && !exists {
 				c.add(ruleMappingMissing, Error, at.index(0), "Mappings has no table %s%s", rule.Quote(name),
-					didYouMean(name, sortedKeys(c.t.Mappings)))
+					didYouMean(name, c.mappingNames))
 			}
 			if c.usedMaps == nil {
 				c.usedMaps = map[string]bool{}
@@ -312,7 +317,7 @@ func (c *checker) references() {
 		used[name] = true
 		c.reference(name, at)
 	}
-	for _, name := range sortedKeys(c.t.Parameters) {
+	for _, name := range c.parameterNames {
 		walkRefs(c.t.Parameters[name].Default, pointer("/Parameters").child(name).child("Default"), note)
 	}
 	for _, name := range sortedKeys(c.t.Resources) {
@@ -322,12 +327,12 @@ func (c *checker) references() {
 		}
 	}
 	walkRefs(c.t.DeviceConfiguration, "/DeviceConfiguration", note)
-	for _, name := range sortedKeys(c.t.Parameters) {
+	for _, name := range c.parameterNames {
 		if !used[name] {
 			c.add(ruleParameterUnused, Warning, pointer("/Parameters").child(name), "parameter %s is used nowhere", rule.Quote(name))
 		}
 	}
-	for _, table := range sortedKeys(c.t.Mappings) {
+	for _, table := range c.mappingNames {
 		if !c.usedMaps[table] {
 			c.add(ruleMappingUnused, Warning, pointer("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
 		}
@@ -360,7 +365,7 @@ func (c *checker) reference(name string, at pointer) {
 		c.add(ruleRefResource, Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
 	default:
 		c.add(ruleParameterUndeclared, Warning, at, "parameter %s is not declared%s", quoted,
-			didYouMean(name, sortedKeys(c.t.Parameters)))
+			didYouMean(name, c.parameterNames))
 	}
 }
 

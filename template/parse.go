@@ -55,7 +55,8 @@ func Parse(src []byte) (*Template, error) {
 		return nil, p.err
 	}
 	// The tree knows all offsets. Lines and columns need the file, which is the caller's.
-	s.file, s.text, s.offsets, s.lines = bytes.Clone(src), nil, nil, lineStarts(src)
+	s.file, s.text, s.offsets = bytes.Clone(src), nil, nil
+	s.count()
 	t.src = s
 	return t, nil
 }

@@ -178,6 +178,23 @@ func TestParseErrorsNameThePlaceAndWhatWasMeant(t *testing.T) {
 	}
 }
 
+func TestColumnsAreCountedInCharactersHoweverLongTheLine(t *testing.T) {
+	for _, bom := range []string{"", "\ufeff"} {
+		for n := 1000; n < 1060; n++ {
+			src := bom + "{\r\n\"a\": \"" + strings.Repeat("ä", n) + "\",\n\"b\": \"" + strings.Repeat("€x", n) + "\", !}"
+			_, err := template.Parse([]byte(src))
+			e, ok := errors.AsType[*template.SyntaxError](err)
+			require.True(t, ok)
+			assert.Equal(t, [2]int{3, 2*n + 10}, [2]int{e.Line, e.Column}, "%d", n)
+			assert.Equal(t, byte('!'), src[e.Offset])
+		}
+		_, err := template.Parse([]byte(bom + "x"))
+		e, ok := errors.AsType[*template.SyntaxError](err)
+		require.True(t, ok)
+		assert.Equal(t, [2]int{1, 1}, [2]int{e.Line, e.Column}, "a byte order mark is no character")
+	}
+}
+
 func TestParseAcceptsWhatIsOddButHarmless(t *testing.T) {
 	for name, src := range map[string]string{
 		"attribute called ref":          thingPrefix + `{"ThingName": "x", "AttributePayload": {"ref": "y"}}}}}`,

@@ -15,8 +15,10 @@ type source struct {
 	offsets []int32 // place in file of each byte of text; nil when they are the same
 	start   int     // place in file of the string that text was in
 	root    *node
-	lines   []int // where each line of file begins
-	wrapped bool  // the template was found inside another JSON document
+	wrapped bool // the template was found inside another JSON document
+
+	lines      []int // where each line of file begins; nil until they are counted
+	characters []int // how many characters come before each multiple of countEvery bytes of file
 }
 
 func newSource(file []byte) *source { return &source{file: file, text: file} }
@@ -34,32 +36,55 @@ func (s *source) at(i int) int {
 	return s.start
 }
 
-// lineColumn counts lines and characters from 1.
+// lineColumn counts lines and characters from 1. Its time does not grow with the length of the line.
 func (s *source) lineColumn(offset int) (line, column int) {
 	if s.lines == nil {
-		s.lines = lineStarts(s.file)
+		s.count()
 	}
 	offset = min(offset, len(s.file))
 	line, found := slices.BinarySearch(s.lines, offset)
 	if found {
 		line++
 	}
-	before := s.file[s.lines[line-1]:offset]
-	if line == 1 {
-		before = bytes.TrimPrefix(before, []byte(byteOrderMark))
+	start := s.lines[line-1]
+	if line == 1 && bytes.HasPrefix(s.file[:offset], []byte(byteOrderMark)) {
+		start = len(byteOrderMark)
 	}
-	return line, 1 + utf8.RuneCount(before)
+	return line, 1 + s.charactersBefore(offset) - s.charactersBefore(start)
 }
 
-// lineStarts returns the offset at which each line begins.
-func lineStarts(file []byte) []int {
-	starts := []int{0}
-	for i, c := range file {
+// countEvery is how many bytes of the file lie between two places whose characters have been counted.
+const countEvery = 1024
+
+// count notes where lines begin and how many characters come before every few bytes.
+func (s *source) count() {
+	s.lines, s.characters = []int{0}, make([]int, 0, len(s.file)/countEvery+1)
+	n := 0
+	for i, c := range s.file {
+		if i%countEvery == 0 {
+			s.characters = append(s.characters, n)
+		}
+		if utf8.RuneStart(c) {
+			n++
+		}
 		if c == '\n' {
-			starts = append(starts, i+1)
+			s.lines = append(s.lines, i+1)
 		}
 	}
-	return starts
+	if len(s.file)%countEvery == 0 {
+		s.characters = append(s.characters, n)
+	}
+}
+
+// charactersBefore counts the characters of the file before a place; the file is valid UTF-8 up to there.
+func (s *source) charactersBefore(offset int) int {
+	n := s.characters[offset/countEvery]
+	for _, c := range s.file[offset-offset%countEvery : offset] {
+		if utf8.RuneStart(c) {
+			n++
+		}
+	}
+	return n
 }
 
 const byteOrderMark = "\ufeff"
