@@ -3,6 +3,7 @@ package template_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,106 @@ func TestPoliciesThatLetADeviceConnectAreRecognised(t *testing.T) {
 		} else if assert.Len(t, issues, 1, text) {
 			assert.Equal(t, "policy-no-connect", issues[0].Rule)
 		}
+	}
+}
+
+// statements makes a policy document of statements of JSON.
+func statements(list ...string) string {
+	return `{"Version":"2012-10-17","Statement":[` + strings.Join(list, ",") + `]}`
+}
+
+func TestAPolicyLetsADeviceConnectOnlyForAClientAndWithoutADeny(t *testing.T) {
+	const arn = "arn:aws:iot:us-east-1:123456789012:"
+	const allow = `{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"` + arn + `client/a"}`
+	on := func(resource string) string {
+		return `{"Effect":"Allow","Action":"iot:Connect","Resource":` + resource + `}`
+	}
+	deny := func(rest string) string { return statements(allow, `{"Effect":"Deny",`+rest+`}`) }
+	for text, connects := range map[string]bool{
+		statements(on(`"` + arn + `client/${iot:Connection.Thing.ThingName}"`)):                              true,
+		statements(on(`"` + arn + `${iot:ClientId}"`)):                                                       true,
+		statements(on(`"` + arn + `cl*"`)):                                                                   true,
+		statements(on(`"` + arn + `topic/a"`)):                                                               false,
+		statements(on(`["` + arn + `topic/*","` + arn + `topicfilter/client/*"]`)):                           false,
+		statements(on(`["` + arn + `topic/*","` + arn + `client/*"]`)):                                       true,
+		statements(on(`"arn:aws:iot:*"`)):                                                                    true,
+		statements(`{"Effect":"Allow","Action":"iot:Con*","NotResource":"` + arn + `topic/a"}`):              true,
+		statements(`{"Effect":"Allow","Action":"iot:Connect","NotResource":"` + arn + `client/*"}`):          false,
+		deny(`"Action":"iot:*","Resource":"*"`):                                                              false,
+		deny(`"Action":["iot:Connect"],"Resource":["x","` + arn + `client/*"]`):                              false,
+		deny(`"NotAction":"iot:Publish","Resource":"` + arn + `*"`):                                          false,
+		deny(`"NotAction":"iot:Connect","Resource":"*"`):                                                     true,
+		deny(`"Action":"iot:Connect","Resource":"` + arn + `client/b*"`):                                     true,
+		deny(`"Action":"iot:Publish","Resource":"*"`):                                                        true,
+		deny(`"Action":"*","Resource":"*","Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"false"}}`): true,
+		deny(`"Action":"*","Resource":"*","Condition":{}`):                                                   false,
+	} {
+		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
+		if connects {
+			assert.Empty(t, issues, text)
+		} else if assert.Len(t, issues, 1, text) {
+			assert.Equal(t, "policy-no-connect", issues[0].Rule)
+			assert.Equal(t, strings.Contains(text, "Deny"), strings.Contains(issues[0].Message, "denies iot:Connect to every client"), text)
+		}
+	}
+}
+
+func TestADenyWinsOverWhateverAnotherPolicyAllows(t *testing.T) {
+	tm := template.FromCSR(template.Policy{PolicyName: template.Literal("existing")})
+	tm.Resources["zz"] = template.Policy{PolicyDocument: template.Document(template.Deny("iot:Connect").On("*"))}
+	issues := tm.Check(template.Bulk)
+	require.Len(t, issues, 1)
+	assert.Equal(t, "policy-no-connect", issues[0].Rule)
+	assert.Equal(t, "/Resources/zz/Properties/PolicyDocument", issues[0].Pointer, "the policy that denies")
+}
+
+func TestWhatARowSaysAboutConnectingIsNotGuessed(t *testing.T) {
+	statement := func(effect string, action, resource template.Value) template.Object {
+		return template.Object{"Effect": template.Literal(effect), "Action": action, "Resource": resource}
+	}
+	document := func(list ...template.Value) template.Policy {
+		return template.Policy{PolicyDocument: template.Object{"Version": template.Literal("2012-10-17"), "Statement": template.List(list)}}
+	}
+	everyone, publish := template.Literal("*"), template.Literal("iot:Publish")
+	connect := statement("Allow", template.Literal("iot:Connect"), everyone)
+	for name, tc := range map[string]struct {
+		policy template.Policy
+		warns  bool
+	}{
+		"the action is the row's":               {document(statement("Allow", template.Ref("A"), everyone)), false},
+		"the resource is the row's":             {document(statement("Allow", template.Literal("iot:Connect"), template.Ref("R"))), false},
+		"a row cannot help":                     {document(statement("Allow", publish, template.Ref("R"))), true},
+		"the denied action is the row's":        {document(connect, statement("Deny", template.Ref("A"), everyone)), false},
+		"the denied resource is the row's":      {document(connect, statement("Deny", template.Literal("iot:Connect"), template.Ref("R"))), false},
+		"what is not denied is the row's":       {document(connect, template.Object{"Effect": template.Literal("Deny"), "NotAction": template.Ref("A"), "Resource": everyone}), false},
+		"denied, whatever the row says":         {document(connect, statement("Deny", template.Literal("iot:*"), everyone), statement("Allow", publish, template.Ref("R"))), true},
+		"a default that a row need not replace": {document(statement("Allow", template.Ref("D"), everyone)), true},
+	} {
+		tm := template.FromCertificateID(tc.policy)
+		tm.Parameters["A"], tm.Parameters["R"] = template.Parameter{}, template.Parameter{}
+		tm.Parameters["D"] = template.Parameter{Default: publish}
+		warned := slices.ContainsFunc(tm.Check(template.Fleet), func(i template.Issue) bool { return i.Rule == "policy-no-connect" })
+		assert.Equal(t, tc.warns, warned, name)
+	}
+}
+
+func TestAPolicyThatAllowsEverythingIsRecognisedHoweverItIsWritten(t *testing.T) {
+	for rest, everything := range map[string]bool{
+		`"Action":"*","Resource":"*"`:                                                 true,
+		`"Action":["iot:Publish","iot:*"],"Resource":["x","arn:aws:iot:*"]`:           true,
+		`"Action":"iot:*","Resource":"arn:aws:iot:us-east-1:123456789012:*"`:          true,
+		`"Action":"iot:*","Resource":"arn:aws:iot:*:*:*"`:                             true,
+		`"NotAction":"iot:Publish","Resource":"*"`:                                    true,
+		`"NotAction":["iot:*"],"Resource":"*"`:                                        false,
+		`"Action":"iot:*","NotResource":"arn:aws:iot:us-east-1:123456789012:topic/a"`: true,
+		`"Action":"iot:*","NotResource":["*"]`:                                        false,
+		`"Action":"iot:*","Resource":"arn:aws:iot:us-east-1:123456789012:topic/*"`:    false,
+		`"Action":"iot:C*","Resource":"*"`:                                            false,
+	} {
+		text := statements(`{"Effect":"Allow",` + rest + `}`)
+		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
+		found := slices.ContainsFunc(issues, func(i template.Issue) bool { return i.Rule == "policy-allows-everything" })
+		assert.Equal(t, everything, found, text)
 	}
 }
 

@@ -38,7 +38,8 @@ type checker struct {
 	compiler *compiler
 	issues   Issues
 	seen     map[Issue]bool
-	granted  bool // some policy allows iot:Connect, or one that cannot be seen might
+	granted  bool    // some policy allows iot:Connect, or one that cannot be seen might
+	denied   pointer // the first policy document that denies iot:Connect to every client
 	usedMaps map[string]bool
 
 	parameterNames, mappingNames []string // sorted
@@ -202,7 +203,7 @@ func (c *checker) value(v Value, at pointer, property string) {
 // text checks what is known of a value's text: all of it, what it is by default, or what stands around the
 // parameters.
 func (c *checker) text(e *namedExpr, property string) {
-	row, partial := c.standIn(e.from)
+	row, partial := c.standIn(e.from, "x")
 	text, err := e.expr.eval(row)
 	if err != nil {
 		if !partial {
@@ -225,12 +226,13 @@ func (c *checker) text(e *namedExpr, property string) {
 	}
 }
 
-// standIn is a row with a harmless value for each parameter that has no default. partial says that there was one.
-func (c *checker) standIn(from []string) (row map[string]string, partial bool) {
+// standIn is a row with the same value for each parameter that has no default: "x" is allowed everywhere. partial says
+// that there was one.
+func (c *checker) standIn(from []string, value string) (row map[string]string, partial bool) {
 	row = map[string]string{}
 	for _, name := range from {
 		if _, ok := c.compiler.defaults[name]; !ok {
-			row[name], partial = "x", true
+			row[name], partial = value, true
 		}
 	}
 	return row, partial

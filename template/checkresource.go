@@ -47,9 +47,12 @@ func (c *checker) resources() {
 		c.add(rulePolicyCertificate, Warning, at, "the template has policies and no certificate to attach them to")
 	case certificates > 0 && policies == 0:
 		c.add(ruleNoPolicy, Warning, at, "the certificate gets no policy: the device could not even connect")
+	case certificates > 0 && c.denied != "":
+		c.add(rulePolicyNoConnect, Warning, c.denied, "the policy denies iot:Connect to every client, which wins over any policy that "+
+			"allows it: the device cannot connect")
 	case certificates > 0 && !c.granted:
-		c.add(rulePolicyNoConnect, Warning, c.firstPolicy(), "no policy allows iot:Connect: the device cannot connect; see OwnTopics "+
-			"for a policy that lets it")
+		c.add(rulePolicyNoConnect, Warning, c.firstPolicy(), "no policy allows iot:Connect for a client (arn:…:client/…): "+
+			"the device cannot connect; see OwnTopics for a policy that lets it")
 	}
 }
 
@@ -139,7 +142,7 @@ func (c *checker) groups(v Value, at pointer) {
 			c.fail(err)
 			return
 		}
-		row, partial := c.standIn(l.from)
+		row, partial := c.standIn(l.from, "x")
 		if _, err := l.list.evalList(row); err != nil && !partial {
 			c.noResult(err, l.from)
 		}
@@ -236,7 +239,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		c.fail(err)
 		return
 	}
-	row, partial := c.standIn(e.from)
+	row, partial := c.standIn(e.from, "x")
 	text, err := e.expr.eval(row)
 	if err != nil {
 		c.granted = true // not known
@@ -246,7 +249,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		return
 	}
 	statements, faults := checkDocument(text)
-	unreadable := slices.ContainsFunc(faults, func(f fault) bool { return f.severity == Error && f.rule != rulePolicySize })
+	unreadable := hasUnreadable(faults)
 	for _, f := range faults {
 		switch {
 		case partial && f.rule == rulePolicySize:
@@ -264,11 +267,35 @@ func (c *checker) policy(p Policy, at pointer) {
 		c.granted = true // not known
 		return
 	}
-	connect, everything := allows(statements, "iot:Connect")
-	c.granted = c.granted || connect
-	if everything {
+	c.connection(e, statements, docAt)
+	if allowsEverything(statements) {
 		c.add(rulePolicyEverything, Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")
 	}
+}
+
+// connection notes what a policy document says about connecting. Where a row can change that, it is not held against
+// the document: statements are those with a stand-in that names nothing, and are compared with one that takes all.
+func (c *checker) connection(e *namedExpr, statements []statement, at pointer) {
+	allowed, denied := connects(statements)
+	if row, partial := c.standIn(e.from, "*"); partial {
+		text, err := e.expr.eval(row)
+		other, faults := checkDocument(text)
+		if err != nil || hasUnreadable(faults) {
+			c.granted = true // not known
+			return
+		}
+		otherAllowed, otherDenied := connects(other)
+		allowed, denied = allowed || otherAllowed, denied && otherDenied
+	}
+	c.granted = c.granted || allowed
+	if denied && c.denied == "" {
+		c.denied = at
+	}
+}
+
+// hasUnreadable reports whether the faults of a policy document keep it from being understood.
+func hasUnreadable(faults []fault) bool {
+	return slices.ContainsFunc(faults, func(f fault) bool { return f.severity == Error && f.rule != rulePolicySize })
 }
 
 // settings checks OverrideSettings and what AWS does not document about a resource.

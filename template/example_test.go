@@ -61,7 +61,7 @@ func ExampleTemplate_Check() {
 		fmt.Println(issue)
 	}
 	// Output:
-	// /Resources/policy/Properties/PolicyDocument: warning: no policy allows iot:Connect: the device cannot connect; see OwnTopics for a policy that lets it [policy-no-connect]
+	// /Resources/policy/Properties/PolicyDocument: warning: no policy allows iot:Connect for a client (arn:…:client/…): the device cannot connect; see OwnTopics for a policy that lets it [policy-no-connect]
 }
 
 func ExampleProgram_Resolve() {

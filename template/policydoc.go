@@ -81,6 +81,7 @@ func OwnTopics(partition, region, account string) Literal {
 type statement struct {
 	effect                                   string
 	action, notAction, resource, notResource []string
+	conditional                              bool
 }
 
 // checkDocument checks the text of a policy document and returns its statements, as far as they can be read.
@@ -147,6 +148,9 @@ func (d *documentChecker) statement(n *node, where string) {
 		action: d.texts(n, where, "Action"), notAction: d.texts(n, where, "NotAction"),
 		resource: d.texts(n, where, "Resource"), notResource: d.texts(n, where, "NotResource"),
 	}
+	if c := n.get("Condition"); c != nil {
+		s.conditional = c.kind != kindNull && (c.kind != kindObject || len(c.members) > 0)
+	}
 	effect := n.get("Effect")
 	if effect != nil && effect.kind == kindString {
 		s.effect = effect.text
@@ -198,25 +202,66 @@ func (d *documentChecker) texts(n *node, where, name string) []string {
 	return texts
 }
 
-// allows reports what statements grant: the action, and everything at all.
-func allows(statements []statement, action string) (granted, everything bool) {
+const actionConnect = "iot:Connect"
+
+// connects reports what statements say about connecting: whether one may allow it, to any client, and whether one denies
+// it to every client, whatever others allow.
+func connects(statements []statement) (allowed, denied bool) {
 	for _, s := range statements {
-		if s.effect != "Allow" {
-			continue
-		}
-		match := matches(s.action, action)
-		if len(s.notAction) > 0 {
-			match = !matches(s.notAction, action)
-		}
-		granted = granted || match
-		all := matches(s.action, "iot:") || len(s.notAction) > 0
-		for _, r := range s.resource {
-			// The whole account is everything too: arn:aws:iot:us-east-1:123456789012:*
-			whole := r == "*" || strings.HasSuffix(r, ":*") && strings.Count(r, ":") == 5
-			everything = everything || all && whole
+		switch {
+		case !s.covers(actionConnect):
+		case s.effect == "Allow":
+			allowed = allowed || slices.ContainsFunc(s.resource, mayBeClient) ||
+				len(s.notResource) > 0 && !slices.ContainsFunc(s.notResource, isEveryClient)
+		case s.effect == "Deny":
+			denied = denied || !s.conditional && slices.ContainsFunc(s.resource, isEveryClient)
 		}
 	}
-	return granted, everything
+	return allowed, denied
+}
+
+// allowsEverything reports whether a statement allows all actions, or all but some, on everything, or on all but some.
+func allowsEverything(statements []statement) bool {
+	return slices.ContainsFunc(statements, func(s statement) bool {
+		// A pattern that takes an action without a name takes every one.
+		return s.effect == "Allow" && s.covers("iot:") && (slices.ContainsFunc(s.resource, isEverything) ||
+			len(s.notResource) > 0 && !slices.ContainsFunc(s.notResource, isEverything))
+	})
+}
+
+func (s *statement) covers(action string) bool {
+	return matches(s.action, action) || len(s.notAction) > 0 && !matches(s.notAction, action)
+}
+
+// isEverything recognises *, and an ARN of all there is in a region or an account: arn:aws:iot:us-east-1:123456789012:*
+func isEverything(resource string) bool {
+	if strings.Trim(resource, "*") == "" {
+		return resource != ""
+	}
+	parts := strings.SplitN(resource, ":", 6)
+	return parts[0] == "arn" && strings.HasSuffix(resource, "*") && (len(parts) < 6 || strings.Trim(parts[5], "*") == "")
+}
+
+const clientPrefix = "client/"
+
+func isEveryClient(resource string) bool {
+	parts := strings.SplitN(resource, ":", 6)
+	return isEverything(resource) || len(parts) == 6 && strings.TrimRight(parts[5], "*") == clientPrefix && parts[5] != clientPrefix
+}
+
+// mayBeClient reports whether a resource can be what a device connects as: arn:…:client/…. An ARN of topics, for one,
+// cannot.
+func mayBeClient(resource string) bool {
+	parts := strings.SplitN(resource, ":", 6)
+	if parts[0] != "arn" || len(parts) < 6 {
+		return true
+	}
+	fixed := parts[5]
+	if i := strings.IndexAny(fixed, "*?$"); i >= 0 {
+		fixed = fixed[:i]
+		return strings.HasPrefix(clientPrefix, fixed) || strings.HasPrefix(fixed, clientPrefix)
+	}
+	return strings.HasPrefix(fixed, clientPrefix)
 }
 
 // matches reports whether one of the patterns covers the action. Action names do not depend on case.

@@ -159,7 +159,7 @@ var rules = []Rule{
 		"Another Version than 2012-10-17, or none, an unknown member or one that stands twice is only a warning."},
 	{rulePolicySize, Error, "A policy document has at most 2,048 characters, white space not counted."},
 	{rulePolicyObject, Warning, "In bulk and JITP templates AWS documents the policy document as a string of JSON, not as an object."},
-	{rulePolicyNoConnect, Warning, "No policy of the template allows iot:Connect: the device cannot connect."},
+	{rulePolicyNoConnect, Warning, "No policy of the template allows iot:Connect for a client, or one denies it to every client: the device cannot connect."},
 	{rulePolicyEverything, Warning, "A policy allows every action on everything: one stolen device can act for the whole fleet."},
 	{ruleOverrideValue, Error, "OverrideSettings are DO_NOTHING, REPLACE or FAIL, for attributes and groups also MERGE."},
 	{ruleOverrideUndefined, Warning, "AWS does not document an override setting of this name for the resource's type."},
