@@ -363,11 +363,18 @@ func (c *checker) reference(name string, at pointer) {
 	case strings.HasPrefix(name, "AWS::") && !declared:
 		c.add(ruleRefPseudo, Error, at, "%s is CloudFormation's; AWS IoT answers that it cannot resolve the reference", quoted)
 	case declared:
+		if _, hasDefault := c.compiler.defaults[name]; c.kind == JITP && !hasDefault {
+			c.add(ruleParameterUnfilled, Error, at, "nothing fills parameter %s in a JITP template: AWS fills only those named %s…; "+
+				"give it a Default", quoted, pseudoPrefix)
+		}
 	case isResource:
 		c.add(ruleRefResource, Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
 	default:
-		c.add(ruleParameterUndeclared, Warning, at, "parameter %s is not declared%s", quoted,
-			didYouMean(name, c.parameterNames))
+		severity := Warning // a row may fill it all the same
+		if c.kind == JITP {
+			severity = Error
+		}
+		c.add(ruleParameterUndeclared, severity, at, "parameter %s is not declared%s", quoted, didYouMean(name, c.parameterNames))
 	}
 }
 

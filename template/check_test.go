@@ -75,6 +75,8 @@ var broken = []struct {
 
 	{"parameter-undeclared", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
 	{"parameter-undeclared", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"parameter-undeclared", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
+	{"parameter-unfilled", template.JITP, template.Error, "/Resources/thing/Properties/ThingName/Ref", good{}.String()},
 	{"parameter-unused", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {"Type": "String"}`}.String()},
 	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial/Type", good{parameters: `, "Serial": {"Type": "Number"}`}.String()},
 	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {}`}.String()},
@@ -241,8 +243,10 @@ func TestReadyTemplatesDrawNoIssueAtAll(t *testing.T) {
 		_, err := tm.Compile(template.CompileOptions{})
 		assert.NoError(t, err, name)
 	}
-	assert.Empty(t, template.FromCertificateID(policy).Check(template.JITP))
 	assert.Empty(t, template.FromCertificateID(policy).Check(template.Fleet))
+	for _, i := range template.FromCertificateID(policy).Check(template.JITP) {
+		assert.Equal(t, "parameter-unfilled", i.Rule, "its rows hold what just-in-time provisioning has not: %v", i)
+	}
 }
 
 func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) {

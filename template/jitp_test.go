@@ -71,3 +71,23 @@ func TestACertificateWithoutANeededAttributeIsRefused(t *testing.T) {
 	_, err = p.Resolve(template.CertificateRow(certificateOf(t, pkix.Name{Country: []string{"FR"}})))
 	assert.NoError(t, err)
 }
+
+func TestInJustInTimeProvisioningOnlyADefaultFillsAnotherParameter(t *testing.T) {
+	const id = "AWS::IoT::Certificate::Id"
+	tm := &template.Template{
+		Parameters: template.Parameters{id: {}, "Site": {}},
+		Resources: template.Resources{
+			"thing":       template.Thing{ThingName: template.Ref(id), BillingGroup: template.Ref("Site")},
+			"certificate": template.Certificate{CertificateId: template.Ref(id)},
+			"policy":      template.Policy{PolicyName: template.Literal("p")},
+		},
+	}
+	issues := tm.Check(template.JITP)
+	require.Len(t, issues, 1)
+	assert.Equal(t, "parameter-unfilled", issues[0].Rule)
+	assert.Equal(t, "/Resources/thing/Properties/BillingGroup/Ref", issues[0].Pointer)
+	assert.Contains(t, issues[0].Message, `"Site"`)
+	assert.Empty(t, tm.Check(template.Fleet), "a device gives its own parameters there")
+	tm.Parameters["Site"] = template.Parameter{Default: template.Literal("ulm")}
+	assert.Empty(t, tm.Check(template.JITP))
+}

@@ -19,6 +19,7 @@ const (
 	// Parameters and references.
 	ruleParameterUndeclared = "parameter-undeclared"
 	ruleParameterUnused     = "parameter-unused"
+	ruleParameterUnfilled   = "parameter-unfilled"
 	ruleParameterType       = "parameter-type"
 	ruleParameterMember     = "parameter-member"
 	ruleParameterDefault    = "parameter-default"
@@ -115,6 +116,7 @@ var rules = []Rule{
 
 	{ruleParameterUndeclared, Warning, "A Ref names a parameter that Parameters does not declare. In a JITP template AWS demands the declaration."},
 	{ruleParameterUnused, Warning, "A declared parameter is used nowhere; often a copied line refers to the wrong one."},
+	{ruleParameterUnfilled, Error, "In just-in-time provisioning AWS fills the pseudo-parameters of the certificate and no others: any other needs a Default."},
 	{ruleParameterType, Warning, "AWS documents the parameter type String only."},
 	{ruleParameterMember, Warning, "A parameter has a Type and a Default. AllowedValues and the like are CloudFormation's: AWS IoT checks nothing by them."},
 	{ruleParameterDefault, Error, "A Default is a constant string. A number or boolean is only a warning."},
