@@ -74,8 +74,11 @@ func (c *checker) document() {
 	}
 	if body, err := c.t.MarshalJSON(); err != nil {
 		c.add(ruleValueShape, Error, "", "the template cannot be written: %v", err)
-	} else if n := utf8.RuneCount(body); n > MaxBody {
-		c.add(ruleBodyLength, Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
+	} else {
+		if n := utf8.RuneCount(body); n > MaxBody {
+			c.add(ruleBodyLength, Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
+		}
+		c.privateKeys(body)
 	}
 	if c.kind != Fleet && c.t.Mappings != nil {
 		c.add(ruleSection, Warning, "/Mappings", "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
@@ -96,6 +99,30 @@ func (c *checker) extra(x Extra, at pointer, ruleName, format string) {
 		}
 		c.add(ruleName, Warning, at.child(name), format, rule.Quote(name))
 	}
+}
+
+// privateKeys looks for a private key anywhere in the body. A value that is one is found again where values are checked.
+func (c *checker) privateKeys(body []byte) {
+	if !isPrivateKey(string(body)) {
+		return
+	}
+	root, err := readJSON(newSource(body))
+	if err != nil {
+		return
+	}
+	var look func(n *node, at pointer)
+	look = func(n *node, at pointer) {
+		if n.kind == kindString && isPrivateKey(n.text) {
+			c.add(rulePrivateKey, Error, at, privateKeyMessage)
+		}
+		for i, e := range n.elems {
+			look(e, at.index(i))
+		}
+		for _, m := range n.members {
+			look(m.value, at.child(m.key))
+		}
+	}
+	look(root, "")
 }
 
 func (c *checker) duplicates(n *node, at pointer) {
@@ -139,9 +166,6 @@ func (c *checker) parameters() {
 			continue
 		}
 		c.compiler.defaults[name] = text
-		if isPrivateKey(text) {
-			c.add(rulePrivateKey, Error, at.child("Default"), privateKeyMessage)
-		}
 		if _, isText := p.Default.(Literal); !isText {
 			c.add(ruleParameterDefault, Warning, at.child("Default"), "the Default is not a string; write %s", rule.Quote(text))
 		}

@@ -164,6 +164,11 @@ var broken = []struct {
 	{"certificate-pem", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificatePem", good{form: `"CertificatePem": "x"`}.String()},
 	{"private-key", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "-----BEGIN CERTIFICATE REQUEST-----\n-----BEGIN PRIVATE KEY-----"`}.String()},
 	{"private-key", template.Bulk, template.Error, "/Parameters/Key/Default", good{parameters: `, "Key": {"Type": "String", "Default": "-----BEGIN EC PRIVATE KEY-----"}`}.String()},
+	{"private-key", template.Fleet, template.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": "-----BEGIN PRIVATE KEY-----"}}}`}.String()},
+	{"private-key", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": "-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Bulk, template.Error, "/Resources/thing/Properties/PackageVersions", good{thing: `, "PackageVersions": "-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Fleet, template.Error, "/DeviceConfiguration/key/Fn::Join/1/0", good{top: `, "DeviceConfiguration": {"key": {"Fn::Join": ["", ["-----BEGIN PRIVATE KEY-----", {"Ref": "CSR"}]]}}`}.String()},
+	{"private-key", template.Bulk, template.Error, "/Metadata/key", good{top: `, "Metadata": {"key": "-----BEGIN PRIVATE KEY-----"}`}.String()},
 	{"private-key", template.Fleet, template.Error, "/DeviceConfiguration/key", good{top: `, "DeviceConfiguration": {"key": "-----BEGIN RSA PRIVATE KEY-----"}`}.String()},
 }
 
