@@ -207,16 +207,8 @@ func (b *Backend) createBucket(ctx context.Context) error {
 			return fault
 		}
 	}
-	_, err := b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
-		Bucket:              aws.String(b.bucket),
-		ExpectedBucketOwner: b.owner,
-		PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
-			BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
-			IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
-		},
-	}, b.markS3)
-	if err != nil {
-		return fmt.Errorf("the bucket was made, but public access could not be blocked: %w", b.fault(ctx, "s3", "PutPublicAccessBlock", err))
+	if err := b.blockPublicAccess(ctx); err != nil {
+		return fmt.Errorf("the bucket was made, but public access could not be blocked: %w", err)
 	}
 	return b.settle(ctx, "the new bucket", func() (bool, error) {
 		_, err := b.visibleBucket(ctx)
@@ -224,6 +216,30 @@ func (b *Backend) createBucket(ctx context.Context) error {
 			return false, nil
 		}
 		return err == nil, err
+	})
+}
+
+// blockPublicAccess blocks all public access to a bucket that was just made. S3 can need a moment to know it everywhere, and
+// whoever calls EnsureBucket again would find the bucket and leave it as it is.
+func (b *Backend) blockPublicAccess(ctx context.Context) error {
+	return b.settle(ctx, "the new bucket", func() (bool, error) {
+		_, err := b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
+			Bucket:              aws.String(b.bucket),
+			ExpectedBucketOwner: b.owner,
+			PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
+				BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
+				IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
+			},
+		}, b.markS3)
+		if err == nil {
+			return true, nil
+		}
+		fault := b.fault(ctx, "s3", "PutPublicAccessBlock", err)
+		e, ok := errors.AsType[*task.Error](fault)
+		if errors.Is(fault, task.ErrNotFound) || ok && e.Code == "OperationAborted" {
+			return false, nil
+		}
+		return false, fault
 	})
 }
 

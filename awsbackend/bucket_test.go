@@ -25,6 +25,15 @@ func TestEnsureBucketMakesAPrivateBucketInTheRegion(t *testing.T) {
 	})
 }
 
+func TestABucketTooNewToBeBlockedIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, w := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "CreateBucket": reply(200, ""),
+			"PutPublicAccessBlock": inTurn(xmlError(404, "NoSuchBucket", "not yet"), xmlError(409, "OperationAborted", "busy"), reply(200, ""))})
+		require.NoError(t, b.EnsureBucket(t.Context()), "whoever calls again finds a bucket, and would leave it open")
+		assert.Equal(t, 3, w.count("PutPublicAccessBlock"))
+	})
+}
+
 func TestEnsureBucketSendsNoLocationInTheOldestRegion(t *testing.T) {
 	w := &wire{t: t, answers: answers{"HeadBucket": inTurn(noBucket, reply(200, "", "X-Amz-Bucket-Region", "us-east-1")),
 		"CreateBucket": reply(200, ""), "PutPublicAccessBlock": reply(200, "")}}
