@@ -162,9 +162,13 @@ func (d *download) accept(ctx context.Context, resp *http.Response) (io.ReadClos
 	}
 	r := &reportBody{ctx: ctx, body: resp.Body, left: resp.ContentLength, at: d.offset, secret: d.secret}
 	if resp.StatusCode == http.StatusPartialContent {
-		if first, _, ok := contentRange(resp.Header.Get("Content-Range")); !ok || first != d.offset {
+		first, total, ok := contentRange(resp.Header.Get("Content-Range"))
+		if !ok || first != d.offset {
 			return nil, true, fmt.Errorf("%w: bytes from %d on were asked for, the answer has %q",
 				task.ErrUnavailable, d.offset, resp.Header.Get("Content-Range"))
+		}
+		if total >= 0 {
+			r.left = total - first // a cache may give less than was asked for, and its end is not the file's
 		}
 		return r, false, nil
 	}
@@ -252,7 +256,7 @@ func contentRange(s string) (first, total int64, ok bool) {
 type reportBody struct {
 	ctx    context.Context
 	body   io.ReadCloser
-	left   int64 // bytes still announced, -1 if the answer did not say
+	left   int64 // bytes still to come to the file's end, -1 if the answer did not say
 	at     int64 // position in the file
 	secret secret
 }

@@ -156,6 +156,21 @@ func TestABodyThatEndsEarlyIsUnexpected(t *testing.T) {
 	}
 }
 
+func TestARangeThatEndsBeforeTheFileIsNoEnd(t *testing.T) {
+	for name, length := range map[string]int64{"with its length": 10, "without a length": -1} {
+		b, _ := onWire(t, answers{"GET": func(*request) *http.Response { // a cache may give less than was asked for
+			r := response(206, report[4:14], "Content-Range", fmt.Sprintf("bytes 4-13/%d", len(report)))
+			r.ContentLength = length
+			return r
+		}})
+		body, err := b.Open(t.Context(), task.NewLink(secretLink), 4)
+		require.NoError(t, err, name)
+		got, err := io.ReadAll(body)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, name)
+		assert.Equal(t, report[4:14], string(got), name)
+	}
+}
+
 func TestAResetWhileReadingIsUnexpectedAndSaysNothingOfTheLink(t *testing.T) {
 	b, _ := onWire(t, answers{"GET": func(*request) *http.Response {
 		r := response(200, "")
