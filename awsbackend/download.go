@@ -160,6 +160,9 @@ func (d *download) accept(ctx context.Context, resp *http.Response) (io.ReadClos
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" || resp.Uncompressed {
 		return nil, false, fmt.Errorf("the answer is encoded as %q, though the plain bytes were asked for", enc)
 	}
+	if isPage(resp.Header) {
+		return nil, true, fmt.Errorf("%w: %w", task.ErrUnavailable, errPage)
+	}
 	r := &reportBody{ctx: ctx, body: resp.Body, left: resp.ContentLength, at: d.offset, secret: d.secret}
 	if resp.StatusCode == http.StatusPartialContent {
 		first, total, ok := contentRange(resp.Header.Get("Content-Range"))

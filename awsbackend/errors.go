@@ -242,6 +242,14 @@ func kindOfStatus(status int) error {
 	return nil
 }
 
+// errPage is about a success that somebody between here and AWS claims.
+var errPage = errors.New("the answer is a web page, so a proxy or a login page is in the way: AWS sends none")
+
+// isPage reports whether an answer is a web page.
+func isPage(h http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/html")
+}
+
 // requestID reads the id under each of the names that AWS services give it.
 func requestID(h http.Header) string {
 	for _, name := range []string{"X-Amzn-RequestId", "X-Amz-Request-Id", "X-Amz-RequestId"} {

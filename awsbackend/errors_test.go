@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -233,6 +234,53 @@ func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
 			require.Error(t, b.RemoveDevice(t.Context(), "d1"))
 		}
 	}
+}
+
+func TestAPageThatClaimsSuccessIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		page := reply(200, "<!DOCTYPE html><html><body>Please sign in</body></html>", "Content-Type", "text/html; charset=utf-8")
+		for name, c := range map[string]struct {
+			answers answers
+			call    func(*Backend) error
+		}{
+			"StopTask": {answers{"StopThingRegistrationTask": page}, func(b *Backend) error { return b.StopTask(t.Context(), "id-1") }},
+			"Upload": {answers{"HeadBucket": bucketHere, "PutObject": page}, func(b *Backend) error {
+				_, err := b.Upload(t.Context(), uploadOf("part-1.json", "{}"))
+				return err
+			}},
+			"the bucket's region": {answers{"HeadBucket": page}, func(b *Backend) error {
+				_, err := b.Upload(t.Context(), uploadOf("part-1.json", "{}"))
+				return err
+			}},
+			"EnsureBucket": {answers{"HeadBucket": page}, func(b *Backend) error { return b.EnsureBucket(t.Context()) }},
+			"DeleteThing": {answers{"ListThingPrincipals": reply(200, `{"principals":[]}`), "DeleteThing": page},
+				func(b *Backend) error { return b.RemoveDevice(t.Context(), "d1") }},
+			"Open": {answers{"GET": page}, func(b *Backend) error {
+				_, err := b.Open(t.Context(), task.NewLink(secretLink), 0)
+				return err
+			}},
+		} {
+			b, _ := onWire(t, c.answers)
+			err := c.call(b)
+			require.ErrorIs(t, err, task.ErrUnavailable, name)
+			assert.ErrorContains(t, err, "a proxy or a login page is in the way", name)
+			assert.NotErrorIs(t, err, task.ErrWrongRegion, name)
+		}
+	})
+}
+
+func TestAPageDoesNotTellTheFakeFromAWS(t *testing.T) {
+	w := &wire{t: t, answers: answers{listOp: reply(502, "<html>bad gateway</html>", "Content-Type", "text/html"),
+		"GetCallerIdentity": marked(knownCaller), endpointOp: marked(dataEndpoint)}}
+	cfg := testConfig(w)
+	cfg.RetryMaxAttempts = 1
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.ListTasks(t.Context(), nil)
+	require.ErrorIs(t, err, task.ErrUnavailable)
+	who, err := b.Identity(t.Context())
+	require.NoError(t, err, "the page is nobody's answer")
+	assert.True(t, who.Fake)
 }
 
 // fromRole are credentials that come from STS, which answers as given.

@@ -64,16 +64,22 @@ func (b *Backend) markS3(o *s3.Options)   { o.APIOptions = watchAnswers(o.APIOpt
 func (b *Backend) markIAM(o *iam.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.iam) }
 func (b *Backend) markSTS(o *sts.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.sts) }
 
-// watchAnswers adds a step that looks for the fake's header on an operation's answers.
+// watchAnswers adds a step that looks for the fake's header on an operation's answers, and refuses those that are a proxy's
+// page. The SDK reads nothing of some answers, and would take such a page for a success.
 func watchAnswers(steps []func(*middleware.Stack) error, m *atomic.Int32) []func(*middleware.Stack) error {
 	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
 		middleware.DeserializeOutput, middleware.Metadata, error,
 	) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
 		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && answer != nil && answer.Response != nil && answer.StatusCode != 0 {
-			if answer.Header.Get(fakeHeader) != "" {
+			switch {
+			case isPage(answer.Header):
+				if err == nil && answer.StatusCode < 300 {
+					err = &smithyhttp.ResponseError{Response: answer, Err: errPage}
+				}
+			case answer.Header.Get(fakeHeader) != "":
 				m.Store(fake)
-			} else {
+			default:
 				m.Store(genuine)
 			}
 		}
