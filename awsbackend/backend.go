@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -78,6 +79,7 @@ type Backend struct {
 	marks    marks
 	caller   caller
 	location location
+	occupied atomic.Pointer[string] // how AWS worded its last refusal for a task that was found in progress
 }
 
 var (

@@ -22,8 +22,9 @@ import (
 //
 // AWS declares no error of its own for a second task while one runs. When a start is refused with
 // InvalidRequestException or LimitExceededException, the tasks in progress and those being cancelled are listed: if there
-// is one, the error matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. A refusal whose
-// text is about the request's own members stays [task.ErrInvalidRequest]. Needs iam:PassRole on the role.
+// is one, the error matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. So does the next
+// refusal in the same words when there is none any more, as the task may have ended while it was looked for. A refusal
+// whose text is about the request's own members stays [task.ErrInvalidRequest]. Needs iam:PassRole on the role.
 func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
 	const op = "StartThingRegistrationTask"
 	if err := checkStart(in); err != nil {
@@ -78,13 +79,23 @@ func (b *Backend) explainRunning(ctx context.Context, err error) error {
 		return err
 	}
 	running, status, listErr := b.runningTask(ctx)
-	if listErr != nil || running == "" {
+	if listErr != nil {
 		return err
 	}
 	known := *e
 	known.Kind = task.ErrTaskRunning
-	return fmt.Errorf("registration task %s is %s, and AWS runs one at a time in an account: wait for it or stop it: %w",
-		running, status, &known)
+	words := e.Code + ": " + e.Message
+	if running != "" {
+		b.occupied.Store(&words)
+		return fmt.Errorf("registration task %s is %s, and AWS runs one at a time in an account: wait for it or stop it: %w",
+			running, status, &known)
+	}
+	// Once only: words that are about something else must not be waited on for ever.
+	if last := b.occupied.Swap(nil); last != nil && *last == words {
+		return fmt.Errorf("AWS says what it said while another registration task was in progress, which seems to have ended since: try again: %w",
+			&known)
+	}
+	return err
 }
 
 // runningTask returns a task that takes the account's only place, "" if there is none. A task that is being cancelled

@@ -88,6 +88,28 @@ func TestAStartRefusedWhileNoTaskRunsIsWhatAWSSays(t *testing.T) {
 	}
 }
 
+func TestATaskThatEndsWhileItIsLookedForStillExplainsTheRefusal(t *testing.T) {
+	running, none := reply(200, `{"taskIds":["running-1"]}`), noneRunning
+	b, w := onWire(t, answers{
+		startOp: inTurn(exception(400, "InvalidRequestException", "one at a time"), exception(400, "InvalidRequestException", "one at a time"),
+			exception(400, "InvalidRequestException", "one at a time"), exception(400, "InvalidRequestException", "one at a time"),
+			exception(400, "InvalidRequestException", "bad role")),
+		listOp: inTurn(running, none, none, none, none, running, none, none),
+	})
+	for n, want := range []error{
+		task.ErrTaskRunning,    // found
+		task.ErrTaskRunning,    // in the same words, though it is not found any more
+		task.ErrInvalidRequest, // again: nobody may wait for ever
+		task.ErrTaskRunning,    // found
+		task.ErrInvalidRequest, // in other words
+	} {
+		_, err := b.StartTask(t.Context(), startInput)
+		require.ErrorIs(t, err, want, "start %d", n+1)
+		assert.True(t, task.Refused(err))
+		assert.Equal(t, n+1, w.count(startOp), "each is sent once")
+	}
+}
+
 func TestInputThatAWSWouldRefuseIsNotSent(t *testing.T) {
 	b, w := onWire(t, nil)
 	change := func(f func(*task.StartInput)) *task.StartInput {
