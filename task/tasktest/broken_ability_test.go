@@ -264,6 +264,8 @@ var brokenAbilities = []breakage{
 	{"device/read", "no PEM", breakRead(func(d *task.Device) { d.Certificates[0].PEM = "" })},
 	{"device/read", "an id in upper case", breakRead(func(d *task.Device) { d.Certificates[0].ID = strings.ToUpper(d.Certificates[0].ID) })},
 	{"device/read", "no attributes", breakRead(func(d *task.Device) { d.Attributes = nil })},
+	{"device/every-certificate", "only the newest", breakRead(func(d *task.Device) { d.Certificates = d.Certificates[len(d.Certificates)-1:] })},
+	{"device/every-certificate", "one of them twice", breakRead(func(d *task.Device) { d.Certificates[1] = d.Certificates[0] })},
 	{"device/unknown", "an empty device", breakReader(func(d *task.Device, err error) (*task.Device, error) {
 		if err != nil {
 			return &task.Device{}, nil

@@ -24,6 +24,7 @@ func abilityCases() []Case {
 			"A certificate for another key is of no use to the device, which is found out in the field."), checkRegister},
 		{"register/once", quoted("Registrar", register, "A request that is sent again gives the device a second certificate."), checkRegisterOnce},
 		{"device/read", quoted("DeviceReader", read, "What a lost answer left behind is settled by reading it."), checkReadDevice},
+		{"device/every-certificate", quoted("DeviceReader", read, "A second certificate that is not shown is one that nobody takes out of service."), checkReadEvery},
 		{"device/unknown", quoted("DeviceReader", read, "Only a device that is surely not there may be registered again."), checkReadUnknown},
 		{"certificate/remove", quoted("CertificateRemover", "It must return nil when the certificate is gone already.",
 			"A clean-up that was interrupted is run again."), checkRemoveCertificate},
@@ -200,6 +201,45 @@ func checkReadDevice(b *bench) error {
 	if cert.ID != hex.EncodeToString(digest[:]) || cert.ARN != result.ARNs.Certificate() || cert.Status != "ACTIVE" {
 		return fmt.Errorf("ReadDevice gave the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
 			cert.ID, cert.ARN, cert.Status, digest, result.ARNs.Certificate())
+	}
+	return nil
+}
+
+func checkReadEvery(b *bench) error {
+	reader, err := ability[task.DeviceReader](b, "DeviceReader")
+	if err != nil {
+		return err
+	}
+	devices, err := b.newDevices(2)
+	if err != nil {
+		return err
+	}
+	name := devices[0].name
+	devices[1].name = name // two keys, one thing
+	t, d, err := b.run(devices)
+	if err != nil {
+		return err
+	}
+	if d.Succeeded == 1 && d.Failed == 1 {
+		return &SkipError{"the service does not register a thing that is there"}
+	}
+	if err := b.registered(t, devices); err != nil {
+		return err
+	}
+	got, err := reader.ReadDevice(b.ctx, name)
+	if err != nil {
+		return fmt.Errorf("ReadDevice of a device registered twice: %w", err)
+	}
+	read := map[string]bool{}
+	for _, c := range got.Certificates {
+		key, err := certificateKey(c.PEM)
+		if err != nil {
+			return fmt.Errorf("ReadDevice: %w", err)
+		}
+		read[string(key)] = true
+	}
+	if len(got.Certificates) != 2 || !read[string(devices[0].key)] || !read[string(devices[1].key)] {
+		return fmt.Errorf("two certificates are attached to the thing and ReadDevice gave %d for %d of their keys", len(got.Certificates), len(read))
 	}
 	return nil
 }
