@@ -74,10 +74,19 @@ func (p *preflight) trust(arn, document string) {
 // permissions reads the role's policies and judges what a task needs.
 func (p *preflight) permissions(ctx context.Context, arn, name string) error {
 	policies, managed, err := p.rolePolicies(ctx, name)
-	if done, err := p.settled(CheckRoleRead, arn, "the role vanished while it was read", err); done {
-		return err
-	}
 	b := p.b
+	if err != nil {
+		checks := []string{CheckRoleRead}
+		if b.kmsKey != "" {
+			checks = append(checks, CheckRoleDecrypt)
+		}
+		for _, check := range append(checks, CheckRoleRegistration) { // nothing is known of any
+			if _, err := p.settled(check, arn, "the role vanished while it was read", err); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if b.bucket != "" {
 		object := fmt.Sprintf("arn:%s:s3:::%s/%sany-data-file", partitionOf(b.region), b.bucket, b.prefix)
 		p.judge(CheckRoleRead, arn, policies, "s3:GetObject", object)

@@ -205,6 +205,17 @@ func TestPreflightChecksTheKMSKey(t *testing.T) {
 	}
 }
 
+func TestPoliciesThatMayNotBeReadLeaveEveryCheckOfThemOpen(t *testing.T) {
+	a, _ := ready()
+	a["ListRolePolicies"] = queryError(403, "AccessDenied", "no")
+	b, _ := onWireWith(t, Options{Bucket: "fleet-bucket", KMSKeyID: "arn:aws:kms:eu-central-1:123456789012:key/1234"}, a)
+	f := findings(t, b, preflightInput)
+	for _, check := range []string{CheckRoleRead, CheckRoleDecrypt, CheckRoleRegistration} {
+		assert.Equal(t, task.FindingUnknown, f[check].Result, check)
+		assert.Contains(t, f[check].Detail, "iam:ListRolePolicies", check)
+	}
+}
+
 func TestPreflightAsksForEachNameOnce(t *testing.T) {
 	a, _ := ready()
 	b, w := onWire(t, a)
