@@ -139,8 +139,9 @@ func (p *preflight) bucket(ctx context.Context) error {
 		return nil
 	}
 	_, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	found := "exists and may be listed"
 	if err != nil && regionHeader(err) != "" && regionHeader(err) != b.region {
-		err = nil // it exists; the next check says where
+		found, err = "exists", nil // the next check says where
 	} else if err != nil {
 		err = b.fault(ctx, "s3", "HeadBucket", err)
 	}
@@ -149,7 +150,7 @@ func (p *preflight) bucket(ctx context.Context) error {
 		return err
 	}
 	if !done {
-		p.add(CheckBucket, b.bucket, task.FindingOK, "exists and may be listed")
+		p.add(CheckBucket, b.bucket, task.FindingOK, "%s", found)
 	} else if p.findings[len(p.findings)-1].Result == task.FindingProblem {
 		return nil
 	}

@@ -216,6 +216,14 @@ func TestPoliciesThatMayNotBeReadLeaveEveryCheckOfThemOpen(t *testing.T) {
 	}
 }
 
+func TestABucketElsewhereIsNotSaidToBeListable(t *testing.T) {
+	a, _ := ready()
+	a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", "us-west-2")
+	a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
+	b, _ := onWire(t, a)
+	assert.Equal(t, "exists", findings(t, b, preflightInput)[CheckBucket].Detail)
+}
+
 func TestPreflightAsksForEachNameOnce(t *testing.T) {
 	a, _ := ready()
 	b, w := onWire(t, a)
