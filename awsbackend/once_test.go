@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/smithy-go"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -74,15 +75,34 @@ func TestASuccessWithoutATaskIDHasAnUnknownOutcome(t *testing.T) {
 }
 
 func TestRetriesOfTheConfigDoNotRepeatAStart(t *testing.T) {
-	w := &wire{t: t, answers: answers{startOp: exception(500, "InternalFailureException", "oops")}}
-	cfg := testConfig(w)
-	cfg.RetryMaxAttempts = 9
-	cfg.RetryMode = aws.RetryModeAdaptive
-	b, err := New(cfg, Options{Bucket: "fleet-bucket"})
-	require.NoError(t, err)
-	_, err = b.StartTask(t.Context(), startInput)
-	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
-	assert.Equal(t, 1, w.count(startOp))
+	stubborn := func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = 9
+			o.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(error) aws.Ternary { return aws.TrueTernary })}
+		})
+	}
+	for name, change := range map[string]func(*aws.Config, *Options){
+		"many attempts":    func(c *aws.Config, _ *Options) { c.RetryMaxAttempts = 9 },
+		"adaptive":         func(c *aws.Config, _ *Options) { c.RetryMaxAttempts, c.RetryMode = 9, aws.RetryModeAdaptive },
+		"a custom retryer": func(c *aws.Config, _ *Options) { c.RetryMaxAttempts, c.Retryer = 9, stubborn },
+		"a client of one's own": func(c *aws.Config, opts *Options) {
+			opts.IoT = iot.NewFromConfig(*c, func(o *iot.Options) { o.Retryer, o.RetryMaxAttempts = stubborn(), 9 })
+		},
+	} {
+		broken := func(*request) *http.Response { return nil }
+		for what, answer := range map[string]func(*request) *http.Response{"500": exception(500, "InternalFailureException", "oops"), "dropped": broken} {
+			w := &wire{t: t, answers: answers{startOp: answer, "RegisterThing": answer}}
+			cfg, opts := testConfig(w), Options{Bucket: "fleet-bucket"}
+			change(&cfg, &opts)
+			b, err := New(cfg, opts)
+			require.NoError(t, err)
+			_, err = b.StartTask(t.Context(), startInput)
+			require.ErrorIs(t, err, task.ErrOutcomeUnknown, "%s, %s", name, what)
+			_, err = b.RegisterThing(t.Context(), registerInput)
+			require.ErrorIs(t, err, task.ErrOutcomeUnknown, "%s, %s", name, what)
+			assert.Equal(t, []string{startOp, "RegisterThing"}, w.ops(), "%s, %s", name, what)
+		}
+	}
 }
 
 func TestADefiniteRefusalIsRefusedAndSentOnce(t *testing.T) {
