@@ -175,6 +175,21 @@ func TestATaskIsEndedAfterThirtyDaysAndForgottenThirtyDaysLater(t *testing.T) {
 	assert.Empty(t, page.IDs)
 }
 
+func TestAnyNumberOfTasksIsForgottenAtOnce(t *testing.T) {
+	fake, role := newFake(t, fakebackend.Options{})
+	for range 70 {
+		id := startFile(t, fake, role, walkthrough(t), "")
+		require.Equal(t, task.Completed, describe(t, fake, id).Status)
+	}
+	fake.Advance(15 * 24 * time.Hour)
+	young := start(t, fake, role, walkthrough(t), rows(t, 1)...)
+	require.Equal(t, task.Completed, describe(t, fake, young).Status)
+	fake.Advance(15 * 24 * time.Hour)
+	page, err := fake.ListTasks(t.Context(), &task.ListInput{})
+	require.NoError(t, err)
+	assert.Equal(t, []task.ID{young}, page.IDs)
+}
+
 func TestReportsComeInSeveralFilesBehindSeveralPages(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{LinesPerReport: 3, PageSize: 2})
 	lines := rows(t, 20)

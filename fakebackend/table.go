@@ -17,7 +17,7 @@ func (m *mark) gone() bool     { return m.n&1 != 0 }
 func (m *mark) marked() *mark  { return m }
 
 // table keeps records by key and in the order in which they were made. Going through it stays stable while records come
-// and go, since a page ends at a record's number and not at an index. A record costs its map entry and one word.
+// and go, also those that the loop itself removes, since a page ends at a record's number and not at an index. A record costs its map entry and one word.
 type table[K comparable, V interface {
 	comparable
 	marked() *mark
@@ -61,9 +61,14 @@ func (t *table[K, V]) remove(key K) {
 	delete(t.byKey, key)
 	v.marked().n |= 1
 	if t.dead++; t.dead > 32 && t.dead > len(t.rows)/2 {
-		t.rows = slices.DeleteFunc(t.rows, func(v V) bool { return v.marked().gone() })
-		t.rows = slices.Clip(t.rows)
-		t.dead = 0
+		// Into a slice of its own: whoever removes a record may be going through the old one.
+		live := make([]V, 0, len(t.byKey))
+		for _, v := range t.rows {
+			if !v.marked().gone() {
+				live = append(live, v)
+			}
+		}
+		t.rows, t.dead = live, 0
 	}
 }
 
