@@ -96,8 +96,11 @@ func (b *IoT) empty() error {
 	b.roles.Restore(iam.State{})
 	b.objects.Restore(s3.State{})
 	b.st = state{}
-	if !b.opts.NoBucket {
-		return b.makeBucket(b.opts.Bucket, b.opts.Region)
+	if b.opts.NoBucket {
+		return nil
+	}
+	if err := b.makeBucket(b.opts.Bucket, b.opts.Region); err != nil {
+		return fmt.Errorf("fakebackend: Options.Bucket: %w", err)
 	}
 	return nil
 }

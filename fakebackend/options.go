@@ -38,7 +38,8 @@ type Options struct {
 	LinesPerReport int
 	// PageSize is how many items a list operation gives when the caller does not say. Default 100.
 	PageSize int
-	// LinkLife is how long a report link is good. Default 86,400 s, as the links in AWS's walkthrough say.
+	// LinkLife is how long a report link is good, in whole seconds: what is over is cut off. From 1 s to 7 days, which is
+	// all that S3 allows. Default 86,400 s, as the links in AWS's walkthrough say.
 	LinkLife time.Duration
 	// TaskLife is how long a task may run before AWS ends it. Default 30 days.
 	TaskLife time.Duration
@@ -142,7 +143,11 @@ const (
 	AWSIssuerName  = issuer.AWSName
 )
 
-const day = 24 * time.Hour
+const (
+	day = 24 * time.Hour
+	// maxLinkLife is the longest life of a presigned link.
+	maxLinkLife = 7 * day
+)
 
 // withDefaults checks the options and fills in what is zero.
 func (o Options) withDefaults() (Options, error) {
@@ -187,12 +192,15 @@ func (o Options) withDefaults() (Options, error) {
 		name  string
 		value time.Duration
 	}{
-		{"StartDelay", o.StartDelay}, {"StopDelay", o.StopDelay}, {"LinkLife", o.LinkLife}, {"TaskLife", o.TaskLife},
-		{"Retention", o.Retention}, {"ReportDelay", o.ReportDelay},
+		{"StartDelay", o.StartDelay}, {"StopDelay", o.StopDelay}, {"TaskLife", o.TaskLife}, {"Retention", o.Retention},
+		{"ReportDelay", o.ReportDelay},
 	} {
 		if d.value < 0 {
 			bad("%s is %v; it must not be negative", d.name, d.value)
 		}
+	}
+	if o.LinkLife < time.Second || o.LinkLife > maxLinkLife {
+		bad("LinkLife is %v; it must be between 1s and %v, which is how long S3's links can be good", o.LinkLife, maxLinkLife)
 	}
 	if o.LinesPerReport < 1 {
 		bad("LinesPerReport is %d; it must be at least 1", o.LinesPerReport)

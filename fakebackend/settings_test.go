@@ -19,13 +19,21 @@ import (
 
 func TestOptionsThatCannotBeAreRefusedByName(t *testing.T) {
 	for name, opts := range map[string]fakebackend.Options{
-		"Account": {Account: "12"}, "Region": {Region: "EU Central"}, "Bucket": {Bucket: "a b"}, "Rate": {Rate: -1}, "StartDelay": {StartDelay: -1},
+		"LinkLife is 168h0m1s": {LinkLife: 7*24*time.Hour + time.Second}, "LinkLife is 999ms": {LinkLife: 999 * time.Millisecond},
+		"Options.Bucket: InvalidBucketName": {Bucket: "Fleet_A"},
+		"Account":                           {Account: "12"}, "Region": {Region: "EU Central"}, "Bucket": {Bucket: "a b"}, "Rate": {Rate: -1}, "StartDelay": {StartDelay: -1},
 		"LinesPerReport": {LinesPerReport: -1}, "PageSize": {PageSize: 251}, "PercentStep": {PercentStep: 101}, "IssuerKey": {IssuerKey: "ed25519"},
 		"OverdueStatus": {OverdueStatus: task.InProgress}, "ExistingThing": {ExistingThing: "MERGE"}, "BadInput": {BadInput: 7}, "Retention": {Retention: -time.Second},
 	} {
 		_, err := fakebackend.New(opts)
 		require.ErrorContains(t, err, name)
 	}
+}
+
+func TestALinkOfTheLongestLifeCanBeFollowed(t *testing.T) {
+	fake, role := newFake(t, fakebackend.Options{LinkLife: 7 * 24 * time.Hour})
+	id := start(t, fake, role, walkthrough(t), fixedRows[0])
+	assert.Len(t, results(t, fake, id), 1)
 }
 
 func TestTheIssuerIsAFakeUnlessToldToLookLikeAWS(t *testing.T) {
