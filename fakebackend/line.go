@@ -71,10 +71,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // its text, as AWS takes numbers.
 func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
 	if lenient {
-		raw = bytes.TrimSpace(bytes.TrimPrefix(raw, byteOrderMark))
-		if len(raw) == 0 {
-			return map[string]string{}, nil
-		}
+		raw = withoutMarks(raw)
 	}
 	switch {
 	case len(bytes.TrimSpace(raw)) == 0:
@@ -89,6 +86,11 @@ func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
 		return decodeLine(raw)
 	}
 	return values, nil
+}
+
+// withoutMarks is a line less what [Options.LenientLines] passes over; nothing is left of a blank one.
+func withoutMarks(raw []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(raw, byteOrderMark))
 }
 
 func badLine(format string, args ...any) *task.Error {

@@ -77,6 +77,17 @@ func TestLenientLinesPassOverWhatEditorsLeave(t *testing.T) {
 	assert.Equal(t, 2, describe(t, fake, id).Succeeded)
 }
 
+func TestLenientLinesPassOverBlankLinesWithoutReportingThem(t *testing.T) {
+	fake, role := newFake(t, fakebackend.Options{LenientLines: true})
+	id := startFile(t, fake, role, walkthrough(t), "\ufeff\r\n"+row(t, "one", "1")+"\n\n \t\n"+row(t, "two", "2")+"\n\n")
+	d := describe(t, fake, id)
+	assert.Equal(t, []any{task.Completed, 2, 0, 100}, []any{d.Status, d.Succeeded, d.Failed, d.Percent})
+	lines := results(t, fake, id)
+	require.Len(t, lines, 2)
+	assert.Equal(t, []int64{2, 5}, []int64{lines[0].LineNumber, lines[1].LineNumber})
+	assert.Empty(t, failures(t, fake, id))
+}
+
 func TestTheSameFileTwiceGivesEachThingASecondCertificate(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
 	text := row(t, "device", "1")

@@ -91,8 +91,9 @@ type Options struct {
 	// PolicyARNKey is the key of a policy's ARN in results. Default "": the policy's logical name in the template.
 	PolicyARNKey string
 
-	// LenientLines passes over blank lines, a byte order mark and carriage returns in a data file. By default a line
-	// with any of them fails.
+	// LenientLines passes over blank lines, a byte order mark and carriage returns in a data file. A blank line counts
+	// in the numbers of the lines after it, but neither as registered nor as failed. By default a line with any of them
+	// fails.
 	LenientLines bool
 	// EmptyIsMissing lets a parameter's Default stand in for an empty string. By default an empty string is a value.
 	EmptyIsMissing bool

@@ -153,6 +153,9 @@ func (b *IoT) doLine(r *registration, at time.Time) {
 	raw, lineErr := r.input.next()
 	r.next++
 	r.modified = at
+	if lineErr == nil && b.opts.LenientLines && len(withoutMarks(raw)) == 0 {
+		return // a blank line is in no report and no count
+	}
 	var made outcome
 	if lineErr == nil {
 		made, lineErr = b.registerLine(r, raw, at)
