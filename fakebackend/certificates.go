@@ -126,12 +126,11 @@ func (b *IoT) RegisterCertificateWithoutCA(ctx context.Context, in *RegisterCert
 		c.oneOf("status", in.Status, certStatuses[:]...)
 	}
 	return invoke(ctx, b, "RegisterCertificateWithoutCA", "", check, func(now time.Time) (*RegisterCertificateOutput, *task.Error) {
-		signed, err := b.readDeviceCertificate(in.CertificatePem, "")
+		cert, err := readCertificate(in.CertificatePem)
 		if err != nil {
 			return nil, err
 		}
-		signed.ca = nil
-		return b.register(signed, now, in.Status, false)
+		return b.register(&signedCertificate{der: cert.Raw, id: sha256.Sum256(cert.Raw)}, now, in.Status, false)
 	})
 }
 
@@ -413,19 +412,30 @@ type signedCertificate struct {
 	ca  *caCertificate // the account's CA that has signed it; nil if none has
 }
 
-// readDeviceCertificate reads a certificate and finds the registered CA that signed it: the given one, if one is given.
-func (b *IoT) readDeviceCertificate(text, caText string) (*signedCertificate, *task.Error) {
+func readCertificate(text string) (*x509.Certificate, *task.Error) {
 	cert, err := issuer.ParseCertificate(text)
 	if err != nil {
 		return nil, refuse(codeCertificateInvalid, "The certificate could not be parsed: %v", err)
 	}
+	return cert, nil
+}
+
+// readDeviceCertificate reads a certificate and finds the registered CA that signed it: the given one, if one is given.
+// Of several with one key and subject it is the first that is active; it is an error when none is.
+func (b *IoT) readDeviceCertificate(text, caText string) (*signedCertificate, *task.Error) {
+	cert, refusal := readCertificate(text)
+	if refusal != nil {
+		return nil, refusal
+	}
 	signed := &signedCertificate{der: cert.Raw, id: sha256.Sum256(cert.Raw)}
 	var only *x509.Certificate
 	if caText != "" {
+		var err error
 		if only, err = issuer.ParseCertificate(caText); err != nil {
 			return nil, refuse(codeCertificateInvalid, "The CA certificate could not be parsed: %v", err)
 		}
 	}
+	var inactive *caCertificate
 	for ca := range b.st.cas.all() {
 		parsed, err := x509.ParseCertificate(ca.der)
 		if err != nil || only != nil && !parsed.Equal(only) || !slices.Equal(parsed.RawSubject, cert.RawIssuer) {
@@ -435,10 +445,14 @@ func (b *IoT) readDeviceCertificate(text, caText string) (*signedCertificate, *t
 			continue
 		}
 		if !ca.active {
-			return nil, refuse(codeCertificateInvalid, "The CA certificate %s is not active", ca.id)
+			inactive = ca
+			continue
 		}
 		signed.ca = ca
 		break
+	}
+	if signed.ca == nil && inactive != nil {
+		return nil, refuse(codeCertificateInvalid, "The CA certificate %s is not active", inactive.id)
 	}
 	if only != nil && signed.ca == nil {
 		return nil, refuse(codeCertificateInvalid, "The certificate is not signed by the given CA, or the CA is not registered")

@@ -328,6 +328,30 @@ func TestCertificatesOfTheCustomersOwnCAAreRegistered(t *testing.T) {
 	assert.Contains(t, failures(t, fake, id)[0].ErrorMessage, "already")
 }
 
+func TestACAThatIsNotActiveStandsInTheWayOfItsOwnRegistrationsOnly(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	old, sign := ownCA(t)
+	renewed, _ := ownCA(t) // the same key and subject
+	var ids []string
+	for _, ca := range []string{old, renewed} {
+		out, err := fake.RegisterCACertificate(ctx, &fakebackend.RegisterCACertificateInput{CACertificate: ca, CertificateMode: "SNI_ONLY"})
+		require.NoError(t, err)
+		ids = append(ids, out.CertificateID)
+	}
+	_, err := fake.RegisterCertificate(ctx, &fakebackend.RegisterCertificateInput{CertificatePem: sign("one")})
+	require.ErrorContains(t, err, "is not active")
+	_, err = fake.RegisterCertificateWithoutCA(ctx, &fakebackend.RegisterCertificateWithoutCAInput{CertificatePem: sign("two")})
+	require.NoError(t, err, "no CA is asked for")
+	_, err = fake.UpdateCACertificate(ctx, &fakebackend.UpdateCACertificateInput{CertificateID: ids[1], NewStatus: "ACTIVE"})
+	require.NoError(t, err)
+	three, err := fake.RegisterCertificate(ctx, &fakebackend.RegisterCertificateInput{CertificatePem: sign("three")})
+	require.NoError(t, err, "the renewed CA is active")
+	got, err := fake.DescribeCertificate(ctx, &fakebackend.DescribeCertificateInput{CertificateID: three.CertificateID})
+	require.NoError(t, err)
+	assert.Equal(t, ids[1], got.CertificateDescription.CaCertificateID)
+}
+
 func TestTagsBelongToResourcesThatExist(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
