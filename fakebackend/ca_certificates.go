@@ -70,6 +70,13 @@ type RegistrationConfig struct {
 	TemplateName string `json:"templateName,omitempty"`
 }
 
+func (r *RegistrationConfig) clone() *RegistrationConfig {
+	if r == nil {
+		return nil
+	}
+	return new(*r)
+}
+
 func (c *checker) registrationConfig(r *RegistrationConfig) {
 	if r != nil {
 		c.may("registrationConfig.templateBody", r.TemplateBody, shapeTemplateBody)
@@ -135,7 +142,7 @@ func (b *IoT) RegisterCACertificate(ctx context.Context, in *RegisterCACertifica
 			return nil, refuse(codeLimitExceeded, "The maximum number of CA certificates with the same subject is %d", casWithOneSubject)
 		}
 		c := &caCertificate{
-			id: id, der: ca.Raw, active: in.SetAsActive, auto: in.AllowAutoRegistration, mode: modeDefault, config: in.RegistrationConfig,
+			id: id, der: ca.Raw, active: in.SetAsActive, auto: in.AllowAutoRegistration, mode: modeDefault, config: in.RegistrationConfig.clone(),
 			created: stamp(now), modified: stamp(now), version: 1,
 		}
 		if in.CertificateMode != "" {
@@ -212,7 +219,7 @@ func (b *IoT) DescribeCACertificate(ctx context.Context, in *CACertificateInput)
 		if parsed, err := x509.ParseCertificate(c.der); err == nil {
 			d.Validity = &CertificateValidity{parsed.NotBefore, parsed.NotAfter}
 		}
-		return &DescribeCACertificateOutput{d, c.config}, nil
+		return &DescribeCACertificateOutput{d, c.config.clone()}, nil
 	})
 }
 
@@ -261,7 +268,7 @@ func (b *IoT) UpdateCACertificate(ctx context.Context, in *UpdateCACertificateIn
 			c.auto = in.NewAutoRegistrationStatus == "ENABLE"
 		}
 		if in.RegistrationConfig != nil {
-			c.config = new(*in.RegistrationConfig)
+			c.config = in.RegistrationConfig.clone()
 		}
 		if in.RemoveAutoRegistration {
 			c.config, c.auto = nil, false

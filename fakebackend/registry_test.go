@@ -352,6 +352,50 @@ func TestACAThatIsNotActiveStandsInTheWayOfItsOwnRegistrationsOnly(t *testing.T)
 	assert.Equal(t, ids[1], got.CertificateDescription.CaCertificateID)
 }
 
+func TestTheFakeSharesNoMemoryWithItsCallers(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	properties := &fakebackend.ThingTypeProperties{
+		SearchableAttributes: []string{"model"},
+		Mqtt5Configuration:   &fakebackend.Mqtt5Configuration{PropagatingAttributes: []fakebackend.PropagatingAttribute{{UserPropertyKey: "model"}}},
+	}
+	spoil := func(p *fakebackend.ThingTypeProperties) {
+		p.SearchableAttributes[0], p.Mqtt5Configuration.PropagatingAttributes[0].UserPropertyKey = "spoiled", "spoiled"
+	}
+	kind := func() *fakebackend.ThingTypeProperties {
+		out, err := fake.DescribeThingType(ctx, &fakebackend.DescribeThingTypeInput{ThingTypeName: "kind"})
+		require.NoError(t, err)
+		return out.ThingTypeProperties
+	}
+	_, err := fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "kind", ThingTypeProperties: properties})
+	require.NoError(t, err)
+	spoil(properties)
+	spoil(kind())
+	listed, err := fake.ListThingTypes(ctx, nil)
+	require.NoError(t, err)
+	spoil(listed.ThingTypes[0].ThingTypeProperties)
+	assert.Equal(t, "model", kind().SearchableAttributes[0])
+	assert.Equal(t, "model", kind().Mqtt5Configuration.PropagatingAttributes[0].UserPropertyKey)
+
+	caPEM, _ := ownCA(t)
+	config := &fakebackend.RegistrationConfig{RoleARN: "arn:aws:iam::123456789012:role/jitp"}
+	ca, err := fake.RegisterCACertificate(ctx, &fakebackend.RegisterCACertificateInput{CACertificate: caPEM, CertificateMode: "SNI_ONLY", RegistrationConfig: config})
+	require.NoError(t, err)
+	config.RoleARN = "spoiled"
+	for range 2 {
+		out, err := fake.DescribeCACertificate(ctx, &fakebackend.CACertificateInput{CertificateID: ca.CertificateID})
+		require.NoError(t, err)
+		assert.Equal(t, "arn:aws:iam::123456789012:role/jitp", out.RegistrationConfig.RoleARN)
+		out.RegistrationConfig.RoleARN = "spoiled"
+	}
+
+	managed := "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+	role := fakebackend.Role{Name: "reader", ManagedPolicies: []string{managed, managed, "arn:aws:iam::aws:policy/AWSIoTFullAccess"}}
+	_, err = fake.PutRole(role)
+	require.NoError(t, err)
+	assert.Equal(t, []string{managed, managed, "arn:aws:iam::aws:policy/AWSIoTFullAccess"}, role.ManagedPolicies)
+}
+
 func TestTagsBelongToResourcesThatExist(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()

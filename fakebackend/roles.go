@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -114,7 +113,7 @@ func (b *Backend) PutRole(role Role) (arn string, err error) {
 			return fail("PutRolePolicy", err)
 		}
 	}
-	for _, policy := range slices.Compact(role.ManagedPolicies) {
+	for _, policy := range role.ManagedPolicies { // one that is there twice does no harm
 		if err := b.roles.AttachRolePolicy(role.Name, policy); err != nil {
 			return fail("AttachRolePolicy", err)
 		}

@@ -39,12 +39,13 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 		err.Op = opPutObject
 		return nil, err
 	}
-	if in.Body == nil {
-		in.Body = bytes.NewReader(nil)
+	content := in.Body
+	if content == nil {
+		content = bytes.NewReader(nil)
 	}
 	digest := sha256.New()
 	var size int64
-	body := io.TeeReader(&uploadReader{ctx, in.Body}, digest)
+	body := io.TeeReader(&uploadReader{ctx, content}, digest)
 	object, err := b.objects.Put(s3.PutInput{
 		Bucket: b.opts.Bucket, Key: in.Key, Body: countReader{body, &size},
 		// Asked for after the body has ended: nothing is stored when the digest is wrong.

@@ -3,6 +3,7 @@ package fakebackend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -32,6 +33,15 @@ type PropagatingAttribute struct {
 	UserPropertyKey     string `json:"userPropertyKey,omitempty"`
 	ThingAttribute      string `json:"thingAttribute,omitempty"`
 	ConnectionAttribute string `json:"connectionAttribute,omitempty"`
+}
+
+// clone is a copy that shares nothing with p. What the fake keeps is its own, and so is what a caller gets.
+func (p ThingTypeProperties) clone() ThingTypeProperties {
+	p.SearchableAttributes = slices.Clone(p.SearchableAttributes)
+	if m := p.Mqtt5Configuration; m != nil {
+		p.Mqtt5Configuration = &Mqtt5Configuration{slices.Clone(m.PropagatingAttributes)}
+	}
+	return p
 }
 
 var (
@@ -85,7 +95,7 @@ func (b *IoT) CreateThingType(ctx context.Context, in *CreateThingTypeInput) (*C
 		}
 		t := &thingType{name: in.ThingTypeName, created: stamp(now)}
 		if in.ThingTypeProperties != nil {
-			t.properties = *in.ThingTypeProperties
+			t.properties = in.ThingTypeProperties.clone()
 		}
 		b.st.thingTypes.add(t.name, t)
 		b.setTags(b.thingTypeARN(t), in.Tags)
@@ -131,7 +141,7 @@ func (b *IoT) DescribeThingType(ctx context.Context, in *DescribeThingTypeInput)
 		if err != nil {
 			return nil, err
 		}
-		return &DescribeThingTypeOutput{t.name, b.uuid("thing type", t.number()), b.thingTypeARN(t), new(t.properties), t.metadata()}, nil
+		return &DescribeThingTypeOutput{t.name, b.uuid("thing type", t.number()), b.thingTypeARN(t), new(t.properties.clone()), t.metadata()}, nil
 	})
 }
 
@@ -156,7 +166,8 @@ func (b *IoT) UpdateThingType(ctx context.Context, in *UpdateThingTypeInput) (*U
 		if err != nil {
 			return nil, err
 		}
-		if p := in.ThingTypeProperties; p != nil {
+		if in.ThingTypeProperties != nil {
+			p := in.ThingTypeProperties.clone()
 			t.properties.SearchableAttributes, t.properties.Mqtt5Configuration = p.SearchableAttributes, p.Mqtt5Configuration
 		}
 		return &UpdateThingTypeOutput{}, nil
@@ -261,7 +272,7 @@ func (b *IoT) ListThingTypes(ctx context.Context, in *ListThingTypesInput) (*Lis
 		}), b.size(in.MaxResults))
 		out := &ListThingTypesOutput{ThingTypes: make([]ThingTypeDefinition, 0, len(page)), NextToken: next}
 		for _, t := range page {
-			out.ThingTypes = append(out.ThingTypes, ThingTypeDefinition{t.name, b.thingTypeARN(t), new(t.properties), t.metadata()})
+			out.ThingTypes = append(out.ThingTypes, ThingTypeDefinition{t.name, b.thingTypeARN(t), new(t.properties.clone()), t.metadata()})
 		}
 		return out, nil
 	})
