@@ -60,7 +60,7 @@ func (s *Snapshot) UnmarshalBinary(raw []byte) error {
 	return nil
 }
 
-const snapshotVersion = 2
+const snapshotVersion = 3
 
 // snapshotData is the state with numbers in place of pointers. Records that are gone from the registry but still stand in
 // a task's reports are in it too.
@@ -127,6 +127,7 @@ type (
 	}
 	caData struct {
 		N                 uint64
+		Gone              bool
 		DER               []byte
 		Active, Auto      bool
 		Mode              string
@@ -168,7 +169,8 @@ type (
 		Done                              [][4]int64 // line, thing + 1, certificate + 1, rest
 		Failed                            []failedData
 		Failure                           string
-		Data                              []byte // the data file of a task in progress
+		Data                              []byte            // the data file of a task in progress
+		Session                           *iam.SessionState // what its role allowed when it started
 	}
 	restData struct {
 		Thing, Certificate string
@@ -198,8 +200,8 @@ func (b *Backend) Snapshot() *Snapshot {
 }
 
 // Restore puts the account back to a snapshot: of this fake or of another with the same region and account. The clock goes
-// on from the time of the snapshot, frozen if it was. A task in progress goes on too, with the role as the snapshot has
-// it. Options stay as they are. On an error nothing has changed.
+// on from the time of the snapshot, frozen if it was. A task in progress goes on too, with what its role allowed when it
+// started. Options stay as they are. On an error nothing has changed.
 func (b *Backend) Restore(s *Snapshot) error {
 	if s == nil || s.data == nil {
 		return errors.New("fakebackend: the snapshot is empty; make one with Backend.Snapshot")
@@ -220,15 +222,7 @@ func (b *Backend) Restore(s *Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("fakebackend: restore a snapshot: %w", err)
 	}
-	before := b.roles.Snapshot()
 	b.roles.Restore(d.Roles)
-	if run := st.running; run != nil && run.failure == "" {
-		// What a task may do follows from its role.
-		if run.session, err = b.session(run.roleARN); err != nil {
-			b.roles.Restore(before)
-			return fmt.Errorf("fakebackend: restore a snapshot: task %s: %w", run.id, err)
-		}
-	}
 	b.objects.Restore(d.Objects)
 	keys.issuer.SetIssued(d.Issued)
 	b.keys.Store(keys)
@@ -248,16 +242,22 @@ func (f rawFile) Reader() *bytes.Reader { return bytes.NewReader(f) }
 // dataSource is where a task's lines come from: an object as it was when the task started.
 type dataSource interface{ Reader() *bytes.Reader }
 
-// resume gives a restored task its program and its place in the data file.
-func (b *IoT) resume(r *registration) error {
+// resume gives a restored task its program, its role and its place in the data file.
+func (b *IoT) resume(r *registration, role *iam.SessionState) error {
 	if r.failure != "" {
 		return nil
 	}
-	program, err := b.compile(r.templateBody)
-	if err != nil {
+	if role == nil {
+		return errors.New("there is no role")
+	}
+	var err error
+	if r.session, err = iam.NewSession(*role); err != nil {
 		return err
 	}
-	r.program, r.input = program, newLineReader(r.file.Reader())
+	if r.program, err = b.compile(r.templateBody); err != nil {
+		return err
+	}
+	r.input = newLineReader(r.file.Reader())
 	for range r.next {
 		_, _ = r.input.next() // what was wrong with a line is in the reports
 	}

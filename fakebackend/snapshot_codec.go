@@ -16,6 +16,7 @@ type snapshotWriter struct {
 	policies map[*policy]int
 	certs    map[*certificate]int
 	things   map[*thing]int
+	goneCAs  map[*caCertificate]bool // CAs that are written although they are gone, since certificates name them
 	// Records found by way of others, waiting to be written.
 	morePolicies []*policy
 	moreCerts    []*certificate
@@ -34,7 +35,7 @@ func (w *snapshotWriter) write() {
 	for arn, tags := range st.tags {
 		d.Tags[arn] = slices.Clone(tags)
 	}
-	w.policies, w.certs, w.things = map[*policy]int{}, map[*certificate]int{}, map[*thing]int{}
+	w.policies, w.certs, w.things, w.goneCAs = map[*policy]int{}, map[*certificate]int{}, map[*thing]int{}, map[*caCertificate]bool{}
 	for p := range st.policies.all() {
 		w.policy(p)
 	}
@@ -45,7 +46,7 @@ func (w *snapshotWriter) write() {
 		w.thing(t)
 	}
 	for t := range st.thingTypes.all() {
-		d.Types = append(d.Types, typeData{t.number(), t.name, t.properties, t.created, t.deprecated})
+		d.Types = append(d.Types, typeData{t.number(), t.name, t.properties.clone(), t.created, t.deprecated})
 	}
 	for g := range st.thingGroups.all() {
 		out := groupData{N: g.number(), Name: g.name, Description: g.description, Attributes: pairs(g.attributes), Version: g.version, Created: g.created}
@@ -61,7 +62,7 @@ func (w *snapshotWriter) write() {
 		d.Billing = append(d.Billing, billingData{g.number(), g.name, g.description, g.version, g.created})
 	}
 	for c := range st.cas.all() {
-		d.CAs = append(d.CAs, caData{c.number(), c.der, c.active, c.auto, c.mode, c.config, c.created, c.modified, c.version})
+		d.CAs = append(d.CAs, caOut(c))
 	}
 	for r := range st.tasks.all() {
 		d.Tasks = append(d.Tasks, w.task(r))
@@ -112,11 +113,19 @@ func policyOut(p *policy) policyData {
 	return out
 }
 
+func caOut(c *caCertificate) caData {
+	return caData{c.number(), c.gone(), c.der, c.active, c.auto, c.mode, c.config.clone(), c.created, c.modified, c.version}
+}
+
 func (w *snapshotWriter) certOut(c *certificate) certificateData {
 	out := certificateData{N: c.number(), Gone: c.gone(), DER: c.der, Created: c.created, Modified: c.modified, Status: c.status,
 		Exclusive: c.exclusive, CustomerVersion: c.version}
 	if c.ca != nil {
 		out.CA = c.ca.id.String()
+		if c.ca.gone() && !w.goneCAs[c.ca] {
+			w.goneCAs[c.ca] = true
+			w.d.CAs = append(w.d.CAs, caOut(c.ca))
+		}
 	}
 	for _, p := range c.policies {
 		out.Policies = append(out.Policies, w.policy(p))
@@ -169,6 +178,9 @@ func (w *snapshotWriter) task(r *registration) taskData {
 	if r.file != nil {
 		out.Data, _ = io.ReadAll(r.file.Reader()) // reading memory does not fail
 	}
+	if r.session != nil {
+		out.Session = new(r.session.State())
+	}
 	return out
 }
 
@@ -196,6 +208,7 @@ type snapshotReader struct {
 	d        *snapshotData
 	st       state
 	policies []*policy
+	cas      map[certificateID]*caCertificate // also those that are gone
 	certs    []*certificate
 	things   []*thing
 	err      error
@@ -218,8 +231,19 @@ func at[T any](r *snapshotReader, all []T, i int, what string) (v T) {
 
 func (r *snapshotReader) read() (*state, error) {
 	d, st := r.d, &r.st
+	r.cas = make(map[certificateID]*caCertificate)
+	for name, role := range d.Roles.Roles {
+		if role == nil {
+			r.fail("the role %s is empty", name)
+		}
+	}
+	for arn, policy := range d.Roles.Policies {
+		if policy == nil {
+			r.fail("the managed policy %s is empty", arn)
+		}
+	}
 	for _, t := range d.Types {
-		put(r, &st.thingTypes, t.Name, &thingType{name: t.Name, properties: t.Properties, created: t.Created, deprecated: t.Deprecated}, t.N)
+		put(r, &st.thingTypes, t.Name, &thingType{name: t.Name, properties: t.Properties.clone(), created: t.Created, deprecated: t.Deprecated}, t.N)
 	}
 	for _, p := range d.Policies {
 		policy := &policy{name: p.Name, created: p.Created, modified: p.Modified, standard: p.Standard, next: p.Next}
@@ -250,9 +274,12 @@ func (r *snapshotReader) read() (*state, error) {
 		put(r, &st.billingGroups, g.Name, &billingGroup{name: g.Name, description: g.Description, version: g.Version, created: g.Created}, g.N)
 	}
 	for _, c := range d.CAs {
-		ca := &caCertificate{id: sha256.Sum256(c.DER), der: c.DER, active: c.Active, auto: c.Auto, mode: c.Mode, config: c.Config,
+		ca := &caCertificate{id: sha256.Sum256(c.DER), der: c.DER, active: c.Active, auto: c.Auto, mode: c.Mode, config: c.Config.clone(),
 			created: c.Created, modified: c.Modified, version: c.CustomerVersion}
-		put(r, &st.cas, ca.id, ca, c.N)
+		keep(r, &st.cas, ca.id, ca, c.N, c.Gone)
+		if r.cas[ca.id] == nil { // those that are registered come first
+			r.cas[ca.id] = ca
+		}
 	}
 	r.registry()
 	for i := range d.Tasks {
@@ -283,7 +310,7 @@ func (r *snapshotReader) registry() {
 		cert := &certificate{id: sha256.Sum256(c.DER), der: c.DER, created: c.Created, modified: c.Modified, status: c.Status,
 			exclusive: c.Exclusive, version: c.CustomerVersion}
 		if id, ok := parseCertificateID(c.CA); ok {
-			cert.ca, _ = st.cas.get(id)
+			cert.ca = r.cas[id]
 		}
 		for _, i := range c.Policies {
 			r.attach(&cert.policies, i)
@@ -369,7 +396,7 @@ func (r *snapshotReader) task(t *taskData) {
 		r.fail("task %s does not fit its data file", t.ID)
 		return
 	}
-	if err := r.b.resume(reg); err != nil {
+	if err := r.b.resume(reg, t.Session); err != nil {
 		r.fail("task %s: %w", t.ID, err)
 	}
 	r.st.running = reg

@@ -103,10 +103,54 @@ func TestARestoredSnapshotGoesOnAsTheOriginalWould(t *testing.T) {
 	assert.Equal(t, before, view(t, original))
 }
 
+func TestARestoredTaskMayDoWhatItsRoleAllowedWhenItStarted(t *testing.T) {
+	original, running := busy(t)
+	roles := original.Wire().IAM
+	require.NoError(t, roles.DetachRolePolicy("registration", "arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration"))
+	weaker := original.Snapshot()
+	require.NoError(t, roles.DeleteRolePolicy("registration", "read-data-files"))
+	require.NoError(t, roles.DeleteRole("registration"))
+	gone := original.Snapshot()
+	original.Advance(time.Minute)
+	after := view(t, original)
+	require.Positive(t, describe(t, original, running).Succeeded)
+	for _, snapshot := range []*fakebackend.Snapshot{weaker, gone} {
+		require.NoError(t, original.Restore(snapshot))
+		original.Advance(time.Minute)
+		assert.Equal(t, after, view(t, original))
+	}
+}
+
+func TestARestoredCertificateStillNamesACAThatIsGone(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	caPEM, sign := ownCA(t)
+	ca, err := fake.RegisterCACertificate(ctx, &fakebackend.RegisterCACertificateInput{CACertificate: caPEM, CertificateMode: "SNI_ONLY", SetAsActive: true})
+	require.NoError(t, err)
+	made, err := fake.RegisterCertificate(ctx, &fakebackend.RegisterCertificateInput{CertificatePem: sign("one")})
+	require.NoError(t, err)
+	_, err = fake.UpdateCACertificate(ctx, &fakebackend.UpdateCACertificateInput{CertificateID: ca.CertificateID, NewStatus: "INACTIVE"})
+	require.NoError(t, err)
+	_, err = fake.DeleteCACertificate(ctx, &fakebackend.CACertificateInput{CertificateID: ca.CertificateID})
+	require.NoError(t, err)
+	for range 2 {
+		got, err := fake.DescribeCertificate(ctx, &fakebackend.DescribeCertificateInput{CertificateID: made.CertificateID})
+		require.NoError(t, err)
+		assert.Equal(t, ca.CertificateID, got.CertificateDescription.CaCertificateID)
+		byCA, err := fake.ListCertificatesByCA(ctx, &fakebackend.ListCertificatesByCAInput{CaCertificateID: ca.CertificateID})
+		require.NoError(t, err)
+		assert.Len(t, byCA.Certificates, 1)
+		cas, err := fake.ListCACertificates(ctx, nil)
+		require.NoError(t, err)
+		assert.Empty(t, cas.Certificates)
+		require.NoError(t, fake.Restore(fake.Snapshot()))
+	}
+}
+
 func TestASnapshotOfAnotherVersionIsNamed(t *testing.T) {
 	var snapshot fakebackend.Snapshot
 	for _, raw := range []string{`{"Version":1}`, `{"Version":1,"Objects":{"Buckets":[{"Name":"fleet","Objects":[{"Parts":0}]}]}}`} {
-		assert.EqualError(t, snapshot.UnmarshalBinary([]byte(raw)), "fakebackend: the snapshot has version 1; this release reads version 2")
+		assert.EqualError(t, snapshot.UnmarshalBinary([]byte(raw)), "fakebackend: the snapshot has version 1; this release reads version 3")
 	}
 	assert.ErrorContains(t, snapshot.UnmarshalBinary([]byte(`{`)), "read a snapshot")
 }
@@ -150,7 +194,8 @@ func TestASnapshotThatDoesNotFitIsRefusedAndChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	for _, change := range []struct{ member, value string }{
 		{"Version", "99"}, {"Things", `[{"N":1,"Name":"x","Certificates":[99]}]`}, {"Certificates", `[{"N":1,"Status":77}]`},
-		{"Policies", `[{"N":1,"Name":"p"}]`}, {"Tasks", `[{"N":1,"ID":"x","Status":"InProgress","Total":5,"Next":-1}]`},
+		{"Policies", `[{"N":1,"Name":"p"}]`}, {"Roles", `{"Roles":{"r":null}}`}, {"Roles", `{"Policies":{"p":null}}`},
+		{"Tasks", `[{"N":1,"ID":"x","Status":"InProgress","Total":5,"Next":-1}]`},
 	} {
 		var m map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(raw, &m))
@@ -206,7 +251,7 @@ func FuzzSnapshot(f *testing.F) {
 	raw, err := fake.Snapshot().MarshalBinary()
 	require.NoError(f, err)
 	f.Add(raw)
-	f.Add([]byte(`{"Version":2,"Region":"us-east-1","Account":"123456789012"}`))
+	f.Add([]byte(`{"Version":3,"Region":"us-east-1","Account":"123456789012"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		snapshot := new(fakebackend.Snapshot)
 		if snapshot.UnmarshalBinary(raw) != nil {

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -9,10 +10,37 @@ import (
 // Session is a role as a service has assumed it: what the role's policies said at that moment. It is safe for
 // concurrent use.
 type Session struct {
-	RoleARN   string // as it was assumed; not to be changed
+	RoleARN   string   // as it was assumed; not to be changed
+	policies  []string // the documents as text
 	documents []*Document
 	context   map[string]string
 	rulings   sync.Map // action to *ruling
+}
+
+// SessionState is what a session allows, for snapshots: it does not follow from the role, which may have changed since or
+// be gone. It can be written as JSON.
+type SessionState struct {
+	RoleARN  string
+	Policies []string          // documents
+	Context  map[string]string // condition keys
+}
+
+// NewSession makes a session of its state. It fails when a policy is not a policy document.
+func NewSession(st SessionState) (*Session, error) {
+	s := &Session{RoleARN: st.RoleARN, policies: slices.Clone(st.Policies), context: maps.Clone(st.Context)}
+	for _, text := range st.Policies {
+		d, err := Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		s.documents = append(s.documents, d)
+	}
+	return s, nil
+}
+
+// State returns what NewSession makes an equal session of.
+func (s *Session) State() SessionState {
+	return SessionState{s.RoleARN, slices.Clone(s.policies), maps.Clone(s.context)}
 }
 
 // Allows reports whether the role may do action to the resource: some policy allows it and none denies it. What the

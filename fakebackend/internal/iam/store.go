@@ -106,27 +106,16 @@ func (s *Store) Assume(roleARN, service string, context map[string]string) (*Ses
 	if trust.Evaluate(Request{Principal: service, Action: "sts:AssumeRole", Context: context}) != Allow {
 		return nil, accessDenied("%s is not authorized to perform: sts:AssumeRole on resource: %s", service, roleARN)
 	}
-	session := &Session{RoleARN: roleARN, context: maps.Clone(context)}
-	add := func(text string) error {
-		d, err := Parse(text)
-		session.documents = append(session.documents, d)
-		return err
-	}
+	allowed := SessionState{RoleARN: roleARN, Context: context}
 	for _, name := range slices.Sorted(maps.Keys(role.Inline)) {
-		if err := add(role.Inline[name]); err != nil {
-			return nil, err
-		}
+		allowed.Policies = append(allowed.Policies, role.Inline[name])
 	}
 	for _, arn := range role.Attached {
-		text, ok := s.managed(arn)
-		if !ok {
-			continue
-		}
-		if err := add(text); err != nil {
-			return nil, err
+		if text, ok := s.managed(arn); ok {
+			allowed.Policies = append(allowed.Policies, text)
 		}
 	}
-	return session, nil
+	return NewSession(allowed)
 }
 
 func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
