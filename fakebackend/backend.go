@@ -136,6 +136,16 @@ func invoke[O any](ctx context.Context, b *IoT, op, subject string, check func(*
 	if err != nil {
 		return none, err
 	}
+	out, err := answer(ctx, b, op, check, act)
+	if err := strike.loses(op, err); err != nil {
+		return none, err
+	}
+	return out, nil
+}
+
+// answer is what a request that reached the service is answered with.
+func answer[O any](ctx context.Context, b *IoT, op string, check func(*checker), act func(now time.Time) (O, *task.Error)) (O, error) {
+	var none O
 	if check != nil {
 		c := checker{empty: given.In(ctx)}
 		check(&c)
@@ -153,9 +163,6 @@ func invoke[O any](ctx context.Context, b *IoT, op, subject string, check func(*
 	if refusal != nil {
 		refusal.Op = op
 		return none, refusal
-	}
-	if strike.dropAfter {
-		return none, lost(op, "the connection was lost after the request took effect")
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package fakebackend
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,7 +31,8 @@ const (
 	Hang Effect = "hang"
 	// DropBefore loses a request: it has no effect, and the caller gets [task.ErrOutcomeUnknown].
 	DropBefore Effect = "drop-before"
-	// DropAfter loses the answer: the request has its effect, and the caller gets [task.ErrOutcomeUnknown].
+	// DropAfter loses the answer: the request has its effect, or is refused, and the caller gets
+	// [task.ErrOutcomeUnknown] in either case.
 	DropAfter Effect = "drop-after"
 	// Truncate ends the body of a download (GetObject) after Bytes bytes of it, without a clean end.
 	Truncate Effect = "truncate"
@@ -182,8 +184,8 @@ type faults struct {
 	lines  bool // some fault is about lines; spares each line the look
 }
 
-// AddFault sets a fault and returns its id; a fault that makes no sense is an error. Faults are tried in the order they were set, and the first that strikes
-// decides.
+// AddFault sets a fault and returns its id; a fault that makes no sense is an error. Faults are tried in the order they
+// were set, and the first that strikes decides.
 func (b *Backend) AddFault(f Fault) (id int, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
@@ -252,6 +254,15 @@ type struck struct {
 	dropAfter bool
 	expire    bool
 	truncate  int64 // -1 for not at all
+}
+
+// loses is the error that a caller gets for a request which ended with err. A fault that loses the answer loses a refusal
+// too; what came of the caller's own context or body it does not hide.
+func (s struck) loses(op string, err error) error {
+	if _, refused := errors.AsType[*task.Error](err); s.dropAfter && (err == nil || refused) {
+		return lost(op, "the connection was lost before the answer came")
+	}
+	return err
 }
 
 // request applies the faults to a request before it is done.

@@ -60,6 +60,47 @@ func TestTheAnswerOfAStartCanBeLostBeforeAndAfterItsEffect(t *testing.T) {
 	}
 }
 
+func TestTheAnswerIsLostWhateverItIs(t *testing.T) {
+	fake, role := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	id := start(t, fake, role, walkthrough(t), row(t, "device", "1"))
+	page, err := fake.ListReports(ctx, id, task.ResultsReport, "")
+	require.NoError(t, err)
+	for name, request := range map[string]struct {
+		operation string
+		do        func() error
+	}{
+		"a thing that is not there": {"DescribeThing", func() error {
+			_, err := fake.DescribeThing(ctx, &fakebackend.DescribeThingInput{ThingName: "nobody"})
+			return err
+		}},
+		"a request that breaks the model": {"DescribeThing", func() error {
+			_, err := fake.DescribeThing(ctx, nil)
+			return err
+		}},
+		"a report": {"GetObject", func() error {
+			_, err := fake.Open(ctx, page.Links[0], 0)
+			return err
+		}},
+		"a link that leads nowhere": {"GetObject", func() error {
+			_, err := fake.Open(ctx, task.NewLink("https://example.com/"), 0)
+			return err
+		}},
+		"a body with another digest": {"PutObject", func() error {
+			_, err := fake.Upload(ctx, &task.UploadInput{Key: "k", Size: 1})
+			return err
+		}},
+		"a role without a name": {"CreateRole", func() error {
+			_, err := fake.EnsureRole(ctx, nil)
+			return err
+		}},
+	} {
+		fault := addFault(t, fake, fakebackend.Fault{Operation: request.operation, Do: fakebackend.DropAfter})
+		require.ErrorIs(t, request.do(), task.ErrOutcomeUnknown, name)
+		assert.Equal(t, 1, fake.FaultHits(fault), name)
+	}
+}
+
 func TestARequestCanFailWithAnyCode(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
 	in := startInput(t, fake, role)

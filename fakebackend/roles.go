@@ -74,11 +74,8 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 		Name: in.Name, TrustPolicy: document{Statement: []statement{trust}}.String(),
 		InlinePolicies: map[string]string{readPolicyName: read.String()}, ManagedPolicies: []string{b.registrationPolicy()},
 	})
-	if err != nil {
+	if err := strike.loses(opCreateRole, err); err != nil {
 		return "", err
-	}
-	if strike.dropAfter {
-		return "", lost(opCreateRole, "the connection was lost after the role was made")
 	}
 	return arn, nil
 }

@@ -59,14 +59,14 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 			return nil, nil
 		},
 	}, b.Now())
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, interrupted(ctx, opPutObject)
-		}
-		return nil, fmt.Errorf("fakebackend: upload %s: %w", in.Key, storeError(opPutObject, err))
+	if err != nil && ctx.Err() != nil {
+		return nil, interrupted(ctx, opPutObject)
 	}
-	if strike.dropAfter {
-		return nil, lost(opPutObject, "the connection was lost after the object was stored")
+	if err != nil {
+		err = fmt.Errorf("fakebackend: upload %s: %w", in.Key, storeError(opPutObject, err))
+	}
+	if err := strike.loses(opPutObject, err); err != nil {
+		return nil, err
 	}
 	return &task.Object{Bucket: object.Bucket, Key: object.Key, Size: object.Size, SHA256: object.SHA256}, nil
 }
@@ -81,6 +81,14 @@ func (b *Backend) Open(ctx context.Context, link task.Link, offset int64) (io.Re
 	if err != nil {
 		return nil, err
 	}
+	body, err := b.open(ctx, link, offset, strike)
+	if err := strike.loses(opGetObject, err); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+func (b *Backend) open(ctx context.Context, link task.Link, offset int64, strike struck) (io.ReadCloser, error) {
 	if offset < 0 {
 		err := refuse("InvalidRange", "The requested range is not satisfiable")
 		err.Op = opGetObject
@@ -207,14 +215,9 @@ func (b *Backend) EnsureBucket(ctx context.Context) error {
 			Message: fmt.Sprintf("the bucket %s belongs to another account; choose another name", b.opts.Bucket)}
 	}
 	if err != nil {
-		if err := b.makeBucket(b.opts.Bucket, b.opts.Region); err != nil {
-			return fmt.Errorf("fakebackend: make the bucket %s: %w", b.opts.Bucket, storeError(opCreateBucket, err))
-		}
+		err = b.CreateBucket(b.opts.Bucket, b.opts.Region)
 	}
-	if strike.dropAfter {
-		return lost(opCreateBucket, "the connection was lost after the bucket was made")
-	}
-	return nil
+	return strike.loses(opCreateBucket, err)
 }
 
 func (b *IoT) makeBucket(name, region string) error {

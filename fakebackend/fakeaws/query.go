@@ -66,17 +66,17 @@ func (h *Handler) serveQuery(w http.ResponseWriter, r *request, service *querySe
 		h.failQuery(w, r, service, refusal)
 		return
 	}
-	if err := action.check(form); err != nil {
-		h.failQuery(w, r, service, err)
-		return
-	}
-	result, err := action.handle(h, r, form)
-	if err != nil {
-		h.failQuery(w, r, service, err)
-		return
+	var result any
+	err = action.check(form)
+	if err == nil {
+		result, err = action.handle(h, r, form)
 	}
 	if strike.DropAfter {
 		r.drop()
+	}
+	if err != nil {
+		h.failQuery(w, r, service, err)
+		return
 	}
 	var b bytes.Buffer
 	b.WriteString("<" + name + `Response xmlns="` + service.namespace + `">`)

@@ -194,17 +194,16 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 		h.failS3(w, r, &s3.Error{Code: "AccessDenied", Message: "Request has expired", Status: http.StatusForbidden})
 		return
 	}
-	if err := h.checkBucket(w, r); err != nil {
-		h.failS3(w, r, err)
-		return
-	}
 	held := &heldWriter{ResponseWriter: w, drop: strike.DropAfter}
-	if err := route.handle(h, held, r); err != nil {
-		h.failS3(w, r, err)
-		return
+	if err = h.checkBucket(held, r); err == nil {
+		err = route.handle(h, held, r)
 	}
 	if strike.DropAfter {
 		r.drop()
+	}
+	if err != nil {
+		h.failS3(w, r, err)
+		return
 	}
 	if !held.wrote {
 		w.WriteHeader(http.StatusOK)

@@ -504,6 +504,16 @@ func TestFaultsActOnTheWire(t *testing.T) {
 	_, err = c.iam.GetRole(t.Context(), &iam.GetRoleInput{RoleName: aws.String("x")})
 	assert.NoError(t, err, "the role was made")
 
+	for _, operation := range []string{"GetRole", "HeadObject", "DescribeThing"} {
+		set(fakebackend.Fault{Operation: operation, Do: fakebackend.DropAfter})
+	}
+	_, err = c.iam.GetRole(t.Context(), &iam.GetRoleInput{RoleName: aws.String("nobody")})
+	assert.ErrorContains(t, err, "EOF", "a refusal is lost too")
+	_, err = c.s3.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("no-such-bucket"), Key: aws.String("k")})
+	assert.ErrorContains(t, err, "EOF")
+	_, err = c.iot.DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: aws.String("nobody")})
+	assert.ErrorContains(t, err, "EOF")
+
 	link := c.reports(t.Context(), t, list.TaskIds[0], iottypes.ReportTypeResults)[0]
 	whole := get(t, c, link)
 	set(fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Expire})
