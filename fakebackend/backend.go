@@ -115,11 +115,17 @@ func (b *IoT) enter(ctx context.Context, op string) (time.Time, error) {
 	case <-ctx.Done():
 		return time.Time{}, interrupted(ctx, op)
 	}
+	entered := false
+	defer func() {
+		if !entered { // also when a function of the caller's panics
+			b.leave()
+		}
+	}()
 	now := b.clock.now()
 	if err := b.settle(ctx, now); err != nil {
-		b.leave()
 		return time.Time{}, fmt.Errorf("fakebackend: %s: while the running task's lines were done: %w", op, err)
 	}
+	entered = true
 	return now, nil
 }
 
@@ -158,8 +164,8 @@ func answer[O any](ctx context.Context, b *IoT, op string, check func(*checker),
 	if err != nil {
 		return none, err
 	}
+	defer b.leave() // also when a function of the caller's panics
 	out, refusal := act(now)
-	b.leave()
 	if refusal != nil {
 		refusal.Op = op
 		return none, refusal

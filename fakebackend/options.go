@@ -112,7 +112,7 @@ type Options struct {
 	UndoFailedLines bool
 	// PolicyName names the policy of a document. Default: 40 upper-case hexadecimal digits that depend on the document
 	// alone, so that lines with the same document share one policy. It is called with the line's number, 0 for
-	// RegisterThing.
+	// RegisterThing, in the middle of a request, so it must not call the fake: the call would wait for itself.
 	PolicyName func(document string, line int64) string
 }
 

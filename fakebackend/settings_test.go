@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -49,6 +50,29 @@ func TestTheIssuerIsAFakeUnlessToldToLookLikeAWS(t *testing.T) {
 	ca := issuerOf(fakebackend.Options{IssuerName: fakebackend.AWSIssuerName, IssuerKey: fakebackend.RSA2048, Seed: []byte("a")})
 	assert.Equal(t, []string{"Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"}, ca.Subject.OrganizationalUnit)
 	assert.Equal(t, 2048, ca.PublicKey.(*rsa.PublicKey).N.BitLen())
+}
+
+func TestAFunctionThatPanicsLeavesTheFakeFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := true
+		fake, role := newFake(t, fakebackend.Options{PolicyName: func(_ string, line int64) string {
+			if bad {
+				panic("no name")
+			}
+			return fmt.Sprint("policy-", line)
+		}})
+		row := map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(t, key, "device")}
+		register := func() {
+			_, err := fake.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: walkthrough(t), Parameters: row})
+			assert.NoError(t, err)
+		}
+		assert.Panics(t, register)
+		id := start(t, fake, role, walkthrough(t), line(t, row), line(t, row))
+		assert.Panics(t, func() { fake.Counts() }, "the line is done by whoever looks")
+		bad = false
+		register()
+		assert.Equal(t, task.Completed, describe(t, fake, id).Status)
+	})
 }
 
 func TestThePartitionFollowsTheRegion(t *testing.T) {
