@@ -19,6 +19,7 @@ type condition struct {
 	negated  bool // the operator is a Not… one: no value may match, and a missing key matches
 	ifExists bool
 	forAll   bool // ForAllValues: a missing key matches
+	forAny   bool // ForAnyValue: a missing key does not match, whatever else the operator says
 	null     bool // the Null operator
 	key      string
 	want     []string
@@ -97,7 +98,7 @@ func parseOperator(operator string) (condition, error) {
 	if rest, ok := strings.CutPrefix(name, "ForAllValues:"); ok {
 		name, c.forAll = rest, true
 	} else {
-		name = strings.TrimPrefix(name, "ForAnyValue:")
+		name, c.forAny = strings.CutPrefix(name, "ForAnyValue:")
 	}
 	if name == "Null" {
 		c.null = true
@@ -150,7 +151,7 @@ func (c *condition) holds(context map[string]string, variables bool) bool {
 		return slices.ContainsFunc(c.want, func(w string) bool { return strings.EqualFold(w, strconv.FormatBool(!present)) })
 	}
 	if !present {
-		return c.negated || c.ifExists || c.forAll
+		return !c.forAny && (c.negated || c.ifExists || c.forAll)
 	}
 	matched := slices.ContainsFunc(c.want, func(w string) bool {
 		if c.patterns {
