@@ -16,8 +16,9 @@ import (
 // Options says how a fake behaves. The zero value works: an account in us-east-1 with a bucket of its own, in which a
 // task's lines are done as soon as anybody looks at the task.
 //
-// The first group is what a test sets; the second holds every place where AWS's behaviour is not documented and had to
-// be guessed, so that a client can be tested against the other guess too. The page docs/fidelity.md lists them.
+// The first group is what a test sets; the others hold the places where AWS's behaviour is not documented and a client
+// could come to depend on what was guessed, so that it can be tested against the other guess too. The page
+// docs/fidelity.md lists all guesses, also those without a field.
 type Options struct {
 	// Region is the region of the account's IoT endpoint. Default us-east-1.
 	Region string
