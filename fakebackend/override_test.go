@@ -227,3 +227,31 @@ func TestALineThatChangesTheStatusOfACertificateDatesTheChange(t *testing.T) {
 	assert.Equal(t, monday, out.CertificateDescription.CreationDate)
 	assert.Equal(t, monday.Add(time.Hour), out.CertificateDescription.LastModifiedDate)
 }
+
+func TestAnUndoneLineLeavesWhatExistedAsItWas(t *testing.T) {
+	fake, role := withOldThing(t, fakebackend.Options{UndoFailedLines: true})
+	ctx := t.Context()
+	made, err := fake.CreateCertificateFromCsr(ctx, &fakebackend.CreateCertificateFromCsrInput{CertificateSigningRequest: csrOf(t, key, "c")})
+	require.NoError(t, err)
+	things := func() any {
+		list, err := fake.ListThings(ctx, nil)
+		require.NoError(t, err)
+		c, err := fake.DescribeCertificate(ctx, &fakebackend.DescribeCertificateInput{CertificateID: made.CertificateID})
+		require.NoError(t, err)
+		return []any{list, c, slices.Collect(fake.Things())}
+	}
+	before := things()
+	require.Len(t, slices.Collect(fake.Things()), 1)
+	fake.Advance(time.Hour)
+	addFault(t, fake, fakebackend.Fault{Step: fakebackend.StepReport, Do: fakebackend.Fail})
+	name := slices.Collect(fake.Things())[0].ThingName
+	var body map[string]map[string]any
+	replace := map[string]string{"AttributePayload": "REPLACE", "ThingTypeName": "REPLACE", "ThingGroups": "REPLACE"}
+	require.NoError(t, json.Unmarshal([]byte(thingTemplate(t, replace)), &body))
+	body["Resources"]["certificate"] = map[string]any{"Type": "AWS::IoT::Certificate", "Properties": map[string]any{"CertificateId": made.CertificateID}}
+	raw, err := json.Marshal(body)
+	require.NoError(t, err)
+	id := start(t, fake, role, string(raw), line(t, map[string]string{"ThingName": name}))
+	require.Len(t, failures(t, fake, id), 1)
+	assert.Equal(t, before, things())
+}

@@ -259,8 +259,8 @@ func (w *worker) updateThing(t *thing, spec *template.ThingSpec, kind *thingType
 	if err := checkAttributeCount(len(attributes), newKind != nil); err != nil {
 		return err
 	}
-	oldKind, oldAttributes := t.kind, t.attributes
-	w.onUndo(func() { t.kind, t.attributes = oldKind, oldAttributes })
+	oldKind, oldAttributes, oldVersion := t.kind, t.attributes, t.version
+	w.onUndo(func() { t.kind, t.attributes, t.version = oldKind, oldAttributes, oldVersion })
 	t.kind, t.attributes = newKind, attributes
 	t.version++
 	return nil
@@ -485,8 +485,8 @@ func (w *worker) activate(c *certificate, spec *template.CertificateSpec, existe
 	if err := w.allowed("iot:UpdateCertificate", "cert", c.id.String()); err != nil {
 		return err
 	}
-	old := c.status
-	w.onUndo(func() { c.status = old })
+	oldStatus, oldModified := c.status, c.modified
+	w.onUndo(func() { c.status, c.modified = oldStatus, oldModified })
 	c.status = status
 	if existed {
 		c.modified = w.at.UnixMilli()
