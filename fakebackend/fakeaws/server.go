@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 // Server is a fake AWS that listens on a port of its own. Its fields may be read once it is started, and changed
 // between [NewUnstartedServer] and a start.
 type Server struct {
-	// URL is the address to give clients as their endpoint, without a slash at the end. A start sets it.
+	// URL is the address to give clients as their endpoint, without a slash at the end. A start sets it. Of a Listener
+	// on all of the machine's addresses it is the one at 127.0.0.1; clients elsewhere put this machine's name in.
 	URL string
 	// Listener is where the server accepts connections. NewUnstartedServer leaves it nil; Start and StartTLS then open
 	// a free port of 127.0.0.1.
@@ -62,7 +64,7 @@ func (s *Server) Start() error {
 		return err
 	}
 	s.transport = &http.Transport{}
-	s.serve("http://" + s.Listener.Addr().String())
+	s.serve("http://" + reachable(s.Listener.Addr()))
 	return nil
 }
 
@@ -92,7 +94,7 @@ func (s *Server) StartTLS() error {
 		return err
 	}
 	s.TLS = config
-	address := s.Listener.Addr().String()
+	address := reachable(s.Listener.Addr())
 	s.Listener = tls.NewListener(s.Listener, config)
 	s.transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}}
 	if s.certificate != nil {
@@ -140,6 +142,16 @@ func (s *Server) listen() error {
 	}
 	s.Listener = l
 	return nil
+}
+
+// reachable is the address for clients of a listener: one that listens everywhere, as at 0.0.0.0 or [::], is reached on
+// this machine at 127.0.0.1. The AWS CLI takes no endpoint http://[::]:4566.
+func reachable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 }
 
 func (s *Server) serve(url string) {

@@ -328,6 +328,26 @@ func TestAServerStartsOnce(t *testing.T) {
 	assert.ErrorContains(t, server.Start(), "started already")
 }
 
+func TestAServerThatListensEverywhereNamesAnAddressThatClientsTake(t *testing.T) {
+	for _, address := range []string{":0", "0.0.0.0:0"} {
+		for name, start := range map[string]func(*fakeaws.Server) error{"http": (*fakeaws.Server).Start, "https": (*fakeaws.Server).StartTLS} {
+			listener, err := net.Listen("tcp", address)
+			require.NoError(t, err)
+			server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), fakeaws.Options{})
+			server.Listener = listener
+			require.NoError(t, start(server))
+			defer server.Close()
+			_, port, err := net.SplitHostPort(listener.Addr().String())
+			require.NoError(t, err)
+			assert.Equal(t, name+"://127.0.0.1:"+port, server.URL, address)
+			answer, err := server.Client().Get(server.URL + "/_fake/ca.pem")
+			require.NoError(t, err)
+			answer.Body.Close()
+			assert.Equal(t, http.StatusOK, answer.StatusCode)
+		}
+	}
+}
+
 func TestManyClientsAtOnceKeepTheAccountWhole(t *testing.T) {
 	c := serve(t, fakebackend.Options{}, fakeaws.Options{})
 	const n = 100
