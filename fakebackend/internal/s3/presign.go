@@ -109,7 +109,7 @@ func SignatureError(err error, presigned bool) error {
 
 // Address tells bucket and key of a request by its host and its decoded path: the bucket is in the host
 // (bucket.s3.region.amazonaws.com, bucket.s3.amazonaws.com, bucket.localhost) or is the first part of the path. Either
-// may be empty.
+// may be empty. The host s3.localhost is S3 itself: a bucket cannot have so short a name.
 func Address(host, path string) (bucket, key string) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host = host[:i]
@@ -117,7 +117,7 @@ func Address(host, path string) (bucket, key string) {
 	path = strings.TrimPrefix(path, "/")
 	for _, mark := range []string{".s3.", ".s3-", ".localhost"} {
 		i := strings.LastIndex(host, mark)
-		if i <= 0 {
+		if i <= 0 || host == "s3.localhost" {
 			continue
 		}
 		rest := host[i:]

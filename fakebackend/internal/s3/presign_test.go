@@ -50,6 +50,8 @@ func TestAddress(t *testing.T) {
 		{"localhost:4566", "/", "", ""},
 		{"fleet.localhost:4566", "/a/b", "fleet", "a/b"},
 		{"fleet.s3.localhost:4566", "/a", "fleet", "a"},
+		{"s3.localhost:4566", "/fleet/a", "fleet", "a"},
+		{"s3.fleet.localhost:4566", "/a", "s3.fleet", "a"},
 		{"my.fleet.s3.amazonaws.com", "/a", "my.fleet", "a"},
 		{"fleet.s3.eu-central-1.amazonaws.com", "/a", "fleet", "a"},
 		{"fleet.s3-eu-west-1.amazonaws.com", "/a", "fleet", "a"},
