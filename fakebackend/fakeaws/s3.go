@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -314,11 +315,15 @@ func (h *Handler) failS3(w http.ResponseWriter, r *s3Request, err error) {
 		Bucket     string `xml:",omitempty"`
 		Endpoint   string `xml:",omitempty"`
 		Resource   string `xml:",omitempty"`
+		Unsigned   string `xml:"HeadersNotSigned,omitempty"`
 		RequestID  string `xml:"RequestId"`
 		HostID     string `xml:"HostId"`
 	}{Code: e.Code, Message: e.Message, BucketName: e.Bucket, Key: e.Key, RequestID: r.id, HostID: r.id + "/fake"}
 	if e.Code == "PermanentRedirect" {
 		body.Bucket, body.Endpoint = e.Bucket, r.Host
+	}
+	if unsigned, ok := errors.AsType[*sigv4.UnsignedError](err); ok {
+		body.Unsigned = strings.Join(unsigned.Headers, ", ")
 	}
 	writeXMLBody(w, body)
 }

@@ -434,6 +434,16 @@ func TestLinksThatAClientSignsAreOpened(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, body)
 	got, _ := c.read(t, "put")
 	assert.Equal(t, "by link", got)
+	// Whoever has the link may upload what it says and no more: not copy, not tag.
+	for _, header := range []string{"X-Amz-Copy-Source", "X-Amz-Tagging"} {
+		status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.server.URL), "", header, "fleet/a b+c")
+		assert.Equal(t, http.StatusForbidden, status, header)
+		assert.Contains(t, body, "<Code>AccessDenied</Code><Message>There were headers present in the request which were not signed</Message>")
+		assert.Contains(t, body, "<HeadersNotSigned>"+strings.ToLower(header)+"</HeadersNotSigned>")
+	}
+	got, out := c.read(t, "put")
+	assert.Equal(t, "by link", got)
+	assert.Nil(t, out.TagCount)
 }
 
 // The SDK for JavaScript puts the metadata of a link in its query.

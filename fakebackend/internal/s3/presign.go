@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -85,15 +86,19 @@ func (s *Signer) Verify(r *http.Request, now time.Time) error {
 	return SignatureError(err, true)
 }
 
-// SignatureError gives S3's error for a signature that package sigv4 does not accept; nil for nil.
+// SignatureError gives S3's [*Error] for a signature that package sigv4 does not accept; nil for nil. Its chain also has
+// the [*sigv4.UnsignedError], if it is one.
 func SignatureError(err error, presigned bool) error {
 	code := "AuthorizationHeaderMalformed"
 	if presigned {
 		code = "AuthorizationQueryParametersError"
 	}
+	unsigned, ok := errors.AsType[*sigv4.UnsignedError](err)
 	switch {
 	case err == nil:
 		return nil
+	case ok: // S3 gives the names beside its message, not in it
+		return fmt.Errorf("%w: %w", &Error{Code: "AccessDenied", Message: "There were headers present in the request which were not signed", Status: 403}, unsigned)
 	case errors.Is(err, sigv4.ErrExpired):
 		return &Error{Code: "AccessDenied", Message: "Request has expired", Status: 403}
 	case errors.Is(err, sigv4.ErrNotYetValid):

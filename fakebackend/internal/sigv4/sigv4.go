@@ -40,6 +40,16 @@ var (
 	ErrSkewed = errors.New("request time too skewed")
 )
 
+// UnsignedError is a request to S3 with headers that the signature must cover and does not.
+type UnsignedError struct {
+	Headers []string // lower case, sorted
+}
+
+// Error names the headers.
+func (e *UnsignedError) Error() string {
+	return "headers of the request are not signed: " + strings.Join(e.Headers, ", ")
+}
+
 // MaxSkew is how far the clock of a client may be from the server's.
 const MaxSkew = 15 * time.Minute
 
@@ -158,7 +168,7 @@ func (s *Signature) complete() error {
 
 // Verify checks a request against the secret key that belongs to the signature's access key. payload is the hex SHA-256
 // of the body, or what the request gave in its place; for a presigned link it is [UnsignedPayload] unless the request
-// signs another. The error wraps one of this package's Err values.
+// signs another. The error is an [*UnsignedError] or wraps one of this package's Err values.
 func (s *Signature) Verify(r *http.Request, payload, secretKey string, now time.Time) error {
 	at, err := s.time(r)
 	if err != nil {
@@ -174,14 +184,35 @@ func (s *Signature) Verify(r *http.Request, payload, secretKey string, now time.
 		return ErrNotYetValid
 	case !s.Presigned && (now.Sub(at) > MaxSkew || at.Sub(now) > MaxSkew):
 		return ErrSkewed
-	case !slices.Contains(s.SignedHeaders, "host"):
+	case s.Service != "s3" && !slices.Contains(s.SignedHeaders, "host"):
 		return fmt.Errorf("%w: the host header must be signed", ErrMalformed)
+	}
+	if left := s.unsigned(r.Header); s.Service == "s3" && len(left) > 0 {
+		return &UnsignedError{left}
 	}
 	want := s.sign(secretKey, at, canonical(r, s, payload))
 	if subtle.ConstantTimeCompare([]byte(want), []byte(s.Hex)) != 1 {
 		return ErrMismatch
 	}
 	return nil
+}
+
+// unsigned gives the headers that S3 wants signed and that are not: host, content-md5 and all x-amz-… ones. The digest of
+// the body is not among them: it is part of what is signed whether its header is or not.
+func (s *Signature) unsigned(h http.Header) []string {
+	var left []string
+	if !slices.Contains(s.SignedHeaders, "host") {
+		left = append(left, "host")
+	}
+	for name := range h {
+		name = strings.ToLower(name)
+		demanded := name == "content-md5" || strings.HasPrefix(name, "x-amz-") && name != "x-amz-content-sha256"
+		if demanded && !slices.Contains(s.SignedHeaders, name) {
+			left = append(left, name)
+		}
+	}
+	slices.Sort(left)
+	return left
 }
 
 func (s *Signature) time(r *http.Request) (time.Time, error) {

@@ -162,7 +162,28 @@ func TestTheHostMustBeSigned(t *testing.T) {
 	r.Header.Set("X-Amz-Date", "20130524T000000Z")
 	s, err := ParseHeader(exampleHeader("x-amz-date", "00"))
 	require.NoError(t, err)
+	assert.EqualError(t, s.Verify(r, EmptySHA256, exampleSecret, exampleTime), "headers of the request are not signed: host")
+	s.Service = "iot"
 	assert.ErrorIs(t, s.Verify(r, EmptySHA256, exampleSecret, exampleTime), ErrMalformed)
+}
+
+func TestS3WantsItsHeadersSigned(t *testing.T) {
+	u := &url.URL{Scheme: "http", Host: "127.0.0.1:4566", Path: "/fleet/k"}
+	link := Presign(http.MethodPut, u, "us-east-1", "s3", exampleKey, exampleTime, time.Hour)
+	verify := func(service string, headers ...string) error {
+		r := httptest.NewRequest(http.MethodPut, link, nil)
+		for _, name := range headers {
+			r.Header.Set(name, "v")
+		}
+		s, err := ParseQuery(r.URL.Query())
+		require.NoError(t, err)
+		s.Service = service
+		return s.Verify(r, UnsignedPayload, exampleSecret, exampleTime)
+	}
+	assert.NoError(t, verify("s3", "Content-Type", "Range", "X-Amzn-Trace-Id", "X-Amz-Content-Sha256"))
+	assert.EqualError(t, verify("s3", "X-Amz-Tagging", "Content-Md5", "X-Amz-Copy-Source"),
+		"headers of the request are not signed: content-md5, x-amz-copy-source, x-amz-tagging")
+	assert.ErrorIs(t, verify("iot", "X-Amz-Target"), ErrMismatch, "only S3 minds")
 }
 
 func TestCredentialsPrintWithoutTheirSecret(t *testing.T) {
