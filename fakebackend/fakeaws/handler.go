@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -114,7 +115,7 @@ type request struct {
 	service string
 	scope   *scope // what the signature says; nil if there is none
 	query   url.Values
-	body    []byte // of IoT, IAM and STS, read whole; S3 streams
+	body    []byte // of IoT, IAM and STS, read whole, or to one byte more than maxBody; S3 streams
 	wire    fakebackend.Wire
 	op      string // the operation, for faults and the log
 	failure string // error code of the answer, for the log
@@ -149,12 +150,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Amzn-Requestid", req.id)
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		req.drop() // the client went away, or lied about its length
-	case len(body) > maxBody:
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-		return
 	}
 	req.body = body
 	req.Request.Body = io.NopCloser(bytes.NewReader(body))
@@ -165,6 +162,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveQuery(w, req, stsService)
 	default:
 		h.serveIoT(w, req)
+	}
+}
+
+// checkSize refuses a request that is larger than any that the fake takes.
+func (r *request) checkSize() *task.Error {
+	if len(r.body) <= maxBody {
+		return nil
+	}
+	return &task.Error{
+		Op: r.op, Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge,
+		Message: fmt.Sprintf("The request is larger than %d bytes, the most that the fake takes.", maxBody),
 	}
 }
 

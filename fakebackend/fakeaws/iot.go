@@ -27,6 +27,10 @@ func (h *Handler) serveIoT(w http.ResponseWriter, r *request) {
 	}
 	r.op = route.name
 	h.count("iot", route.name, true)
+	if err := r.checkSize(); err != nil {
+		writeIoTError(w, r, err)
+		return
+	}
 	if err := h.authenticate(r, true); err != nil {
 		writeIoTError(w, r, err)
 		return

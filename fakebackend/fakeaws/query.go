@@ -32,6 +32,10 @@ type queryAction struct {
 
 // serveQuery answers a request to IAM or STS.
 func (h *Handler) serveQuery(w http.ResponseWriter, r *request, service *queryService) {
+	if refusal := r.checkSize(); refusal != nil { // the action is in the part that was not read, or may be
+		h.failQuery(w, r, service, refusal)
+		return
+	}
 	form, err := url.ParseQuery(string(r.body))
 	if r.Method == http.MethodGet || err != nil {
 		form = r.query
