@@ -2,14 +2,17 @@ package fakeaws
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
@@ -21,6 +24,11 @@ import (
 // SSE-C, website redirects.
 
 const metadataPrefix = "X-Amz-Meta-"
+
+// storageClasses are those that an object of a general purpose bucket can be given, besides STANDARD.
+var storageClasses = []string{
+	"REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "GLACIER_IR", "DEEP_ARCHIVE",
+}
 
 // infoOf reads what is kept with an object from the headers of a request.
 func infoOf(h http.Header) (s3.Info, error) {
@@ -35,6 +43,9 @@ func infoOf(h http.Header) (s3.Info, error) {
 	}
 	if info.StorageClass == "STANDARD" {
 		info.StorageClass = ""
+	}
+	if info.StorageClass != "" && !slices.Contains(storageClasses, info.StorageClass) {
+		return info, &s3.Error{Code: "InvalidStorageClass", Message: "The storage class you specified is not valid", Status: http.StatusBadRequest}
 	}
 	switch info.Encryption {
 	case "", "AES256", "aws:kms", "aws:kms:dsse":
@@ -56,17 +67,56 @@ func infoOf(h http.Header) (s3.Info, error) {
 	if size > 2048 {
 		return info, &s3.Error{Code: "MetadataTooLarge", Message: "Your metadata headers exceed the maximum allowed metadata size", Status: http.StatusBadRequest}
 	}
-	if text := h.Get("X-Amz-Tagging"); text != "" {
-		tags, err := url.ParseQuery(text)
-		if err != nil {
-			return info, &s3.Error{Code: "InvalidArgument", Message: "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.", Status: http.StatusBadRequest}
-		}
-		info.Tags = map[string]string{}
-		for key := range tags {
-			info.Tags[key] = tags.Get(key)
-		}
+	var err error
+	info.Tags, err = headerTags(h)
+	return info, err
+}
+
+// headerTags reads the tags in a request's header, which have the form of a URL's query.
+func headerTags(h http.Header) (map[string]string, error) {
+	text := h.Get("X-Amz-Tagging")
+	if text == "" {
+		return nil, nil
 	}
-	return info, nil
+	members, err := url.ParseQuery(text)
+	var list []xmlTag
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		if len(members[key]) > 1 {
+			err = errors.New("a name twice")
+		}
+		list = append(list, xmlTag{key, members.Get(key)})
+	}
+	if err != nil {
+		return nil, &s3.Error{Code: "InvalidArgument", Message: "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.", Status: http.StatusBadRequest}
+	}
+	return tagSet(list)
+}
+
+// tagText is the text of a tag's key or value.
+var tagText = regexp.MustCompile("^" + tagPattern + "*$")
+
+// tagSet checks a list of tags against S3's limits: 10 tags, keys of 1 to 128 characters, values of 256 at most.
+func tagSet(list []xmlTag) (map[string]string, error) {
+	invalid := func(message string) error {
+		return &s3.Error{Code: "InvalidTag", Message: message, Status: http.StatusBadRequest}
+	}
+	if len(list) > 10 {
+		return nil, &s3.Error{Code: "BadRequest", Message: "Object tags cannot be greater than 10", Status: http.StatusBadRequest}
+	}
+	tags := map[string]string{}
+	for _, t := range list {
+		_, twice := tags[t.Key]
+		switch {
+		case t.Key == "" || utf8.RuneCountInString(t.Key) > 128 || !tagText.MatchString(t.Key):
+			return nil, invalid("The TagKey you have provided is invalid")
+		case utf8.RuneCountInString(t.Value) > 256 || !tagText.MatchString(t.Value):
+			return nil, invalid("The TagValue you have provided is invalid")
+		case twice:
+			return nil, invalid("Cannot provide multiple Tags with the same key")
+		}
+		tags[t.Key] = t.Value
+	}
+	return tags, nil
 }
 
 // storedEncoding leaves aws-chunked, which is about the upload and not the object, out of the content encoding.
@@ -428,12 +478,9 @@ func (h *Handler) putObjectTagging(_ http.ResponseWriter, r *s3Request) error {
 	if err := h.readXML(r, &in); err != nil {
 		return err
 	}
-	tags := map[string]string{}
-	for _, t := range in.Tags {
-		if _, twice := tags[t.Key]; twice || t.Key == "" {
-			return &s3.Error{Code: "InvalidTag", Message: "Cannot provide multiple Tags with the same key", Status: http.StatusBadRequest}
-		}
-		tags[t.Key] = t.Value
+	tags, err := tagSet(in.Tags)
+	if err != nil {
+		return err
 	}
 	return r.wire.S3.SetTags(r.bucket, r.key, tags)
 }

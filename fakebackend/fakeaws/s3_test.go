@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -444,6 +446,54 @@ func TestLinksThatAClientSignsAreOpened(t *testing.T) {
 	got, out := c.read(t, "put")
 	assert.Equal(t, "by link", got)
 	assert.Nil(t, out.TagCount)
+}
+
+func TestTagsAndStorageClassesThatS3DoesNotTakeAreRefused(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{})
+	bucket, key := aws.String("fleet"), aws.String("k")
+	c.upload(t.Context(), t, "k", "content")
+	ten := map[string]string{}
+	for i := range 10 {
+		ten[fmt.Sprintf("key %d", i)] = strings.Repeat("é", 256)
+	}
+	eleven := maps.Clone(ten)
+	eleven[strings.Repeat("é", 128)] = ""
+	const badKey, badValue = "InvalidTag: The TagKey you have provided is invalid", "InvalidTag: The TagValue you have provided is invalid"
+	for _, row := range []struct {
+		tags map[string]string
+		want string
+	}{
+		{ten, ""},
+		{eleven, "BadRequest: Object tags cannot be greater than 10"},
+		{map[string]string{"": "v"}, badKey},
+		{map[string]string{strings.Repeat("k", 129): "v"}, badKey},
+		{map[string]string{"[{Key": "v"}, badKey},
+		{map[string]string{"k": strings.Repeat("v", 257)}, badValue},
+		{map[string]string{"k": "a,b"}, badValue},
+	} {
+		header := url.Values{}
+		var set []types.Tag
+		for k, v := range row.tags {
+			header.Set(k, v)
+			set = append(set, types.Tag{Key: &k, Value: &v})
+		}
+		_, put := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x"), Tagging: aws.String(header.Encode())})
+		_, create := c.s3.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, Tagging: aws.String(header.Encode())})
+		_, tag := c.s3.PutObjectTagging(t.Context(), &s3.PutObjectTaggingInput{Bucket: bucket, Key: key, Tagging: &types.Tagging{TagSet: set}})
+		for what, err := range map[string]error{"PutObject": put, "CreateMultipartUpload": create, "PutObjectTagging": tag} {
+			if row.want == "" {
+				assert.NoError(t, err, what)
+			} else {
+				assert.ErrorContains(t, err, row.want, what)
+			}
+		}
+	}
+	_, err := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x"), Tagging: aws.String("a=1&a=2")})
+	assert.ErrorContains(t, err, "InvalidArgument: The header 'x-amz-tagging' shall be encoded")
+	_, err = c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x"), StorageClass: "COLD"})
+	assert.ErrorContains(t, err, "InvalidStorageClass: The storage class you specified is not valid")
+	got, _ := c.read(t, "k")
+	assert.Equal(t, "x", got, "the one that was taken")
 }
 
 // The SDK for JavaScript puts the metadata of a link in its query.

@@ -346,11 +346,8 @@ func (s *Store) Get(bucket, key string) (*Object, error) {
 	return o.clone(), nil
 }
 
-// SetTags replaces the tags of an object.
+// SetTags replaces the tags of an object. As with those in [Info], S3's limits for them are the caller's to check.
 func (s *Store) SetTags(bucket, key string, tags map[string]string) error {
-	if len(tags) > 10 {
-		return &Error{"BadRequest", "Object tags cannot be greater than 10", 400, bucket, key}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, err := s.bucket(bucket)
