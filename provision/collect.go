@@ -218,20 +218,17 @@ func (c *collector) result(ctx context.Context, res *task.Result) error {
 
 // find tells which device a result is of, and what is wrong with it if it can't be that device's.
 func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
-	thing := task.ResourceName(res.ARNs.Thing())
+	thing, id := task.ResourceName(res.ARNs.Thing()), task.ResourceName(res.ARNs.Certificate())
 	named := c.byName[thing]
 	if res.CertificatePEM != "" {
-		digest, err := certificateKey(res.CertificatePEM, task.ResourceName(res.ARNs.Certificate()))
+		digest, err := certificateKey(res.CertificatePEM, id)
 		if err == nil {
 			key := matchKey(digest)
 			if named != nil && named.Match == key {
 				return named, nil
 			}
 			if d := c.byMatch[key]; d != nil {
-				if thing != "" {
-					return d, fmt.Errorf("the certificate for its key is attached to the thing %q", thing)
-				}
-				return d, nil
+				return d, attached(d, thing, "the certificate for its key")
 			}
 		}
 		if named != nil && named.Match.isKey() {
@@ -241,8 +238,12 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 			return named, errors.New("the certificate that came back for it carries another public key")
 		}
 	}
-	if d := c.byMatch[matchCertificate(task.ResourceName(res.ARNs.Certificate()))]; d != nil {
-		return d, nil
+	given := matchCertificate(id)
+	if named != nil && named.Match == given { // several devices may have been given one certificate
+		return named, nil
+	}
+	if d := c.byMatch[given]; d != nil {
+		return d, attached(d, thing, "its certificate")
 	}
 	if d := c.byMatch[matchThing(thing)]; d != nil {
 		return d, nil
@@ -251,6 +252,18 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 		return named, errors.New("its result holds no certificate")
 	}
 	return nil, nil
+}
+
+// attached tells what is wrong with a certificate that a device is known by and whose result names another thing than the
+// device that has this name.
+func attached(d *DeviceRecord, thing, what string) error {
+	switch thing {
+	case "":
+		return nil
+	case d.Name:
+		return errors.New("another line of the data file has the same thing name")
+	}
+	return fmt.Errorf("%s is attached to the thing %q", what, thing)
 }
 
 // certificateKey gives the digest of a certificate's key. AWS's id of a certificate is the digest of all of it; if that fits
