@@ -1,7 +1,9 @@
 package provision_test
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -9,6 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 func byID(name, id string) provision.Device {
@@ -49,6 +52,60 @@ func TestThingsThatShareACertificateKeepTheirOwnResults(t *testing.T) {
 				require.Equal(t, provision.Provisioned, r.Verdict, "%s: %s", r.Name, r.Message)
 				assert.Equal(t, r.Name, task.ResourceName(r.ThingARN))
 			}
+		})
+	}
+}
+
+func TestWhatWasThereBeforeARunIsNotTakenForItsWork(t *testing.T) {
+	const (
+		thing = `"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"},"AttributePayload":{"floor":"2"}},
+			"OverrideSettings":{"AttributePayload":"MERGE"}}`
+		certificate = `,"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"CertificateId"}}},
+			"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"new"}}`
+	)
+	for _, c := range []struct {
+		name, resources string
+		step            provision.Credential
+		before          string // the thing's attribute
+	}{
+		{"a policy of another name", thing + certificate, &provision.GivenCertificateID{}, "2"},
+		{"other attributes", thing, provision.NoCertificate{}, "1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fakebackend.Options{})
+				w.durable(t)
+				id, arn := w.activeCertificate(t)
+				must(w.fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{
+					ThingName: "one", AttributePayload: &fakebackend.AttributePayload{Attributes: map[string]string{"floor": c.before}},
+				}))
+				for _, policy := range []string{"old", "new"} {
+					must(w.fake.CreatePolicy(t.Context(), &fakebackend.CreatePolicyInput{PolicyName: policy, PolicyDocument: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`}))
+				}
+				must(w.fake.AttachPolicy(t.Context(), &fakebackend.AttachPolicyInput{PolicyName: "old", Target: arn}))
+				must(w.fake.AttachThingPrincipal(t.Context(), &fakebackend.AttachThingPrincipalInput{ThingName: "one", Principal: arn}))
+				tmpl, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"CertificateId":{"Type":"String"}},"Resources":{` + c.resources + `}}`))
+				require.NoError(t, err)
+				w.opts.Template, w.opts.Credential, w.opts.Output = tmpl, c.step, nil
+				// The line is refused, and no report says so.
+				_, err = w.fake.AddFault(fakebackend.Fault{Thing: "one", Step: fakebackend.StepThing, Do: fakebackend.Fail})
+				require.NoError(t, err)
+				w.opts.Backend = shuffled{w.fake, func([]string) []string { return nil }}
+				_, err = w.run(t).Run(t.Context(), provision.Devices(byID("one", id)))
+				require.ErrorIs(t, err, provision.ErrIncomplete, "nothing was registered")
+
+				w.opts.Backend = w.fake
+				run := w.run(t)
+				one := results(t, run)[0]
+				require.Equal(t, provision.Failed, one.Verdict)
+				assert.True(t, one.Cause.Retryable())
+				_, err = run.Retry(t.Context())
+				require.NoError(t, err)
+				now := must(w.fake.ReadDevice(t.Context(), "one"))
+				assert.Equal(t, "2", now.Attributes["floor"])
+				_, noCertificate := c.step.(provision.NoCertificate)
+				assert.Equal(t, !noCertificate, slices.Contains(now.Certificates[0].Policies, "new"))
+			})
 		})
 	}
 }

@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // Reconcile settles every Unknown device by reading the account back: a device whose thing has a certificate for its key
-// is Provisioned, one without is Failed and can be tried again. It needs a backend that can read devices
-// (task.DeviceReader), and returns the run's summary, with an [*IncompleteError] if some are not provisioned.
+// is Provisioned, one without is Failed and can be tried again. A device that got no certificate issued, but was given one
+// or none, is Provisioned if its thing, with the certificate it was given, is as the template makes it. It needs a backend
+// that can read devices (task.DeviceReader), and returns the run's summary, with an [*IncompleteError] if some are not
+// provisioned.
 //
 // It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30 days
 // after the task.
@@ -111,7 +114,9 @@ func (r *Run) settle(ctx context.Context, change Change) error {
 
 // readBack looks at a device's thing in the account. It reports true, with the device Provisioned and delivered, when the
 // thing is there with a certificate for the device's key that is in its state and has its policies. Further certificates
-// for its key are recorded as orphans: the device will use another one.
+// for its key are recorded as orphans: the device will use another one. A certificate that was issued for its key shows
+// that its line went through; one that was given to it, or none, may have been there before, and the thing must then be
+// as its line makes it.
 func (r *Run) readBack(ctx context.Context, reader task.DeviceReader, d *DeviceRecord) (bool, error) {
 	var dev *task.Device
 	err := retry(ctx, func() (err error) {
@@ -131,7 +136,7 @@ func (r *Run) readBack(ctx context.Context, reader task.DeviceReader, d *DeviceR
 			return false, err
 		}
 	}
-	if cert == nil && d.Match != matchThing(d.Name) {
+	if cert == nil && d.Match != matchThing(d.Name) || !r.issues(d) && !r.asAsked(d, dev) {
 		return false, nil
 	}
 	d.ThingARN = dev.ThingARN
@@ -173,11 +178,11 @@ func (r *Run) recordLeftovers(ctx context.Context, reader task.DeviceReader, d *
 }
 
 // ownCertificates finds the certificates of a thing that belong to the device's key. own is complete: in the state the
-// template asks for, with at least as many policies as the template gives it; of several it is the newest.
+// template asks for, with the policies that the template gives it; of several it is the newest.
 func (r *Run) ownCertificates(d *DeviceRecord, dev *task.Device) (own *task.Certificate, others []*task.Certificate) {
-	status, policies := "ACTIVE", 0
+	status, policies := "ACTIVE", []template.PolicySpec(nil)
 	if res, err := r.program.Resolve(r.withFills(d.Row)); err == nil {
-		policies = len(res.Policies)
+		policies = res.Policies
 		if res.Certificate != nil && res.Certificate.Status != "" {
 			status = res.Certificate.Status
 		}
@@ -190,7 +195,7 @@ func (r *Run) ownCertificates(d *DeviceRecord, dev *task.Device) (own *task.Cert
 				continue
 			}
 		}
-		complete := strings.EqualFold(c.Status, status) && len(c.Policies) >= policies
+		complete := strings.EqualFold(c.Status, status) && hasPolicies(c, policies)
 		newer := own == nil || cmp.Or(c.Created.Compare(own.Created), strings.Compare(c.ID, own.ID)) > 0
 		switch {
 		case !complete || !newer:
@@ -206,4 +211,43 @@ func (r *Run) ownCertificates(d *DeviceRecord, dev *task.Device) (own *task.Cert
 		others = nil
 	}
 	return own, others
+}
+
+// hasPolicies reports whether a certificate has the policies of a template. Those made of a document have a name that AWS
+// chooses, so they are only counted.
+func hasPolicies(c *task.Certificate, policies []template.PolicySpec) bool {
+	for _, p := range policies {
+		if p.PolicyName != "" && !slices.Contains(c.Policies, p.PolicyName) {
+			return false
+		}
+	}
+	return len(c.Policies) >= len(policies)
+}
+
+// asAsked reports whether a thing is as the line of a device makes it. What the template leaves alone on a thing that
+// exists already may be anything.
+func (r *Run) asAsked(d *DeviceRecord, dev *task.Device) bool {
+	res, err := r.program.Resolve(r.withFills(d.Row))
+	if err != nil || len(res.Things) != 1 {
+		return false
+	}
+	want := res.Things[0]
+	if want.OverrideAttributes != template.DoNothing {
+		for name, value := range want.Attributes {
+			if dev.Attributes[name] != value {
+				return false
+			}
+		}
+	}
+	if want.ThingTypeName != "" && want.OverrideType != template.DoNothing && dev.ThingTypeName != want.ThingTypeName {
+		return false
+	}
+	if want.OverrideGroups != template.DoNothing {
+		for _, group := range want.ThingGroups {
+			if !slices.Contains(dev.ThingGroups, group) {
+				return false
+			}
+		}
+	}
+	return want.BillingGroup == "" || dev.BillingGroup == want.BillingGroup
 }
