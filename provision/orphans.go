@@ -48,10 +48,21 @@ func (r *Run) findOrphans(ctx context.Context, lister task.CertificateLister) er
 			since = p.Started
 		}
 	}
+	orphans, err := r.ledger.Orphans(ctx)
+	if err != nil {
+		return err
+	}
+	recorded := make(map[string]bool, len(orphans)) // they stay as they are, with what was seen first
+	for _, o := range orphans {
+		recorded[o.CertificateID] = true
+	}
 	var certs []*task.Certificate
 	for c, err := range lister.ListCertificates(ctx, since.Add(-skew)) {
 		if err != nil {
 			return fmt.Errorf("listing certificates: %w", err)
+		}
+		if recorded[c.ID] {
+			continue
 		}
 		if certs = append(certs, c); len(certs) == page {
 			if err := r.sortOut(ctx, lister, certs); err != nil {
@@ -138,6 +149,22 @@ func (r *Run) device(ctx context.Context, seq int64) (*DeviceRecord, error) {
 func (r *Run) orphan(ctx context.Context, d *DeviceRecord, id, arn, why string) error {
 	o := &Orphan{CertificateID: id, CertificateARN: arn, Seq: d.Seq, Name: d.Name, Why: why, Found: time.Now()}
 	return r.ledger.Apply(ctx, Change{Orphans: []*Orphan{o}})
+}
+
+// countOrphans counts the orphans of a ledger that were not removed and that no device has come to use.
+func countOrphans(ctx context.Context, ledger Ledger) (int, error) {
+	orphans, err := ledger.Orphans(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var left []string
+	for _, o := range orphans {
+		if o.Removed.IsZero() {
+			left = append(left, o.CertificateID)
+		}
+	}
+	used, err := ledger.FindCertificates(ctx, left)
+	return len(left) - len(used), err
 }
 
 // RemoveOrphans deactivates and deletes the run's orphans and returns how many it removed. Each is checked against the

@@ -76,22 +76,18 @@ func (r *Run) Record(ctx context.Context) (*BatchRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	orphans, err := r.ledger.Orphans(ctx)
+	orphans, err := countOrphans(ctx, r.ledger)
 	if err != nil {
 		return nil, err
 	}
 	b := &BatchRecord{
 		RunID: run.ID, Created: run.Created, RoleARN: run.RoleARN, TemplateSHA256: run.TemplateSHA256, Software: software(),
 		Account: run.Identity.Account, Region: run.Identity.Region, Partition: run.Identity.Partition, Fake: run.Identity.Fake,
-		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes, Parts: []BatchPart{},
+		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes, Orphans: orphans,
+		Parts: []BatchPart{},
 	}
 	if !run.Finished.IsZero() {
 		b.Finished = &run.Finished
-	}
-	for _, o := range orphans {
-		if o.Removed.IsZero() {
-			b.Orphans++
-		}
 	}
 	between := func(sum *float64, from, to time.Time) {
 		if !from.IsZero() && to.After(from) {

@@ -81,14 +81,8 @@ func (r *Run) summary(ctx context.Context) (*Summary, error) {
 		Provisioned: counts.Verdicts[Provisioned], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
 	}
 	s.Unsettled = s.Total - s.Provisioned - s.Failed - s.Unknown
-	orphans, err := r.ledger.Orphans(ctx)
-	if err != nil {
+	if s.Orphans, err = countOrphans(ctx, r.ledger); err != nil {
 		return nil, err
-	}
-	for _, o := range orphans {
-		if o.Removed.IsZero() {
-			s.Orphans++
-		}
 	}
 	for _, p := range parts {
 		if p.TaskID != "" {
