@@ -43,6 +43,7 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	n := 0
 	for d, err := range mended {
 		if r.stopped() {
+			r.cut = true
 			break
 		}
 		if err != nil {

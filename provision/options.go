@@ -80,6 +80,7 @@ type Run struct {
 	observing  sync.Mutex
 	stop       atomic.Pointer[stopper]
 	busy       atomic.Bool // a method is working
+	cut        bool        // Stop kept it from sending failed devices again
 	pace       *pace
 	dir        string // where part files are
 	resumed    bool   // the ledger knew the run already: an earlier call, or an earlier process, has begun it
@@ -194,25 +195,27 @@ func (r *Run) enter() error {
 	if r.busy.Swap(true) {
 		return errors.New("this Run is at work for another call, and works for one at a time")
 	}
+	r.cut = false
 	return nil
 }
 
 func (r *Run) leave() { r.busy.Store(false) }
 
-// conclude gives the summary, and records that the run is over once every device has a verdict.
+// conclude gives the summary, and records that the run is over once every device has a verdict and none is to be sent again.
 func (r *Run) conclude(ctx context.Context, began time.Time) (*Summary, error) {
 	s, err := r.summary(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if s.Unsettled == 0 && r.record.Spooled && r.record.Finished.IsZero() {
+	stopped := r.stopped() && (s.Unsettled > 0 || r.cut && s.Failed > 0)
+	if s.Unsettled == 0 && r.record.Spooled && r.record.Finished.IsZero() && !stopped {
 		r.record.Finished = time.Now()
 		if err := r.ledger.Apply(ctx, Change{Run: r.record}); err != nil {
 			return nil, err
 		}
 	}
 	s.Took = time.Since(began)
-	if s.Unsettled > 0 && r.stopped() {
+	if stopped {
 		return s, fmt.Errorf("%w: %s", ErrStopped, s)
 	}
 	if !r.record.Spooled {

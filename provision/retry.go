@@ -28,7 +28,9 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 	if err := r.settleParts(ctx); err != nil {
 		return nil, err
 	}
-	if !r.stopped() {
+	if r.stopped() {
+		r.cut = true
+	} else {
 		if _, err := r.requeue(ctx, Cause.Retryable); err != nil {
 			return nil, err
 		}
@@ -60,13 +62,16 @@ func (r *Run) registerAll(ctx context.Context, throttledAgain bool) error {
 		if err != nil {
 			return err
 		}
-		if counts.Causes[CauseThrottled] == 0 || r.stopped() {
+		if counts.Causes[CauseThrottled] == 0 {
 			return nil
 		}
-		if err := pause.waitOr(ctx, finishing); err != nil {
-			return err
+		if !r.stopped() {
+			if err := pause.waitOr(ctx, finishing); err != nil {
+				return err
+			}
 		}
 		if r.stopped() {
+			r.cut = true
 			return nil
 		}
 		if _, err := r.requeue(ctx, func(c Cause) bool { return c == CauseThrottled }); err != nil {

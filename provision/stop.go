@@ -9,7 +9,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// ErrStopped is returned by Run, Retry, Amend and Submit after [Run.Stop], when devices are left. Run goes on with them.
+// ErrStopped is returned by Run, Retry, Amend and Submit after [Run.Stop], when devices are left: not sent yet, or failed
+// and to be sent again by this call. Run goes on with those that wait and those that were throttled; what Retry or Amend
+// did not come to, the same call does.
 var ErrStopped = errors.New("the run was stopped")
 
 // StopMode says how a run is stopped.
