@@ -215,12 +215,12 @@ func (o *options) input() (devices iter.Seq2[provision.Device, error], mended bo
 		}
 	}
 	buffered := bufio.NewReader(in)
-	start, err := buffered.Peek(len(provision.RecordColumn))
-	if err != nil && len(start) == 0 && o.devices == "-" {
+	header, err := buffered.ReadString('\n')
+	if err != nil && header == "" && o.devices == "-" {
 		return nil, false, nil // nothing on standard input: go on with what the ledger has
 	}
-	mended = strings.HasPrefix(string(start), provision.RecordColumn)
-	return provision.FromCSV(buffered, filepath.Base(o.devices), nil), mended, nil
+	mended = strings.Contains(header, provision.RecordColumn) // a spreadsheet may have put marks and quotes before it
+	return provision.FromCSV(io.MultiReader(strings.NewReader(header), buffered), filepath.Base(o.devices), nil), mended, nil
 }
 
 // open makes the backend. The fake's state is kept in the run's folder, so that a run on it goes on, too.
