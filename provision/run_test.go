@@ -292,6 +292,9 @@ func TestAChangedInputIsRefusedWithItsFirstDifference(t *testing.T) {
 				}
 			}
 		}, "record 3 (device \"device-3\") differs first in SerialNumber"},
+		"a column": {provision.Devices(provision.Device{Row: map[string]string{
+			"ThingName": "device-1", "SerialNumber": "001", "Colour": "red",
+		}}), "record 1 (device \"device-1\") had no Colour"},
 		"shorter": {rows(3), "ends after 3 records"},
 		"longer":  {rows(5), "record 5 is one more"},
 	} {

@@ -108,6 +108,11 @@ func (r *Run) same(known *DeviceRecord, d Device) error {
 			return fmt.Errorf("%w: record %d (device %q) differs first in %s", ErrInputChanged, known.Seq, known.Name, k)
 		}
 	}
+	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
+		if _, ok := row[k]; !ok {
+			return fmt.Errorf("%w: record %d (device %q) had no %s", ErrInputChanged, known.Seq, known.Name, k)
+		}
+	}
 	return fmt.Errorf("%w: record %d was device %q and is now another one", ErrInputChanged, known.Seq, known.Name)
 }
 
