@@ -102,12 +102,6 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if err := m.beforeKeyChange(ctx, rec, old); err != nil {
 		return err
 	}
-	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
-		// It may come before devices whose keys are made already, and was not looked at when they were.
-		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
-			return err
-		}
-	}
 	if rec.Name != old.Name {
 		rec.Match, rec.Attempts = "", 0 // another device from now on, with a key of its own
 	}
@@ -118,6 +112,12 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		}
 		if seq, ok := names[rec.Name]; ok && seq != rec.Seq {
 			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
+		}
+	}
+	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
+		// It may come before devices whose keys are made already, and was not looked at when they were.
+		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
+			return err
 		}
 	}
 	if rec.Verdict == Waiting && rec.Attempts > 0 {

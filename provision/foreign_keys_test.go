@@ -93,6 +93,25 @@ func TestANameThatWasRefusedAsItCameIsNotTheRunsOwn(t *testing.T) {
 	w.requireOneCertificateEach(t, "device-1", "device-9")
 }
 
+func TestAMendedNameThatAnotherDeviceHasIsADuplicateAndNoKeyOfAnotherRun(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	record := func(name string) provision.Device {
+		return provision.Device{Record: 2, Row: map[string]string{"ThingName": name, "SerialNumber": "9"}}
+	}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(record("device-1"), record("not a name")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.Register(t.Context(), record("swapped"))
+	require.NoError(t, err)
+	_, err = run.Amend(t.Context(), provision.Devices(record("swapped")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	mended := results(t, run)[1]
+	assert.Equal(t, provision.CauseDuplicate, mended.Cause)
+	assert.Contains(t, mended.Message, "record 3 has the same thing name")
+	w.requireOneCertificateEach(t, "device-1", "swapped")
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
