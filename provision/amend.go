@@ -105,14 +105,8 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if rec.Name != old.Name {
 		rec.Match, rec.Attempts = "", 0 // another device from now on, with a key of its own
 	}
-	if rec.Verdict == Waiting {
-		names, err := r.ledger.FindNames(ctx, []string{rec.Name})
-		if err != nil {
-			return err
-		}
-		if seq, ok := names[rec.Name]; ok && seq != rec.Seq {
-			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
-		}
+	if err := r.refuseSharedNames(ctx, []*DeviceRecord{rec}); err != nil {
+		return err
 	}
 	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
 		// It may come before devices whose keys are made already, and was not looked at when they were.

@@ -284,3 +284,49 @@ func TestADeviceWithoutAKeyFailsAloneAndIsRetryable(t *testing.T) {
 	_, err = w.keys.Get(t.Context(), "device-2")
 	assert.NotErrorIs(t, err, keystore.ErrNotFound)
 }
+
+func TestRegisterTakesTheRunsOwnRecordOfADeviceThatHadNoKey(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	source := &sometimes{inner: csr.Software(csr.P256), fails: "device-2"}
+	w.opts.Credential = &provision.MakeCSR{Store: w.keys, Keys: source}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	device := provision.Device{Row: map[string]string{"ThingName": "device-2", "SerialNumber": "002"}}
+	res, err := run.Register(t.Context(), device)
+	require.ErrorContains(t, err, errTokenGone.Error())
+	assert.Equal(t, provision.CauseKey, res.Cause)
+	source.fails = ""
+	_, err = run.Register(t.Context(), device)
+	require.NoError(t, err)
+	summary, err := run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, summary.Total)
+	w.requireWorking(t, results(t, run))
+}
+
+func TestRetrySendsNoDeviceWhoseNameAnotherRecordHasTaken(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	// A module that makes a new key whenever it is asked.
+	module := keySource(func(context.Context, string) (crypto.Signer, error) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		return &slot{inside: key}, err
+	})
+	source := &sometimes{inner: module, fails: "one"}
+	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: keystore.None(), Keys: source}, nil
+	record := provision.Device{Row: map[string]string{"ThingName": "one", "SerialNumber": "1"}}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(record, record))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	source.fails = ""
+	second := record
+	second.Record = 2
+	_, err = run.Amend(t.Context(), provision.Devices(second))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.Retry(t.Context())
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.requireOneCertificateEach(t, "one")
+	assert.Equal(t, provision.CauseDuplicate, results(t, run)[0].Cause)
+}

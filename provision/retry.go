@@ -90,6 +90,10 @@ func (r *Run) requeue(ctx context.Context, wanted func(Cause) bool) (int, error)
 	n := 0
 	var batch []*DeviceRecord
 	flush := func() error {
+		// One that never was sent held no name, and another record may have taken it meanwhile.
+		if err := r.refuseSharedNames(ctx, batch); err != nil {
+			return err
+		}
 		change := Change{Devices: batch}
 		if n > 0 && !r.record.Finished.IsZero() {
 			r.record.Finished = time.Time{}

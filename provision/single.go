@@ -43,9 +43,6 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	if err != nil || rec.Verdict == Provisioned {
 		return &rec.Result, err
 	}
-	if rec.Verdict == Failed && rec.Attempts == 0 {
-		return &rec.Result, fmt.Errorf("device %q: %s", rec.Name, rec.Message)
-	}
 	if err := r.notInPart(ctx, rec); err != nil {
 		return &rec.Result, err
 	}
@@ -190,12 +187,16 @@ func (r *Run) settleOne(ctx context.Context, rec *DeviceRecord) error {
 // singleRecord finds the record of a device that is registered by itself, or adds one.
 func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error) {
 	rec := r.newRecord(0, d)
+	var unsent *DeviceRecord // of the run, and could not be sent for a reason that can pass
 	for known, err := range r.named(ctx, rec.Name) {
 		if err != nil {
 			return nil, err
 		}
 		if known.Verdict == Failed && known.Attempts == 0 {
-			continue // that record never stood for a device
+			if known.Cause.Retryable() && maps.Equal(known.Row, rec.Row) {
+				unsent = known
+			}
+			continue // otherwise that record never stood for a device
 		}
 		if maps.Equal(known.Row, rec.Row) {
 			return known, nil
@@ -206,6 +207,9 @@ func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error)
 	}
 	if rec.Verdict == Failed {
 		return rec, failure(rec)
+	}
+	if unsent != nil {
+		return unsent, nil
 	}
 	if err := r.unusedByOthers(ctx, rec.Name); err != nil {
 		return rec, err

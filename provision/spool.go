@@ -130,32 +130,41 @@ func (s *spooler) add(ctx context.Context, d Device) error {
 	return s.flush(ctx)
 }
 
-// flush finds duplicates of names, in the batch and in the ledger, and stores the batch.
+// flush refuses records whose name is taken, and stores the batch.
 func (s *spooler) flush(ctx context.Context) error {
-	names := make([]string, 0, len(s.batch))
-	for _, rec := range s.batch {
-		if rec.Verdict == Waiting {
-			names = append(names, rec.Name)
-		}
-	}
-	first, err := s.run.ledger.FindNames(ctx, names)
-	if err != nil {
+	if err := s.run.refuseSharedNames(ctx, s.batch); err != nil {
 		return err
-	}
-	for _, rec := range s.batch {
-		if rec.Verdict != Waiting {
-			continue
-		}
-		if seq, ok := first[rec.Name]; ok {
-			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
-			continue
-		}
-		first[rec.Name] = rec.Seq
 	}
 	if err := s.run.ledger.Apply(ctx, Change{Add: s.batch}); err != nil {
 		return err
 	}
 	s.batch = s.batch[:0]
+	return nil
+}
+
+// refuseSharedNames fails those of the records that wait whose thing name another record has, in the ledger or before it
+// among these.
+func (r *Run) refuseSharedNames(ctx context.Context, records []*DeviceRecord) error {
+	names := make([]string, 0, len(records))
+	for _, rec := range records {
+		if rec.Verdict == Waiting {
+			names = append(names, rec.Name)
+		}
+	}
+	first, err := r.ledger.FindNames(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if rec.Verdict != Waiting {
+			continue
+		}
+		if seq, ok := first[rec.Name]; ok && seq != rec.Seq {
+			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
+			continue
+		}
+		first[rec.Name] = rec.Seq
+	}
 	return nil
 }
 
