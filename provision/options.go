@@ -57,8 +57,8 @@ type Options struct {
 	PartDir string
 	// Foreign says what to do when another task of the account is in progress.
 	Foreign ForeignTask
-	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started.
-	// 0 means two minutes.
+	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started; and
+	// for a device when the answer to its RegisterThing was lost. 0 means two minutes.
 	SettleWindow time.Duration
 	// Wait tunes how a task is polled.
 	Wait task.WaitOptions

@@ -50,7 +50,7 @@ func (r *Run) settleUnknown(ctx context.Context) error {
 		return nil
 	}
 	return r.eachSettled(ctx, Unknown, func(d *DeviceRecord) (bool, error) {
-		found, err := r.readBack(ctx, reader, d)
+		found, err := r.readBackSettled(ctx, reader, d)
 		if err != nil || found {
 			return found, err
 		}
@@ -149,6 +149,27 @@ func (r *Run) readBack(ctx context.Context, reader task.DeviceReader, d *DeviceR
 		return false, fmt.Errorf("handing over the credential of device %q: %w", d.Name, err)
 	}
 	return true, nil
+}
+
+// readBackSettled does what readBack does. A device that was sent by itself, and whose answer was lost, is looked for until
+// the settle window is over: its request may still take effect, and whoever sends it again before would make a second
+// certificate.
+func (r *Run) readBackSettled(ctx context.Context, reader task.DeviceReader, d *DeviceRecord) (bool, error) {
+	var left time.Duration
+	if d.Part == 0 && (d.Verdict == Unknown || d.Verdict == Submitted) {
+		left = min(r.opts.SettleWindow, r.opts.SettleWindow-time.Since(d.Updated)) // the clock may have been set back
+	}
+	deadline := time.Now().Add(left)
+	var pause pauser
+	for {
+		late := !time.Now().Before(deadline)
+		if found, err := r.readBack(ctx, reader, d); err != nil || found || late {
+			return found, err
+		}
+		if err := pause.wait(ctx); err != nil {
+			return false, err
+		}
+	}
 }
 
 // recordLeftovers records every certificate for a device's key on its thing as an orphan, because another one will be

@@ -291,29 +291,31 @@ func TestRetryUsesWhatAFailedLineLeftAndRegistersNothingTwice(t *testing.T) {
 func TestARegisterThatDiedIsSettledByTheNextRun(t *testing.T) {
 	for _, effect := range []bool{true, false} {
 		t.Run(fmt.Sprintf("effect=%v", effect), func(t *testing.T) {
-			w := newWorld(t, fakebackend.Options{})
-			w.durable(t)
-			_, err := w.run(t).Run(t.Context(), rows(2))
-			require.NoError(t, err)
-			board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
-			ctx, cancel := context.WithCancelCause(t.Context())
-			dying := &dyingRegister{Backend: w.fake, effect: effect, die: func() { cancel(errProcessDied) }}
-			w.opts.Backend = dying
-			ledger := w.opts.Ledger
-			w.opts.Ledger = &deadAfter{Ledger: ledger, ctx: ctx}
-			_, err = w.run(t).Register(ctx, board)
-			require.ErrorIs(t, err, errProcessDied)
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fakebackend.Options{})
+				w.durable(t)
+				_, err := w.run(t).Run(t.Context(), rows(2))
+				require.NoError(t, err)
+				board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				dying := &dyingRegister{Backend: w.fake, effect: effect, die: func() { cancel(errProcessDied) }}
+				w.opts.Backend = dying
+				ledger := w.opts.Ledger
+				w.opts.Ledger = &deadAfter{Ledger: ledger, ctx: ctx}
+				_, err = w.run(t).Register(ctx, board)
+				require.ErrorIs(t, err, errProcessDied)
 
-			w.opts.Backend, w.opts.Ledger = w.fake, ledger
-			run := w.run(t)
-			summary, err := run.Run(t.Context(), rows(2))
-			if !effect {
-				require.ErrorIs(t, err, provision.ErrIncomplete)
-				assert.Zero(t, summary.Unsettled, "it must not hang about for ever")
-				_, err = run.Retry(t.Context())
-			}
-			require.NoError(t, err)
-			w.requireWorking(t, results(t, run))
+				w.opts.Backend, w.opts.Ledger = w.fake, ledger
+				run := w.run(t)
+				summary, err := run.Run(t.Context(), rows(2))
+				if !effect {
+					require.ErrorIs(t, err, provision.ErrIncomplete)
+					assert.Zero(t, summary.Unsettled, "it must not hang about for ever")
+					_, err = run.Retry(t.Context())
+				}
+				require.NoError(t, err)
+				w.requireWorking(t, results(t, run))
+			})
 		})
 	}
 }

@@ -16,7 +16,8 @@ import (
 // task.Registrar, which AWS allows ten times a second.
 //
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
-// Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it. A device that is
+// Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it: they look for it
+// until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is
 // Provisioned already is returned as it is and not registered again. When it is the caller that the service refuses
 // (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
@@ -176,7 +177,7 @@ func (r *Run) settleOne(ctx context.Context, rec *DeviceRecord) error {
 	if !ok {
 		return fmt.Errorf("device %q was sent before, and the backend can't tell what became of it", rec.Name)
 	}
-	found, err := r.readBack(ctx, reader, rec)
+	found, err := r.readBackSettled(ctx, reader, rec)
 	if err != nil || !found {
 		return err
 	}

@@ -3,6 +3,7 @@ package provision_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -135,6 +136,51 @@ func TestRegisterGivesUpAThrottleThatDoesNotEnd(t *testing.T) {
 		require.NoError(t, err)
 		w.requireWorking(t, results(t, run))
 	})
+}
+
+// lateRegister loses the answers to its first requests, each of which takes effect half a minute later.
+type lateRegister struct {
+	*fakebackend.Backend
+	lose int
+}
+
+func (l *lateRegister) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
+	if l.lose == 0 {
+		return l.Backend.RegisterThing(ctx, in)
+	}
+	l.lose--
+	go func() {
+		time.Sleep(30 * time.Second)
+		_, _ = l.Backend.RegisterThing(context.WithoutCancel(ctx), in)
+	}()
+	return nil, fmt.Errorf("connection reset: %w", task.ErrOutcomeUnknown)
+}
+
+func TestADeviceWhoseRequestTakesEffectLateIsNotRegisteredTwice(t *testing.T) {
+	board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+	for name, next := range map[string]func(context.Context, *provision.Run) error{
+		"Register":  func(ctx context.Context, run *provision.Run) error { _, err := run.Register(ctx, board); return err },
+		"Run":       func(ctx context.Context, run *provision.Run) error { _, err := run.Run(ctx, rows(1)); return err },
+		"Reconcile": func(ctx context.Context, run *provision.Run) error { _, err := run.Reconcile(ctx); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fakebackend.Options{})
+				w.durable(t)
+				w.opts.Backend = &lateRegister{Backend: w.fake, lose: 1}
+				_, err := w.run(t).Run(t.Context(), rows(1))
+				require.NoError(t, err)
+				res, err := w.run(t).Register(t.Context(), board)
+				require.Error(t, err)
+				require.Equal(t, provision.Unknown, res.Verdict)
+				run := w.run(t)
+				require.NoError(t, next(t.Context(), run))
+				time.Sleep(time.Hour)
+				w.requireOneCertificateEach(t, "swapped")
+				w.requireWorking(t, results(t, run))
+			})
+		})
+	}
 }
 
 func TestARunWorksForOneCallAtATime(t *testing.T) {

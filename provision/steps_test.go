@@ -162,23 +162,25 @@ func TestRegisterAddsASingleDeviceToTheRun(t *testing.T) {
 func TestRegisterReadsBackWhenItsAnswerIsLost(t *testing.T) {
 	for _, effect := range []bool{true, false} {
 		t.Run(fmt.Sprintf("effect=%v", effect), func(t *testing.T) {
-			w := newWorld(t, fakebackend.Options{})
-			w.durable(t)
-			w.opts.Backend = &lossyRegister{w.fake, effect}
-			board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
-			res, err := w.run(t).Register(t.Context(), board)
-			if effect {
-				require.NoError(t, err, "the account is read back at once")
-			} else {
-				require.Error(t, err)
-				assert.Equal(t, provision.Unknown, res.Verdict, "the request may still take effect")
-			}
-			w.opts.Backend = w.fake
-			run := w.run(t)
-			res, err = run.Register(t.Context(), board)
-			require.NoError(t, err)
-			assert.Equal(t, provision.Provisioned, res.Verdict)
-			w.requireWorking(t, results(t, run))
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fakebackend.Options{})
+				w.durable(t)
+				w.opts.Backend = &lossyRegister{w.fake, effect}
+				board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
+				res, err := w.run(t).Register(t.Context(), board)
+				if effect {
+					require.NoError(t, err, "the account is read back at once")
+				} else {
+					require.Error(t, err)
+					assert.Equal(t, provision.Unknown, res.Verdict, "the request may still take effect")
+				}
+				w.opts.Backend = w.fake
+				run := w.run(t)
+				res, err = run.Register(t.Context(), board)
+				require.NoError(t, err)
+				assert.Equal(t, provision.Provisioned, res.Verdict)
+				w.requireWorking(t, results(t, run))
+			})
 		})
 	}
 }
