@@ -43,8 +43,11 @@ func ClassifyFailure(code, text string) Cause {
 
 // causeOf is the cause that err carries, else d.
 func causeOf(err error, d Cause) Cause {
-	if e, ok := errors.AsType[*causeError](err); ok {
-		return e.cause
+	if e, ok := errors.AsType[interface {
+		error
+		Cause() Cause
+	}](err); ok {
+		return e.Cause()
 	}
 	return d
 }

@@ -43,7 +43,9 @@ type Prepared struct {
 	Device Device
 	Values map[string]string // a value for each of Fills
 	Match  Match
-	Err    error // why the device can't be sent; nothing of the rest is set then
+	// Err is why the device can't be sent; nothing of the rest is set then. A method Cause() [Cause] of it, or of an error
+	// it wraps, sorts it. Otherwise it is a CauseKey, which can be tried again.
+	Err error
 }
 
 // Match is how a device's line is recognised in a report: by its public key, its certificate or its thing.
@@ -76,6 +78,7 @@ type causeError struct {
 
 func (e *causeError) Error() string { return e.err.Error() }
 func (e *causeError) Unwrap() error { return e.err }
+func (e *causeError) Cause() Cause  { return e.cause }
 
 // MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
 // request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and its

@@ -53,8 +53,7 @@ func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Ca
 		for p, err := range u.Credential.Prepare(ctx, devices) {
 			if err == nil && p.Err == nil {
 				if other := u.fleet.claimKey(u.site, p.Match); other != nil {
-					p = provision.Prepared{Device: p.Device, Err: fmt.Errorf(
-						"a device of site %q has the same public key; each device needs a key of its own", other.name)}
+					p = provision.Prepared{Device: p.Device, Err: &sharedKeyError{other.name}}
 				}
 			}
 			if !yield(p, err) {
@@ -63,6 +62,16 @@ func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Ca
 		}
 	}
 }
+
+// sharedKeyError is why a device is not sent whose public key a device of another site has.
+type sharedKeyError struct{ site string }
+
+func (e *sharedKeyError) Error() string {
+	return fmt.Sprintf("a device of site %q has the same public key; each device needs a key of its own", e.site)
+}
+
+// Cause sorts the failure as it is sorted within a site.
+func (e *sharedKeyError) Cause() provision.Cause { return provision.CauseDuplicate }
 
 // claimKey records the key that a match stands for, if it stands for one, and returns the other site that has it.
 func (f *Fleet) claimKey(s *site, m provision.Match) *site {

@@ -162,6 +162,7 @@ func TestAPublicKeyBelongsToOneSite(t *testing.T) {
 		}
 		require.Len(t, failed, 1)
 		assert.Contains(t, failed[0].Message, "has the same public key")
+		assert.Equal(t, provision.CauseDuplicate, failed[0].Cause, "trying it again can't help")
 		assert.Zero(t, failed[0].Attempts)
 		assert.Len(t, append(things(t, w.fakes["eu-west-1"]), things(t, w.fakes["us-east-1"])...), 3)
 	}
