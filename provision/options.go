@@ -50,7 +50,7 @@ type Options struct {
 	// that mistakes show soon. Each further one becomes as large as it can be ready in time: what is made while a task is
 	// in progress is sent as the next one, so that the service has no pause. Prepare always fills its parts.
 	PartLines int
-	// PartBytes is the greatest size of one data file. 0 means 256 MiB.
+	// PartBytes is the size at which a data file takes no further line; only its last line goes beyond. 0 means 256 MiB.
 	PartBytes int64
 	// PartDir is where part files are kept, as a record of what was sent. They hold CSRs and the rows' values, no private
 	// keys. It is required with a Ledger that is given; empty uses a temporary folder that is removed when Run returns.
