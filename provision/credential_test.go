@@ -12,7 +12,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -329,4 +331,36 @@ func TestRetrySendsNoDeviceWhoseNameAnotherRecordHasTaken(t *testing.T) {
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	w.requireOneCertificateEach(t, "one")
 	assert.Equal(t, provision.CauseDuplicate, results(t, run)[0].Cause)
+}
+
+// swapping is a credential step that does not keep the order of the devices.
+type swapping struct{ provision.GivenCSR }
+
+func (s *swapping) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
+	return func(yield func(provision.Prepared, error) bool) {
+		var all []provision.Prepared
+		for p, err := range s.GivenCSR.Prepare(ctx, devices) {
+			if err != nil {
+				yield(p, err)
+				return
+			}
+			all = append(all, p)
+		}
+		for _, p := range slices.Backward(all) {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestNoDeviceGetsTheKeyOfAnotherFromAStepThatMixesThemUp(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Credential = &swapping{}
+	device := func(name string) provision.Device {
+		return provision.Device{Row: map[string]string{"ThingName": name, "SerialNumber": "1", "CSR": madeElsewhere(t, name).PEM()}}
+	}
+	_, err := w.run(t).Run(t.Context(), provision.Devices(device("one"), device("two")))
+	require.ErrorContains(t, err, `gave device "two" where device "one" was due`)
+	assert.Zero(t, w.fake.Counts().Certificates)
 }
