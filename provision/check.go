@@ -41,7 +41,8 @@ const (
 )
 
 // Check looks at every record and at the AWS side, and changes nothing: no key is made, nothing is sent, and the ledger
-// is not touched. It holds the name of every device in memory while it looks for duplicates.
+// is not touched. It holds the name of every device in memory while it looks for duplicates, and with [GivenCSR] and
+// [GivenCertificate] a digest of its public key.
 //
 // An error means that checking itself failed.
 func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*CheckReport, error) {
@@ -49,7 +50,7 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		return nil, errors.New("the devices are missing")
 	}
 	report := &CheckReport{Issues: r.opts.Template.Check(template.Bulk)}
-	names := map[string]int64{}
+	names, keys := map[string]int64{}, map[Match]int64{}
 	var needs needs
 	for d, err := range devices {
 		if err != nil {
@@ -62,6 +63,15 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		rec := r.newRecord(report.Devices, d)
 		if first, ok := names[rec.Name]; ok && rec.Verdict == Waiting {
 			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", first))
+		}
+		if rec.Verdict == Waiting && r.keysGiven() {
+			if rec.Match = r.givenMatch(ctx, rec); rec.Match.isKey() {
+				if first, ok := keys[rec.Match]; ok {
+					rec.failSharedKey(first)
+				} else {
+					keys[rec.Match] = rec.Seq
+				}
+			}
 		}
 		if rec.Verdict == Failed {
 			report.Refused++
@@ -92,6 +102,15 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		}
 	}
 	return report, nil
+}
+
+// keysGiven reports whether devices come with their public keys, which can be looked at without making anything.
+func (r *Run) keysGiven() bool {
+	switch r.opts.Credential.(type) {
+	case *GivenCSR, *GivenCertificate:
+		return true
+	}
+	return false
 }
 
 // needs are the resources that must exist before a task starts: AWS makes none of them.

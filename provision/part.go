@@ -193,7 +193,7 @@ func (r *Run) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devi
 			seq, ok = owners[d.Match]
 		}
 		if ok && seq != d.Seq {
-			d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same public key; each device needs a key of its own", seq))
+			d.failSharedKey(seq)
 			d.Match, rows[i] = "", nil
 			continue
 		}

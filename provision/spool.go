@@ -172,6 +172,10 @@ func (d *DeviceRecord) fail(cause Cause, message string) {
 	d.Verdict, d.Cause, d.Message = Failed, cause, message
 }
 
+func (d *DeviceRecord) failSharedKey(seq int64) {
+	d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same public key; each device needs a key of its own", seq))
+}
+
 // newRecord makes a device's record and checks what can be checked before its credential is made.
 func (r *Run) newRecord(seq int64, d Device) *DeviceRecord {
 	rec := &DeviceRecord{Updated: time.Now()}
