@@ -223,10 +223,11 @@ func TestABucketOfAnotherRegionIsRefusedOverTheWire(t *testing.T) {
 
 func TestPreflightOverTheWireFindsWhatIsMissing(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		list, err := w.backend.Preflight(t.Context(), &task.PreflightInput{
+		in := &task.PreflightInput{
 			TemplateBody: walkthroughTemplate, RoleARN: w.role, ThingTypes: []string{"no-such-type"}, ThingGroups: []string{"no-such-group"},
 			BillingGroups: []string{"no-such-billing-group"}, Policies: []string{"no-such-policy"},
-		})
+		}
+		list, err := w.backend.Preflight(t.Context(), in)
 		require.NoError(t, err)
 		got := map[string]task.FindingResult{}
 		for _, f := range list {
@@ -239,6 +240,12 @@ func TestPreflightOverTheWireFindsWhatIsMissing(t *testing.T) {
 			awsbackend.CheckRoleRegistration: task.FindingOK, awsbackend.CheckThingType: task.FindingProblem, awsbackend.CheckThingGroup: task.FindingProblem,
 			awsbackend.CheckBillingGroup: task.FindingProblem, awsbackend.CheckPolicy: task.FindingProblem,
 		}, got, "%+v", list)
+
+		list, err = w.fake.Preflight(t.Context(), in)
+		require.NoError(t, err)
+		for _, f := range list {
+			assert.Contains(t, got, f.Check, "the fake in process has a check of another name")
+		}
 	})
 }
 

@@ -203,7 +203,7 @@ func (p *preflight) exists(check, name string, ok bool, what string) {
 	p.add(check, name, task.FindingProblem, "there is no %s %s; create it first, since a task does not", what, name)
 }
 
-// Preflight checks that a task can run. See [task.Preflighter].
+// Preflight checks that a task can run. See [task.Preflighter]. Its checks have the names that package awsbackend gives them.
 func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
 	in = orZero(in)
 	return invokeList(ctx, b.IoT, "Preflight", func() []task.Finding {
@@ -240,9 +240,9 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]tas
 			p.exists("policy", name, ok, "policy")
 		}
 		if r := b.st.running; r != nil {
-			p.add("running-task", r.id, task.FindingAdvisory, "task %s is in progress; a new task has to wait for it", r.id)
+			p.add("task-running", r.id, task.FindingAdvisory, "task %s is in progress; a new task has to wait for it", r.id)
 		} else {
-			p.add("running-task", "", task.FindingOK, "no task is in progress")
+			p.add("task-running", "", task.FindingOK, "no task is in progress")
 		}
 		return p.findings
 	})
@@ -286,9 +286,9 @@ func (b *IoT) checkRole(p *preflight, arn string) {
 	p.add("role-trust", arn, task.FindingOK, "AWS IoT can assume the role")
 	object := fmt.Sprintf("arn:%s:s3:::%s/", partitionOf(b.opts.Region), b.opts.Bucket)
 	if session.Allows("s3:GetObject", object+"any") || session.Allows("s3:GetObject", object+"*") {
-		p.add("role-bucket", arn, task.FindingOK, "the role can read the bucket")
+		p.add("role-read", arn, task.FindingOK, "the role can read the bucket")
 	} else {
-		p.add("role-bucket", arn, task.FindingAdvisory, "the role cannot read every object of the bucket %s; make sure that its s3:GetObject covers the data files", b.opts.Bucket)
+		p.add("role-read", arn, task.FindingAdvisory, "the role cannot read every object of the bucket %s; make sure that its s3:GetObject covers the data files", b.opts.Bucket)
 	}
 	var missing []string
 	for _, action := range lineActions {
@@ -298,9 +298,9 @@ func (b *IoT) checkRole(p *preflight, arn string) {
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
-		p.add("role-permissions", arn, task.FindingAdvisory, "the role does not allow %s on every resource; attach AWSIoTThingsRegistration unless the template needs none of it",
+		p.add("role-registration", arn, task.FindingAdvisory, "the role does not allow %s on every resource; attach AWSIoTThingsRegistration unless the template needs none of it",
 			strings.Join(missing, ", "))
 		return
 	}
-	p.add("role-permissions", arn, task.FindingOK, "the role allows what lines need")
+	p.add("role-registration", arn, task.FindingOK, "the role allows what lines need")
 }

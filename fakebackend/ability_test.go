@@ -98,7 +98,7 @@ func TestPreflightFindsWhatWouldFailATask(t *testing.T) {
 	require.NoError(t, fake.EnsureBucket(t.Context()))
 	assert.Empty(t, problems(&task.PreflightInput{TemplateBody: walkthrough(t), RoleARN: role}))
 	start(t, fake, role, walkthrough(t), fixedRows...)
-	assert.Equal(t, []string{"running-task"}, problems(&task.PreflightInput{}))
+	assert.Equal(t, []string{"task-running"}, problems(&task.PreflightInput{}))
 }
 
 func TestEnsureRoleGuardsLimitsAndRepeats(t *testing.T) {
