@@ -58,6 +58,16 @@ echo "== first run"
 go run ./examples/quickstart "${flags[@]}" 2>&1 | tee "$work/first" || fail "the quickstart failed"
 no_secrets "$work/first"
 grep -qi fake "$work/first" || fail "the quickstart does not say that its certificates come from a fake"
+# The README shows the output of its command. Ids differ with each run, and so does how often the task is looked at.
+shape() {
+	sed -E '/^  InProgress /d; s/[0-9a-f]{64}/SHA256/g; s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/TASK/g; s/[0-9]{8}-[0-9]{6}-[0-9a-f]{8}/RUN/g'
+}
+if ((${#flags[@]} == 0)); then
+	stale=$(sed -n '/^Backend: /,/^```$/p' README.md | grep -vxF -e '  …' -e '```' | shape | grep -vxFf <(shape <"$work/first") || true)
+	same "lines of the README that the quickstart does not print" "" "$stale"
+fi
+check=$(sed -n 's/^Check one: //p' "$work/first")
+same "the command that it prints for a check" "$out/device-one/certificate.pem: OK" "$(bash -c "$check" 2>&1 || true)"
 
 echo
 echo "== what it wrote"
@@ -118,6 +128,14 @@ state >"$work/after"
 diff -u "$work/before" "$work/after" || fail "the second run changed $out (see the difference above)"
 no_secrets "$work/second"
 grep -qF -- "$(basename "$out")" "$work/second" || fail "the second run's error does not name the folder $out"
+
+echo
+echo "== a folder named without -out"
+# Taken for nothing, it would leave the keys in another folder than the one that was meant.
+status=0
+(cd "$work" && ./quickstart elsewhere) 2>&1 || status=$?
+same "exit code with an argument that is no flag" 1 "$status"
+[[ ! -e $work/elsewhere && ! -e $work/fleet-out ]] || fail "the run that was refused left a folder of keys"
 
 echo
 echo "check.sh: all is as it should be"

@@ -33,6 +33,9 @@ func main() {
 }
 
 func run(ctx context.Context, out string) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("there is no argument %q; name the folder with -out DIR", flag.Arg(0))
+	}
 	fmt.Println("Backend: the in-memory FAKE of AWS IoT. No certificate below is accepted by AWS.")
 	fake, err := fakebackend.New(fakebackend.Options{Rate: 2}) // two devices a second, so that there is something to see
 	if err != nil {
@@ -91,7 +94,7 @@ func run(ctx context.Context, out string) error {
 		return err
 	}
 	fmt.Printf("\n%s, by the FAKE in task %s.\n", summary, summary.Tasks[0])
-	fmt.Printf("Check one: openssl verify -CAfile %s %s\n", ca, filepath.Join(out, keystore.FileName("device-one"), "certificate.pem"))
+	fmt.Printf("Check one: openssl verify -CAfile %q %q\n", ca, filepath.Join(out, keystore.FileName("device-one"), "certificate.pem"))
 	return nil
 }
 

@@ -39,6 +39,9 @@ func main() {
 }
 
 func run(ctx context.Context, out, bucket, role string, setup bool) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("there is no argument %q; -help lists the flags", flag.Arg(0))
+	}
 	if bucket == "" || role == "" && !setup {
 		return errors.New("give -bucket, and -role-arn or -setup; -help says what they are")
 	}
