@@ -42,6 +42,7 @@ out=$(cd -- "$out" && pwd)
 start_fake() {
 	command -v go >/dev/null || fail "needs go to start the fake; or set AWS_ENDPOINT_URL to one that runs"
 	(cd "$here/../.." && go build -o "$work/fakeaws" ./examples/fakeaws)
+	: >"$work/fakeaws.out" # it is read before the fake may have begun
 	# One device in two seconds, so that there is some progress to see.
 	"$work/fakeaws" -addr 127.0.0.1:0 -rate 0.5 >"$work/fakeaws.out" &
 	fake=$!
