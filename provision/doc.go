@@ -2,7 +2,7 @@
 //
 //	run, err := provision.New(provision.Options{
 //		Backend:    backend,                // awsbackend.New(…), or fakebackend.New(…) in tests
-//		Template:   template.Walkthrough(), // what to make of each device
+//		Template:   template.Walkthrough(), // what to make of each device; this one is for trials
 //		RoleARN:    role,
 //		Credential: &provision.MakeCSR{Store: keys}, // a key and a CSR each, kept in a folder
 //		Output:     provision.Folder(keys),          // certificate.pem and thing.json beside the key

@@ -143,6 +143,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		credential.Store, opts.PartDir = keystore.None(), ""
 		return o.check(ctx, opts)
 	}
+	for _, issue := range opts.Template.Check(template.Bulk) {
+		if issue.Severity >= template.Warning {
+			fmt.Fprintln(os.Stderr, "template:", issue)
+		}
+	}
 
 	keys, err := o.openKeys()
 	if err != nil {
