@@ -19,8 +19,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// MaxUploadSize is the largest data file Upload takes, in bytes: what S3 takes in one PutObject, 5 GiB. At 1.3 KB a
-// line that is four million devices, days of work for one task; cut a larger fleet into several files.
+// MaxUploadSize is the largest data file Upload takes, in bytes: what S3 takes in one PutObject, 5 GiB. At 1 KB a
+// line, as with RSA-2048 keys, that is some five million devices, days of work for one task; cut a larger fleet into
+// several files.
 const MaxUploadSize = 5 << 30
 
 // Upload implements [task.Store]: it puts a data file into the bucket, under the backend's prefix and the given key.

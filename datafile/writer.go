@@ -13,7 +13,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// MaxLine is the greatest length of a line in bytes, its newline not counted: AWS's limit for a data file.
+// MaxLine is the greatest length of a line in bytes, its newline not counted: 256 KiB, AWS's limit for a data file.
 const MaxLine = rule.DataFileLine
 
 // writerBuffer is how much a Writer collects before it hands it on.

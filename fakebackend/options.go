@@ -141,8 +141,8 @@ const (
 
 // Names for [Options.IssuerName]. Both are the text of a single OU attribute, which is how AWS names its issuer.
 const (
-	FakeIssuerName = issuer.DefaultName
-	AWSIssuerName  = issuer.AWSName
+	FakeIssuerName = issuer.DefaultName // "iotfleet fake AWS IoT CA, not trusted by any device"
+	AWSIssuerName  = issuer.AWSName     // "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
 )
 
 const (

@@ -81,7 +81,8 @@ const (
 	CauseOther           Cause = "other"            // a text not known here; it is in Message, verbatim
 )
 
-// Retryable reports whether trying the same device again, unchanged, can help.
+// Retryable reports whether trying the same device again, unchanged, can help: with CauseKey, CauseThrottled, CauseQuota,
+// CauseTypeMissing, CauseGroupMissing, CausePolicyMissing, CauseRole, CauseTask and CauseService.
 func (c Cause) Retryable() bool {
 	return slices.Contains([]Cause{CauseKey, CauseThrottled, CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing,
 		CauseRole, CauseTask, CauseService}, c)

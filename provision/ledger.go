@@ -76,14 +76,14 @@ type DeviceRecord struct {
 	Updated  time.Time
 }
 
-// DeviceFilter chooses devices. Zero members choose all.
+// DeviceFilter chooses devices: those that all of its members let through. Zero members choose all.
 type DeviceFilter struct {
-	Name     string
-	Verdicts []Verdict
-	Causes   []Cause
-	Part     int
-	AfterSeq int64
-	Limit    int
+	Name     string    // the thing's name
+	Verdicts []Verdict // any of these
+	Causes   []Cause   // any of these
+	Part     int       // the part it was last sent in
+	AfterSeq int64     // those with a greater Seq
+	Limit    int       // the greatest number of devices
 }
 
 // PartState is how far a part has come. It only moves forward, but for a refused Start, which goes back to uploaded.

@@ -6,7 +6,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Event tells what a run is doing. The types are the structs of this file whose names begin with Event.
+// Event tells what a run is doing. It is one of the structs of this package whose names begin with Event, by value: tell
+// them apart with a type switch, and pass over those you don't know, since there may be more of them one day.
 type Event interface{ event() }
 
 // EventSpooled: every record of the input is in the ledger.

@@ -55,12 +55,12 @@ type Options struct {
 	// PartDir is where part files are kept, as a record of what was sent. They hold CSRs and the rows' values, no private
 	// keys. It is required with a Ledger that is given; empty uses a temporary folder that is removed when Run returns.
 	PartDir string
-	// Foreign says what to do when another task of the account is in progress.
+	// Foreign says what to do when another task of the account is in progress. By default the run waits for it.
 	Foreign ForeignTask
 	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started; and
 	// for a device when the answer to its RegisterThing was lost. 0 means two minutes.
 	SettleWindow time.Duration
-	// Wait tunes how a task is polled.
+	// Wait tunes how a task is polled. Its zero value is right for tasks of any length.
 	Wait task.WaitOptions
 	// Observe receives typed events, one at a time. It must return quickly.
 	Observe func(Event)

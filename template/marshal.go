@@ -10,7 +10,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// MaxBody is the number of characters AWS takes for a template.
+// MaxBody is how many characters AWS takes for a template at most: 10,240.
 const MaxBody = rule.TemplateBody
 
 // Body returns the template as the string AWS takes for templateBody: compact JSON, the same for the same template.
