@@ -35,8 +35,8 @@
 // # Fidelity
 //
 // What is documented, what was observed and what is guessed stands in docs/fidelity.md. A guess that a client could come
-// to depend on is a field of [Options], so that the client can be tested against the other answer too. Package fakeaws serves the same account over
-// HTTP, in AWS's own wire protocols.
+// to depend on is a field of [Options], so that the client can be tested against the other answer too. Package fakeaws
+// serves the same account over HTTP, in AWS's own wire protocols.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package fakebackend

@@ -17,7 +17,8 @@ func (m *mark) gone() bool     { return m.n&1 != 0 }
 func (m *mark) marked() *mark  { return m }
 
 // table keeps records by key and in the order in which they were made. Going through it stays stable while records come
-// and go, also those that the loop itself removes, since a page ends at a record's number and not at an index. A record costs its map entry and one word.
+// and go, also those that the loop itself removes, since a page ends at a record's number and not at an index. A record
+// costs its map entry and one word.
 type table[K comparable, V interface {
 	comparable
 	marked() *mark
