@@ -90,7 +90,8 @@ type Certificate struct {
 }
 
 // DeviceReader is the ability to read one thing back with its certificates. It must return [ErrNotFound] when there is
-// no such thing, and otherwise every certificate attached to it, with the PEM that its registration reported.
+// no such thing, and otherwise every certificate attached to it, with its policies and the PEM that its registration
+// reported.
 type DeviceReader interface {
 	ReadDevice(ctx context.Context, thingName string) (*Device, error)
 }

@@ -46,7 +46,9 @@ const template = "{\r\n" +
 	"    \"appliance\": {\"Type\": \"AWS::IoT::Thing\", \"Properties\": {\"ThingName\": {\"Ref\": \"ThingName\"},  " +
 	"\"AttributePayload\": {\"line\": \"tasktest\"}}},\n" +
 	"    \"identité\": {\"Type\": \"AWS::IoT::Certificate\", \"Properties\": {\"CertificateSigningRequest\": {\"Ref\": \"CSR\"}, " +
-	"\"Status\": \"ACTIVE\"}}\n" +
+	"\"Status\": \"ACTIVE\"}},\n" +
+	"    \"rule\": {\"Type\": \"AWS::IoT::Policy\", \"Properties\": {\"PolicyDocument\": \"{\\\"Version\\\":\\\"2012-10-17\\\"," +
+	"\\\"Statement\\\":[{\\\"Effect\\\":\\\"Allow\\\",\\\"Action\\\":\\\"iot:Connect\\\",\\\"Resource\\\":\\\"*\\\"}]}\"}}\n" +
 	"  }\n}\n"
 
 // token returns a name no other run has used.

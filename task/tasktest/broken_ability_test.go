@@ -263,6 +263,9 @@ var brokenAbilities = []breakage{
 	{"device/read", "a certificate twice", breakRead(func(d *task.Device) { d.Certificates = append(d.Certificates, d.Certificates...) })},
 	{"device/read", "no PEM", breakRead(func(d *task.Device) { d.Certificates[0].PEM = "" })},
 	{"device/read", "an id in upper case", breakRead(func(d *task.Device) { d.Certificates[0].ID = strings.ToUpper(d.Certificates[0].ID) })},
+	{"device/read", "no policies", breakRead(func(d *task.Device) { d.Certificates[0].Policies = nil })},
+	{"device/read", "another policy", breakRead(func(d *task.Device) { d.Certificates[0].Policies = []string{"rule-2"} })},
+	{"device/read", "a policy too many", breakRead(func(d *task.Device) { d.Certificates[0].Policies = []string{"rule-1", "rule-2"} })},
 	{"device/read", "no attributes", breakRead(func(d *task.Device) { d.Attributes = nil })},
 	{"device/every-certificate", "only the newest", breakRead(func(d *task.Device) { d.Certificates = d.Certificates[len(d.Certificates)-1:] })},
 	{"device/every-certificate", "one of them twice", breakRead(func(d *task.Device) { d.Certificates[1] = d.Certificates[0] })},
@@ -311,6 +314,12 @@ var brokenAbilities = []breakage{
 	{"certificate/read", "another certificate's PEM", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
 		if err == nil {
 			c.PEM = otherCertificate()
+		}
+		return c, err
+	})},
+	{"certificate/read", "no policies", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
+		if err == nil {
+			c.Policies = nil
 		}
 		return c, err
 	})},

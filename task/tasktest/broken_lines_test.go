@@ -43,6 +43,14 @@ var brokenLines = []breakage{
 		}
 		return d, err
 	})},
+	{"lines/policies-attached", "does not show the policies of a certificate that no thing has", func(b task.Backend) task.Backend {
+		return &lister{hooks: hooks{Backend: b}, list: since, read: func(c *task.Certificate, err error) (*task.Certificate, error) {
+			if err == nil && c.Status != "ACTIVE" {
+				c.Policies = nil
+			}
+			return c, err
+		}}
+	}},
 	{"lines/policies-attached", "works on refused lines again", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
 			object, err := b.Upload(ctx, in)

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 func abilityCases() []Case {
-	const read = "It must return [ErrNotFound] when there is no such thing, and otherwise every certificate attached to it, with the PEM that its registration reported."
+	const read = "It must return [ErrNotFound] when there is no such thing, and otherwise every certificate attached to it, with its policies and the PEM that its registration reported."
 	const register = "As with StartTask, a request must be sent at most once, an explicit throttle apart, and an error that is not [Refused] leaves its effect open."
 	return []Case{
 		{"identity/arns", quoted("Identifier", "They must be those of the ARNs that its tasks report.",
@@ -202,6 +203,23 @@ func checkReadDevice(b *bench) error {
 		return fmt.Errorf("ReadDevice gave the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
 			cert.ID, cert.ARN, cert.Status, digest, result.ARNs.Certificate())
 	}
+	if err := hasPolicy(&cert, result.ARNs); err != nil {
+		return fmt.Errorf("ReadDevice: %w", err)
+	}
+	return nil
+}
+
+// hasPolicy checks that a certificate that was read has the one policy of the template: the one that the report names,
+// if it names any.
+func hasPolicy(read *task.Certificate, arns task.ARNs) error {
+	for _, arn := range arns.Policies() {
+		if name := task.ResourceName(arn); !slices.Contains(read.Policies, name) {
+			return fmt.Errorf("the policy %s was attached to certificate %s, which is read with the policies %q", name, read.ID, read.Policies)
+		}
+	}
+	if len(read.Policies) != 1 {
+		return fmt.Errorf("one policy was attached to certificate %s, which is read with the policies %q", read.ID, read.Policies)
+	}
 	return nil
 }
 
@@ -285,23 +303,23 @@ func checkRemoveCertificate(b *bench) error {
 	return nil
 }
 
-// reported registers a device and returns the id and the DER of its certificate as the report has them.
-func (b *bench) reported() (id string, der []byte, d *task.Description, err error) {
+// reported registers a device and returns its certificate's id and DER as the report has them, and the ARNs beside it.
+func (b *bench) reported() (id string, der []byte, arns task.ARNs, d *task.Description, err error) {
 	_, t, d, err := b.runSome(1)
 	if err != nil {
-		return "", nil, nil, err
+		return "", nil, nil, nil, err
 	}
 	for r, err := range t.Results(b.ctx) {
 		if err != nil {
-			return "", nil, nil, err
+			return "", nil, nil, nil, err
 		}
 		block, _ := pem.Decode([]byte(r.CertificatePEM))
 		if block == nil {
-			return "", nil, nil, errors.New("the RESULTS line has no certificate")
+			return "", nil, nil, nil, errors.New("the RESULTS line has no certificate")
 		}
-		return task.ResourceName(r.ARNs.Certificate()), block.Bytes, d, nil
+		return task.ResourceName(r.ARNs.Certificate()), block.Bytes, r.ARNs, d, nil
 	}
-	return "", nil, nil, errors.New("the RESULTS report of a task that registered a line is empty")
+	return "", nil, nil, nil, errors.New("the RESULTS report of a task that registered a line is empty")
 }
 
 func checkListCertificates(b *bench) error {
@@ -309,14 +327,14 @@ func checkListCertificates(b *bench) error {
 	if err != nil {
 		return err
 	}
-	id, _, d, err := b.reported()
+	id, _, _, d, err := b.reported()
 	if err != nil {
 		return err
 	}
 	if err := b.pause(1100 * time.Millisecond); err != nil { // the service may count in seconds
 		return err
 	}
-	newer, _, _, err := b.reported()
+	newer, _, _, _, err := b.reported()
 	if err != nil {
 		return err
 	}
@@ -359,7 +377,7 @@ func checkReadCertificate(b *bench) error {
 	if err != nil {
 		return err
 	}
-	id, der, _, err := b.reported()
+	id, der, arns, _, err := b.reported()
 	if err != nil {
 		return err
 	}
@@ -370,6 +388,9 @@ func checkReadCertificate(b *bench) error {
 	block, _ := pem.Decode([]byte(got.PEM))
 	if got.ID != id || block == nil || string(block.Bytes) != string(der) {
 		return fmt.Errorf("ReadCertificate of %s gave %s and another certificate than the report", id, got.ID)
+	}
+	if err := hasPolicy(got, arns); err != nil {
+		return fmt.Errorf("ReadCertificate: %w", err)
 	}
 	if _, err := lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id))); !errors.Is(err, task.ErrNotFound) {
 		return fmt.Errorf("ReadCertificate of an unknown certificate gave %s, which is not ErrNotFound", said(err))

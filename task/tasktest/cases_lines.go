@@ -10,10 +10,10 @@ import (
 
 // lineFault is a fault of one line, and what the line has done by then.
 type lineFault struct {
-	name                            string
-	fault                           Fault
-	certificate, thing, attachedToo bool
-	why                             string
+	name                                    string
+	fault                                   Fault
+	certificate, thing, policy, attachedToo bool
+	why                                     string
 }
 
 var lineFaults = []lineFault{
@@ -23,11 +23,11 @@ var lineFaults = []lineFault{
 		why: "The account now holds a certificate that no report names; a device registered again on top of that has two."},
 	{name: "lines/thing-made", fault: FailLineAfterThing, certificate: true, thing: true,
 		why: "The thing is there without a certificate, and reads as registered to whoever looks at the thing alone."},
-	{name: "lines/policies-attached", fault: FailLineAfterPolicies, certificate: true, thing: true,
+	{name: "lines/policies-attached", fault: FailLineAfterPolicies, certificate: true, thing: true, policy: true,
 		why: "The certificate can act although no report names it."},
-	{name: "lines/certificate-attached", fault: FailLineAfterAttachment, certificate: true, thing: true, attachedToo: true,
+	{name: "lines/certificate-attached", fault: FailLineAfterAttachment, certificate: true, thing: true, policy: true, attachedToo: true,
 		why: "The device is complete but for the status of its certificate, and yet reported as refused."},
-	{name: "lines/all-made", fault: FailLineAfterAll, certificate: true, thing: true, attachedToo: true,
+	{name: "lines/all-made", fault: FailLineAfterAll, certificate: true, thing: true, policy: true, attachedToo: true,
 		why: "Nothing but reading the device back tells that it can work."},
 }
 
@@ -137,6 +137,7 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 		return nil
 	}
 	made := map[string]int{} // by key
+	policies := -1           // of the failed line's certificate
 	for c, err := range lister.ListCertificates(b.ctx, since.Add(-time.Second)) {
 		if err != nil {
 			return fmt.Errorf("ListCertificates: %w", err)
@@ -150,6 +151,9 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 		}
 		if key, err := certificateKey(read.PEM); err == nil {
 			made[string(key)]++
+			if string(key) == string(failed.key) {
+				policies = len(read.Policies)
+			}
 		}
 	}
 	for _, d := range others {
@@ -163,6 +167,9 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 	}
 	if n := made[string(failed.key)]; n != want {
 		return fmt.Errorf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
+	}
+	if f.certificate && (policies > 0) != f.policy {
+		return fmt.Errorf("the certificate of the failed line is read with %d policies; that the line came to attach its own is %t", policies, f.policy)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (r *reference) ListCertificates(ctx context.Context, since time.Time) iter.
 		r.mu.Unlock()
 		slices.SortFunc(all, func(a, b task.Certificate) int { return b.Created.Compare(a.Created) })
 		for _, c := range all {
-			if c.PEM = ""; !c.Created.Before(since) && !yield(&c, nil) {
+			if c.PEM, c.Policies = "", nil; !c.Created.Before(since) && !yield(&c, nil) {
 				return
 			}
 		}

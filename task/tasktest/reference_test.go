@@ -234,10 +234,13 @@ func (r *reference) register(row map[string]string, line int) (*task.Registratio
 	if r.things[name] == nil {
 		r.things[name] = &task.Device{ThingName: name, ThingARN: referenceAccount + "thing/" + name, Attributes: map[string]string{"line": "tasktest"}}
 	}
-	for _, at := range []tasktest.Fault{tasktest.FailLineAfterThing, tasktest.FailLineAfterPolicies} {
-		if err := r.fails(line, at); err != nil {
-			return nil, err
-		}
+	if err := r.fails(line, tasktest.FailLineAfterThing); err != nil {
+		return nil, err
+	}
+	cert.Policies = []string{"rule-1"}
+	r.certificates[len(r.certificates)-1] = cert
+	if err := r.fails(line, tasktest.FailLineAfterPolicies); err != nil {
+		return nil, err
 	}
 	r.things[name].Certificates = append(r.things[name].Certificates, cert)
 	if err := r.fails(line, tasktest.FailLineAfterAttachment); err != nil {
@@ -248,7 +251,8 @@ func (r *reference) register(row map[string]string, line int) (*task.Registratio
 	if err := r.fails(line, tasktest.FailLineAfterAll); err != nil {
 		return nil, err
 	}
-	return &task.Registration{CertificatePEM: cert.PEM, ARNs: task.ARNs{"appliance": r.things[name].ThingARN, "identité": cert.ARN}}, nil
+	return &task.Registration{CertificatePEM: cert.PEM, ARNs: task.ARNs{
+		"appliance": r.things[name].ThingARN, "identité": cert.ARN, "rule": referenceAccount + "policy/rule-1"}}, nil
 }
 
 func (r *reference) find(id task.ID) (*referenceTask, error) {
