@@ -245,9 +245,10 @@ func kindOfStatus(status int) error {
 // errPage is about a success that somebody between here and AWS claims.
 var errPage = errors.New("the answer is a web page, so a proxy or a login page is in the way: AWS sends none")
 
-// isPage reports whether an answer is a web page.
+// isPage reports whether an answer is a web page. Servers that imitate AWS may leave a web framework's content type on
+// answers without a body, but give them a request id as AWS does.
 func isPage(h http.Header) bool {
-	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/html")
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/html") && requestID(h) == ""
 }
 
 // requestID reads the id under each of the names that AWS services give it.

@@ -269,6 +269,11 @@ func TestAPageThatClaimsSuccessIsNone(t *testing.T) {
 	})
 }
 
+func TestAnAnswerWithARequestIDIsNoPage(t *testing.T) {
+	b, _ := onWire(t, answers{"StopThingRegistrationTask": reply(200, "", "Content-Type", "text/html; charset=utf-8", "X-Amzn-Requestid", "1")})
+	require.NoError(t, b.StopTask(t.Context(), "id-1"))
+}
+
 func TestAPageDoesNotTellTheFakeFromAWS(t *testing.T) {
 	w := &wire{t: t, answers: answers{listOp: reply(502, "<html>bad gateway</html>", "Content-Type", "text/html"),
 		"GetCallerIdentity": marked(knownCaller), endpointOp: marked(dataEndpoint)}}

@@ -53,6 +53,7 @@ func TestALostAnswerIsSentOnceAndItsOutcomeIsUnknown(t *testing.T) {
 		"a proxy lost patience":       reply(408, ""),
 		"a proxy lost its client":     reply(499, ""),
 		"success that is no JSON":     reply(200, `{"taskId":`),
+		"a login page":                reply(200, `{"taskId":"1"}`, "Content-Type", "text/html"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, w := onWire(t, answers{startOp: answer, "RegisterThing": answer})
