@@ -150,6 +150,7 @@ func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 		{"a NUL byte", "Ab,\x00\n", nil, datafile.ErrNUL, 1, 4, ""},
 		{"lines that end in carriage returns alone", "A,B\r1,2\r3,4\r", nil, datafile.ErrHeader, 1, 4, "tr '\\r' '\\n'"},
 		{"the same in quotes", "\"A\",\"B\"\r\"1\",\"2\"\r", nil, datafile.ErrHeader, 1, 8, "carriage return"},
+		{"the same, behind a name of two lines", "\"A\nB\",C\r1,2\r", nil, datafile.ErrHeader, 2, 5, "carriage return"},
 		{"the same, and long", "A\r" + strings.Repeat("1\r", datafile.MaxLine), nil, datafile.ErrHeader, 1, 2, "carriage return"},
 		{"too long", strings.Repeat("A", datafile.MaxLine+1), nil, datafile.ErrLineTooLong, 1, 1, ""},
 		{"UTF-16", "\xff\xfeA\x00,\x00B\x00\n\x00", nil, datafile.ErrEncoding, 1, 1, "iconv"},

@@ -107,10 +107,8 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 	fault := func(line csvLine, at int, rule Rule, format string, args ...any) {
 		r.fault = &csvFault{line, at, len(r.places) - 1, rule, fmt.Sprintf(format, args...)}
 	}
-	if at := bytes.IndexByte(b, '\r'); at >= 0 && s.width == 0 {
-		// Else every device would be part of the header, and the input one without a row.
-		fault(line, at, ErrHeader, "the header has a carriage return in it, as when each line ends in one alone (old Macintosh programs); "+
-			"save the file as \"CSV UTF-8\", or convert it with tr '\\r' '\\n'")
+	if at := s.carriageReturn(b); at >= 0 {
+		fault(line, at, ErrHeader, inHeader)
 		return 1, nil
 	}
 	if line.tooLong {
@@ -162,6 +160,10 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 				return 0, err
 			}
 			k, line, b, i = k+1, next, s.bytes(next), 0
+			if at := s.carriageReturn(b); at >= 0 {
+				fault(line, at, ErrHeader, inHeader)
+				return k + 1, nil
+			}
 			// A line break takes two bytes of a line of JSON.
 			if size += 2 + len(b); size > MaxLine || line.tooLong {
 				fault(open, openAt, ErrQuote, "this quote is not closed within %d bytes, the most AWS takes in one line of a data file",
@@ -183,6 +185,18 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 		}
 		i++
 	}
+}
+
+const inHeader = "the header has a carriage return in it, as when each line ends in one alone (old Macintosh programs); " +
+	"save the file as \"CSV UTF-8\", or convert it with tr '\\r' '\\n'"
+
+// carriageReturn finds one in a line of the header; -1 if there is none. Let through, every device could become part of
+// the header, and the input one without a row.
+func (s *csvScanner) carriageReturn(line []byte) int {
+	if s.width > 0 {
+		return -1
+	}
+	return bytes.IndexByte(line, '\r')
 }
 
 // examine looks for what makes a row with sound quotes unusable.
