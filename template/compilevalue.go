@@ -104,6 +104,8 @@ func (c *compiler) oneOrMany(v Value, at pointer) (listExpr, error) {
 		switch e := e.(type) {
 		case *findExpr:
 			return foundList{e}, nil
+		case expr:
+			return elements{e}, nil
 		case listExpr:
 			return e, nil
 		}
