@@ -139,6 +139,26 @@ func TestReconcileSettlesWhatTheReportsLeftOpen(t *testing.T) {
 	})
 }
 
+func TestADeviceWhoseCertificateHasNoPolicyIsNotCalledProvisioned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		w.durable(t)
+		w.opts.Backend = blind{shuffled{w.fake, func([]string) []string { return nil }}}
+		_, err := w.run(t).Run(t.Context(), rows(2))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		cert := must(w.fake.ReadDevice(t.Context(), "device-2")).Certificates[0]
+		must(w.fake.DetachPolicy(t.Context(), &fakebackend.AttachPolicyInput{PolicyName: cert.Policies[0], Target: cert.ARN}))
+
+		w.opts.Backend = w.fake
+		run := w.run(t)
+		_, err = run.Reconcile(t.Context())
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		all := results(t, run)
+		assert.Equal(t, provision.Provisioned, all[0].Verdict)
+		assert.Equal(t, provision.Failed, all[1].Verdict)
+	})
+}
+
 func TestRegisterAddsASingleDeviceToTheRun(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
