@@ -102,17 +102,17 @@ func keyAlgorithm(pub crypto.PublicKey) (Algorithm, error) {
 		case elliptic.P521():
 			return P521, nil
 		}
-		return "", fmt.Errorf("%w: the key is on %s; %s", ErrCurve, curveName(k.Curve), curveAdvice)
+		return "", fmt.Errorf("%w: it is on %s; %s", ErrKey, curveName(k.Curve), curveAdvice)
 	case *rsa.PublicKey:
 		if k == nil || k.N == nil {
 			return "", fmt.Errorf("%w: it is empty", ErrKey)
 		}
 		if bits := k.N.BitLen(); bits < minRSABits {
-			return "", fmt.Errorf("%w: the key has %d bits, AWS IoT wants %d at least; make a new key", ErrWeakRSA, bits, minRSABits)
+			return "", fmt.Errorf("%w: it is RSA of %d bits, AWS IoT takes %d at least; make a new key", ErrKey, bits, minRSABits)
 		}
 		return Algorithm("rsa" + strconv.Itoa(k.N.BitLen())), nil
 	case ed25519.PublicKey:
-		return "", fmt.Errorf("%w: %s", ErrEd25519, keyAdvice)
+		return "", fmt.Errorf("%w: it is Ed25519; %s", ErrKey, keyAdvice)
 	}
 	return "", fmt.Errorf("%w: a key of type %T; %s", ErrKey, pub, keyAdvice)
 }

@@ -99,14 +99,14 @@ func checkKeyKind(a algorithmOutline, key []byte) error {
 	case "1.2.840.113549.1.1.1": // rsaEncryption
 		return nil
 	case "1.3.101.112":
-		return fmt.Errorf("%w: %s", ErrEd25519, keyAdvice)
+		return fmt.Errorf("%w: it is Ed25519; %s", ErrKey, keyAdvice)
 	case "1.2.840.10045.2.1": // id-ecPublicKey
 	default:
 		return fmt.Errorf("%w: a key of kind %s; %s", ErrKey, objectName(a.Algorithm), keyAdvice)
 	}
 	var curve asn1.ObjectIdentifier
 	if rest, err := asn1.Unmarshal(a.Parameters.FullBytes, &curve); err != nil || len(rest) > 0 {
-		return fmt.Errorf("%w: the curve is spelled out in place of being named; %s", ErrCurve, curveAdvice)
+		return fmt.Errorf("%w: its curve is spelled out in place of being named; %s", ErrKey, curveAdvice)
 	}
 	switch curve.String() {
 	case "1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35":
@@ -115,16 +115,16 @@ func checkKeyKind(a algorithmOutline, key []byte) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the key is on %s; %s", ErrCurve, objectName(curve), curveAdvice)
+	return fmt.Errorf("%w: it is on %s; %s", ErrKey, objectName(curve), curveAdvice)
 }
 
 // checkSignatureKind refuses weak hashes. What else is not supported, crypto/x509 finds.
 func checkSignatureKind(a algorithmOutline) error {
 	switch a.Algorithm.String() {
 	case "1.2.840.113549.1.1.5", "1.3.14.3.2.29", "1.2.840.10045.4.1", "1.2.840.10040.4.3", "1.3.14.3.2.27":
-		return fmt.Errorf("%w; %s", ErrSHA1, hashAdvice)
+		return fmt.Errorf("%w: it is signed with SHA-1; %s", ErrSignatureAlgorithm, hashAdvice)
 	case "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.2", "1.3.14.3.2.3":
-		return fmt.Errorf("%w; %s", ErrMD5, hashAdvice)
+		return fmt.Errorf("%w: it is signed with MD5 or MD2; %s", ErrSignatureAlgorithm, hashAdvice)
 	case oidPSS:
 		var p struct {
 			Hash algorithmOutline `asn1:"explicit,tag:0,optional"`
@@ -133,7 +133,7 @@ func checkSignatureKind(a algorithmOutline) error {
 			return nil
 		}
 		if h := p.Hash.Algorithm; h == nil || h.String() == oidSHA1 { // SHA-1 is the default of RFC 4055
-			return fmt.Errorf("%w; %s", ErrSHA1, hashAdvice)
+			return fmt.Errorf("%w: it is signed with SHA-1; %s", ErrSignatureAlgorithm, hashAdvice)
 		}
 	}
 	return nil

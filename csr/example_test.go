@@ -112,14 +112,14 @@ func ExampleParseSubject() {
 	// subject not valid: C "USA" is not a country code; it is exactly two letters of ISO 3166, such as US (at byte 7)
 }
 
-func ExamplePattern_Fill() {
+func ExamplePattern_Subject() {
 	pattern, err := csr.ParsePattern("CN={ThingName},O=MyOrg")
 	if err != nil {
 		log.Fatal(err)
 	}
-	subject, _ := pattern.Fill(map[string]string{"ThingName": "a,O=Evil"})
+	subject, _ := pattern.Subject(csr.Device{Row: map[string]string{"ThingName": "a,O=Evil"}})
 	fmt.Println(len(subject), subject)
-	_, err = pattern.Fill(map[string]string{"SerialNumber": "001"})
+	_, err = pattern.Subject(csr.Device{Row: map[string]string{"SerialNumber": "001"}})
 	fmt.Println(err)
 	// Output:
 	// 2 CN=a\,O=Evil,O=MyOrg

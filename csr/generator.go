@@ -17,6 +17,7 @@ import (
 type Device struct {
 	Name string            // the thing's name; the default subject is CN=<Name>
 	Row  map[string]string // its parameters by name, for [Pattern]; may be nil
+	Tag  any               // the caller's own: it comes back in [Result.Device], and nothing here looks at it
 }
 
 // Result is what became of one device.
@@ -55,15 +56,15 @@ type Generator struct {
 // and KeySource should not block without end.
 //
 // devices is ranged over on a goroutine of its own; it is not read further ahead than the window. A panic in devices,
-// in a KeySource, in Subject or in Kept stops everything and is raised again, as a [*PanicError], in the goroutine that ranges:
-// what is broken there could give two devices one key, so no device is made to go on with it.
+// in a KeySource, in Subject or in Kept stops everything and is raised again in the goroutine that ranges, as an error
+// with the value and the stack: what is broken there could give two devices one key, so the run does not go on with it.
 //
-// The iterator is single-use: ranging over it again makes no further keys and gives [ErrReused].
+// The iterator is single-use: ranging over it again makes no further keys and returns an error.
 func (g *Generator) All(ctx context.Context, devices iter.Seq2[Device, error]) iter.Seq2[*Result, error] {
 	var used atomic.Bool
 	return func(yield func(*Result, error) bool) {
 		if used.Swap(true) {
-			yield(nil, fmt.Errorf("csr.Generator.All: %w; call All again with a new input", ErrReused))
+			yield(nil, errors.New("csr.Generator.All: an iterator can be used only once; call All again with a new input"))
 			return
 		}
 		run := g.newRun(ctx, devices)
@@ -85,23 +86,23 @@ func (g *Generator) One(ctx context.Context, d Device) *Result {
 	return r
 }
 
-// PanicError carries a panic from a goroutine of [Generator.All] to the caller's.
-type PanicError struct {
-	Value any    // what was panicked with; nil when the goroutine was ended by runtime.Goexit
-	Stack []byte // where
+// panicError carries a panic from a goroutine of [Generator.All] to the caller's.
+type panicError struct {
+	value any    // what was panicked with; nil when the goroutine was ended by runtime.Goexit
+	stack []byte // where
 }
 
-// Error gives the panic's value and its stack.
-func (e *PanicError) Error() string {
-	if e.Value == nil {
+// Error returns the panic's value and its stack.
+func (e *panicError) Error() string {
+	if e.value == nil {
 		return "csr.Generator: a callback called runtime.Goexit"
 	}
-	return fmt.Sprintf("csr.Generator: a callback panicked: %v\n\n%s", e.Value, e.Stack)
+	return fmt.Sprintf("csr.Generator: a callback panicked: %v\n\n%s", e.value, e.stack)
 }
 
 // Unwrap returns the panic's value if it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
 	return err
 }
 
@@ -179,7 +180,7 @@ type run struct {
 	wg      sync.WaitGroup
 	first   sync.Once // guards panicked
 
-	panicked *PanicError // valid once the goroutines are joined
+	panicked *panicError // valid once the goroutines are joined
 	readErr  error       // valid once order is closed
 	err      error       // what ends the iterator
 }
@@ -252,7 +253,7 @@ func (r *run) guard(f func()) {
 			if normal {
 				return
 			}
-			p := &PanicError{Value: recover(), Stack: debug.Stack()}
+			p := &panicError{value: recover(), stack: debug.Stack()}
 			r.first.Do(func() { r.panicked = p })
 			r.cancel()
 		}()

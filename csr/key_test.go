@@ -135,7 +135,7 @@ func TestTheZeroPrivateKeyHoldsNothing(t *testing.T) {
 	assert.False(t, k.Equal(csr.NewPrivateKey(p256(t))))
 	assert.False(t, csr.NewPrivateKey(p256(t)).Equal(k))
 	_, err := k.PEM()
-	assert.ErrorIs(t, err, csr.ErrNoKey)
+	assert.ErrorIs(t, err, csr.ErrNotExportable)
 }
 
 // hardware is a key that cannot be exported.
@@ -193,9 +193,9 @@ func TestParsePrivateKeyReadsOlderFormsAndRefusesOthersWithoutQuotingThem(t *tes
 		"encrypted":   {block("ENCRYPTED PRIVATE KEY", sec1), csr.ErrNotKey},
 		"a CSR":       {block("CERTIFICATE REQUEST", sec1), csr.ErrNotKey},
 		"odd label":   {block("hunter2", sec1), csr.ErrNotKey},
-		"Ed25519":     {block("PRIVATE KEY", edDER), csr.ErrEd25519},
-		"P-224":       {block("PRIVATE KEY", p224DER), csr.ErrCurve},
-		"RSA of 1024": {block("PRIVATE KEY", weakDER), csr.ErrWeakRSA},
+		"Ed25519":     {block("PRIVATE KEY", edDER), csr.ErrKey},
+		"P-224":       {block("PRIVATE KEY", p224DER), csr.ErrKey},
+		"RSA of 1024": {block("PRIVATE KEY", weakDER), csr.ErrKey},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, err := csr.ParsePrivateKey(c.text)
@@ -288,8 +288,8 @@ func TestCreateVerifiesWhatASignerSigned(t *testing.T) {
 		"garbage from RSA":     {signerFunc{rsaKey.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return make([]byte, 256), nil }}, csr.ErrSignature, ""},
 		"its own error":        {signerFunc{good.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, io.ErrClosedPipe }}, io.ErrClosedPipe, "sign the request"},
 		"halves of two keys":   {&mixed, csr.ErrSignature, ""},
-		"weak RSA":             {weakRSA(t), csr.ErrWeakRSA, "1024 bits"},
-		"Ed25519":              {ed25519.NewKeyFromSeed(make([]byte, 32)), csr.ErrEd25519, "P-256"},
+		"weak RSA":             {weakRSA(t), csr.ErrKey, "1024 bits"},
+		"Ed25519":              {ed25519.NewKeyFromSeed(make([]byte, 32)), csr.ErrKey, "P-256"},
 		"no signer":            {nil, csr.ErrKey, ""},
 		"no public key":        {signerFunc{}, csr.ErrKey, ""},
 		"an empty EC key":      {&ecdsa.PrivateKey{}, csr.ErrKey, ""},

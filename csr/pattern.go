@@ -1,8 +1,6 @@
 package csr
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -15,29 +13,6 @@ type Pattern struct {
 	attributes []parsedAttribute
 	fields     []string
 }
-
-// ErrMissingField: a pattern names a field that the row has not, or has empty. The name is in the [*MissingFieldError]
-// beside it.
-var ErrMissingField = errors.New("missing field")
-
-// MissingFieldError names a field that a pattern needs and a row does not give.
-type MissingFieldError struct {
-	Field     string // the field
-	Attribute string // the attribute it is needed for
-	Empty     bool   // the row has the field, with nothing in it
-}
-
-// Error names the field and the attribute.
-func (e *MissingFieldError) Error() string {
-	what := "is missing in the row"
-	if e.Empty {
-		what = "is empty in the row"
-	}
-	return fmt.Sprintf("field %q %s; the subject needs it for %s", e.Field, what, e.Attribute)
-}
-
-// Is makes a MissingFieldError an [ErrMissingField].
-func (e *MissingFieldError) Is(target error) bool { return target == ErrMissingField }
 
 // ParsePattern reads a pattern: a subject in either form of [ParseSubject] whose values may hold fields in braces, alone
 // or between other text, as in CN={Model}-{SerialNumber}. Write \{ and \} for the characters. The error is a
@@ -64,22 +39,15 @@ func (p *Pattern) String() string { return p.source }
 // Fields returns the names of the fields, each once, in order of appearance.
 func (p *Pattern) Fields() []string { return slices.Clone(p.fields) }
 
-// Fill puts a row's values in. A field that the row has not, or has empty, is a [*MissingFieldError]; a value that its
-// attribute does not allow (too long, control characters, …) a [*SubjectError].
-func (p *Pattern) Fill(row map[string]string) (Subject, error) {
-	return p.fill(func(field string) (string, bool) {
-		v, ok := row[field]
-		return v, ok
-	})
-}
-
-// Subject fills the pattern from a device, for [Generator.Subject]. The field {ThingName} is the device's name where its
-// row has no such column.
+// Subject returns the subject of a device, for [Generator.Subject]: the pattern with the values of its row. The field
+// {ThingName} is the device's name where its row has no such column. The error is a [*SubjectError]: with its Field for a
+// field that the row has not, or has empty, without for a value that its attribute does not allow (too long, control
+// characters, …).
 func (p *Pattern) Subject(d Device) (Subject, error) {
 	return p.fill(func(field string) (string, bool) {
 		v, ok := d.Row[field]
 		if !ok && field == "ThingName" {
-			return d.Name, true
+			return d.Name, d.Name != ""
 		}
 		return v, ok
 	})
@@ -112,7 +80,11 @@ func (a *parsedAttribute) fill(value func(string) (string, bool)) (text string, 
 		}
 		v, ok := value(part.text)
 		if v == "" {
-			return "", 0, &MissingFieldError{Field: part.text, Attribute: a.typ.name, Empty: ok}
+			what := "is missing in the row"
+			if ok {
+				what = "is empty in the row"
+			}
+			return "", 0, &SubjectError{Attribute: a.typ.name, Field: part.text, Offset: -1, Reason: what}
 		}
 		b.WriteString(v)
 		fields++

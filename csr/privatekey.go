@@ -105,16 +105,16 @@ func (k PrivateKey) Exportable() bool {
 }
 
 // PEM returns the key as PKCS #8 in PEM, unencrypted ("PRIVATE KEY"). It is an [ErrNotExportable] for a key that rests
-// in hardware and an [ErrNoKey] for the zero value.
+// in hardware and for the zero value.
 func (k PrivateKey) PEM() ([]byte, error) {
 	if k.open == nil {
-		return nil, ErrNoKey
+		return nil, fmt.Errorf("%w: there is none", ErrNotExportable)
 	}
 	signer := k.open()
 	if !k.Exportable() {
 		return nil, fmt.Errorf("%w: the signer is a %T", ErrNotExportable, signer)
 	}
-	der, err := marshalPKCS8(signer)
+	der, err := x509.MarshalPKCS8PrivateKey(signer)
 	if err != nil {
 		return nil, fmt.Errorf("encode the private key: %w", err)
 	}

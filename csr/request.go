@@ -50,9 +50,6 @@ func (r *Request) PublicKeySHA256() [32]byte { return sha256.Sum256(r.info) }
 // Algorithm names the kind of key. A foreign RSA key may have another length than [Algorithms] lists, "rsa2560" say.
 func (r *Request) Algorithm() Algorithm { return r.algorithm }
 
-// RawSubject returns a copy of the subject's DER, which AWS IoT copies into the certificate byte for byte.
-func (r *Request) RawSubject() []byte { return bytes.Clone(r.subject) }
-
 // Subject returns the subject's attributes in order. Of a foreign request, a relative name of several attributes is
 // given as one attribute after another, a value that is no string as # and the hex of its DER, and a type without a
 // short name as its object identifier.

@@ -2,7 +2,6 @@ package csr
 
 import (
 	"encoding/asn1"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -30,18 +29,19 @@ type Attribute struct {
 	Value string
 }
 
-// ErrSubject: a subject or a pattern breaks a rule. The details are in the [*SubjectError] beside it.
-var ErrSubject = errors.New("subject not valid")
-
-// SubjectError says what is wrong with a subject or a pattern, and where.
+// SubjectError reports what is wrong with a subject or a pattern, and where.
 type SubjectError struct {
 	Attribute string // the attribute's type as far as known, else empty
+	Field     string // the field of a [Pattern] that the row has not, or has empty; empty for every other fault
 	Offset    int    // byte offset in the text parsed; -1 when the subject did not come from a text
 	Reason    string // what is wrong and what to do
 }
 
-// Error gives attribute, reason and place.
+// Error returns attribute, reason and place.
 func (e *SubjectError) Error() string {
+	if e.Field != "" {
+		return fmt.Sprintf("field %q %s; the subject needs it for %s", e.Field, e.Reason, e.Attribute)
+	}
 	var b strings.Builder
 	b.WriteString("subject not valid: ")
 	if e.Attribute != "" {
@@ -54,9 +54,6 @@ func (e *SubjectError) Error() string {
 	}
 	return b.String()
 }
-
-// Is makes a SubjectError an [ErrSubject].
-func (e *SubjectError) Is(target error) bool { return target == ErrSubject }
 
 // CommonName is the subject with a CN alone.
 func CommonName(name string) Subject { return Subject{{Type: "CN", Value: name}} }
@@ -92,7 +89,7 @@ func appendEscaped(b *strings.Builder, v string) {
 	}
 }
 
-// Check says whether the subject can be encoded: known types, lengths within the bounds of X.520 (CN, O and OU 64
+// Check reports whether the subject can be encoded: known types, lengths within the bounds of X.520 (CN, O and OU 64
 // characters, L and ST 128, C exactly two letters, …), valid UTF-8 without control characters, nothing empty. The error
 // is a [*SubjectError].
 func (s Subject) Check() error {
@@ -100,7 +97,7 @@ func (s Subject) Check() error {
 	return err
 }
 
-// DER encodes the subject as an X.501 Name. The error is a [*SubjectError], as [Subject.Check] says.
+// DER encodes the subject as an X.501 Name. The error is a [*SubjectError], as of [Subject.Check].
 func (s Subject) DER() ([]byte, error) { return s.appendDER(nil) }
 
 func (s Subject) appendDER(b []byte) ([]byte, error) {

@@ -105,7 +105,7 @@ func TestABadSubjectIsRefusedWithItsPlaceAndTheWayOut(t *testing.T) {
 		{`CN=\FF`, 3, "not valid UTF-8"},
 	} {
 		_, err := csr.ParseSubject(c.text)
-		require.ErrorIs(t, err, csr.ErrSubject, "%q", c.text)
+		require.ErrorAs(t, err, new(*csr.SubjectError), "%q", c.text)
 		var e *csr.SubjectError
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, c.offset, e.Offset, "%q: %v", c.text, err)
@@ -126,17 +126,17 @@ func TestAPatternIsFilledFromARow(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"Model", "Serial"}, p.Fields())
 	assert.Equal(t, `C=US, O=My\, Org ,CN={Model}-{Serial}, OU={Model}`, p.String())
-	got, err := p.Fill(map[string]string{"Model": "M1", "Serial": "001", "Other": "x"})
+	got, err := p.Subject(csr.Device{Row: map[string]string{"Model": "M1", "Serial": "001", "Other": "x"}})
 	require.NoError(t, err)
 	assert.Equal(t, csr.Subject{{Type: "C", Value: "US"}, {Type: "O", Value: "My, Org"}, {Type: "CN", Value: "M1-001"}, {Type: "OU", Value: "M1"}}, got)
 
-	_, err = p.Fill(map[string]string{"Model": "M1"})
-	require.ErrorIs(t, err, csr.ErrMissingField)
+	_, err = p.Subject(csr.Device{Row: map[string]string{"Model": "M1"}})
+	require.ErrorAs(t, err, new(*csr.SubjectError))
 	require.EqualError(t, err, `field "Serial" is missing in the row; the subject needs it for CN`)
-	_, err = p.Fill(map[string]string{"Model": "M1", "Serial": ""})
+	_, err = p.Subject(csr.Device{Row: map[string]string{"Model": "M1", "Serial": ""}})
 	require.EqualError(t, err, `field "Serial" is empty in the row; the subject needs it for CN`)
-	_, err = p.Fill(map[string]string{"Model": strings.Repeat("m", 64), "Serial": "1"})
-	require.ErrorIs(t, err, csr.ErrSubject)
+	_, err = p.Subject(csr.Device{Row: map[string]string{"Model": strings.Repeat("m", 64), "Serial": "1"}})
+	require.ErrorAs(t, err, new(*csr.SubjectError))
 	assert.ErrorContains(t, err, "66 characters long")
 }
 
@@ -150,7 +150,7 @@ func TestAPatternOfTheSecondFormIsFilledToo(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "{other}", got[1].Value, "the row goes first")
 	_, err = p.Subject(csr.Device{Name: "device-one", Row: map[string]string{"ThingName": ""}})
-	require.ErrorIs(t, err, csr.ErrMissingField)
+	require.ErrorAs(t, err, new(*csr.SubjectError))
 }
 
 func TestAValueCannotAddToTheSubject(t *testing.T) {
@@ -160,7 +160,7 @@ func TestAValueCannotAddToTheSubject(t *testing.T) {
 		for _, value := range []string{
 			"a,O=Evil", "a/O=Evil", `a\,O=Evil`, "a+O=Evil", "{O}", "#04", ` lead`, `"q"`, "a=b", `\2C`, "a;O=Evil", "<a>", "{ThingName}",
 		} {
-			subject, err := p.Fill(map[string]string{"ThingName": value, "O": "no"})
+			subject, err := p.Subject(csr.Device{Row: map[string]string{"ThingName": value, "O": "no"}})
 			require.NoError(t, err, value)
 			der, err := subject.DER()
 			require.NoError(t, err)
@@ -207,7 +207,7 @@ func FuzzParseSubject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		subject, err := csr.ParseSubject(s)
 		if err != nil {
-			require.ErrorIs(t, err, csr.ErrSubject)
+			require.ErrorAs(t, err, new(*csr.SubjectError))
 			return
 		}
 		again, err := csr.ParseSubject(subject.String())
@@ -240,7 +240,7 @@ func FuzzParsePattern(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, one, two string) {
 		p, err := csr.ParsePattern(text)
 		if err != nil {
-			require.ErrorIs(t, err, csr.ErrSubject)
+			require.ErrorAs(t, err, new(*csr.SubjectError))
 			return
 		}
 		row := map[string]string{}
@@ -251,14 +251,14 @@ func FuzzParsePattern(f *testing.F) {
 		for _, field := range p.Fields() {
 			plain[field] = "x"
 		}
-		subject, err := p.Fill(row)
+		subject, err := p.Subject(csr.Device{Row: row})
 		if err != nil {
 			require.True(t, isSubjectError(err), "%v", err)
 			return
 		}
 		requireEncodes(t, subject)
 		// The values change neither the number of attributes nor their types.
-		if other, err := p.Fill(plain); err == nil {
+		if other, err := p.Subject(csr.Device{Row: plain}); err == nil {
 			require.Len(t, subject, len(other))
 			for i := range other {
 				require.Equal(t, other[i].Type, subject[i].Type)

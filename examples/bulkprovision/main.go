@@ -136,7 +136,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	credential := &provision.MakeCSR{
 		Keys:    csr.Software(algorithm),
-		Subject: func(d csr.Device) (csr.Subject, error) { return subject.Fill(d.Row) },
+		Subject: subject.Subject,
 	}
 	opts.Credential = credential
 	if o.dryRun {
