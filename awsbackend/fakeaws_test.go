@@ -19,6 +19,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/task/tasktest"
 	"github.com/stretchr/testify/assert"
@@ -188,6 +189,38 @@ func TestTheWholeWayOverTheWireEndsWithCertificates(t *testing.T) {
 		require.True(t, ok)
 		assert.Equal(t, inFake.Certificates[0].PEM, device.Certificates[0].PEM, "what is read over the wire is what the fake holds")
 	})
+}
+
+// TestTheFakeAndAWSAgreeOnThePartitionOfARegion makes a role over the wire in every partition: its ARNs come from this
+// package, and are looked up by the fake.
+func TestTheFakeAndAWSAgreeOnThePartitionOfARegion(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "eusc-de-east-1": "aws-eusc", "us-iso-east-1": "aws-iso",
+		"us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e", "us-isof-south-1": "aws-iso-f",
+	} {
+		fake, err := fakebackend.New(fakebackend.Options{Region: region})
+		require.NoError(t, err)
+		server := fakeaws.NewUnstartedServer(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
+		require.NoError(t, server.Start())
+		t.Cleanup(server.Close)
+		cfg := (&world{server: server}).config()
+		cfg.Region = region
+		backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: fake.Options().Bucket})
+		require.NoError(t, err)
+
+		overWire, err := backend.Identity(t.Context())
+		require.NoError(t, err)
+		inFake, err := fake.Identity(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, &task.Identity{Partition: want, Account: "123456789012", Region: region, Fake: true}, overWire)
+		assert.Equal(t, inFake, overWire)
+		arn, err := backend.EnsureRole(t.Context(), &task.RoleInput{Name: "over-wire"})
+		require.NoError(t, err)
+		assert.Equal(t, "arn:"+want+":iam::123456789012:role/over-wire", arn)
+		host, err := backend.DataEndpoint(t.Context())
+		require.NoError(t, err)
+		assert.True(t, strings.HasSuffix(host, "."+region+"."+partition.Of(region).DNSSuffix), host)
+	}
 }
 
 func TestAnExpiredLinkIsListedAgainOverTheWire(t *testing.T) {

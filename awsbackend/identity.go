@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -198,51 +199,16 @@ func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
 	return host, nil
 }
 
-// partitions are AWS's partitions by the beginning of their regions' names, with the domains of their endpoints.
-var partitions = []struct {
-	prefix, name string
-	domains      []string
-}{
-	{"cn-", "aws-cn", []string{"amazonaws.com.cn", "api.amazonwebservices.com.cn"}},
-	{"us-gov-", "aws-us-gov", []string{"amazonaws.com", "api.aws"}},
-	{"us-iso-", "aws-iso", []string{"c2s.ic.gov"}},
-	{"us-isob-", "aws-iso-b", []string{"sc2s.sgov.gov"}},
-	{"eu-isoe-", "aws-iso-e", []string{"cloud.adc-e.uk"}},
-	{"us-isof-", "aws-iso-f", []string{"csp.hci.ic.gov"}},
-	{"eusc-", "aws-eusc", []string{"amazonaws.eu", "api.amazonwebservices.eu"}},
-	{"", "aws", []string{"amazonaws.com", "api.aws"}},
-}
-
-// partitionOf returns the partition of a region.
-func partitionOf(region string) string {
-	for _, p := range partitions {
-		if strings.HasPrefix(region, p.prefix) {
-			return p.name
-		}
-	}
-	return "aws"
-}
-
 // partitionOfARN returns the partition an ARN names, or that of the region if it is no ARN.
 func partitionOfARN(arn, region string) string {
 	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 && parts[0] == "arn" && parts[1] != "" {
 		return parts[1]
 	}
-	return partitionOf(region)
+	return partition.Of(region).Name
 }
 
 // isAWSHost reports whether a host, with or without a port, is in a domain of AWS.
-func isAWSHost(host string) bool {
-	host = strings.ToLower(hostname(host))
-	for _, p := range partitions {
-		for _, domain := range p.domains {
-			if strings.HasSuffix(host, "."+domain) {
-				return true
-			}
-		}
-	}
-	return false
-}
+func isAWSHost(host string) bool { return partition.OwnsHost(hostname(host)) }
 
 // hostname cuts the port off a host.
 func hostname(host string) string {

@@ -103,16 +103,6 @@ func TestThePartitionIsThatOfTheCallersARN(t *testing.T) {
 	}
 }
 
-func TestThePartitionOfARegionIsInItsName(t *testing.T) {
-	for region, want := range map[string]string{
-		"us-east-1": "aws", "eu-central-1": "aws", "ap-south-2": "aws", "cn-north-1": "aws-cn", "cn-northwest-1": "aws-cn",
-		"us-gov-west-1": "aws-us-gov", "us-iso-east-1": "aws-iso", "us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e",
-		"us-isof-south-1": "aws-iso-f", "eusc-de-east-1": "aws-eusc",
-	} {
-		assert.Equal(t, want, partitionOf(region), region)
-	}
-}
-
 func TestAnAnswerWithoutAnAccountIsRefused(t *testing.T) {
 	b, _ := onWire(t, answers{"GetCallerIdentity": query("GetCallerIdentity", "")})
 	_, err := b.Identity(t.Context())

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // policy is an IAM policy document, read as far as the preflight needs it.
@@ -150,11 +152,11 @@ func (p *policy) trusts(service, account string) verdict {
 // suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is asked
 // for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
 func (p *policy) suffices(guard string) bool {
-	if v := p.trusts(iotService, guard); v != allowed && v != conditional {
+	if v := p.trusts(partition.IoT, guard); v != allowed && v != conditional {
 		return false
 	}
 	return guard == "" || !slices.ContainsFunc(p.Statement, func(s policyStatement) bool {
-		return s.Effect == "Allow" && slices.Contains(s.Principal["Service"], iotService) && !s.guarded(guard)
+		return s.Effect == "Allow" && slices.Contains(s.Principal["Service"], partition.IoT) && !s.guarded(guard)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -68,7 +69,7 @@ func FuzzPolicyDocumentsOfAnyKindAreRead(f *testing.F) {
 			t.Fatalf("%q has no statement and says %v", text, v)
 		}
 		// Who is let in and nobody else: then a new trust policy cuts nobody off.
-		if p.trusts(iotService, "1") == silent && len(p.trustedBeside(iotService)) == 0 && p.suffices("") {
+		if p.trusts(partition.IoT, "1") == silent && len(p.trustedBeside(partition.IoT)) == 0 && p.suffices("") {
 			t.Fatalf("%q lets nobody in and suffices", text)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -40,7 +41,7 @@ func (p *preflight) role(ctx context.Context) error {
 func (p *preflight) roleName(arn string) (string, bool) {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") {
-		p.add(CheckRole, arn, task.FindingProblem, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partitionOf(p.b.region))
+		p.add(CheckRole, arn, task.FindingProblem, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partition.Of(p.b.region).Name)
 		return "", false
 	}
 	if p.who != nil && (parts[1] != p.who.Partition || parts[4] != p.who.Account) {
@@ -61,13 +62,13 @@ func (p *preflight) trust(arn, document string) {
 		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %v", err)
 		return
 	}
-	switch trust.trusts(iotService, account) {
+	switch trust.trusts(partition.IoT, account) {
 	case allowed:
-		p.add(CheckRoleTrust, arn, task.FindingOK, "%s may assume it", iotService)
+		p.add(CheckRoleTrust, arn, task.FindingOK, "%s may assume it", partition.IoT)
 	case conditional:
-		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %s may assume it under conditions, see its trust policy", iotService)
+		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %s may assume it under conditions, see its trust policy", partition.IoT)
 	default:
-		p.add(CheckRoleTrust, arn, task.FindingProblem, "the trust policy does not let %s assume it: run EnsureRole", iotService)
+		p.add(CheckRoleTrust, arn, task.FindingProblem, "the trust policy does not let %s assume it: run EnsureRole", partition.IoT)
 	}
 }
 
@@ -88,7 +89,7 @@ func (p *preflight) permissions(ctx context.Context, arn, name string) error {
 		return nil
 	}
 	if b.bucket != "" {
-		object := fmt.Sprintf("arn:%s:s3:::%s/%sany-data-file", partitionOf(b.region), b.bucket, b.prefix)
+		object := fmt.Sprintf("arn:%s:s3:::%s/%sany-data-file", partition.Of(b.region).Name, b.bucket, b.prefix)
 		p.judge(CheckRoleRead, arn, policies, "s3:GetObject", object)
 	}
 	if key := b.kmsKey; strings.HasPrefix(key, "arn:") {

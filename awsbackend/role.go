@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -79,7 +80,7 @@ func (b *Backend) roleDocuments(ctx context.Context, in *task.RoleInput) (*Docum
 			return nil, &task.InputError{Member: "KMSKeyARN", Problem: fmt.Sprintf(
 				"is empty, and Options.KMSKeyID %s is an alias, which a policy cannot name: give the key's ARN", rule.Quote(b.kmsKey))}
 		}
-		full.KMSKeyARN = fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", partitionOf(b.region), b.region, account, b.kmsKey)
+		full.KMSKeyARN = fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", partition.Of(b.region).Name, b.region, account, b.kmsKey)
 	}
 	return RoleDocuments(b.region, account, b.bucket, &full)
 }
@@ -149,7 +150,7 @@ func (b *Backend) ensureTrust(ctx context.Context, docs *Documents) (*types.Role
 	if trust.suffices(docs.guard) {
 		return role, false, nil
 	}
-	if others := trust.trustedBeside(iotService); len(others) > 0 {
+	if others := trust.trustedBeside(partition.IoT); len(others) > 0 {
 		return nil, false, fmt.Errorf("%w: it also trusts %v, so it serves something else: give the service role a name of its own",
 			task.ErrConflict, others)
 	}

@@ -8,15 +8,13 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// The trust of a service role, and AWS's own policy for what a registration task does.
-const (
-	iotService         = "iot.amazonaws.com"
-	registrationPolicy = "AWSIoTThingsRegistration"
-)
+// registrationPolicy is AWS's own policy for what a registration task does.
+const registrationPolicy = "AWSIoTThingsRegistration"
 
 // Documents are the exact documents that EnsureRole puts into a service role, for those who make roles by other means
 // or want to read them first.
@@ -41,7 +39,7 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	if in == nil {
 		return nil, &task.InputError{Member: "input", Problem: "is nil"}
 	}
-	partition := partitionOf(region)
+	arn := "arn:" + partition.Of(region).Name
 	switch {
 	case region == "":
 		return nil, &task.InputError{Member: "region", Problem: "is empty: it decides the partition of the ARNs"}
@@ -62,16 +60,16 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	}
 	if in.KMSKeyARN != "" && !keyARN.MatchString(in.KMSKeyARN) {
 		return nil, &task.InputError{Member: "KMSKeyARN", Problem: fmt.Sprintf(
-			"%s is not the ARN of a key (arn:%s:kms:REGION:ACCOUNT:key/ID); a policy cannot name an alias", rule.Quote(in.KMSKeyARN), partition)}
+			"%s is not the ARN of a key (%s:kms:REGION:ACCOUNT:key/ID); a policy cannot name an alias", rule.Quote(in.KMSKeyARN), arn)}
 	}
 
-	trust := statement{Effect: "Allow", Principal: &principal{Service: iotService}, Action: words{"sts:AssumeRole"}}
+	trust := statement{Effect: "Allow", Principal: &principal{Service: partition.IoT}, Action: words{"sts:AssumeRole"}}
 	if in.SourceGuard {
 		trust.Condition = map[string]map[string]string{"StringEquals": {"aws:SourceAccount": account}}
 	}
 	read := []statement{{
 		Effect: "Allow", Action: words{"s3:GetObject"},
-		Resource: words{fmt.Sprintf("arn:%s:s3:::%s/%s*", partition, bucket, in.ObjectPrefix)},
+		Resource: words{fmt.Sprintf("%s:s3:::%s/%s*", arn, bucket, in.ObjectPrefix)},
 	}}
 	if in.KMSKeyARN != "" {
 		read = append(read, statement{Effect: "Allow", Action: words{"kms:Decrypt"}, Resource: words{in.KMSKeyARN}})
@@ -81,7 +79,7 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 		TrustPolicy:      document(trust),
 		PolicyName:       policyName(bucket, in.ObjectPrefix),
 		Policy:           document(read...),
-		ManagedPolicyARN: fmt.Sprintf("arn:%s:iam::aws:policy/service-role/%s", partition, registrationPolicy),
+		ManagedPolicyARN: fmt.Sprintf("%s:iam::aws:policy/service-role/%s", arn, registrationPolicy),
 	}
 	if in.SourceGuard {
 		d.guard = account

@@ -284,7 +284,7 @@ func (b *IoT) checkRole(p *preflight, arn string) {
 		return
 	}
 	p.add("role-trust", arn, task.FindingOK, "AWS IoT can assume the role")
-	object := fmt.Sprintf("arn:%s:s3:::%s/", partitionOf(b.opts.Region), b.opts.Bucket)
+	object := fmt.Sprintf("arn:%s:s3:::%s/", b.partition().Name, b.opts.Bucket)
 	if session.Allows("s3:GetObject", object+"any") || session.Allows("s3:GetObject", object+"*") {
 		p.add("role-read", arn, task.FindingOK, "the role can read the bucket")
 	} else {

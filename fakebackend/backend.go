@@ -12,6 +12,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -54,8 +55,8 @@ func New(opts Options) (*Backend, error) {
 	}
 	b := &IoT{
 		opts:      opts,
-		arnPrefix: fmt.Sprintf("arn:%s:iot:%s:%s:", partitionOf(opts.Region), opts.Region, opts.Account),
-		roles:     iam.NewStore(partitionOf(opts.Region), opts.Account),
+		arnPrefix: fmt.Sprintf("arn:%s:iot:%s:%s:", partition.Of(opts.Region).Name, opts.Region, opts.Account),
+		roles:     iam.NewStore(partition.Of(opts.Region).Name, opts.Account),
 		objects:   s3.New(),
 		turn:      make(chan struct{}, 1),
 	}
@@ -186,7 +187,7 @@ func (b *Backend) Identity(ctx context.Context) (*task.Identity, error) {
 	if ctx.Err() != nil {
 		return nil, interrupted(ctx, "GetCallerIdentity")
 	}
-	return &task.Identity{Partition: partitionOf(b.opts.Region), Account: b.opts.Account, Region: b.opts.Region, Fake: true}, nil
+	return &task.Identity{Partition: b.partition().Name, Account: b.opts.Account, Region: b.opts.Region, Fake: true}, nil
 }
 
 // CA returns the certificate, as PEM, that every certificate made here verifies against.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -31,7 +32,7 @@ func (b *IoT) DescribeEndpoint(ctx context.Context, in *DescribeEndpointInput) (
 	check := func(c *checker) { c.may("endpointType", in.EndpointType, shapeEndpointType) }
 	return invoke(ctx, b, "DescribeEndpoint", "", check, func(time.Time) (*DescribeEndpointOutput, *task.Error) {
 		host := b.accountPrefix()
-		domain := ".iot." + b.opts.Region + "." + b.dnsSuffix()
+		domain := ".iot." + b.opts.Region + "." + b.partition().DNSSuffix
 		switch in.EndpointType {
 		case "", "iot:Data":
 			host += domain
@@ -63,9 +64,5 @@ func (b *IoT) accountPrefix() string {
 	return "a" + hex.EncodeToString(sum[:7])[:13]
 }
 
-func (b *IoT) dnsSuffix() string {
-	if partitionOf(b.opts.Region) == "aws-cn" {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
-}
+// partition is that of the account's region.
+func (b *IoT) partition() partition.Partition { return partition.Of(b.opts.Region) }

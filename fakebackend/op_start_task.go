@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -126,7 +127,7 @@ func (b *IoT) assume(roleARN, bucket, key string) (*iam.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	object := fmt.Sprintf("arn:%s:s3:::%s/%s", partitionOf(b.opts.Region), bucket, key)
+	object := fmt.Sprintf("arn:%s:s3:::%s/%s", b.partition().Name, bucket, key)
 	if !session.Allows("s3:GetObject", object) {
 		return nil, fmt.Errorf("User: %s is not authorized to perform: s3:GetObject on resource: %s", b.assumed(session), object) //nolint:staticcheck // AWS's words
 	}
@@ -135,7 +136,7 @@ func (b *IoT) assume(roleARN, bucket, key string) (*iam.Session, error) {
 
 // session takes on a role as AWS IoT does.
 func (b *IoT) session(roleARN string) (*iam.Session, error) {
-	session, err := b.roles.Assume(roleARN, "iot.amazonaws.com", map[string]string{"aws:SourceAccount": b.opts.Account})
+	session, err := b.roles.Assume(roleARN, partition.IoT, map[string]string{"aws:SourceAccount": b.opts.Account})
 	if refusal, ok := errors.AsType[*iam.Error](err); ok {
 		return nil, fmt.Errorf("AWS IoT cannot assume the role %s: %s", roleARN, refusal.Message)
 	}
@@ -145,7 +146,7 @@ func (b *IoT) session(roleARN string) (*iam.Session, error) {
 // assumed is the principal of a session, as AWS names it in refusals.
 func (b *IoT) assumed(s *iam.Session) string {
 	name := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
-	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/iot-bulk-registration", partitionOf(b.opts.Region), b.opts.Account, name)
+	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/iot-bulk-registration", b.partition().Name, b.opts.Account, name)
 }
 
 // dataFile finds the data file.

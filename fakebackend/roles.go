@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -16,7 +17,7 @@ const opCreateRole = "CreateRole"
 
 // registrationPolicy is the ARN of the managed policy that lets a role do the work of lines.
 func (b *IoT) registrationPolicy() string {
-	return "arn:" + partitionOf(b.opts.Region) + ":iam::aws:policy/service-role/AWSIoTThingsRegistration"
+	return "arn:" + b.partition().Name + ":iam::aws:policy/service-role/AWSIoTThingsRegistration"
 }
 
 // document is a policy document on its way to JSON.
@@ -42,7 +43,7 @@ func (d document) String() string {
 // TrustPolicy is the trust policy that AWS's walkthrough gives the service role: AWS IoT may assume it.
 func TrustPolicy() string {
 	return document{Statement: []statement{{
-		Effect: "Allow", Principal: map[string]string{"Service": "iot.amazonaws.com"}, Action: []string{"sts:AssumeRole"},
+		Effect: "Allow", Principal: map[string]string{"Service": partition.IoT}, Action: []string{"sts:AssumeRole"},
 	}}}.String()
 }
 
@@ -59,13 +60,13 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 	if err != nil {
 		return "", err
 	}
-	trust := statement{Effect: "Allow", Principal: map[string]string{"Service": "iot.amazonaws.com"}, Action: []string{"sts:AssumeRole"}}
+	trust := statement{Effect: "Allow", Principal: map[string]string{"Service": partition.IoT}, Action: []string{"sts:AssumeRole"}}
 	if in.SourceGuard {
 		trust.Condition = map[string]any{"StringEquals": map[string]string{"aws:SourceAccount": b.opts.Account}}
 	}
 	read := document{Statement: []statement{{
 		Effect: "Allow", Action: []string{"s3:GetObject"},
-		Resource: []string{fmt.Sprintf("arn:%s:s3:::%s/%s*", partitionOf(b.opts.Region), b.opts.Bucket, in.ObjectPrefix)},
+		Resource: []string{fmt.Sprintf("arn:%s:s3:::%s/%s*", b.partition().Name, b.opts.Bucket, in.ObjectPrefix)},
 	}}}
 	if in.KMSKeyARN != "" {
 		read.Statement = append(read.Statement, statement{Effect: "Allow", Action: []string{"kms:Decrypt"}, Resource: []string{in.KMSKeyARN}})

@@ -76,7 +76,8 @@ func TestAFunctionThatPanicsLeavesTheFakeFree(t *testing.T) {
 }
 
 func TestThePartitionFollowsTheRegion(t *testing.T) {
-	for region, partition := range map[string]string{"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "eu-central-1": "aws"} {
+	for region, partition := range map[string]string{"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov",
+		"eu-central-1": "aws", "eusc-de-east-1": "aws-eusc", "us-isob-east-1": "aws-iso-b"} {
 		fake, role := newFake(t, fakebackend.Options{Region: region})
 		who, err := fake.Identity(t.Context())
 		require.NoError(t, err)
@@ -87,7 +88,7 @@ func TestThePartitionFollowsTheRegion(t *testing.T) {
 		assert.Equal(t, fmt.Sprintf("arn:%s:iot:%s:123456789012:thing/fixed-0", partition, region), lines[0].Response.ResourceARNs.Thing())
 		host, err := fake.DataEndpoint(t.Context())
 		require.NoError(t, err)
-		assert.Regexp(t, `^[a-z0-9]{14}-ats\.iot\.`+region+`\.amazonaws\.com`, host)
+		assert.Regexp(t, `^[a-z0-9]{14}-ats\.iot\.`+region+`\.(amazonaws\.(com|com\.cn|eu)|sc2s\.sgov\.gov)$`, host)
 	}
 }
 

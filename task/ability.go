@@ -31,7 +31,7 @@ func As[T any](b Backend) (T, bool) {
 
 // Identity says whose account a backend works in.
 type Identity struct {
-	Partition string // aws, aws-cn or aws-us-gov
+	Partition string // aws, aws-cn, aws-us-gov, aws-eusc, aws-iso or aws-iso-b, -e, -f
 	Account   string // 12 digits
 	Region    string // such as eu-central-1
 	Fake      bool   // true when no real certificate comes from here

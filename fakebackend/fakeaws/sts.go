@@ -2,7 +2,8 @@ package fakeaws
 
 import (
 	"net/url"
-	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // STS: GetCallerIdentity. The caller is a user of the account named fake, whatever its key.
@@ -14,15 +15,8 @@ var stsService = &queryService{
 	actions: []*queryAction{
 		{"GetCallerIdentity", nil, nil, func(h *Handler, _ *request, _ url.Values) (any, error) {
 			options := h.backend.Options()
-			partition := "aws"
-			switch {
-			case strings.HasPrefix(options.Region, "cn-"):
-				partition = "aws-cn"
-			case strings.HasPrefix(options.Region, "us-gov-"):
-				partition = "aws-us-gov"
-			}
 			return struct{ Arn, UserId, Account string }{
-				"arn:" + partition + ":iam::" + options.Account + ":user/fake", "AIDAFAKEFAKEFAKEFAKEF", options.Account,
+				"arn:" + partition.Of(options.Region).Name + ":iam::" + options.Account + ":user/fake", "AIDAFAKEFAKEFAKEFAKEF", options.Account,
 			}, nil
 		}},
 	},
