@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -26,7 +27,7 @@ func (b *Backend) checkRegion(ctx context.Context) error {
 	case b.location.turn <- struct{}{}:
 		defer func() { <-b.location.turn }()
 	case <-ctx.Done():
-		return contextError(ctx)
+		return wait.ContextError(ctx)
 	}
 	if b.location.ok {
 		return nil
@@ -184,13 +185,6 @@ func (b *Backend) visibleBucket(ctx context.Context) (string, error) {
 	return "", fault
 }
 
-// How long a new bucket, or the end of an attachment, is waited for.
-const (
-	settleAttempts = 8
-	settleDelay    = 500 * time.Millisecond
-	settleMaxDelay = 8 * time.Second
-)
-
 func (b *Backend) createBucket(ctx context.Context) error {
 	req := &s3.CreateBucketInput{Bucket: aws.String(b.bucket)}
 	if b.region != "us-east-1" { // which S3 takes as the absence of a location
@@ -210,20 +204,22 @@ func (b *Backend) createBucket(ctx context.Context) error {
 	if err := b.blockPublicAccess(ctx); err != nil {
 		return fmt.Errorf("the bucket was made, but public access could not be blocked: %w", err)
 	}
-	return b.settle(ctx, "the new bucket", func() (bool, error) {
-		_, err := b.visibleBucket(ctx)
+	const made = "the new bucket"
+	return b.await(ctx, made, func() (again bool, err error) {
+		_, err = b.visibleBucket(ctx)
 		if errors.Is(err, task.ErrNotFound) {
-			return false, nil
+			return true, notVisible(made, err)
 		}
-		return err == nil, err
+		return false, err
 	})
 }
 
 // blockPublicAccess blocks all public access to a bucket that was just made. S3 can need a moment to know it everywhere, and
 // whoever calls EnsureBucket again would find the bucket and leave it as it is.
 func (b *Backend) blockPublicAccess(ctx context.Context) error {
-	return b.settle(ctx, "the new bucket", func() (bool, error) {
-		_, err := b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
+	const made = "the new bucket"
+	return b.await(ctx, made, func() (again bool, err error) {
+		_, err = b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
 			Bucket:              aws.String(b.bucket),
 			ExpectedBucketOwner: b.owner,
 			PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
@@ -232,32 +228,38 @@ func (b *Backend) blockPublicAccess(ctx context.Context) error {
 			},
 		}, b.markS3)
 		if err == nil {
-			return true, nil
+			return false, nil
 		}
 		fault := b.fault(ctx, "s3", "PutPublicAccessBlock", err)
 		e, ok := errors.AsType[*task.Error](fault)
 		if errors.Is(fault, task.ErrNotFound) || ok && e.Code == "OperationAborted" {
-			return false, nil
+			return true, notVisible(made, fault)
 		}
 		return false, fault
 	})
 }
 
-// settle asks until done reports true, with growing delays, and gives up after about 30 s.
-func (b *Backend) settle(ctx context.Context, what string, done func() (bool, error)) error {
-	delay := settleDelay
-	for n := 1; ; n++ {
-		ok, err := done()
-		if ok || err != nil {
+// await repeats a request until AWS has spread a change that was just made, with growing delays. The request returns
+// again while its error means that this takes more time; after about 30 s that error is returned.
+func (b *Backend) await(ctx context.Context, what string, request func() (again bool, err error)) error {
+	backoff := wait.Backoff{First: 500 * time.Millisecond, Max: 8 * time.Second, Attempts: 8}
+	for {
+		again, err := request()
+		if !again || err == nil {
 			return err
 		}
-		if n == settleAttempts {
-			return fmt.Errorf("%w: %s is still not visible after %d looks: try again in a minute", task.ErrUnavailable, what, n)
+		delay, more := backoff.Next()
+		if !more {
+			return fmt.Errorf("still so after %d attempts: %w", backoff.Failed(), err)
 		}
-		b.log.DebugContext(ctx, "waiting for AWS to settle", "for", what, "delay", delay)
-		if err := sleep(ctx, jitter(delay)); err != nil {
-			return err
+		b.log.DebugContext(ctx, "waiting for AWS to spread a change", "for", what, "delay", delay)
+		if stop := wait.Sleep(ctx, delay); stop != nil {
+			return fmt.Errorf("%w: %w", stop, err)
 		}
-		delay = min(2*delay, settleMaxDelay)
 	}
+}
+
+// notVisible is about something that was made and is not seen yet. That it is not found would mean something else.
+func notVisible(what string, err error) error {
+	return fmt.Errorf("%w: %s is not visible yet, try again in a minute: %s", task.ErrUnavailable, what, err.Error())
 }

@@ -132,24 +132,11 @@ func unlessGone(err error) error {
 // insist repeats a deletion that AWS refuses because an attachment has not ended yet: as a conflict, or (DeleteThing)
 // as an invalid request.
 func (b *Backend) insist(ctx context.Context, op string, remove func() error) error {
-	delay := settleDelay
-	for n := 1; ; n++ {
-		err := remove()
-		if err == nil {
-			return nil
-		}
-		if err = unlessGone(b.fault(ctx, "iot", op, err)); err == nil {
-			return nil
+	return b.await(ctx, "the end of attachments", func() (again bool, err error) {
+		if err = remove(); err != nil {
+			err = unlessGone(b.fault(ctx, "iot", op, err))
 		}
 		e, ok := errors.AsType[*task.Error](err)
-		attached := ok && (errors.Is(e.Kind, task.ErrConflict) || op == "DeleteThing" && errors.Is(e.Kind, task.ErrInvalidRequest))
-		if !attached || n == settleAttempts {
-			return err
-		}
-		b.log.DebugContext(ctx, "waiting for attachments to end", "operation", op, "delay", delay)
-		if stop := sleep(ctx, jitter(delay)); stop != nil {
-			return fmt.Errorf("%w: %w", stop, err)
-		}
-		delay = min(2*delay, settleMaxDelay)
-	}
+		return ok && (errors.Is(e.Kind, task.ErrConflict) || op == "DeleteThing" && errors.Is(e.Kind, task.ErrInvalidRequest)), err
+	})
 }

@@ -16,14 +16,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
-)
-
-// How often Open asks before it gives up on status 500 and above, throttling and broken connections, and how long it
-// waits in between: 0.2 s, then 0.4 s, then 0.8 s.
-const (
-	openAttempts = 4
-	openDelay    = 200 * time.Millisecond
 )
 
 // Open implements [task.Store]: it reads a report link with a plain GET, from a byte offset on.
@@ -44,23 +38,25 @@ func (b *Backend) Open(ctx context.Context, link task.Link, offset int64) (io.Re
 		return nil, fmt.Errorf("open report: %w", err)
 	}
 	d := &download{backend: b, url: u, offset: offset, secret: newSecret(u)}
-	for n := 1; ; n++ {
+	backoff := wait.Backoff{First: 200 * time.Millisecond, Attempts: 4} // 0.2, 0.4 and 0.8 s
+	for {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("open report at byte %d: %w", offset, contextError(ctx))
+			return nil, fmt.Errorf("open report at byte %d: %w", offset, wait.ContextError(ctx))
 		}
 		body, again, err := d.try(ctx)
 		if err == nil {
 			return body, nil
 		}
 		if ctx.Err() != nil {
-			err = contextError(ctx)
+			err = wait.ContextError(ctx)
 		}
-		if !again || n == openAttempts || ctx.Err() != nil {
+		delay, more := backoff.Next()
+		if !again || !more || ctx.Err() != nil {
 			return nil, fmt.Errorf("open report from %s at byte %d: %w", u.Host, offset, err)
 		}
-		delay := jitter(openDelay << (n - 1))
-		b.log.DebugContext(ctx, "report not readable, trying again", "host", u.Host, "attempt", n, "delay", delay, "error", err)
-		if stop := sleep(ctx, delay); stop != nil {
+		b.log.DebugContext(ctx, "report not readable, trying again",
+			"host", u.Host, "attempt", backoff.Failed(), "delay", delay, "error", err)
+		if stop := wait.Sleep(ctx, delay); stop != nil {
 			return nil, fmt.Errorf("open report from %s at byte %d: %w", u.Host, offset, stop)
 		}
 	}
@@ -266,7 +262,7 @@ type reportBody struct {
 
 func (r *reportBody) Read(p []byte) (int, error) {
 	if r.ctx.Err() != nil { // bytes that have arrived already are no reason to go on
-		return 0, fmt.Errorf("read report at byte %d: %w", r.at, contextError(r.ctx))
+		return 0, fmt.Errorf("read report at byte %d: %w", r.at, wait.ContextError(r.ctx))
 	}
 	n, err := r.body.Read(p)
 	r.at += int64(n)
@@ -279,7 +275,7 @@ func (r *reportBody) Read(p []byte) (int, error) {
 	case err == io.EOF && r.left <= 0:
 		return n, io.EOF
 	case r.ctx.Err() != nil:
-		return n, fmt.Errorf("read report at byte %d: %w", r.at, contextError(r.ctx))
+		return n, fmt.Errorf("read report at byte %d: %w", r.at, wait.ContextError(r.ctx))
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		return n, io.ErrUnexpectedEOF
 	}

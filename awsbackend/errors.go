@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -72,7 +73,7 @@ func isDenied(err error) bool {
 // is done, else task.ErrUnavailable if the network or the service's answer is at fault.
 func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
 	if endedWith(ctx, err) {
-		return fmt.Errorf("%s: %w", op, contextError(ctx))
+		return fmt.Errorf("%s: %w", op, wait.ContextError(ctx))
 	}
 	api, answered := errors.AsType[smithy.APIError](err)
 	if source := credentialsSource(op, err); source != "" && (answered || statusOf(err) >= 300) {
@@ -86,7 +87,7 @@ func (b *Backend) fault(ctx context.Context, service, op string, err error) erro
 	case answered:
 		return b.refusal(ctx, service, op, api, err)
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", op, contextError(ctx))
+		return fmt.Errorf("%s: %w", op, wait.ContextError(ctx))
 	case statusOf(err) >= 300:
 		return &task.Error{Op: op, Code: http.StatusText(statusOf(err)), Message: "the answer is not in AWS's form",
 			Status: statusOf(err), Kind: kindWithoutCode(service, statusOf(err)), Err: err}
@@ -295,13 +296,4 @@ func isNetwork(err error) bool {
 // what AWS has said to another request, and that must not pass for its answer to this one.
 func endedWith(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
-}
-
-// contextError returns the end of ctx as an error that matches both ctx.Err and its cause.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -109,7 +110,7 @@ func (b *Backend) Identity(ctx context.Context) (*task.Identity, error) {
 	case b.caller.turn <- struct{}{}:
 		defer func() { <-b.caller.turn }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("GetCallerIdentity: %w", contextError(ctx))
+		return nil, fmt.Errorf("GetCallerIdentity: %w", wait.ContextError(ctx))
 	}
 	if b.caller.identity == nil {
 		if err := b.identify(ctx); err != nil {

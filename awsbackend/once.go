@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http/httptrace"
 	"slices"
 	"sync/atomic"
@@ -13,14 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/smithy-go/middleware"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
-)
-
-// How an explicit throttle of a request that is sent once is met: it is sent again after 1, 2, 4 and 8 s, a tenth more
-// or less, then given up.
-const (
-	throttleAttempts = 5
-	throttleDelay    = time.Second
 )
 
 // once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. It is sent again only
@@ -28,9 +21,10 @@ const (
 // nothing sent if no connection was made, and else as task.ErrOutcomeUnknown.
 func once[T any](ctx context.Context, b *Backend, op string, send func(oneAttempt func(*iot.Options)) (T, error)) (T, error) {
 	var none T
-	for n := 1; ; n++ {
+	backoff := wait.Backoff{First: time.Second, Attempts: 5} // after a throttle: 1, 2, 4 and 8 s
+	for {
 		if ctx.Err() != nil {
-			return none, fmt.Errorf("%s: not sent: %w", op, contextError(ctx))
+			return none, fmt.Errorf("%s: not sent: %w", op, wait.ContextError(ctx))
 		}
 		var a attempt
 		out, err := send(a.options)
@@ -44,12 +38,12 @@ func once[T any](ctx context.Context, b *Backend, op string, send func(oneAttemp
 		case !errors.Is(err, task.ErrThrottled):
 			return none, a.outcome(op, err)
 		}
-		if n == throttleAttempts {
-			return none, fmt.Errorf("%d times: %w", n, err)
+		delay, more := backoff.Next()
+		if !more {
+			return none, fmt.Errorf("%d times: %w", backoff.Failed(), err)
 		}
-		delay := jitter(throttleDelay << (n - 1))
-		b.log.InfoContext(ctx, "throttled, trying again", "operation", op, "attempt", n, "delay", delay)
-		if stop := sleep(ctx, delay); stop != nil {
+		b.log.InfoContext(ctx, "throttled, trying again", "operation", op, "attempt", backoff.Failed(), "delay", delay)
+		if stop := wait.Sleep(ctx, delay); stop != nil {
 			return none, fmt.Errorf("not sent again after a throttle: %w: %w", stop, err)
 		}
 	}
@@ -120,21 +114,4 @@ func definite(e *task.Error) bool {
 	}
 	// A proxy that lost its client says so with 499; a 2xx is a success that could not be understood.
 	return e.Status != 499 && (e.Status < 200 || e.Status > 299)
-}
-
-// jitter spreads a delay by a tenth to each side, so that many programs do not come back in step.
-func jitter(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5+1)
-}
-
-// sleep waits for d, or until ctx is done, in which case it returns its error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return contextError(ctx)
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -103,14 +104,14 @@ func (b *Backend) ensureRole(ctx context.Context, docs *Documents) (string, erro
 	if b.marks.iam.Load() == fake {
 		return aws.ToString(role.Arn), nil
 	}
-	wait := RoleSettle
+	left := RoleSettle
 	if !changed {
 		// Made a moment ago, perhaps by a run that did not live to wait.
-		wait = min(RoleSettle, RoleSettle-time.Since(instant(role.CreateDate)))
+		left = min(RoleSettle, RoleSettle-time.Since(instant(role.CreateDate)))
 	}
-	if wait > 0 {
-		b.log.InfoContext(ctx, "waiting until the role can be assumed", "role", docs.RoleName, "delay", wait)
-		if err := sleep(ctx, wait); err != nil {
+	if left > 0 {
+		b.log.InfoContext(ctx, "waiting until the role can be assumed", "role", docs.RoleName, "delay", left)
+		if err := wait.Sleep(ctx, left); err != nil {
 			return "", err
 		}
 	}
@@ -175,14 +176,14 @@ func (b *Backend) role(ctx context.Context, name string) (*types.Role, error) {
 
 // awaitRole waits until IAM shows a role it has just made.
 func (b *Backend) awaitRole(ctx context.Context, name string, made *types.Role) (*types.Role, bool, error) {
-	err := b.settle(ctx, "the new role", func() (bool, error) {
+	const what = "the new role"
+	err := b.await(ctx, what, func() (again bool, err error) {
 		seen, err := b.role(ctx, name)
+		if errors.Is(err, task.ErrNotFound) {
+			return true, notVisible(what, err)
+		}
 		if err == nil {
 			made = seen
-			return true, nil
-		}
-		if errors.Is(err, task.ErrNotFound) {
-			return false, nil
 		}
 		return false, err
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/middleware"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -144,7 +145,7 @@ type contextReader struct {
 
 func (c contextReader) Read(p []byte) (int, error) {
 	if c.ctx.Err() != nil {
-		return 0, contextError(c.ctx)
+		return 0, wait.ContextError(c.ctx)
 	}
 	return c.r.Read(p)
 }

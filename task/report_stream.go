@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 )
 
 // reportSettle is how long a report may stay behind the task's own counts before it is called incomplete: the list of
@@ -124,12 +126,14 @@ func (f *reportFiles) next(ctx context.Context) (bool, error) {
 // appear waits until a file turns up behind the last one and goes to it. It returns false when none did in time.
 func (f *reportFiles) appear(ctx context.Context) (bool, error) {
 	deadline := time.Now().Add(reportSettle)
-	for delay := retryMinDelay; ; delay = min(2*delay, 10*time.Second) {
+	backoff := wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
+	for {
 		left := time.Until(deadline)
 		if left <= 0 {
 			return false, nil
 		}
-		if err := sleep(ctx, min(left, spread(delay, retryMinDelay, 10*time.Second))); err != nil {
+		delay, _ := backoff.Next()
+		if err := wait.Sleep(ctx, min(left, delay)); err != nil {
 			return false, err
 		}
 		if err := f.list(ctx); err != nil {
@@ -184,7 +188,7 @@ func (f *reportFiles) walk(ctx context.Context) (*ReportPage, error) {
 
 // read opens the current file and hands it to f as one stream, whatever happens to links and connections below.
 func (f *reportFiles) read(ctx context.Context, use func(r io.Reader, file int) (bool, error)) (bool, error) {
-	body := &reportBody{ctx: ctx, files: f}
+	body := &reportBody{ctx: ctx, files: f, backoff: newBackoff()}
 	defer body.close()
 	goOn, err := use(body, f.file)
 	if err != nil {
@@ -208,19 +212,19 @@ type reportBody struct {
 	files   *reportFiles
 	open    io.ReadCloser // nil between connections
 	offset  int64         // bytes read so far
-	retries retries
+	backoff *wait.Backoff
 }
 
 // Read gives every byte of the file once, in order.
 func (b *reportBody) Read(p []byte) (int, error) {
 	for {
 		if b.ctx.Err() != nil {
-			return 0, contextError(b.ctx)
+			return 0, wait.ContextError(b.ctx)
 		}
 		n, err := b.try(p)
 		b.offset += int64(n)
 		if n > 0 {
-			b.retries.reset()
+			b.backoff.Reset()
 			if err != nil && err != io.EOF {
 				b.close() // the next Read opens again behind what came
 				err = nil
@@ -263,7 +267,7 @@ func (b *reportBody) recover(err error) error {
 	if !expired && !transient(err) && b.ctx.Err() == nil {
 		return err
 	}
-	if err := b.retries.pause(b.ctx, err); err != nil {
+	if err := pause(b.ctx, b.backoff, err); err != nil {
 		return err
 	}
 	if expired {

@@ -5,19 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"time"
-)
 
-// contextError returns the end of ctx as an error that matches both ctx.Err and its cause.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", err, cause)
-}
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
+)
 
 // transient reports whether a request that changes nothing is worth repeating after err: it was throttled, the service
 // failed on its side, or the network did.
@@ -46,62 +38,26 @@ func permanent(err error) bool {
 	return false
 }
 
-// spread returns a random delay within a tenth of d and within the bounds, so that many waiting programs do not ask in
-// step.
-func spread(d, least, most time.Duration) time.Duration {
-	d = min(max(d, least), most)
-	lo, hi := max(d-d/10, least), min(d+d/10, most)
-	if hi <= lo {
-		return lo
-	}
-	return lo + rand.N(hi-lo+1)
+// newBackoff paces the repeats of a read: at most eight attempts in a row without any progress, in some 25 s.
+func newBackoff() *wait.Backoff {
+	return &wait.Backoff{First: 200 * time.Millisecond, Max: 20 * time.Second, Attempts: 8}
 }
-
-// sleep waits for d, or until ctx is done, in which case it returns its error.
-func sleep(ctx context.Context, d time.Duration) error {
-	if ctx.Err() != nil {
-		return contextError(ctx)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return contextError(ctx)
-	}
-}
-
-// retries counts failures in a row and says how long to wait after each. The zero value is ready.
-type retries struct {
-	failures int
-}
-
-// How a read is repeated: at most retryLimit times in a row without any progress.
-const (
-	retryLimit    = 8
-	retryMinDelay = 200 * time.Millisecond
-	retryMaxDelay = 20 * time.Second
-)
 
 // pause waits before the next attempt. It returns err once there were too many in a row, or the end of the context.
-func (r *retries) pause(ctx context.Context, err error) error {
+func pause(ctx context.Context, b *wait.Backoff, err error) error {
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return wait.ContextError(ctx)
 	}
-	r.failures++
-	if r.failures >= retryLimit {
-		return fmt.Errorf("gave up after %d attempts: %w", r.failures, err)
+	delay, more := b.Next()
+	if !more {
+		return fmt.Errorf("gave up after %d attempts: %w", b.Failed(), err)
 	}
-	return sleep(ctx, spread(retryMinDelay<<(r.failures-1), retryMinDelay, retryMaxDelay))
+	return wait.Sleep(ctx, delay)
 }
-
-// reset forgets the failures: there was progress.
-func (r *retries) reset() { r.failures = 0 }
 
 // retried calls f again while it fails for a passing reason.
 func retried[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	var r retries
+	backoff := newBackoff()
 	for {
 		v, err := f()
 		if err == nil {
@@ -110,7 +66,7 @@ func retried[T any](ctx context.Context, f func() (T, error)) (T, error) {
 		if ctx.Err() == nil && !transient(err) {
 			return v, err
 		}
-		if err := r.pause(ctx, err); err != nil {
+		if err := pause(ctx, backoff, err); err != nil {
 			return v, err
 		}
 	}

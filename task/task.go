@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 )
 
 // Task is one registration task of a backend. It holds no state beyond the task's ID, so it is safe for concurrent
@@ -35,7 +36,7 @@ func Start(ctx context.Context, b Backend, in *StartInput) (*Task, error) {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%s: not sent: %w", what, contextError(ctx))
+		return nil, fmt.Errorf("%s: not sent: %w", what, wait.ContextError(ctx))
 	}
 	input := *in // the backend may keep or change its argument, the caller's stays
 	id, err := b.StartTask(ctx, &input)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 )
 
 // The defaults of [WaitOptions].
@@ -56,7 +58,7 @@ func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error
 				return d, &EndedError{Description: d}
 			}
 		case ctx.Err() != nil:
-			return last, &WaitError{ID: t.id, Last: last, Err: contextError(ctx)}
+			return last, &WaitError{ID: t.id, Last: last, Err: wait.ContextError(ctx)}
 		default:
 			failures++
 			if !transient(err) || failures >= most {
@@ -64,7 +66,7 @@ func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error
 			}
 			d = nil
 		}
-		if err := sleep(ctx, p.next(time.Now(), d)); err != nil {
+		if err := wait.Sleep(ctx, p.next(time.Now(), d)); err != nil {
 			return last, &WaitError{ID: t.id, Last: last, Err: err}
 		}
 	}
@@ -139,10 +141,10 @@ func (p *pace) next(now time.Time, d *Description) time.Duration {
 			// end that fits, and near it at an eighth of the latest one.
 			latest := float64(took) / float64(done) * float64(100-d.Percent)
 			earliest := float64(took) / float64(done+1) * float64(99-d.Percent)
-			return spread(time.Duration(max(earliest, latest/8)), p.least, p.most)
+			return wait.Jitter(time.Duration(max(earliest, latest/8)), p.least, p.most)
 		}
 	}
 	delay := p.backoff
 	p.backoff = min(p.backoff+max(p.backoff/2, time.Millisecond), p.most)
-	return spread(delay, p.least, p.most)
+	return wait.Jitter(delay, p.least, p.most)
 }

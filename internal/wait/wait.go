@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -42,11 +43,15 @@ func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	return nil
 }
 
-// Jitter returns a random duration at most a tenth shorter or longer than d, so that many programs that wait for the
-// same do not ask in step.
-func Jitter(d time.Duration) time.Duration {
-	tenth := max(d/10, 0)
-	return d - tenth + rand.N(2*tenth+1)
+// Jitter returns a random duration at most a tenth shorter or longer than d, and within the bounds, so that many
+// programs that wait for the same do not ask in step.
+func Jitter(d, least, most time.Duration) time.Duration {
+	d = min(max(d, least), most)
+	lo, hi := max(d-d/10, least), min(d+d/10, most)
+	if hi <= lo {
+		return lo
+	}
+	return lo + rand.N(hi-lo+1)
 }
 
 // Backoff chooses the delays between attempts: each is twice the one before, a tenth more or less. It is for one series
@@ -65,17 +70,19 @@ func (b *Backoff) Next() (time.Duration, bool) {
 	if b.Attempts > 0 && b.failed >= b.Attempts {
 		return 0, false
 	}
+	most := b.Max
+	if most == 0 {
+		most = math.MaxInt64
+	}
 	d := b.First
 	for range b.failed - 1 {
-		if d > 1<<61 || b.Max > 0 && d >= b.Max {
+		if d > most/2 {
+			d = most
 			break
 		}
 		d *= 2
 	}
-	if d = Jitter(d); b.Max > 0 {
-		d = min(d, b.Max)
-	}
-	return d, true
+	return Jitter(d, 0, most), true
 }
 
 // Failed returns how many attempts have failed since the last Reset.

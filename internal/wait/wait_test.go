@@ -72,13 +72,25 @@ func TestDelaysDoubleWithJitterUpToTheLongest(t *testing.T) {
 	}
 }
 
-func TestDelaysDifferFromEachOther(t *testing.T) {
-	seen := map[time.Duration]bool{}
-	for range 100 {
-		seen[wait.Jitter(time.Minute)] = true
+func TestDelaysDifferFromEachOtherWithinTheirBounds(t *testing.T) {
+	for _, c := range []struct{ d, least, most, lo, hi time.Duration }{
+		{time.Minute, 0, time.Hour, 54 * time.Second, 66 * time.Second},
+		{time.Minute, 0, time.Minute, 54 * time.Second, time.Minute},
+		{time.Second, time.Minute, time.Hour, time.Minute, 66 * time.Second},
+		{time.Hour, 0, time.Minute, 54 * time.Second, time.Minute},
+		{time.Hour, time.Second, time.Second, time.Second, time.Second},
+		{0, 0, time.Hour, 0, 0},
+	} {
+		seen := map[time.Duration]bool{}
+		for range 100 {
+			d := wait.Jitter(c.d, c.least, c.most)
+			require.True(t, c.lo <= d && d <= c.hi, "%v in %v", d, c)
+			seen[d] = true
+		}
+		if c.lo < c.hi {
+			assert.Greater(t, len(seen), 90, "%v", c)
+		}
 	}
-	assert.Greater(t, len(seen), 90)
-	assert.Zero(t, wait.Jitter(0))
 }
 
 func TestDelaysWithoutALimitNeverOverflow(t *testing.T) {
