@@ -65,6 +65,10 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 
 // adoptLines brings the lines of a data file into the ledger, behind those that an interrupted call left there.
 func (r *Run) adoptLines(ctx context.Context, p *PartRecord, dataFile io.Reader) (n int64, err error) {
+	matcher, ok := As[LineMatcher](r.opts.Credential)
+	if !ok {
+		return 0, fmt.Errorf("the credential step %T can't recognise lines that were made elsewhere (LineMatcher); take GivenCSR", r.opts.Credential)
+	}
 	next, stop := iter.Pull2(r.ledger.Devices(ctx, DeviceFilter{}))
 	defer stop()
 	var batch []*DeviceRecord
@@ -87,7 +91,9 @@ func (r *Run) adoptLines(ctx context.Context, p *PartRecord, dataFile io.Reader)
 		// Whatever is wrong with a line, AWS has it: its verdict comes from the reports.
 		rec.Verdict, rec.Cause, rec.Message = Submitted, CauseNone, ""
 		rec.Part, rec.Line, rec.TaskID, rec.Attempts = p.Number, line.Number, string(p.TaskID), 1
-		rec.Match = r.givenMatch(ctx, rec)
+		if m, err := matcher.MatchLine(rec.Name, rec.Row); err == nil {
+			rec.Match = m
+		}
 		if batch = append(batch, rec); len(batch) == spoolBatch {
 			if err := r.ledger.Apply(ctx, Change{Add: batch}); err != nil {
 				return n, err
@@ -118,21 +124,4 @@ func (r *Run) sameTemplate(body string) error {
 		return fmt.Errorf("%w: the task has another template than the run", ErrElsewhere)
 	}
 	return nil
-}
-
-// givenMatch finds how a line of an adopted data file is recognised: by the request or certificate that it carries.
-func (r *Run) givenMatch(ctx context.Context, rec *DeviceRecord) Match {
-	form := r.opts.Credential
-	if m, ok := form.(*MakeCSR); ok {
-		form = &GivenCSR{Parameter: m.Parameter}
-	}
-	one := func(yield func(Candidate, error) bool) {
-		yield(Candidate{Device: Device{Name: rec.Name, Row: rec.Row}, Again: true}, nil)
-	}
-	for p, err := range form.Prepare(ctx, one) {
-		if err == nil && p.Err == nil {
-			return p.Match
-		}
-	}
-	return ""
 }

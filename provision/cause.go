@@ -43,10 +43,7 @@ func ClassifyFailure(code, text string) Cause {
 
 // causeOf is the cause that err carries, else d.
 func causeOf(err error, d Cause) Cause {
-	if e, ok := errors.AsType[interface {
-		error
-		Cause() Cause
-	}](err); ok {
+	if e, ok := errors.AsType[CauseError](err); ok {
 		return e.Cause()
 	}
 	return d

@@ -51,6 +51,11 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 	}
 	report := &CheckReport{Issues: r.opts.Template.Check(template.Bulk)}
 	names, keys := map[string]int64{}, map[Match]int64{}
+	// A key that comes with its device can be looked at; one that is still to be made can't.
+	matcher, keysGiven := As[LineMatcher](r.opts.Credential)
+	if _, makes := As[KeyFinder](r.opts.Credential); makes {
+		keysGiven = false
+	}
 	var needs needs
 	for d, err := range devices {
 		if err != nil {
@@ -64,12 +69,12 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		if first, ok := names[rec.Name]; ok && rec.Verdict == Waiting {
 			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", first))
 		}
-		if rec.Verdict == Waiting && r.keysGiven() {
-			if rec.Match = r.givenMatch(ctx, rec); rec.Match.isKey() {
-				if first, ok := keys[rec.Match]; ok {
+		if rec.Verdict == Waiting && keysGiven {
+			if m, err := matcher.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {
+				if first, ok := keys[m]; ok {
 					rec.failSharedKey(first)
 				} else {
-					keys[rec.Match] = rec.Seq
+					keys[m] = rec.Seq
 				}
 			}
 		}
@@ -102,15 +107,6 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		}
 	}
 	return report, nil
-}
-
-// keysGiven reports whether devices come with their public keys, which can be looked at without making anything.
-func (r *Run) keysGiven() bool {
-	switch r.opts.Credential.(type) {
-	case *GivenCSR, *GivenCertificate:
-		return true
-	}
-	return false
 }
 
 // needs are the resources that must exist before a task starts: AWS makes none of them.

@@ -223,7 +223,7 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 	if res.CertificatePEM != "" {
 		digest, err := certificateKey(res.CertificatePEM, id)
 		if err == nil {
-			key := matchKey(digest)
+			key := MatchKey(digest)
 			if named != nil && named.Match == key {
 				return named, nil
 			}
@@ -238,14 +238,14 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 			return named, errors.New("the certificate that came back for it carries another public key")
 		}
 	}
-	given := matchCertificate(id)
+	given := MatchCertificate(id)
 	if named != nil && named.Match == given { // several devices may have been given one certificate
 		return named, nil
 	}
 	if d := c.byMatch[given]; d != nil {
 		return d, attached(d, thing, "its certificate")
 	}
-	if d := c.byMatch[matchThing(thing)]; d != nil {
+	if d := c.byMatch[MatchThing(thing)]; d != nil {
 		return d, nil
 	}
 	if named != nil {

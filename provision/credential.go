@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
@@ -32,10 +33,10 @@ type Credential interface {
 // Candidate is a device whose credential is to be made.
 type Candidate struct {
 	Device
-	// Again says that whatever is found for the device was made by this run: the run was interrupted, the device is tried
-	// once more, or it was looked at before ([MakeCSR.Unused]) and had nothing. What was made for it then must be used
-	// again. If Again is false, finding anything is an error, because it belongs to somebody else's run.
-	Again bool
+	// Claimed means that this run has looked for a key of the device before ([KeyFinder]) and found none. A key that is
+	// found now was made by this run, and must be used. Without a claim, a key that is found belongs to another run, and
+	// finding one is an error.
+	Claimed bool
 }
 
 // Prepared is a device that is ready to be sent.
@@ -43,32 +44,39 @@ type Prepared struct {
 	Device Device
 	Values map[string]string // a value for each of Fills
 	Match  Match
-	// Err is why the device can't be sent; nothing of the rest is set then. A method Cause() [Cause] of it, or of an error
-	// it wraps, sorts it. Otherwise it is a CauseKey, which can be tried again.
+	// Err is why the device can't be sent; nothing of the rest is set then. If it is or wraps a [CauseError], that is its
+	// cause; otherwise the cause is CauseKey, which can be tried again.
 	Err error
 }
 
 // Match is how a device's line is recognised in a report: by its public key, its certificate or its thing.
+// Make one with [MatchKey], [MatchCertificate] or [MatchThing].
 type Match string
 
-func matchKey(digest [32]byte) Match   { return Match("key:" + hex.EncodeToString(digest[:])) }
-func matchCertificate(id string) Match { return Match("certificate:" + strings.ToLower(id)) }
-func matchThing(name string) Match     { return Match("thing:" + name) }
-func (m Match) isKey() bool            { return len(m) > 4 && m[:4] == "key:" }
-func csrError(err error) error         { return &causeError{CauseCSRRefused, err} }
-func keyError(err error) error         { return &causeError{CauseKey, err} }
-func orDefault(parameter, d string) string {
-	if parameter == "" {
-		return d
+// MatchKey recognises a line by its public key: the SHA-256 of the key's SubjectPublicKeyInfo in DER, as
+// csr.PublicKeySHA256 returns it.
+func MatchKey(digest [32]byte) Match { return Match("key:" + hex.EncodeToString(digest[:])) }
+
+// MatchCertificate recognises a line by a certificate that is in the account already: its id of 64 hexadecimal digits.
+func MatchCertificate(id string) Match { return Match("certificate:" + strings.ToLower(id)) }
+
+// MatchThing recognises a line by the name of its thing, where no certificate is involved.
+func MatchThing(name string) Match { return Match("thing:" + name) }
+
+// Key returns the digest of the public key of a match made by MatchKey; false for any other match.
+func (m Match) Key() (digest [32]byte, ok bool) {
+	text, ok := strings.CutPrefix(string(m), "key:")
+	if !ok || len(text) != hex.EncodedLen(len(digest)) {
+		return digest, false
 	}
-	return parameter
+	_, err := hex.Decode(digest[:], []byte(text))
+	return digest, err == nil
 }
 
-// rowChecker is a credential step that can say at once, before anything is made or sent, whether what a row holds for it is
-// good. It knows that better than the template's rules, which are about what is sent.
-type rowChecker interface {
-	CheckRow(row map[string]string) error
-}
+func (m Match) isKey() bool { return strings.HasPrefix(string(m), "key:") }
+
+func csrError(err error) error { return &causeError{CauseCSRRefused, err} }
+func keyError(err error) error { return &causeError{CauseKey, err} }
 
 // causeError carries the cause of a device's failure from where it is known.
 type causeError struct {
@@ -96,8 +104,16 @@ type MakeCSR struct {
 	Workers int
 }
 
+// Validate refuses a step without a Store.
+func (m *MakeCSR) Validate() error {
+	if m == nil || m.Store == nil {
+		return errors.New("MakeCSR.Store is missing; a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+	}
+	return nil
+}
+
 // Fills names the parameter of the request.
-func (m *MakeCSR) Fills() []string { return []string{orDefault(m.Parameter, "CSR")} }
+func (m *MakeCSR) Fills() []string { return []string{cmp.Or(m.Parameter, "CSR")} }
 
 // Sync makes the keys durable.
 func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
@@ -138,7 +154,7 @@ func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, erro
 }
 
 // Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it makes
-// keys for the first time: what is there then belongs to somebody else. A Credential of your own may have this method, too.
+// keys for the first time: what is there then belongs to somebody else.
 func (m *MakeCSR) Unused(ctx context.Context, device string) error {
 	switch _, err := m.Store.Get(ctx, device); {
 	case err == nil:
@@ -148,6 +164,11 @@ func (m *MakeCSR) Unused(ctx context.Context, device string) error {
 	default:
 		return fmt.Errorf("reading the key of device %q: %w", device, err)
 	}
+}
+
+// MatchLine recognises a line by the request that it was sent with.
+func (m *MakeCSR) MatchLine(thing string, values map[string]string) (Match, error) {
+	return (&GivenCSR{Parameter: m.Parameter}).MatchLine(thing, values)
 }
 
 // errStore marks what went wrong with the store: it is no fault of the device.
@@ -172,7 +193,7 @@ func (m *MakeCSR) keep(ctx context.Context, c Candidate, res *csr.Result) (Prepa
 		return Prepared{}, res.Err
 	case res.Err != nil:
 		return Prepared{Device: c.Device, Err: keyError(res.Err)}, nil
-	case res.Key.IsZero() && !c.Again:
+	case res.Key.IsZero() && !c.Claimed:
 		return Prepared{}, m.taken(c.Name)
 	case !res.Key.IsZero():
 		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request}
@@ -181,7 +202,7 @@ func (m *MakeCSR) keep(ctx context.Context, c Candidate, res *csr.Result) (Prepa
 		}
 	}
 	req := res.Request
-	return Prepared{Device: c.Device, Values: map[string]string{m.Fills()[0]: req.PEM()}, Match: matchKey(req.PublicKeySHA256())}, nil
+	return Prepared{Device: c.Device, Values: map[string]string{m.Fills()[0]: req.PEM()}, Match: MatchKey(req.PublicKeySHA256())}, nil
 }
 
 // taken says that a device's key is somebody else's.
@@ -205,7 +226,7 @@ type GivenCSR struct {
 }
 
 // Fills names the parameter of the request.
-func (g *GivenCSR) Fills() []string { return []string{orDefault(g.Parameter, "CSR")} }
+func (g *GivenCSR) Fills() []string { return []string{cmp.Or(g.Parameter, "CSR")} }
 
 // Sync does nothing: no key is held here.
 func (g *GivenCSR) Sync(ctx context.Context) error { return context.Cause(ctx) }
@@ -217,12 +238,20 @@ func (g *GivenCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, err
 		if err != nil {
 			return nil, "", err
 		}
-		return map[string]string{g.Fills()[0]: req.PEM()}, matchKey(req.PublicKeySHA256()), nil
+		return map[string]string{g.Fills()[0]: req.PEM()}, MatchKey(req.PublicKeySHA256()), nil
 	})
 }
 
-// CheckRow checks the request in a row. A run asks for each record when it takes it in. A Credential of your own may have
-// this method, too.
+// MatchLine recognises a line by its request.
+func (g *GivenCSR) MatchLine(_ string, values map[string]string) (Match, error) {
+	req, err := g.parse(values)
+	if err != nil {
+		return "", err
+	}
+	return MatchKey(req.PublicKeySHA256()), nil
+}
+
+// CheckRow checks the request in a row. A run asks for each record when it takes it in.
 func (g *GivenCSR) CheckRow(row map[string]string) error {
 	_, err := g.parse(row)
 	return err
@@ -249,7 +278,7 @@ type GivenCertificate struct {
 
 // Fills names the parameter of the certificate.
 func (g *GivenCertificate) Fills() []string {
-	return []string{orDefault(g.Parameter, "CertificatePem")}
+	return []string{cmp.Or(g.Parameter, "CertificatePem")}
 }
 
 // Sync does nothing: no key is held here.
@@ -262,8 +291,17 @@ func (g *GivenCertificate) Prepare(ctx context.Context, devices iter.Seq2[Candid
 		if err != nil {
 			return nil, "", err
 		}
-		return map[string]string{g.Fills()[0]: text}, matchKey(digest), nil
+		return map[string]string{g.Fills()[0]: text}, MatchKey(digest), nil
 	})
+}
+
+// MatchLine recognises a line by its certificate.
+func (g *GivenCertificate) MatchLine(_ string, values map[string]string) (Match, error) {
+	_, digest, err := g.parse(values)
+	if err != nil {
+		return "", err
+	}
+	return MatchKey(digest), nil
 }
 
 // CheckRow checks the certificate in a row. A run asks for each record when it takes it in.
@@ -314,13 +352,19 @@ func (g *GivenCertificateID) Sync(ctx context.Context) error { return context.Ca
 // Prepare checks that each id is 64 hexadecimal digits.
 func (g *GivenCertificateID) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
 	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
-		name := orDefault(g.Parameter, "CertificateId")
-		id := d.Row[name]
-		if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 {
-			return nil, "", &causeError{CauseInvalidRecord, fmt.Errorf("%s is not a certificate id of 64 hexadecimal digits", name)}
-		}
-		return nil, matchCertificate(id), nil
+		m, err := g.MatchLine(d.Name, d.Row)
+		return nil, m, err
 	})
+}
+
+// MatchLine recognises a line by the id of its certificate.
+func (g *GivenCertificateID) MatchLine(_ string, values map[string]string) (Match, error) {
+	name := cmp.Or(g.Parameter, "CertificateId")
+	id := values[name]
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 {
+		return "", &causeError{CauseInvalidRecord, fmt.Errorf("%s is not a certificate id of 64 hexadecimal digits", name)}
+	}
+	return MatchCertificate(id), nil
 }
 
 // NoCertificate registers things without certificates.
@@ -335,8 +379,13 @@ func (NoCertificate) Sync(ctx context.Context) error { return context.Cause(ctx)
 // Prepare lets every device pass.
 func (NoCertificate) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Prepared, error] {
 	return prepareEach(ctx, devices, func(d Device) (map[string]string, Match, error) {
-		return nil, matchThing(d.Name), nil
+		return nil, MatchThing(d.Name), nil
 	})
+}
+
+// MatchLine recognises a line by its thing.
+func (NoCertificate) MatchLine(thing string, _ map[string]string) (Match, error) {
+	return MatchThing(thing), nil
 }
 
 func prepareEach(ctx context.Context, devices iter.Seq2[Candidate, error], one func(Device) (map[string]string, Match, error)) iter.Seq2[Prepared, error] {

@@ -104,8 +104,10 @@ func New(opts Options) (*Run, error) {
 	case opts.PartLines < 0 || opts.PartBytes < 0 || opts.SettleWindow < 0:
 		return nil, errors.New("provision: PartLines, PartBytes and SettleWindow can't be negative")
 	}
-	if m, ok := opts.Credential.(*MakeCSR); ok && m.Store == nil {
-		return nil, errors.New("provision: MakeCSR.Store is missing; a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+	if step, ok := As[Validator](opts.Credential); ok {
+		if err := step.Validate(); err != nil {
+			return nil, fmt.Errorf("provision: %w", err)
+		}
 	}
 	if err := opts.Template.Check(template.Bulk).Err(); err != nil {
 		return nil, fmt.Errorf("provision: the template can't be used for bulk registration: %w", err)
@@ -124,7 +126,7 @@ func New(opts Options) (*Run, error) {
 	if opts.Ledger == nil {
 		opts.Ledger = NewMemoryLedger()
 	}
-	if err := fits(opts.Credential, opts.Template, program.Parameters()); err != nil {
+	if err := checkStep(opts.Credential, opts.Template, program.Parameters()); err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256([]byte(body))
@@ -140,15 +142,15 @@ func New(opts Options) (*Run, error) {
 // roleARN is the form of every role's ARN. AWS would refuse another only at Start, when keys are made and files sent.
 var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
 
-// fits refuses a credential step that can't be the template's: every device would fail with it.
-func fits(step Credential, t *template.Template, parameters []string) error {
+// checkStep refuses a credential step with which every device would fail, because the template asks for another one.
+func checkStep(step Credential, t *template.Template, parameters []string) error {
 	for _, name := range step.Fills() {
 		if !slices.Contains(parameters, name) {
 			return fmt.Errorf("provision: the credential step %T gives the parameter %q, which the template does not have, only %s; "+
 				"name the template's own in its Parameter, or take another step", step, name, strings.Join(parameters, ", "))
 		}
 	}
-	if _, none := step.(NoCertificate); !none {
+	if _, none := As[NoCertificate](step); !none {
 		return nil
 	}
 	for _, res := range t.Resources {

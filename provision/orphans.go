@@ -103,11 +103,11 @@ func (r *Run) sortOut(ctx context.Context, lister task.CertificateLister, certs 
 		if err != nil {
 			continue // a key that no device of ours can have
 		}
-		owner, err := r.ledger.FindMatches(ctx, []Match{matchKey(digest)})
+		owner, err := r.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
 		if err != nil {
 			return err
 		}
-		seq, ok := owner[matchKey(digest)]
+		seq, ok := owner[MatchKey(digest)]
 		if !ok {
 			continue
 		}

@@ -67,7 +67,7 @@ func (r *Run) nextPart(ctx context.Context, number int, enough func(devices int,
 func (r *Run) claim(ctx context.Context, devices []*DeviceRecord) error {
 	last := r.record.Prepared
 	for _, d := range devices {
-		if r.mayBePrepared(d) {
+		if r.claimed(d) {
 			continue
 		}
 		if err := r.unusedByOthers(ctx, d.Name); err != nil {
@@ -82,15 +82,13 @@ func (r *Run) claim(ctx context.Context, devices []*DeviceRecord) error {
 	return r.ledger.Apply(ctx, Change{Run: r.record})
 }
 
-// mayBePrepared reports whether what the credential step finds for a device is this run's own: the device was claimed, or
-// has a match because it was sent, or found no room in its part.
-func (r *Run) mayBePrepared(d *DeviceRecord) bool { return d.Match != "" || d.Seq <= r.record.Prepared }
+// claimed reports whether the run has looked for a key of the device before, so that one that is found now is its own. That
+// is so for every device up to RunRecord.Prepared, and for each that has a match: it was prepared, or registered by itself.
+func (r *Run) claimed(d *DeviceRecord) bool { return d.Match != "" || d.Seq <= r.record.Prepared }
 
 // unused asks the credential step, if it can tell, that a device has no key of somebody else's.
 func (r *Run) unused(ctx context.Context, device string) error {
-	if c, ok := r.opts.Credential.(interface {
-		Unused(ctx context.Context, device string) error
-	}); ok {
+	if c, ok := As[KeyFinder](r.opts.Credential); ok {
 		return c.Unused(ctx, device)
 	}
 	return nil
@@ -130,7 +128,7 @@ func (r *Run) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, en
 				return
 			}
 			given.Add(1)
-			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Again: r.mayBePrepared(d)}
+			c := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Claimed: r.claimed(d)}
 			if !yield(c, nil) {
 				return
 			}

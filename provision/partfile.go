@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 )
 
 // partFile is a part file while it is written: it has no name that anybody reads yet.
@@ -152,13 +154,16 @@ func (r *Run) remake(ctx context.Context, p *part) error {
 
 // requireKeys makes sure that the keys of devices are there, because the credential step would make new ones.
 func (r *Run) requireKeys(ctx context.Context, devices []*DeviceRecord) error {
-	m, ok := r.opts.Credential.(*MakeCSR)
+	step, ok := As[KeyFinder](r.opts.Credential)
 	if !ok {
 		return nil
 	}
 	for _, d := range devices {
-		if _, err := m.Store.Get(ctx, d.Name); err != nil {
-			return fmt.Errorf("the key of device %q: %w", d.Name, err)
+		switch err := step.Unused(ctx, d.Name); {
+		case err == nil:
+			return fmt.Errorf("the key of device %q: %w", d.Name, keystore.ErrNotFound)
+		case !errors.Is(err, keystore.ErrExists):
+			return err
 		}
 	}
 	return nil

@@ -136,7 +136,7 @@ func (r *Run) readBack(ctx context.Context, reader task.DeviceReader, d *DeviceR
 			return false, err
 		}
 	}
-	if cert == nil && d.Match != matchThing(d.Name) || !r.issues(d) && !r.asAsked(d, dev) {
+	if cert == nil && d.Match != MatchThing(d.Name) || !r.issues(d) && !r.asAsked(d, dev) {
 		return false, nil
 	}
 	d.ThingARN = dev.ThingARN
@@ -210,9 +210,9 @@ func (r *Run) ownCertificates(d *DeviceRecord, dev *task.Device) (own *task.Cert
 	}
 	for i := range dev.Certificates {
 		c := &dev.Certificates[i]
-		if matchCertificate(c.ID) != d.Match {
+		if MatchCertificate(c.ID) != d.Match {
 			digest, err := certificateKey(c.PEM, c.ID)
-			if err != nil || matchKey(digest) != d.Match {
+			if err != nil || MatchKey(digest) != d.Match {
 				continue
 			}
 		}

@@ -53,11 +53,11 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 			return &rec.Result, err
 		}
 	}
-	if !r.mayBePrepared(rec) {
+	if !r.claimed(rec) {
 		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
 			return &rec.Result, err
 		}
-		rec.Match = matchThing(rec.Name)
+		rec.Match = MatchThing(rec.Name)
 		if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil {
 			return &rec.Result, err
 		}
@@ -215,7 +215,7 @@ func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error)
 	if err := r.unusedByOthers(ctx, rec.Name); err != nil {
 		return rec, err
 	}
-	rec.Match = matchThing(rec.Name) // from now on, a key that is found for it is its own
+	rec.Match = MatchThing(rec.Name) // from now on, a key that is found for it is its own
 	r.record.Total++
 	rec.Seq = r.record.Total
 	r.record.Finished = time.Time{}

@@ -207,7 +207,7 @@ func (r *Run) checkRow(d Device) (name string, err error) {
 	if d.Name != "" && d.Name != name {
 		return name, fmt.Errorf("the device is called %q, the template makes the thing %q of it", d.Name, name)
 	}
-	if c, ok := r.opts.Credential.(rowChecker); ok {
+	if c, ok := As[RowChecker](r.opts.Credential); ok {
 		if err := c.CheckRow(d.Row); err != nil {
 			return name, err
 		}

@@ -184,7 +184,7 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 				var out []provision.Prepared
 				for d, err := range form.Prepare(t.Context(), func(yield func(provision.Candidate, error) bool) {
 					for _, name := range []string{"one", "two"} {
-						if !yield(provision.Candidate{Device: provision.Device{Name: name}, Again: again}, nil) {
+						if !yield(provision.Candidate{Device: provision.Device{Name: name}, Claimed: again}, nil) {
 							return
 						}
 					}

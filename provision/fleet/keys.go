@@ -2,18 +2,16 @@ package fleet
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
 // uniqueKeys makes a credential step refuse devices whose public key a device of another site has. Within a site the run
-// sees to that. Keys that are made here are made for each device, so MakeCSR needs no watching.
+// sees to that. A step that makes a key for each device needs no watching.
 func (f *Fleet) uniqueKeys(s *site, c provision.Credential) provision.Credential {
-	if _, ok := c.(*provision.MakeCSR); ok {
+	if _, makes := provision.As[provision.KeyFinder](c); makes {
 		return c
 	}
 	s.givenKeys = true
@@ -27,25 +25,8 @@ type uniqueKeys struct {
 	site  *site
 }
 
-// Unused asks the step, if it can tell.
-func (u *uniqueKeys) Unused(ctx context.Context, device string) error {
-	if c, ok := u.Credential.(interface {
-		Unused(ctx context.Context, device string) error
-	}); ok {
-		return c.Unused(ctx, device)
-	}
-	return nil
-}
-
-// CheckRow asks the step, if it can tell.
-func (u *uniqueKeys) CheckRow(row map[string]string) error {
-	if c, ok := u.Credential.(interface {
-		CheckRow(row map[string]string) error
-	}); ok {
-		return c.CheckRow(row)
-	}
-	return nil
-}
+// Unwrap returns the step itself to provision.As, which finds its abilities.
+func (u *uniqueKeys) Unwrap() provision.Credential { return u.Credential }
 
 // Prepare runs the step and fails the devices whose key is taken.
 func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
@@ -75,12 +56,8 @@ func (e *sharedKeyError) Cause() provision.Cause { return provision.CauseDuplica
 
 // claimKey records the key that a match stands for, if it stands for one, and returns the other site that has it.
 func (f *Fleet) claimKey(s *site, m provision.Match) *site {
-	text, ok := strings.CutPrefix(string(m), "key:")
-	var digest [32]byte
-	if !ok || len(text) != hex.EncodedLen(len(digest)) {
-		return nil
-	}
-	if _, err := hex.Decode(digest[:], []byte(text)); err != nil {
+	digest, ok := m.Key()
+	if !ok {
 		return nil
 	}
 	if first, taken := f.keys.AddKey(digest, int64(s.index)); taken && first != int64(s.index) {
