@@ -11,32 +11,23 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// exampleConfig stands for config.LoadDefaultConfig(ctx): it points at a fake AWS on this machine.
-func exampleConfig() (aws.Config, func()) {
+// exampleConfig stands for config.LoadDefaultConfig(ctx): its clients reach a fake account in process.
+func exampleConfig() (aws.Config, error) {
 	fake, err := fakebackend.New(fakebackend.Options{Region: "eu-central-1", NoBucket: true})
 	if err != nil {
-		panic(err)
+		return aws.Config{}, err
 	}
-	server, err := fakeaws.NewServer(fake, fakeaws.Options{})
-	if err != nil {
-		panic(err)
-	}
-	return aws.Config{
-		Region:       "eu-central-1",
-		BaseEndpoint: aws.String(server.URL),
-		HTTPClient:   server.Client(),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "example"}, nil
-		}),
-	}, server.Close
+	return fakeaws.Config(fake), nil
 }
 
 // Bucket and role are made once; then data files can be uploaded and tasks started.
 func Example() {
 	ctx := context.Background()
-	cfg, closeFake := exampleConfig() // on AWS: cfg, err := config.LoadDefaultConfig(ctx)
-	defer closeFake()
-
+	cfg, err := exampleConfig() // on AWS: config.LoadDefaultConfig(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "my-fleet-eu", Prefix: "registration/"})
 	if err != nil {
 		fmt.Println(err)
@@ -67,8 +58,11 @@ func Example() {
 // What would make every line fail is found before a task is started.
 func ExampleBackend_Preflight() {
 	ctx := context.Background()
-	cfg, closeFake := exampleConfig()
-	defer closeFake()
+	cfg, err := exampleConfig()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "my-fleet-eu"})
 	if err != nil {
 		fmt.Println(err)

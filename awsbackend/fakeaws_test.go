@@ -2,7 +2,6 @@ package awsbackend_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -36,39 +35,47 @@ const (
 // world is the fake behind AWS's wire protocols, and awsbackend in front of them.
 type world struct {
 	fake     *fakebackend.Backend
-	server   *fakeaws.Server
+	handler  *fakeaws.Handler
+	config   aws.Config
 	backend  *awsbackend.Backend
 	role     string
 	realTime bool
 }
 
-// newWorld starts a server in the given way. The bucket and the role are made over the wire.
-func newWorld(t *testing.T, opts awsbackend.Options, start func(*fakeaws.Server) error) *world {
+// reach makes a configuration whose clients reach the handler.
+type reach func(*testing.T, *fakeaws.Handler) aws.Config
+
+// inProcess needs no socket.
+func inProcess(_ *testing.T, h *fakeaws.Handler) aws.Config { return h.Config() }
+
+// over returns a reach through a server's socket.
+func over(start func(*fakeaws.Server) error) reach {
+	return func(t *testing.T, h *fakeaws.Handler) aws.Config {
+		t.Helper()
+		server := fakeaws.NewUnstartedServer(h.Backend(), fakeaws.Options{})
+		server.Handler = h
+		require.NoError(t, start(server))
+		t.Cleanup(server.Close)
+		cfg := h.Config()
+		cfg.BaseEndpoint, cfg.HTTPClient = aws.String(server.URL), server.Client()
+		return cfg
+	}
+}
+
+// newWorld makes an account that is reached in the given way. The bucket and the role are made over the wire.
+func newWorld(t *testing.T, opts awsbackend.Options, to reach) *world {
 	t.Helper()
 	fake, err := fakebackend.New(fakebackend.Options{NoBucket: true, Rate: fakeRate, StopDelay: 100 * time.Millisecond,
 		LinesPerReport: 3, PageSize: 2, Region: "eu-central-1"})
 	require.NoError(t, err)
-	server := fakeaws.NewUnstartedServer(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
-	require.NoError(t, start(server))
-	t.Cleanup(server.Close)
-	w := &world{fake: fake, server: server, realTime: true}
-	w.backend, err = awsbackend.New(w.config(), opts)
+	handler := fakeaws.NewHandler(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
+	w := &world{fake: fake, handler: handler, config: to(t, handler), realTime: true}
+	w.backend, err = awsbackend.New(w.config, opts)
 	require.NoError(t, err)
 	require.NoError(t, w.backend.EnsureBucket(t.Context()))
 	w.role, err = w.backend.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet-registration", SourceGuard: true})
 	require.NoError(t, err)
 	return w
-}
-
-func (w *world) config() aws.Config {
-	return aws.Config{
-		Region:       "eu-central-1",
-		BaseEndpoint: aws.String(w.server.URL),
-		HTTPClient:   w.server.Client(),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}, nil
-		}),
-	}
 }
 
 func (w *world) Backend() task.Backend { return w.backend }
@@ -131,15 +138,10 @@ var fleetBucket = awsbackend.Options{Bucket: "fleet-bucket", Prefix: "registrati
 
 func TestThePromisesOfTaskAreKeptOverHTTP(t *testing.T) {
 	t.Parallel()
-	tasktest.Run(t, func(t *testing.T) tasktest.Harness { return newWorld(t, fleetBucket, (*fakeaws.Server).Start) })
+	tasktest.Run(t, func(t *testing.T) tasktest.Harness { return newWorld(t, fleetBucket, over((*fakeaws.Server).Start)) })
 }
 
-func TestThePromisesOfTaskAreKeptOverHTTPS(t *testing.T) {
-	t.Parallel()
-	tasktest.Run(t, func(t *testing.T) tasktest.Harness { return newWorld(t, fleetBucket, (*fakeaws.Server).StartTLS) })
-}
-
-func TestThePromisesOfTaskAreKeptInVirtualTime(t *testing.T) {
+func TestThePromisesOfTaskAreKeptInProcessAndInVirtualTime(t *testing.T) {
 	for _, c := range tasktest.Cases() {
 		t.Run(c.Name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -153,14 +155,11 @@ func TestThePromisesOfTaskAreKeptInVirtualTime(t *testing.T) {
 	}
 }
 
-// inBubble runs a test in virtual time, over connections that are pipes.
+// inBubble runs a test in virtual time and in process.
 func inBubble(t *testing.T, f func(*testing.T, *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, fleetBucket, func(s *fakeaws.Server) error {
-			s.StartPipe()
-			return nil
-		})
+		w := newWorld(t, fleetBucket, inProcess)
 		w.realTime = false
 		f(t, w)
 	})
@@ -200,11 +199,7 @@ func TestTheFakeAndAWSAgreeOnThePartitionOfARegion(t *testing.T) {
 	} {
 		fake, err := fakebackend.New(fakebackend.Options{Region: region})
 		require.NoError(t, err)
-		server := fakeaws.NewUnstartedServer(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}})
-		require.NoError(t, server.Start())
-		t.Cleanup(server.Close)
-		cfg := (&world{server: server}).config()
-		cfg.Region = region
+		cfg := fakeaws.NewHandler(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}}).Config()
 		backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: fake.Options().Bucket})
 		require.NoError(t, err)
 
@@ -244,7 +239,7 @@ func TestAnExpiredLinkIsListedAgainOverTheWire(t *testing.T) {
 func TestABucketOfAnotherRegionIsRefusedOverTheWire(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		require.NoError(t, w.fake.CreateBucket("far-bucket", "us-west-2"))
-		b, err := awsbackend.New(w.config(), awsbackend.Options{Bucket: "far-bucket"})
+		b, err := awsbackend.New(w.config, awsbackend.Options{Bucket: "far-bucket"})
 		require.NoError(t, err)
 		_, err = b.Upload(t.Context(), dataFile("k", "x"))
 		require.ErrorIs(t, err, task.ErrWrongRegion)
@@ -296,7 +291,7 @@ func TestSetUpTwiceChangesNothingOverTheWire(t *testing.T) {
 // writes counts what changed buckets and roles so far.
 func writes(w *world) int {
 	n := 0
-	for _, c := range w.server.Handler.Calls() {
+	for _, c := range w.handler.Calls() {
 		switch c.Operation {
 		case "CreateBucket", "PutPublicAccessBlock", "CreateRole", "UpdateAssumeRolePolicy", "PutRolePolicy", "AttachRolePolicy":
 			n += c.Count
@@ -325,11 +320,11 @@ func TestALostStartStartsOneTaskOverTheWire(t *testing.T) {
 }
 
 func TestManyBackendsShareOneServer(t *testing.T) {
-	w := newWorld(t, fleetBucket, (*fakeaws.Server).Start)
+	w := newWorld(t, fleetBucket, over((*fakeaws.Server).Start))
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			b, err := awsbackend.New(w.config(), fleetBucket)
+			b, err := awsbackend.New(w.config, fleetBucket)
 			if !assert.NoError(t, err) {
 				return
 			}
@@ -348,10 +343,10 @@ func TestManyBackendsShareOneServer(t *testing.T) {
 }
 
 func TestReportsComeOverHTTPSFromAServerOnlyTheConfigKnows(t *testing.T) {
-	w := newWorld(t, fleetBucket, (*fakeaws.Server).StartTLS)
+	w := newWorld(t, fleetBucket, over((*fakeaws.Server).StartTLS))
 	run := registerOver(t, w, "tls", 4)
 	assert.Len(t, run.results, 4, "links are opened with the config's HTTP client, which trusts the server")
-	stranger, err := awsbackend.New(w.config(), awsbackend.Options{HTTPClient: &http.Client{}})
+	stranger, err := awsbackend.New(w.config, awsbackend.Options{HTTPClient: &http.Client{}})
 	require.NoError(t, err)
 	page, err := stranger.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
 	require.NoError(t, err)

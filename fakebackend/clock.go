@@ -22,8 +22,8 @@ func (c *clock) now() time.Time {
 	return time.Now().Add(c.offset).UTC()
 }
 
-// SetTime freezes the fake's clock at t. From then on it moves by [Backend.Advance] and SetTime alone. What was done
-// stays done when the clock is set back.
+// SetTime stops the fake's clock at t. From then on it moves by [Backend.Advance], by SetTime, and by the waits of the
+// clients that fakeaws.Config makes. What was done stays done when the clock is set back.
 func (b *Backend) SetTime(t time.Time) {
 	b.clock.mu.Lock()
 	defer b.clock.mu.Unlock()
@@ -39,6 +39,16 @@ func (b *Backend) Advance(d time.Duration) {
 	} else {
 		b.clock.offset += d
 	}
+}
+
+// pass moves a clock that is stopped by d, and reports whether it is. One that runs passes the time by itself.
+func (c *clock) pass(d time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.frozen {
+		c.at = c.at.Add(d)
+	}
+	return c.frozen
 }
 
 // Now returns the fake's time, in UTC. Until SetTime is called it is the machine's.

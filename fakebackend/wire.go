@@ -40,6 +40,9 @@ func (b *IoT) Request(ctx context.Context, op, subject string) (Strike, error) {
 	return Strike{s.dropAfter, s.expire, s.truncate}, err
 }
 
+// Pass moves a clock that is stopped by d, and reports whether it is stopped.
+func (b *IoT) Pass(d time.Duration) bool { return b.clock.pass(d) }
+
 // OpenReport reads a report file by its bucket and key, as it is now. It reports false when there is no such file; the
 // signature of a link is for the caller to check.
 func (b *IoT) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSeeker, ok bool, err error) {

@@ -48,6 +48,37 @@ func Example() {
 	// iot CreateThing 2
 }
 
+// Tests set up and read an account with the SDK's own clients, which reach it in process.
+func ExampleConfig() {
+	ctx := context.Background()
+	fake, err := fakebackend.New(fakebackend.Options{Region: "eu-central-1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := iot.NewFromConfig(fakeaws.Config(fake))
+	made, err := client.CreateThingType(ctx, &iot.CreateThingTypeInput{ThingTypeName: aws.String("sensor")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(*made.ThingTypeArn)
+
+	// A fault acts as on a network: the connection breaks after the thing is made.
+	if _, err := fake.AddFault(fakebackend.Fault{Operation: "CreateThing", Do: fakebackend.DropAfter}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = client.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("device-one")}, func(o *iot.Options) {
+		o.RetryMaxAttempts = 1
+	})
+	_, exists := fake.Thing("device-one")
+	fmt.Println("an error:", err != nil, "and a thing:", exists)
+	// Output:
+	// arn:aws:iot:eu-central-1:123456789012:thingtype/sensor
+	// an error: true and a thing: true
+}
+
 // A server without a network serves clients in the same process, also inside a synctest bubble.
 func ExampleServer_StartPipe() {
 	backend, err := fakebackend.New(fakebackend.Options{})

@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,7 +41,19 @@ type clients struct {
 	iam    *iam.Client
 	sts    *sts.Client
 	config aws.Config
-	server *fakeaws.Server
+
+	http    *http.Client // reaches the fake
+	url     string       // of the fake
+	handler *fakeaws.Handler
+	server  *fakeaws.Server // nil in process
+}
+
+// assertAs asserts that an error of a type is in err's chain.
+func assertAs[E error](t testing.TB, err error) (E, bool) {
+	t.Helper()
+	e, ok := errors.AsType[E](err)
+	assert.True(t, ok, "%v is no %T", err, e)
+	return e, ok
 }
 
 func newBackend(t testing.TB, opts fakebackend.Options) *fakebackend.Backend {
@@ -58,7 +71,8 @@ func connect(server *fakeaws.Server) *clients {
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenSupported,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenSupported,
 	}
-	return &clients{iot.NewFromConfig(config), s3.NewFromConfig(config), iam.NewFromConfig(config), sts.NewFromConfig(config), config, server}
+	return &clients{iot: iot.NewFromConfig(config), s3: s3.NewFromConfig(config), iam: iam.NewFromConfig(config),
+		sts: sts.NewFromConfig(config), config: config, http: server.Client(), url: server.URL, handler: server.Handler, server: server}
 }
 
 func serve(t testing.TB, backend fakebackend.Options, opts fakeaws.Options) *clients {
@@ -96,7 +110,11 @@ func newLine(t testing.TB, name string) (line string, key *ecdsa.PrivateKey) {
 // setUp makes the walkthrough's bucket and role.
 func (c *clients) setUp(ctx context.Context, t testing.TB) {
 	t.Helper()
-	_, err := c.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("fleet")})
+	in := &s3.CreateBucketInput{Bucket: aws.String("fleet")}
+	if c.config.Region != "us-east-1" {
+		in.CreateBucketConfiguration = &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(c.config.Region)}
+	}
+	_, err := c.s3.CreateBucket(ctx, in)
 	require.NoError(t, err)
 	_, err = c.iam.CreateRole(ctx, &iam.CreateRoleInput{RoleName: aws.String("registration"), AssumeRolePolicyDocument: aws.String(trust)})
 	require.NoError(t, err)
@@ -161,11 +179,11 @@ func walkthrough(ctx context.Context, t *testing.T, c *clients) {
 	assert.False(t, about.CreationDate.IsZero())
 
 	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(get(t, c, c.server.URL+"/_fake/ca.pem")))
+	require.True(t, roots.AppendCertsFromPEM(get(t, c, c.url+"/_fake/ca.pem")))
 	links := c.reports(ctx, t, id, iottypes.ReportTypeResults)
 	require.NotEmpty(t, links)
 	for _, link := range links {
-		assert.True(t, strings.HasPrefix(link, c.server.URL+"/"), "the link leads to the server that gave it")
+		assert.True(t, strings.HasPrefix(link, c.url+"/"), "the link leads to the server that gave it")
 		for line := range strings.Lines(string(get(t, c, link))) {
 			var result struct {
 				Response struct {
@@ -199,7 +217,7 @@ func walkthrough(ctx context.Context, t *testing.T, c *clients) {
 
 func get(t testing.TB, c *clients, url string) []byte {
 	t.Helper()
-	answer, err := c.server.Client().Get(url)
+	answer, err := c.http.Get(url)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	raw, err := io.ReadAll(answer.Body)
