@@ -12,6 +12,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -22,6 +23,7 @@ type Backend struct {
 	// IoT is the account's AWS IoT API. Its operations are methods of Backend as well, but for the two whose names
 	// package task uses for abilities: IoT.RegisterThing and IoT.ListCertificates.
 	*IoT
+	hook
 }
 
 // IoT is the AWS IoT API of a fake account: a method for each operation, named as AWS's are, with input and output
@@ -41,7 +43,6 @@ type IoT struct {
 	keys      atomic.Pointer[keys] // another one after Restore only
 	roles     *iam.Store
 	objects   *s3.Store
-	linkBase  atomic.Pointer[string] // where links lead, see SetLinkBase
 
 	turn chan struct{}
 	st   state
@@ -73,7 +74,7 @@ func New(opts Options) (*Backend, error) {
 	if err := b.empty(); err != nil {
 		return nil, err
 	}
-	return &Backend{b}, nil
+	return &Backend{b, wire.NewHook(served{b})}, nil
 }
 
 // keys is what follows from the seed: the CA, the key that signs links, and all ids.

@@ -58,7 +58,7 @@ func (b *IoT) ListThingRegistrationTaskReports(ctx context.Context, in *ListThin
 		files := uint64(b.reportFiles(r, kind, now))
 		size := uint64(b.size(in.MaxResults))
 		for n := from; n < files && n < from+size; n++ {
-			link, err := b.keys.Load().links.Presign(b.base(), b.reportBucket(), b.reportKey(r, kind, int(n)), now, b.opts.LinkLife)
+			link, err := b.keys.Load().links.Presign("", b.reportBucket(), b.reportKey(r, kind, int(n)), now, b.opts.LinkLife)
 			if err != nil {
 				return nil, refuse(codeInternalFailure, "%v", err)
 			}
@@ -109,15 +109,3 @@ func (b *Backend) ListReports(ctx context.Context, id task.ID, kind task.ReportT
 	}
 	return &task.ReportPage{Links: out.ResourceLinks, NextToken: out.NextToken}, nil
 }
-
-// base is where links lead: "" for AWS's own hosts.
-func (b *IoT) base() string {
-	if p := b.linkBase.Load(); p != nil {
-		return *p
-	}
-	return ""
-}
-
-// SetLinkBase makes report links lead to a server of the caller's, such as http://127.0.0.1:4566, with the bucket as the
-// first part of the path. "" stands for the hosts that AWS would name, where nobody but Open can follow them.
-func (b *Backend) SetLinkBase(url string) { b.linkBase.Store(&url) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -105,7 +106,7 @@ func TestARestoredSnapshotGoesOnAsTheOriginalWould(t *testing.T) {
 
 func TestARestoredTaskMayDoWhatItsRoleAllowedWhenItStarted(t *testing.T) {
 	original, running := busy(t)
-	roles := original.Wire().IAM
+	roles := wire.Of(original).Services().IAM
 	require.NoError(t, roles.DetachRolePolicy("registration", "arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration"))
 	weaker := original.Snapshot()
 	require.NoError(t, roles.DeleteRolePolicy("registration", "read-data-files"))
@@ -218,7 +219,7 @@ func TestResetEmptiesTheAccountAndKeepsTheCA(t *testing.T) {
 	assert.Equal(t, fakebackend.Counts{}, fake.Counts())
 	assert.Empty(t, fake.Faults())
 	assert.Equal(t, ca, fake.CA())
-	account := fake.Wire()
+	account := wire.Of(fake).Services()
 	assert.Empty(t, account.IAM.Roles(""))
 	objects, err := account.S3.List(s3.ListInput{Bucket: "iotfleet-fake", Max: 1})
 	require.NoError(t, err, "the bucket is there again")

@@ -6,46 +6,31 @@ import (
 	"io"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
-	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
-// What package fakeaws needs to serve the account over HTTP.
+// hook lets package fakeaws reach the account; see package wire.
+type hook = wire.Hook
 
-// Wire is the account's other services. Its types are internal to this module: only package fakeaws can use them.
-type Wire struct {
-	IAM   *iam.Store
-	S3    *s3.Store
-	Links *s3.Signer // signs and checks report links
-	Now   time.Time  // the fake's time
+// served is the account as package fakeaws sees it.
+type served struct{ b *IoT }
+
+var _ wire.Account = served{}
+
+// Services returns the account's other services.
+func (s served) Services() wire.Services {
+	return wire.Services{IAM: s.b.roles, S3: s.b.objects, Links: s.b.keys.Load().links, Now: s.b.clock.now()}
 }
 
-// Wire returns the account's other services, for package fakeaws.
-func (b *IoT) Wire() Wire {
-	return Wire{b.roles, b.objects, b.keys.Load().links, b.clock.now()}
+// Request applies the faults to a request that the server answers itself.
+func (s served) Request(ctx context.Context, operation, thing string) (wire.Strike, error) {
+	left, err := s.b.faults.request(ctx, operation, thing)
+	return wire.Strike{DropAfter: left.dropAfter, Expire: left.expire, Truncate: left.truncate}, err
 }
 
-// Strike is what a fault leaves to be done about a request that was let through.
-type Strike struct {
-	DropAfter bool  // lose the answer once the request has had its effect
-	Expire    bool  // refuse the link as expired
-	Truncate  int64 // end the body after so many bytes of the object; -1 for not at all
-}
-
-// Request applies the faults to a request that package fakeaws answers itself, such as PutObject or CreateRole. The error
-// is the [*task.Error] to answer with, or wraps [task.ErrOutcomeUnknown] when the connection is to be dropped, or the
-// context's cause.
-func (b *IoT) Request(ctx context.Context, op, subject string) (Strike, error) {
-	s, err := b.faults.request(ctx, op, subject)
-	return Strike{s.dropAfter, s.expire, s.truncate}, err
-}
-
-// Pass moves a clock that is stopped by d, and reports whether it is stopped.
-func (b *IoT) Pass(d time.Duration) bool { return b.clock.pass(d) }
-
-// OpenReport reads a report file by its bucket and key, as it is now. It reports false when there is no such file; the
-// signature of a link is for the caller to check.
-func (b *IoT) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSeeker, ok bool, err error) {
+// OpenReport returns a report file.
+func (s served) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSeeker, ok bool, err error) {
+	b := s.b
 	if bucket != b.reportBucket() {
 		return nil, false, nil
 	}
@@ -61,3 +46,6 @@ func (b *IoT) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSeek
 	write(&w)
 	return bytes.NewReader(w.Bytes()), true, nil
 }
+
+// Pass moves a clock that is stopped.
+func (s served) Pass(d time.Duration) bool { return s.b.clock.pass(d) }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
 // endpoint is the base endpoint of every in-process configuration. It is an IP address, so that S3 clients put the
@@ -55,7 +56,7 @@ func (h *Handler) Config() aws.Config {
 		},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return credentials, nil }),
 		Retryer: func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = backoff(h.backend) })
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = backoff(h.account) })
 		},
 	}
 }
@@ -99,10 +100,10 @@ func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "fakeaws", Net: "
 
 // backoff is how long a client waits after its nth attempt. A clock that is stopped would not pass the time: then it is
 // moved by what the SDK waits at most, without the jitter, so that equal calls leave it at equal times.
-func backoff(b *fakebackend.Backend) retry.BackoffDelayer {
+func backoff(a wire.Account) retry.BackoffDelayer {
 	jittered := retry.NewExponentialJitterBackoff(retry.DefaultMaxBackoff)
 	return retry.BackoffDelayerFunc(func(attempt int, err error) (time.Duration, error) {
-		if b.Pass(min(time.Second<<min(max(attempt-1, 0), 30), retry.DefaultMaxBackoff)) {
+		if a.Pass(min(time.Second<<min(max(attempt-1, 0), 30), retry.DefaultMaxBackoff)) {
 			return 0, nil
 		}
 		return jittered.BackoffDelay(attempt, err)

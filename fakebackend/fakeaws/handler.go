@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -48,6 +49,7 @@ type Options struct {
 // Every answer carries the header X-Iotfleet-Fake: 1.
 type Handler struct {
 	backend *fakebackend.Backend
+	account wire.Account
 	opts    Options
 
 	mu    sync.Mutex
@@ -61,7 +63,7 @@ type callKey struct {
 
 // NewHandler makes a handler for an account.
 func NewHandler(b *fakebackend.Backend, opts Options) *Handler {
-	return &Handler{backend: b, opts: opts, calls: map[callKey]int{}}
+	return &Handler{backend: b, account: wire.Of(b), opts: opts, calls: map[callKey]int{}}
 }
 
 // Backend returns the account behind the handler.
@@ -116,7 +118,7 @@ type request struct {
 	scope   *scope // what the signature says; nil if there is none
 	query   url.Values
 	body    []byte // of IoT, IAM and STS, read whole, or to one byte more than maxBody; S3 streams
-	wire    fakebackend.Wire
+	wire    wire.Services
 	op      string // the operation, for faults and the log
 	failure string // error code of the answer, for the log
 }
@@ -135,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, _ := url.ParseQuery(r.URL.RawQuery) // what does not parse is left out, as AWS does
-	req := &request{Request: r, id: newRequestID(), query: q, wire: h.backend.Wire()}
+	req := &request{Request: r, id: newRequestID(), query: q, wire: h.account.Services()}
 	if h.opts.Logger != nil {
 		defer func() {
 			// The path may hold a presigned link's key, and the query its signature: neither is logged.
@@ -181,8 +183,8 @@ func (r *request) drop() { panic(http.ErrAbortHandler) }
 
 // strike applies the faults to a request that the handler answers by itself. The error is one to answer with; a fault
 // that loses the request breaks the connection here.
-func (h *Handler) strike(r *request) (fakebackend.Strike, *task.Error) {
-	s, err := h.backend.Request(r.Context(), r.op, "")
+func (h *Handler) strike(r *request) (wire.Strike, *task.Error) {
+	s, err := h.account.Request(r.Context(), r.op, "")
 	if err == nil {
 		return s, nil
 	}

@@ -107,5 +107,5 @@ func (h *Handler) ownLink(r *request, l task.Link) (string, error) {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return h.backend.Wire().Links.Presign(scheme+"://"+r.Host, bucket, key, signed, life)
+	return r.wire.Links.Presign(scheme+"://"+r.Host, bucket, key, signed, life)
 }

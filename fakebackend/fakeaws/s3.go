@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -19,7 +19,7 @@ const s3Namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 type s3Request struct {
 	*request
 	bucket, key string
-	strike      fakebackend.Strike
+	strike      wire.Strike
 	report      bool // it came by a report link
 }
 

@@ -186,7 +186,7 @@ type document struct {
 // open finds what a GET or a HEAD is about.
 func (h *Handler) open(r *s3Request) (*document, error) {
 	if r.report {
-		content, ok, err := h.backend.OpenReport(r.Context(), r.bucket, r.key)
+		content, ok, err := h.account.OpenReport(r.Context(), r.bucket, r.key)
 		if err != nil {
 			return nil, err
 		}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
 func codeOf(err error) string {
@@ -499,7 +500,7 @@ func TestTagsAndStorageClassesThatS3DoesNotTakeAreRefused(t *testing.T) {
 // The SDK for JavaScript puts the metadata of a link in its query.
 func TestMetadataInTheQueryOfALinkIsTheObjects(t *testing.T) {
 	c := withBucket(t, fakeaws.Options{})
-	link, err := c.server.Handler.Backend().Wire().Links.Presign(c.server.URL, "fleet", "k", time.Now(), time.Minute)
+	link, err := wire.Of(c.server.Handler.Backend()).Services().Links.Presign(c.server.URL, "fleet", "k", time.Now(), time.Minute)
 	require.NoError(t, err)
 	key := regexp.MustCompile(`X-Amz-Credential=[^%]*`)
 	path := strings.TrimPrefix(key.ReplaceAllString(link, "X-Amz-Credential=AKIATEST"), c.server.URL) + "&x-amz-meta-run=7&x-amz-tagging=a%3Db"
