@@ -152,15 +152,11 @@ func TestNoSecretIsEverShown(t *testing.T) {
 		var shown haystack
 		log := slog.New(slog.NewTextHandler(&shown, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
 		w := typedWorld(t, fakebackend.Options{LinesPerReport: 2, Rate: 5})
-		server := fakeaws.NewUnstartedServer(w.fake, fakeaws.Options{Logger: log})
-		server.StartPipe()
-		defer server.Close()
-		backend, err := awsbackend.New(aws.Config{
-			Region: "us-east-1", BaseEndpoint: new(server.URL), HTTPClient: server.Client(),
-			Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: secretKey, SessionToken: "the-session-token-of-this-test"}, nil
-			}),
-		}, awsbackend.Options{Bucket: "iotfleet-fake", Logger: log})
+		cfg := fakeaws.NewHandler(w.fake, fakeaws.Options{Logger: log}).Config()
+		cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: secretKey, SessionToken: "the-session-token-of-this-test"}, nil
+		})
+		backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: "iotfleet-fake", Logger: log})
 		require.NoError(t, err)
 		var links []string
 		var mu sync.Mutex

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -40,7 +39,7 @@ const (
 // sim is the world of one seed: what outlives a process, and the plan of what goes wrong.
 type sim struct {
 	bug   bug
-	wire  bool // the process reaches the fake over HTTP
+	wire  bool // the run reaches the fake through the AWS SDK
 	sql   bool // the ledger is SQLite
 	disk  bool // keys and output are in a real folder
 	steps bool // Prepare, Submit and Collect instead of Run
@@ -50,7 +49,6 @@ type sim struct {
 	template *template.Template
 	role     string
 	fake     *fakebackend.Backend
-	server   *fakeaws.Server
 	backend  task.Backend
 	ledger   provision.Ledger
 	keys     *volatileStore
@@ -120,24 +118,14 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	return s, s.setRemoteFaults()
 }
 
-// connect puts the AWS SDK and HTTP between the process and the fake.
+// connect puts the AWS SDK and HTTP between the run and the fake.
 func (s *sim) connect() error {
-	s.server = fakeaws.NewUnstartedServer(s.fake, fakeaws.Options{})
-	s.server.StartPipe()
-	backend, err := awsbackend.New(aws.Config{
-		Region: "us-east-1", BaseEndpoint: new(s.server.URL), HTTPClient: s.server.Client(),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret"}, nil
-		}),
-	}, awsbackend.Options{Bucket: s.fake.Options().Bucket})
+	backend, err := awsbackend.New(fakeaws.Config(s.fake), awsbackend.Options{Bucket: s.fake.Options().Bucket})
 	s.backend = backend
 	return err
 }
 
 func (s *sim) close() {
-	if s.server != nil {
-		s.server.Close()
-	}
 	if s.ledger != nil {
 		s.ledger.Close()
 	}

@@ -26,7 +26,10 @@ import (
 
 // inProcess makes clients that reach the account without a socket. Signatures are checked.
 func inProcess(backend *fakebackend.Backend, change ...func(*aws.Config)) *clients {
-	handler := fakeaws.NewHandler(backend, fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}})
+	return clientsOf(fakeaws.NewHandler(backend, fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}}), change...)
+}
+
+func clientsOf(handler *fakeaws.Handler, change ...func(*aws.Config)) *clients {
 	config := handler.Config()
 	for _, f := range change {
 		f(&config)

@@ -78,23 +78,3 @@ func ExampleConfig() {
 	// arn:aws:iot:eu-central-1:123456789012:thingtype/sensor
 	// an error: true and a thing: true
 }
-
-// A server without a network serves clients in the same process, also inside a synctest bubble.
-func ExampleServer_StartPipe() {
-	backend, err := fakebackend.New(fakebackend.Options{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	server := fakeaws.NewUnstartedServer(backend, fakeaws.Options{})
-	server.StartPipe()
-	defer server.Close()
-	answer, err := server.Client().Get(server.URL + "/_fake/calls")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer answer.Body.Close()
-	fmt.Println(answer.Status)
-	// Output: 200 OK
-}

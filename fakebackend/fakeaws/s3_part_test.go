@@ -47,7 +47,7 @@ func TestAPartOfAnObjectIsReadByItsNumber(t *testing.T) {
 	c.multipart(t, "sha256", types.ChecksumAlgorithmSha256, first, second)
 	c.multipart(t, "crc64nvme", types.ChecksumAlgorithmCrc64nvme, first, second)
 	c.upload(ctx, t, "whole", second)
-	require.NoError(t, c.server.Handler.Backend().Restore(c.server.Handler.Backend().Snapshot()))
+	require.NoError(t, c.handler.Backend().Restore(c.handler.Backend().Snapshot()))
 	for _, read := range []struct {
 		key    string
 		number int32

@@ -112,12 +112,12 @@ func TestAClientThatSendsNoChecksumGetsOneFromS3(t *testing.T) {
 // send makes a raw request. Headers are name, value, name, value.
 func send(t testing.TB, c *clients, method, path, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, c.server.URL+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), method, c.url+path, strings.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	answer, err := c.server.Client().Do(r)
+	answer, err := c.http.Do(r)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	raw, err := io.ReadAll(answer.Body)
@@ -355,7 +355,7 @@ func TestObjectsThroughTheSDK(t *testing.T) {
 	assert.Len(t, buckets.Buckets, 2, "the account's own and the test's")
 	_, err = c.s3.GetBucketAcl(ctx, &s3.GetBucketAclInput{Bucket: bucket})
 	assert.Equal(t, "NotImplemented", codeOf(err))
-	for _, call := range c.server.Handler.Calls() {
+	for _, call := range c.handler.Calls() {
 		assert.Equal(t, call.Operation != "GET ?acl", call.Known, call.Operation)
 	}
 }
@@ -428,18 +428,18 @@ func TestLinksThatAClientSignsAreOpened(t *testing.T) {
 	link, err := signer.PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String("a b+c")})
 	require.NoError(t, err)
 	assert.Equal(t, "content", string(get(t, c, link.URL)))
-	status, body, _ := send(t, c, http.MethodGet, strings.TrimPrefix(strings.Replace(link.URL, "X-Amz-Expires=900", "X-Amz-Expires=901", 1), c.server.URL), "")
+	status, body, _ := send(t, c, http.MethodGet, strings.TrimPrefix(strings.Replace(link.URL, "X-Amz-Expires=900", "X-Amz-Expires=901", 1), c.url), "")
 	assert.Equal(t, http.StatusForbidden, status)
 	assert.Contains(t, body, "SignatureDoesNotMatch")
 	put, err := signer.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("put")})
 	require.NoError(t, err)
-	status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.server.URL), "by link")
+	status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.url), "by link")
 	assert.Equal(t, http.StatusOK, status, body)
 	got, _ := c.read(t, "put")
 	assert.Equal(t, "by link", got)
 	// Whoever has the link may upload what it says and no more: not copy, not tag.
 	for _, header := range []string{"X-Amz-Copy-Source", "X-Amz-Tagging"} {
-		status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.server.URL), "", header, "fleet/a b+c")
+		status, body, _ = send(t, c, http.MethodPut, strings.TrimPrefix(put.URL, c.url), "", header, "fleet/a b+c")
 		assert.Equal(t, http.StatusForbidden, status, header)
 		assert.Contains(t, body, "<Code>AccessDenied</Code><Message>There were headers present in the request which were not signed</Message>")
 		assert.Contains(t, body, "<HeadersNotSigned>"+strings.ToLower(header)+"</HeadersNotSigned>")
@@ -500,10 +500,10 @@ func TestTagsAndStorageClassesThatS3DoesNotTakeAreRefused(t *testing.T) {
 // The SDK for JavaScript puts the metadata of a link in its query.
 func TestMetadataInTheQueryOfALinkIsTheObjects(t *testing.T) {
 	c := withBucket(t, fakeaws.Options{})
-	link, err := wire.Of(c.server.Handler.Backend()).Services().Links.Presign(c.server.URL, "fleet", "k", time.Now(), time.Minute)
+	link, err := wire.Of(c.handler.Backend()).Services().Links.Presign(c.url, "fleet", "k", time.Now(), time.Minute)
 	require.NoError(t, err)
 	key := regexp.MustCompile(`X-Amz-Credential=[^%]*`)
-	path := strings.TrimPrefix(key.ReplaceAllString(link, "X-Amz-Credential=AKIATEST"), c.server.URL) + "&x-amz-meta-run=7&x-amz-tagging=a%3Db"
+	path := strings.TrimPrefix(key.ReplaceAllString(link, "X-Amz-Credential=AKIATEST"), c.url) + "&x-amz-meta-run=7&x-amz-tagging=a%3Db"
 	status, body, _ := send(t, c, http.MethodPut, path, "by link")
 	require.Equal(t, http.StatusOK, status, body)
 	_, out := c.read(t, "k")
@@ -549,20 +549,17 @@ func TestARequestThatIsNoOperationOfS3IsRefusedAsS3Does(t *testing.T) {
 		assert.Equal(t, want.status, status, request)
 		assert.Contains(t, body, "<Code>"+want.code+"</Code>", request)
 	}
-	assert.Contains(t, c.server.Handler.Calls(), fakeaws.Call{Service: "s3", Operation: "PATCH /fleet/k", Count: 1})
+	assert.Contains(t, c.handler.Calls(), fakeaws.Call{Service: "s3", Operation: "PATCH /fleet/k", Count: 1})
 }
 
 func TestAPresignedLinkEndsAlsoWhenNoKeyIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), fakeaws.Options{})
-		server.StartPipe()
-		defer server.Close()
-		c := connect(server)
+		c := clientsOf(fakeaws.NewHandler(newBackend(t, fakebackend.Options{}), fakeaws.Options{}))
 		_, err := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("iotfleet-fake"), Key: aws.String("k"), Body: strings.NewReader("content")})
 		require.NoError(t, err)
 		link, err := s3.NewPresignClient(c.s3).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("iotfleet-fake"), Key: aws.String("k")}, s3.WithPresignExpires(time.Minute))
 		require.NoError(t, err)
-		path := strings.TrimPrefix(link.URL, server.URL)
+		path := strings.TrimPrefix(link.URL, c.url)
 		time.Sleep(time.Minute)
 		_, body, _ := send(t, c, http.MethodGet, path, "")
 		assert.Equal(t, "content", body)
@@ -676,16 +673,13 @@ func TestAListingOfVersion1NamesItsNextMarkerOnlyWithADelimiter(t *testing.T) {
 func TestABucketCanBeInTheHost(t *testing.T) {
 	c := withBucket(t, fakeaws.Options{})
 	c.upload(t.Context(), t, "k", "content")
-	virtual := s3.NewFromConfig(c.config, func(o *s3.Options) {
-		o.BaseEndpoint = aws.String(strings.Replace(c.server.URL, "127.0.0.1", "localhost", 1))
-		transport := &http.Transport{DialContext: c.server.DialContext}
-		t.Cleanup(transport.CloseIdleConnections)
-		o.HTTPClient = &http.Client{Transport: transport}
-	})
-	out, err := virtual.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String("k")})
-	require.NoError(t, err)
-	defer out.Body.Close()
-	raw, err := io.ReadAll(out.Body)
-	require.NoError(t, err)
-	assert.Equal(t, "content", string(raw))
+	config := c.handler.Config() // its client reaches the handler under every name
+	for _, endpoint := range []string{"https://localhost", "https://s3.us-east-1.amazonaws.com"} {
+		virtual := s3.NewFromConfig(config, func(o *s3.Options) { o.BaseEndpoint = aws.String(endpoint) })
+		out, err := virtual.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("fleet"), Key: aws.String("k")})
+		require.NoError(t, err)
+		raw, err := io.ReadAll(out.Body)
+		require.NoError(t, err)
+		assert.Equal(t, "content", string(raw))
+	}
 }

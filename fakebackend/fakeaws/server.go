@@ -104,31 +104,6 @@ func (s *Server) StartTLS() error {
 	return nil
 }
 
-// pipeURL is the address of every server without a network. It is an address (so that S3 clients put the bucket in the
-// path) of the range set aside for documentation, to which nothing answers if a client does not go through the pipe.
-const pipeURL = "http://192.0.2.1"
-
-// StartPipe begins to serve without a network: only [Server.Client], and clients that dial with [Server.DialContext],
-// reach it. Every connection is a [net.Pipe], so server and clients can run in a synctest bubble.
-func (s *Server) StartPipe() {
-	pipe := newPipeListener()
-	s.Listener = pipe
-	s.transport = &http.Transport{DialContext: pipe.dial}
-	s.serve(pipeURL)
-}
-
-// DialContext connects to the server, whatever the address. It is meant for the transport of a client of one's own.
-func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
-	if pipe, ok := s.Listener.(*pipeListener); ok {
-		return pipe.dial(ctx, "", "")
-	}
-	if s.Listener == nil {
-		return nil, errors.New("fakeaws: the server is not started")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
-}
-
 func (s *Server) listen() error {
 	if s.URL != "" {
 		return errors.New("fakeaws: the server is started already")

@@ -244,21 +244,9 @@ func TestTheWalkthroughRunsThroughTheSDKOverHTTPS(t *testing.T) {
 	}
 }
 
-func TestTheWalkthroughRunsInsideASynctestBubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}})
-		server.StartPipe()
-		defer server.Close()
-		walkthrough(t.Context(), t, connect(server))
-	})
-}
-
 func TestATaskTakesItsTimeInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{Rate: 2}), fakeaws.Options{})
-		server.StartPipe()
-		defer server.Close()
-		c := connect(server)
+		c := inProcess(newBackend(t, fakebackend.Options{Rate: 2}), oneAttempt)
 		c.setUp(t.Context(), t)
 		var file strings.Builder
 		for i := range 10 {
@@ -284,7 +272,7 @@ func TestATaskTakesItsTimeInABubble(t *testing.T) {
 
 		link := c.reports(t.Context(), t, id, iottypes.ReportTypeResults)[0]
 		time.Sleep(24*time.Hour + time.Second)
-		answer, err := server.Client().Get(link)
+		answer, err := c.http.Get(link)
 		require.NoError(t, err)
 		defer answer.Body.Close()
 		raw, err := io.ReadAll(answer.Body)
@@ -309,7 +297,10 @@ func TestCloseEndsHungRequestsAndWaitsForTheirHandlers(t *testing.T) {
 			backend := newBackend(t, fakebackend.Options{})
 			var log strings.Builder
 			server := fakeaws.NewUnstartedServer(backend, fakeaws.Options{Logger: newLogger(&log)})
-			server.StartPipe()
+			pipe := newPipeListener()
+			server.Listener = pipe
+			require.NoError(t, server.Start())
+			server.Client().Transport = &http.Transport{DialContext: pipe.dial}
 			c := connect(server)
 			_, err := backend.AddFault(fakebackend.Fault{Operation: operation, Do: fakebackend.Hang})
 			require.NoError(t, err)
@@ -329,8 +320,6 @@ func TestCloseEndsHungRequestsAndWaitsForTheirHandlers(t *testing.T) {
 
 func TestAServerThatIsNotStartedCanBeClosed(t *testing.T) {
 	server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), fakeaws.Options{})
-	_, err := server.DialContext(t.Context(), "tcp", "x")
-	assert.Error(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server.Listener = listener
@@ -395,7 +384,7 @@ func TestManyClientsAtOnceKeepTheAccountWhole(t *testing.T) {
 		}
 	}
 	assert.Len(t, names, 50)
-	for _, call := range c.server.Handler.Calls() {
+	for _, call := range c.handler.Calls() {
 		if call.Operation == "CreateThing" {
 			assert.Equal(t, n, call.Count)
 		}

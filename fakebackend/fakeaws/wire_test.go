@@ -70,7 +70,7 @@ func TestAnOperationTheFakeDoesNotKnowIsRefusedAndCounted(t *testing.T) {
 	assert.Equal(t, "InvalidAction", codeOf(err))
 	assert.Equal(t, []fakeaws.Call{
 		{Service: "iam", Operation: "ListUsers", Count: 1}, {Service: "iot", Operation: "GET /jobs", Count: 1}, {Service: "sts", Operation: "GetSessionToken", Count: 1},
-	}, c.server.Handler.Calls())
+	}, c.handler.Calls())
 }
 
 func TestAThousandUnknownOperationsAreCountedByNameAndTheRestTogether(t *testing.T) {
@@ -210,7 +210,7 @@ func TestARequestThatIsTooLargeIsToldSo(t *testing.T) {
 	_, err := c.iot.RegisterThing(t.Context(), &iot.RegisterThingInput{TemplateBody: aws.String("{}"), Parameters: map[string]string{"x": tooLarge}})
 	assert.Equal(t, "RequestEntityTooLargeException", codeOf(err))
 	assert.ErrorContains(t, err, "larger than 4194304 bytes")
-	assert.Equal(t, []fakeaws.Call{{Service: "iot", Operation: "RegisterThing", Count: 1, Known: true}}, c.server.Handler.Calls())
+	assert.Equal(t, []fakeaws.Call{{Service: "iot", Operation: "RegisterThing", Count: 1, Known: true}}, c.handler.Calls())
 	_, err = c.iam.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: aws.String("r"), PolicyName: aws.String("p"), PolicyDocument: &tooLarge})
 	assert.Equal(t, "RequestEntityTooLargeException", codeOf(err))
 	status, _, _ := send(t, c, http.MethodPost, "/things/f", `{"x":"`+tooLarge+`"}`, "Authorization", iotScope)
@@ -469,7 +469,7 @@ func TestFaultsActOnTheWire(t *testing.T) {
 	c.setUp(t.Context(), t)
 	line, _ := newLine(t, "device-one")
 	c.upload(t.Context(), t, "k", line)
-	backend := c.server.Handler.Backend()
+	backend := c.handler.Backend()
 	set := func(f fakebackend.Fault) int {
 		t.Helper()
 		id, err := backend.AddFault(f)
@@ -528,7 +528,7 @@ func TestFaultsActOnTheWire(t *testing.T) {
 	link := c.reports(t.Context(), t, list.TaskIds[0], iottypes.ReportTypeResults)[0]
 	whole := get(t, c, link)
 	set(fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Expire})
-	status, body, _ := send(t, c, http.MethodGet, strings.TrimPrefix(link, c.server.URL), "")
+	status, body, _ := send(t, c, http.MethodGet, strings.TrimPrefix(link, c.url), "")
 	assert.Equal(t, http.StatusForbidden, status)
 	assert.Contains(t, body, "Request has expired")
 	truncated := set(fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Truncate, Bytes: 100, Times: 2})
@@ -538,7 +538,7 @@ func TestFaultsActOnTheWire(t *testing.T) {
 		if offset > 0 {
 			r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		}
-		answer, err := c.server.Client().Do(r)
+		answer, err := c.http.Do(r)
 		require.NoError(t, err)
 		raw, err := io.ReadAll(answer.Body)
 		answer.Body.Close()
@@ -553,10 +553,7 @@ func TestFaultsActOnTheWire(t *testing.T) {
 func TestADelayedOrHungRequestEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := newBackend(t, fakebackend.Options{})
-		server := fakeaws.NewUnstartedServer(backend, fakeaws.Options{})
-		server.StartPipe()
-		defer server.Close()
-		c := connect(server)
+		c := inProcess(backend, oneAttempt)
 		_, err := backend.AddFault(fakebackend.Fault{Operation: "ListThings", Do: fakebackend.Delay, Delay: time.Minute})
 		require.NoError(t, err)
 		start := time.Now()
@@ -589,7 +586,7 @@ func TestReportFilesOpenByTheirLinksOnly(t *testing.T) {
 	for _, kind := range []iottypes.ReportType{iottypes.ReportTypeResults, iottypes.ReportTypeErrors} {
 		link := c.reports(t.Context(), t, id, kind)[0]
 		assert.Equal(t, 1, strings.Count(string(get(t, c, link)), "\n"))
-		path, query, _ := strings.Cut(strings.TrimPrefix(link, c.server.URL), "?")
+		path, query, _ := strings.Cut(strings.TrimPrefix(link, c.url), "?")
 		for what, target := range map[string]string{
 			"no signature":   path,
 			"another file":   strings.Replace(path, id+"-1", id+"-2", 1) + "?" + query,
@@ -641,9 +638,9 @@ func TestTheControlInterface(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, json.Valid([]byte(do("GET", "state", "", 200))))
 	assert.Contains(t, do("GET", "calls", "", 200), `"operation": "CreateThing"`)
-	before := c.server.Handler.Backend().Now()
+	before := c.handler.Backend().Now()
 	do("POST", "advance?by=24h", "", 200)
-	assert.GreaterOrEqual(t, c.server.Handler.Backend().Now().Sub(before), 24*time.Hour)
+	assert.GreaterOrEqual(t, c.handler.Backend().Now().Sub(before), 24*time.Hour)
 	do("POST", "advance?by=-1s", "", 400)
 	do("POST", "reset", "", 204)
 	list, err := c.iot.ListThings(t.Context(), &iot.ListThingsInput{})
@@ -683,7 +680,7 @@ func TestACertificateWithItsKeyIsGivenToTheCallerOnly(t *testing.T) {
 	out, err := c.iot.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	require.NoError(t, err)
 	assert.True(t, strings.HasPrefix(*out.KeyPair.PrivateKey, "-----BEGIN RSA PRIVATE KEY-----\n"))
-	state := get(t, c, c.server.URL+"/_fake/state")
+	state := get(t, c, c.url+"/_fake/state")
 	assert.NotContains(t, string(state), "PRIVATE")
 }
 

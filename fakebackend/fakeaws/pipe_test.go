@@ -1,4 +1,4 @@
-package fakeaws
+package fakeaws_test
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// pipeListener accepts connections that are made in memory.
+// pipeListener accepts connections that are made in memory, so that a Server can run in a synctest bubble.
 type pipeListener struct {
 	arriving chan net.Conn
 	closed   chan struct{}
@@ -48,7 +48,7 @@ func (l *pipeListener) Close() error {
 type pipeAddress struct{}
 
 func (pipeAddress) Network() string { return "pipe" }
-func (pipeAddress) String() string  { return "pipe" }
+func (pipeAddress) String() string  { return "192.0.2.1" } // an IP address: S3 clients put the bucket in the path
 
-// Addr has no port to tell.
+// Addr returns an address to which nothing outside the process answers.
 func (l *pipeListener) Addr() net.Addr { return pipeAddress{} }
