@@ -68,15 +68,12 @@ func newTransport(h http.Handler) *http.Transport {
 		r.TLS = &tls.ConnectionState{} // the links in answers are https, as AWS's are
 		h.ServeHTTP(w, r)
 	})}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+	dial := func(context.Context, string, string) (net.Conn, error) {
 		client, far := net.Pipe()
 		_ = server.Serve(&oneConn{far}) // returns when the connection's goroutine runs
 		return client, nil
 	}
-	return &http.Transport{DialContext: dial, DialTLSContext: dial, DisableKeepAlives: true, DisableCompression: true}
+	return &http.Transport{DialContext: dial, DialTLSContext: dial, DisableKeepAlives: true}
 }
 
 // oneConn is a listener that accepts one connection and then ends.
