@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
