@@ -173,7 +173,7 @@ func ExampleReadResults() {
 	}
 	// Output:
 	// 1 device-one
-	// report line 2 (byte 169): ends where a value should follow
+	// report line 2 (byte 169): the text ends where a value should be
 	// 3 device-three
 }
 

@@ -1,10 +1,13 @@
 package task
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
+
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
 // Result is one line of a RESULTS report: a line of the data file that was registered.
@@ -96,75 +99,55 @@ func ReadErrors(r io.Reader) iter.Seq2[*LineError, error] {
 
 func readReport[T any](r io.Reader, parse parser[T]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		lines := newLineReader(r)
+		lines := jsonline.NewLines(r, maxReportLine)
 		if _, err := parseLines(lines, 0, parse, yield); err != nil {
 			var none T
-			yield(none, fmt.Errorf("read report after line %d (byte %d): %w", lines.number, lines.end, err))
+			yield(none, fmt.Errorf("read report after line %d (byte %d): %w", lines.Number(), lines.End(), err))
 		}
 	}
 }
 
 // parser makes an item of one line of a file; file is 0 when there is only one.
-type parser[T any] func(l line, file int) T
+type parser[T any] func(line jsonline.Line, file int) T
 
-// parseLines yields every line of one file. It returns false when the consumer has broken off.
-func parseLines[T any](lines *lineReader, file int, parse parser[T], yield func(T, error) bool) (bool, error) {
+// parseLines yields every line of one file that is not blank. It returns false when the consumer has broken off.
+func parseLines[T any](lines *jsonline.Lines, file int, parse parser[T], yield func(T, error) bool) (bool, error) {
 	for {
-		l, err := lines.next()
+		line, err := lines.Next()
 		if err == io.EOF {
 			return true, nil
 		}
 		if err != nil {
 			return true, err
 		}
-		if !yield(parse(l, file), nil) {
+		if !line.Blank() && !yield(parse(line, file), nil) {
 			return false, nil
 		}
 	}
 }
 
-func parseResult(l line, file int) *Result {
-	out := &Result{Raw: l.raw()}
-	var s scan
-	if !s.line(l) {
-		out.Err = s.fault(l, file)
-		if l.tooLong {
-			return out
-		}
+func parseResult(line jsonline.Line, file int) *Result {
+	var l reportLine
+	l.read(line, file)
+	out := &Result{
+		Line: l.number(), CertificatePEM: l.certificate(), ARNs: l.resources(), Raw: bytes.Clone(line.Text),
 	}
-	out.Line = s.integer(member{s.lineNumber, "lineNumber"})
-	out.CertificatePEM = s.firstString(
-		member{s.inPEM[upper], "response.CertificatePem"}, member{s.inPEM[lower], "response.certificatePem"},
-		member{s.pem[upper], "CertificatePem"}, member{s.pem[lower], "certificatePem"})
-	out.ARNs = s.firstARNs(
-		member{s.inARNs[upper], "response.ResourceArns"}, member{s.inARNs[lower], "response.resourceArns"},
-		member{s.arns[upper], "ResourceArns"}, member{s.arns[lower], "resourceArns"})
-	if s.problem == "" && out.CertificatePEM == "" && len(out.ARNs) == 0 {
-		s.complain(0, "holds neither a certificate nor ARNs")
+	if out.CertificatePEM == "" && len(out.ARNs) == 0 {
+		l.complain(0, "the line holds neither a certificate nor ARNs")
 	}
-	if out.Err == nil {
-		out.Err = s.fault(l, file)
-	}
+	out.Err = l.err()
 	return out
 }
 
-func parseLineError(l line, file int) *LineError {
-	out := &LineError{Raw: l.raw()}
-	var s scan
-	if !s.line(l) {
-		out.Err = s.fault(l, file)
-		if l.tooLong {
-			return out
-		}
+func parseLineError(line jsonline.Line, file int) *LineError {
+	var l reportLine
+	l.read(line, file)
+	out := &LineError{
+		Line: l.number(), Message: l.text(l.errorMessage, "errorMessage"), Code: l.text(l.errorCode, "errorCode"), Raw: bytes.Clone(line.Text),
 	}
-	out.Line = s.integer(member{s.lineNumber, "lineNumber"})
-	out.Message = s.stringOf(member{s.errorMessage, "errorMessage"})
-	out.Code = s.stringOf(member{s.errorCode, "errorCode"})
-	if s.problem == "" && out.Message == "" && out.Code == "" {
-		s.complain(0, "holds neither errorMessage nor errorCode")
+	if out.Message == "" && out.Code == "" {
+		l.complain(0, "the line holds neither errorMessage nor errorCode")
 	}
-	if out.Err == nil {
-		out.Err = s.fault(l, file)
-	}
+	out.Err = l.err()
 	return out
 }

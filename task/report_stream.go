@@ -8,6 +8,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 )
 
@@ -73,7 +74,7 @@ func streamReport[T any](ctx context.Context, t *Task, kind ReportType, parse pa
 			break
 		}
 		if goOn, err := files.read(ctx, func(r io.Reader, file int) (bool, error) {
-			return parseLines(newLineReader(r), file, parse, count)
+			return parseLines(jsonline.NewLines(r, maxReportLine), file, parse, count)
 		}); err != nil || !goOn {
 			return err
 		}

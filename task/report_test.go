@@ -136,15 +136,15 @@ func TestABadLineIsAnItemWithItsPlaceAndTheGoodOnesAreKept(t *testing.T) {
 		offset  int64 // in the line
 		problem string
 	}{
-		"cut off":             {`{"lineNumber": 2, "response": {"Cert`, true, 36, "end of a string"},
-		"not JSON":            {`Internal Server Error`, true, 0, `has 'I'`},
+		"cut off":             {`{"lineNumber": 2, "response": {"Cert`, true, 31, "no closing quote"},
+		"not JSON":            {`Internal Server Error`, true, 0, `found 'I'`},
 		"an array":            {`[{"lineNumber":2}]`, true, 0, "not a JSON object"},
-		"two objects":         {`{"lineNumber":2}{}`, true, 16, "behind"},
-		"control character":   {"{\"lineNumber\":2,\"x\":\"a\tb\"}", true, 22, "U+0009"},
+		"two objects":         {`{"lineNumber":2}{}`, true, 16, "after the end"},
+		"control character":   {"{\"lineNumber\":2,\"x\":\"a\tb\"}", true, 22, `the control character '\t'`},
 		"unknown escape":      {`{"x":"\q"}`, true, 6, `\q`},
 		"bad unicode escape":  {`{"x":"\u12g4"}`, true, 6, "hexadecimal"},
-		"leading zero":        {`{"lineNumber":02}`, true, 15, `has '2'`},
-		"trailing comma":      {`{"lineNumber":2,}`, true, 16, "name of a member"},
+		"leading zero":        {`{"lineNumber":02}`, true, 14, "cannot begin with 0"},
+		"trailing comma":      {`{"lineNumber":2,}`, true, 15, "a comma before the closing bracket"},
 		"number is a list":    {`{"lineNumber":[2],"response":{"CertificatePem":"p"}}`, false, 14, "number of a line"},
 		"number is too big":   {`{"lineNumber":99999999999999999999,"response":{"CertificatePem":"p"}}`, false, 14, "number of a line"},
 		"number is negative":  {`{"lineNumber":-2,"response":{"CertificatePem":"p"}}`, false, 14, "number of a line"},
