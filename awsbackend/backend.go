@@ -18,8 +18,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Options say where data files go and, for tests, whom to talk to. The zero value can do everything but upload: it has
-// no bucket.
+// Options are what an aws.Config does not hold: where data files go. The zero value can do everything except upload: it
+// has no bucket.
 type Options struct {
 	// Bucket is where Upload puts data files. AWS IoT reads it from the region of the aws.Config only.
 	Bucket string
@@ -36,24 +36,13 @@ type Options struct {
 	// that S3 manages). The service role then needs kms:Decrypt, which EnsureRole grants.
 	KMSKeyID string
 
-	// HTTPClient reads report links. By default it is the client of the aws.Config, so that proxies and certificate
-	// authorities set there hold for reports too. An *http.Client is copied and made to follow no redirects; a client
-	// of another type must follow none.
-	HTTPClient HTTPClient
-
 	// LinkHosts are further hosts that report links may lead to. Links to AWS and to the endpoints of the aws.Config
-	// are accepted without it. A name without a port stands for that host on any port.
+	// are accepted without it. A name without a port means that host on any port.
 	LinkHosts []string
 
-	// Logger is told what the backend waits for and tries again. Nil for silence. Keys, links and report lines are
+	// Logger receives what the backend waits for and tries again; nil for none. Keys, links and report lines are
 	// never logged.
 	Logger *slog.Logger
-
-	// IoT, S3, IAM and STS replace the clients that New makes of the aws.Config.
-	IoT IoTClient
-	S3  S3Client
-	IAM IAMClient
-	STS STSClient
 }
 
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
@@ -67,14 +56,14 @@ type Backend struct {
 	prefix    string
 	owner     *string
 	kmsKey    string
-	http      HTTPClient
+	http      aws.HTTPClient // opens report links
 	linkHosts []string
 	log       *slog.Logger
 
-	iot IoTClient
-	s3  S3Client
-	iam IAMClient
-	sts STSClient
+	iot *iot.Client
+	s3  *s3.Client
+	iam *iam.Client
+	sts *sts.Client
 
 	marks    marks
 	caller   caller
@@ -99,8 +88,12 @@ var (
 // New makes a backend for the account and region of cfg. It sends nothing. The error is a [*task.InputError] that names
 // the option and the rule it breaks.
 //
+// Everything about the way to AWS is set in cfg: credentials, endpoints, proxies, certificate authorities, retries. A
+// test sets its HTTPClient or BaseEndpoint, or takes the one of the fake. cfg.HTTPClient also opens report links: an
+// *http.Client is copied and made to follow no redirects, a client of another type must follow none.
+//
 // When cfg (or the service's own AWS_ENDPOINT_URL_S3) has an endpoint that is not AWS's, buckets are addressed by path,
-// since such hosts seldom resolve a name for each bucket. Pass an S3 client of your own for other needs.
+// since such hosts seldom resolve a name for each bucket.
 func New(cfg aws.Config, opts Options) (*Backend, error) {
 	if cfg.Region == "" {
 		return nil, &task.InputError{Member: "aws.Config.Region",
@@ -119,34 +112,23 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 		kmsKey:    opts.KMSKeyID,
 		linkHosts: slices.Clone(opts.LinkHosts),
 		log:       cmp.Or(opts.Logger, slog.New(slog.DiscardHandler)),
-		iot:       opts.IoT,
-		s3:        opts.S3,
-		iam:       opts.IAM,
-		sts:       opts.STS,
 		caller:    caller{turn: make(chan struct{}, 1)},
 		location:  location{turn: make(chan struct{}, 1)},
 	}
 	if opts.ExpectedBucketOwner != "" {
 		b.owner = aws.String(opts.ExpectedBucketOwner)
 	}
-	if b.iot == nil {
-		b.iot = iot.NewFromConfig(cfg)
-	}
-	if b.s3 == nil {
-		b.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) {
-			if o.BaseEndpoint != nil && !isAWSHost(hostOf(*o.BaseEndpoint)) {
-				o.UsePathStyle = true
-			}
-		})
-	}
-	if b.iam == nil {
-		b.iam = iam.NewFromConfig(cfg)
-	}
-	if b.sts == nil {
-		b.sts = sts.NewFromConfig(cfg)
-	}
+	b.iot = iot.NewFromConfig(cfg, func(o *iot.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.iot) })
+	b.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.APIOptions = watch(o.APIOptions, &b.marks.s3)
+		if o.BaseEndpoint != nil && !isAWSHost(hostOf(*o.BaseEndpoint)) {
+			o.UsePathStyle = true
+		}
+	})
+	b.iam = iam.NewFromConfig(cfg, func(o *iam.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.iam) })
+	b.sts = sts.NewFromConfig(cfg, func(o *sts.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.sts) })
 	b.linkHosts = append(b.linkHosts, b.endpointHosts()...)
-	b.http = linkClient(opts.HTTPClient, cfg.HTTPClient)
+	b.http = linkClient(cfg.HTTPClient)
 	return b, nil
 }
 
@@ -169,7 +151,7 @@ func (o *Options) check() error {
 	return nil
 }
 
-// folder gives a prefix its slash.
+// folder returns the prefix with a slash at its end.
 func folder(prefix string) string {
 	if prefix == "" || strings.HasSuffix(prefix, "/") {
 		return prefix
@@ -177,7 +159,8 @@ func folder(prefix string) string {
 	return prefix + "/"
 }
 
-// checkPrefix applies the rule of a data file's key, and refuses what IAM would read as a wildcard in the role's policy.
+// checkPrefix applies the rule of a data file's key, and refuses what IAM would read as a wildcard in the role's
+// policy.
 func checkPrefix(prefix string) error {
 	if err := rule.ObjectKey.Check(prefix); err != nil {
 		return err
@@ -195,18 +178,10 @@ func isAccount(id string) bool {
 // endpointHosts lists host and port of the endpoints that a user has set for the services whose answers hold links.
 func (b *Backend) endpointHosts() []string {
 	var hosts []string
-	add := func(endpoint *string) {
-		if endpoint != nil {
-			if h := hostOf(*endpoint); h != "" {
-				hosts = append(hosts, h)
-			}
+	for _, endpoint := range []*string{b.iot.Options().BaseEndpoint, b.s3.Options().BaseEndpoint} {
+		if h := hostOf(aws.ToString(endpoint)); h != "" {
+			hosts = append(hosts, h)
 		}
-	}
-	if c, ok := b.iot.(*iot.Client); ok {
-		add(c.Options().BaseEndpoint)
-	}
-	if c, ok := b.s3.(*s3.Client); ok {
-		add(c.Options().BaseEndpoint)
 	}
 	return hosts
 }

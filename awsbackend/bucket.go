@@ -1,10 +1,10 @@
 package awsbackend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -21,7 +21,7 @@ type location struct {
 }
 
 // checkRegion returns task.ErrWrongRegion if AWS IoT could not read the bucket. It asks once; only failures are asked
-// again. A bucket whose region the caller may not see passes: the upload itself will tell.
+// again. A bucket whose region the caller may not see passes: the upload itself finds out.
 func (b *Backend) checkRegion(ctx context.Context) error {
 	select {
 	case b.location.turn <- struct{}{}:
@@ -67,42 +67,45 @@ func (b *Backend) explainRegion(err error) error {
 	return err
 }
 
-// bucketRegion finds the bucket's region. S3 tells it in a header of HeadBucket, even to those it refuses; if not,
+// headBucket asks S3 for the bucket. The region is returned wherever the answer has it, as most refusals do; so the
+// error is still the client's, for fault to turn into ours where it matters.
+func (b *Backend) headBucket(ctx context.Context) (region string, err error) {
+	out, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
+	if err != nil {
+		return regionHeader(err), err
+	}
+	return aws.ToString(out.BucketRegion), nil
+}
+
+// bucketRegion finds the bucket's region. S3 has it in a header of HeadBucket, even for those it refuses; if not,
 // GetBucketLocation is asked.
 func (b *Backend) bucketRegion(ctx context.Context) (string, error) {
-	out, err := b.s3.HeadBucket(ctx,
-		&s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
-	if err == nil && aws.ToString(out.BucketRegion) != "" {
-		return *out.BucketRegion, nil
+	region, err := b.headBucket(ctx)
+	if region != "" {
+		return region, nil
 	}
 	var headErr error
 	if err != nil {
-		if region := regionHeader(err); region != "" {
-			return region, nil
-		}
-		headErr = b.fault(ctx, "s3", "HeadBucket", err)
-		if errors.Is(headErr, task.ErrNotFound) {
-			return "", fmt.Errorf("there is no bucket %s: make it with EnsureBucket, or name another: %w", b.bucket, headErr)
-		}
-		if !isDenied(headErr) && !errors.Is(headErr, task.ErrWrongRegion) {
-			return "", headErr
-		}
+		headErr = b.fault(ctx, err)
 	}
-	loc, err := b.s3.GetBucketLocation(ctx,
-		&s3.GetBucketLocationInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	switch {
+	case errors.Is(headErr, task.ErrNotFound):
+		return "", fmt.Errorf("there is no bucket %s: make it with EnsureBucket, or name another: %w", b.bucket, headErr)
+	case headErr != nil && !isDenied(headErr) && !errors.Is(headErr, task.ErrWrongRegion):
+		return "", headErr
+	}
+	out, err := call(ctx, b, b.s3.GetBucketLocation,
+		&s3.GetBucketLocationInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
 	if err != nil {
-		if headErr != nil {
-			return "", headErr
-		}
-		return "", b.fault(ctx, "s3", "GetBucketLocation", err)
+		return "", cmp.Or(headErr, err)
 	}
-	switch loc.LocationConstraint {
+	switch out.LocationConstraint {
 	case "": // how S3 names the oldest region
 		return "us-east-1", nil
 	case types.BucketLocationConstraintEu:
 		return "eu-west-1", nil
 	}
-	return string(loc.LocationConstraint), nil
+	return string(out.LocationConstraint), nil
 }
 
 // regionHeader reads the bucket's region from the answer behind an error.
@@ -118,8 +121,8 @@ func regionHeader(err error) string {
 //
 // A bucket that exists is only checked: [task.ErrWrongRegion] when it is elsewhere, [task.ErrAccessDenied] when it
 // belongs to someone else or may not be seen. Its settings are left alone, since others may rely on them; Preflight
-// says whether it blocks public access. The error is [task.ErrConflict] when another account owns the name. No bucket is
-// made with credentials of another account than [Options].ExpectedBucketOwner.
+// reports whether it blocks public access. The error is [task.ErrConflict] when another account owns the name. No bucket
+// is made with credentials of another account than [Options].ExpectedBucketOwner.
 //
 // Needs s3:ListBucket, s3:CreateBucket and s3:PutBucketPublicAccessBlock.
 func (b *Backend) EnsureBucket(ctx context.Context) error {
@@ -148,8 +151,8 @@ func (b *Backend) EnsureBucket(ctx context.Context) error {
 	return nil
 }
 
-// mayOwnBucket returns an error if a bucket made now would belong to another account than the one expected. CreateBucket
-// takes no such condition, and a name that is taken stays taken.
+// mayOwnBucket returns an error if a bucket made now would belong to another account than the one expected.
+// CreateBucket takes no such condition, and a name that is taken stays taken.
 func (b *Backend) mayOwnBucket(ctx context.Context) error {
 	if b.owner == nil {
 		return nil
@@ -167,22 +170,21 @@ func (b *Backend) mayOwnBucket(ctx context.Context) error {
 
 // visibleBucket returns the region of a bucket that the caller may use, task.ErrNotFound if there is none.
 func (b *Backend) visibleBucket(ctx context.Context) (string, error) {
-	out, err := b.s3.HeadBucket(ctx,
-		&s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
-	if err == nil {
-		if region := aws.ToString(out.BucketRegion); region != "" {
-			return region, nil
-		}
+	region, err := b.headBucket(ctx)
+	if err != nil {
+		err = b.fault(ctx, err)
+	}
+	switch {
+	case err != nil && region != "" && region != b.region:
+		return "", fmt.Errorf("%w: %w", b.wrongRegion(region), err)
+	case isDenied(err):
+		return "", fmt.Errorf("the bucket exists, but belongs to another account or may not be listed: %w", err)
+	case err != nil:
+		return "", err
+	case region == "":
 		return b.bucketRegion(ctx)
 	}
-	fault := b.fault(ctx, "s3", "HeadBucket", err)
-	if region := regionHeader(err); region != "" && region != b.region {
-		return "", fmt.Errorf("%w: %w", b.wrongRegion(region), fault)
-	}
-	if isDenied(fault) {
-		return "", fmt.Errorf("the bucket exists, but belongs to another account or may not be listed: %w", fault)
-	}
-	return "", fault
+	return region, nil
 }
 
 func (b *Backend) createBucket(ctx context.Context) error {
@@ -190,15 +192,13 @@ func (b *Backend) createBucket(ctx context.Context) error {
 	if b.region != "us-east-1" { // which S3 takes as the absence of a location
 		req.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(b.region)}
 	}
-	if _, err := b.s3.CreateBucket(ctx, req, b.markS3); err != nil {
-		fault := b.fault(ctx, "s3", "CreateBucket", err)
-		e, ok := errors.AsType[*task.Error](fault)
-		switch {
-		case ok && e.Code == "BucketAlreadyOwnedByYou": // made at the same time by someone of the same account
-		case ok && e.Code == "BucketAlreadyExists":
-			return fmt.Errorf("another account owns a bucket of this name, choose another: %w", fault)
+	if _, err := call(ctx, b, b.s3.CreateBucket, req); err != nil {
+		switch codeOf(err) {
+		case "BucketAlreadyOwnedByYou": // made at the same time by someone of the same account
+		case "BucketAlreadyExists":
+			return fmt.Errorf("another account owns a bucket of this name, choose another: %w", err)
 		default:
-			return fault
+			return err
 		}
 	}
 	if err := b.blockPublicAccess(ctx); err != nil {
@@ -214,52 +214,22 @@ func (b *Backend) createBucket(ctx context.Context) error {
 	})
 }
 
-// blockPublicAccess blocks all public access to a bucket that was just made. S3 can need a moment to know it everywhere, and
-// whoever calls EnsureBucket again would find the bucket and leave it as it is.
+// blockPublicAccess blocks all public access to a bucket that was just made. S3 can need a moment to know it
+// everywhere, and whoever calls EnsureBucket again would find the bucket and leave it as it is.
 func (b *Backend) blockPublicAccess(ctx context.Context) error {
 	const made = "the new bucket"
 	return b.await(ctx, made, func() (again bool, err error) {
-		_, err = b.s3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
+		_, err = call(ctx, b, b.s3.PutPublicAccessBlock, &s3.PutPublicAccessBlockInput{
 			Bucket:              aws.String(b.bucket),
 			ExpectedBucketOwner: b.owner,
 			PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
 				BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
 				IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
 			},
-		}, b.markS3)
-		if err == nil {
-			return false, nil
+		})
+		if errors.Is(err, task.ErrNotFound) || codeOf(err) == "OperationAborted" {
+			return true, notVisible(made, err)
 		}
-		fault := b.fault(ctx, "s3", "PutPublicAccessBlock", err)
-		e, ok := errors.AsType[*task.Error](fault)
-		if errors.Is(fault, task.ErrNotFound) || ok && e.Code == "OperationAborted" {
-			return true, notVisible(made, fault)
-		}
-		return false, fault
+		return false, err
 	})
-}
-
-// await repeats a request until AWS has spread a change that was just made, with growing delays. The request returns
-// again while its error means that this takes more time; after about 30 s that error is returned.
-func (b *Backend) await(ctx context.Context, what string, request func() (again bool, err error)) error {
-	backoff := wait.Backoff{First: 500 * time.Millisecond, Max: 8 * time.Second, Attempts: 8}
-	for {
-		again, err := request()
-		if !again || err == nil {
-			return err
-		}
-		delay, more := backoff.Next()
-		if !more {
-			return fmt.Errorf("still so after %d attempts: %w", backoff.Failed(), err)
-		}
-		b.log.DebugContext(ctx, "waiting for AWS to spread a change", "for", what, "delay", delay)
-		if stop := wait.Sleep(ctx, delay); stop != nil {
-			return fmt.Errorf("%w: %w", stop, err)
-		}
-	}
-}
-
-// notVisible is about something that was made and is not seen yet. That it is not found would mean something else.
-func notVisible(what string, err error) error {
-	return fmt.Errorf("%w: %s is not visible yet, try again in a minute: %s", task.ErrUnavailable, what, err.Error())
 }

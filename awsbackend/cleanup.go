@@ -42,36 +42,29 @@ func (b *Backend) removeCertificate(ctx context.Context, id string) error {
 		}
 	}
 	for _, policy := range cert.Policies {
-		_, err := b.iot.DetachPolicy(ctx,
-			&iot.DetachPolicyInput{PolicyName: aws.String(policy), Target: aws.String(cert.ARN)}, b.markIoT)
-		if err != nil {
-			if err := unlessGone(b.fault(ctx, "iot", "DetachPolicy", err)); err != nil {
-				return fmt.Errorf("detach policy %s: %w", policy, err)
-			}
+		_, err := call(ctx, b, b.iot.DetachPolicy,
+			&iot.DetachPolicyInput{PolicyName: aws.String(policy), Target: aws.String(cert.ARN)})
+		if unlessGone(err) != nil {
+			return fmt.Errorf("detach policy %s: %w", policy, err)
 		}
 	}
 	if cert.Status != "INACTIVE" && cert.Status != "REVOKED" {
-		_, err := b.iot.UpdateCertificate(ctx,
-			&iot.UpdateCertificateInput{CertificateId: aws.String(id), NewStatus: "INACTIVE"}, b.markIoT)
-		if err != nil {
-			if err := unlessGone(b.fault(ctx, "iot", "UpdateCertificate", err)); err != nil {
-				return err
-			}
+		_, err := call(ctx, b, b.iot.UpdateCertificate,
+			&iot.UpdateCertificateInput{CertificateId: aws.String(id), NewStatus: "INACTIVE"})
+		if unlessGone(err) != nil {
+			return err
 		}
 	}
 	return b.insist(ctx, "DeleteCertificate", func() error {
-		_, err := b.iot.DeleteCertificate(ctx, &iot.DeleteCertificateInput{CertificateId: aws.String(id)}, b.markIoT)
+		_, err := call(ctx, b, b.iot.DeleteCertificate, &iot.DeleteCertificateInput{CertificateId: aws.String(id)})
 		return err
 	})
 }
 
 func (b *Backend) detachThing(ctx context.Context, thing, certARN string) error {
-	_, err := b.iot.DetachThingPrincipal(ctx,
-		&iot.DetachThingPrincipalInput{ThingName: aws.String(thing), Principal: aws.String(certARN)}, b.markIoT)
-	if err == nil {
-		return nil
-	}
-	if err := unlessGone(b.fault(ctx, "iot", "DetachThingPrincipal", err)); err != nil {
+	_, err := call(ctx, b, b.iot.DetachThingPrincipal,
+		&iot.DetachThingPrincipalInput{ThingName: aws.String(thing), Principal: aws.String(certARN)})
+	if unlessGone(err) != nil {
 		return fmt.Errorf("detach from thing %s: %w", thing, err)
 	}
 	return nil
@@ -116,7 +109,7 @@ func (b *Backend) removeDevice(ctx context.Context, name string) error {
 		}
 	}
 	return b.insist(ctx, "DeleteThing", func() error {
-		_, err := b.iot.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: aws.String(name)}, b.markIoT)
+		_, err := call(ctx, b, b.iot.DeleteThing, &iot.DeleteThingInput{ThingName: aws.String(name)})
 		return err
 	})
 }
@@ -133,9 +126,7 @@ func unlessGone(err error) error {
 // as an invalid request.
 func (b *Backend) insist(ctx context.Context, op string, remove func() error) error {
 	return b.await(ctx, "the end of attachments", func() (again bool, err error) {
-		if err = remove(); err != nil {
-			err = unlessGone(b.fault(ctx, "iot", op, err))
-		}
+		err = unlessGone(remove())
 		e, ok := errors.AsType[*task.Error](err)
 		return ok && (errors.Is(e.Kind, task.ErrConflict) || op == "DeleteThing" && errors.Is(e.Kind, task.ErrInvalidRequest)), err
 	})

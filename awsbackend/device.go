@@ -32,9 +32,9 @@ func (b *Backend) readDevice(ctx context.Context, name string) (*task.Device, er
 	if name == "" {
 		return nil, &task.InputError{Member: "thingName", Problem: "is empty"}
 	}
-	thing, err := b.iot.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String(name)}, b.markIoT)
+	thing, err := call(ctx, b, b.iot.DescribeThing, &iot.DescribeThingInput{ThingName: aws.String(name)})
 	if err != nil {
-		return nil, b.fault(ctx, "iot", "DescribeThing", err)
+		return nil, err
 	}
 	d := &task.Device{
 		ThingName:     aws.ToString(thing.ThingName),
@@ -67,18 +67,17 @@ func (b *Backend) readDevice(ctx context.Context, name string) (*task.Device, er
 	return d, nil
 }
 
-// ListCertificates implements [task.CertificateLister] with ListCertificates, which gives the newest first. Reading ends
-// with the page in which the first older certificate stands, so a recent since is cheap in an account of any size. A zero
-// since lists all. Needs iot:ListCertificates.
+// ListCertificates implements [task.CertificateLister] with ListCertificates, which has the newest first. Reading
+// ends with the page that has the first older certificate, so a recent since is cheap in an account of any size.
+// A zero since lists all. Needs iot:ListCertificates.
 func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
 	const op = "ListCertificates"
 	return func(yield func(*task.Certificate, error) bool) {
 		stopped := false
 		err := pages(op, func(marker *string) (*string, error) {
-			out, err := b.iot.ListCertificates(ctx,
-				&iot.ListCertificatesInput{Marker: marker, PageSize: aws.Int32(250)}, b.markIoT)
+			out, err := call(ctx, b, b.iot.ListCertificates, &iot.ListCertificatesInput{Marker: marker, PageSize: aws.Int32(250)})
 			if err != nil {
-				return nil, b.fault(ctx, "iot", op, err)
+				return nil, err
 			}
 			next := out.NextMarker
 			for _, c := range out.Certificates {
@@ -103,8 +102,8 @@ func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Se
 	}
 }
 
-// ReadCertificate implements [task.CertificateLister]: one certificate with its PEM and the names of its policies. Needs
-// iot:DescribeCertificate and iot:ListAttachedPolicies.
+// ReadCertificate implements [task.CertificateLister]: one certificate with its PEM and the names of its policies.
+// Needs iot:DescribeCertificate and iot:ListAttachedPolicies.
 func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*task.Certificate, error) {
 	if certificateID == "" {
 		return nil, fmt.Errorf("read certificate: %w", &task.InputError{Member: "certificateId", Problem: "is empty"})
@@ -118,9 +117,9 @@ func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*t
 
 // certificate reads one certificate and the names of its policies.
 func (b *Backend) certificate(ctx context.Context, id string) (*task.Certificate, error) {
-	out, err := b.iot.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: aws.String(id)}, b.markIoT)
+	out, err := call(ctx, b, b.iot.DescribeCertificate, &iot.DescribeCertificateInput{CertificateId: aws.String(id)})
 	if err != nil {
-		return nil, b.fault(ctx, "iot", "DescribeCertificate", err)
+		return nil, err
 	}
 	desc := out.CertificateDescription
 	if desc == nil {
@@ -154,12 +153,10 @@ func certificateID(arn string) string {
 }
 
 func (b *Backend) groupsOf(ctx context.Context, thing string) (names []string, err error) {
-	const op = "ListThingGroupsForThing"
-	err = pages(op, func(token *string) (*string, error) {
-		out, err := b.iot.ListThingGroupsForThing(ctx,
-			&iot.ListThingGroupsForThingInput{ThingName: aws.String(thing), NextToken: token}, b.markIoT)
+	err = pages("ListThingGroupsForThing", func(token *string) (*string, error) {
+		out, err := call(ctx, b, b.iot.ListThingGroupsForThing, &iot.ListThingGroupsForThingInput{ThingName: aws.String(thing), NextToken: token})
 		if err != nil {
-			return nil, b.fault(ctx, "iot", op, err)
+			return nil, err
 		}
 		for _, g := range out.ThingGroups {
 			names = append(names, aws.ToString(g.GroupName))
@@ -171,12 +168,10 @@ func (b *Backend) groupsOf(ctx context.Context, thing string) (names []string, e
 
 // principalsOf lists the ARNs of everything attached to a thing.
 func (b *Backend) principalsOf(ctx context.Context, thing string) (arns []string, err error) {
-	const op = "ListThingPrincipals"
-	err = pages(op, func(token *string) (*string, error) {
-		out, err := b.iot.ListThingPrincipals(ctx,
-			&iot.ListThingPrincipalsInput{ThingName: aws.String(thing), NextToken: token}, b.markIoT)
+	err = pages("ListThingPrincipals", func(token *string) (*string, error) {
+		out, err := call(ctx, b, b.iot.ListThingPrincipals, &iot.ListThingPrincipalsInput{ThingName: aws.String(thing), NextToken: token})
 		if err != nil {
-			return nil, b.fault(ctx, "iot", op, err)
+			return nil, err
 		}
 		arns = append(arns, out.Principals...)
 		return out.NextToken, nil
@@ -185,12 +180,10 @@ func (b *Backend) principalsOf(ctx context.Context, thing string) (arns []string
 }
 
 func (b *Backend) thingsOf(ctx context.Context, certARN string) (names []string, err error) {
-	const op = "ListPrincipalThings"
-	err = pages(op, func(token *string) (*string, error) {
-		out, err := b.iot.ListPrincipalThings(ctx,
-			&iot.ListPrincipalThingsInput{Principal: aws.String(certARN), NextToken: token}, b.markIoT)
+	err = pages("ListPrincipalThings", func(token *string) (*string, error) {
+		out, err := call(ctx, b, b.iot.ListPrincipalThings, &iot.ListPrincipalThingsInput{Principal: aws.String(certARN), NextToken: token})
 		if err != nil {
-			return nil, b.fault(ctx, "iot", op, err)
+			return nil, err
 		}
 		names = append(names, out.Things...)
 		return out.NextToken, nil
@@ -199,12 +192,10 @@ func (b *Backend) thingsOf(ctx context.Context, certARN string) (names []string,
 }
 
 func (b *Backend) policiesOf(ctx context.Context, certARN string) (names []string, err error) {
-	const op = "ListAttachedPolicies"
-	err = pages(op, func(marker *string) (*string, error) {
-		out, err := b.iot.ListAttachedPolicies(ctx,
-			&iot.ListAttachedPoliciesInput{Target: aws.String(certARN), Marker: marker}, b.markIoT)
+	err = pages("ListAttachedPolicies", func(marker *string) (*string, error) {
+		out, err := call(ctx, b, b.iot.ListAttachedPolicies, &iot.ListAttachedPoliciesInput{Target: aws.String(certARN), Marker: marker})
 		if err != nil {
-			return nil, b.fault(ctx, "iot", op, err)
+			return nil, err
 		}
 		for _, p := range out.Policies {
 			names = append(names, aws.ToString(p.PolicyName))
@@ -212,19 +203,4 @@ func (b *Backend) policiesOf(ctx context.Context, certARN string) (names []strin
 		return out.NextMarker, nil
 	})
 	return names, err
-}
-
-// pages asks for page after page. A token that comes back as it went would ask for ever, so it ends in an error.
-func pages(op string, page func(token *string) (next *string, err error)) error {
-	var token *string
-	for {
-		next, err := page(token)
-		if err != nil || aws.ToString(next) == "" {
-			return err
-		}
-		if aws.ToString(next) == aws.ToString(token) {
-			return fmt.Errorf("%s: %w: the same page token came twice", op, task.ErrUnavailable)
-		}
-		token = next
-	}
 }

@@ -17,9 +17,9 @@
 // # What is sent how often
 //
 // StartThingRegistrationTask and RegisterThing have no client token, so the SDK's usual repeats would start a second
-// task or make a second certificate. Each is sent once. Only an explicit throttle, by which AWS says that nothing was
+// task or make a second certificate. Each is sent once. Only an explicit throttle, by which AWS tells that nothing was
 // done, is tried again, at most five times in all. Every other lost answer (network, time-out, status 500 and above,
-// an answer that cannot be read) gives an error that wraps [task.ErrOutcomeUnknown]. All other operations can be
+// an answer that cannot be read) is an error that wraps [task.ErrOutcomeUnknown]. All other operations can be
 // repeated safely and keep the retries of the [aws.Config].
 //
 // # Permissions of the caller
@@ -42,14 +42,14 @@
 //	  ]
 //	}
 //
-// With a KMS key the caller also needs kms:GenerateDataKey on it. The optional abilities need more; each method says
-// what. sts:GetCallerIdentity needs no permission.
+// With a KMS key the caller also needs kms:GenerateDataKey on it. The optional abilities need more; each method lists
+// it. sts:GetCallerIdentity needs no permission.
 //
 // # The fake
 //
 // The fake of this project answers with the header X-Iotfleet-Fake on every response. [Backend.Identity] reports Fake
-// when the IoT endpoint is such a one, however it was configured. Where only some of the services are the fake, nothing is
-// made and nothing uploaded.
+// when the IoT endpoint is such a one, however it was configured. Where only some of the services are the fake, nothing
+// is made and nothing uploaded.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package awsbackend

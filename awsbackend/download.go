@@ -23,10 +23,10 @@ import (
 // Open implements [task.Store]: it reads a report link with a plain GET, from a byte offset on.
 //
 // A link must be https (http only to an endpoint that the aws.Config itself names so) and lead to AWS, to one of the
-// config's endpoints or to one of [Options].LinkHosts; redirects are refused. An answer that says the link is no longer
-// good (401, 403, or 400 with an expired token) gives [task.ErrLinkExpired]: list the reports again. Broken connections,
-// throttling and status 500 and above are asked again up to three times, as long as nothing was read; from then on a
-// break ends the reader with io.ErrUnexpectedEOF or the network's error, and Open at the new offset goes on.
+// config's endpoints or to one of [Options].LinkHosts; redirects are refused. A link that is no longer good
+// (status 401, 403, or 400 with an expired token) is [task.ErrLinkExpired]: list the reports again. Broken
+// connections, throttling and status 500 and above are asked again up to three times, as long as nothing was read; from
+// then on a break ends the reader with io.ErrUnexpectedEOF or the network's error, and Open at the new offset goes on.
 //
 // No error text holds the link or a part of its signature.
 func (b *Backend) Open(ctx context.Context, link task.Link, offset int64) (io.ReadCloser, error) {
@@ -62,7 +62,7 @@ func (b *Backend) Open(ctx context.Context, link task.Link, offset int64) (io.Re
 	}
 }
 
-// checkLink refuses addresses that the service would not give out. Its errors show at most the host.
+// checkLink refuses addresses that no service would send. Its errors show at most the host.
 func (b *Backend) checkLink(link task.Link) (*url.URL, error) {
 	u, err := url.Parse(link.URL())
 	if err != nil || u.Host == "" {
@@ -84,13 +84,9 @@ func (b *Backend) checkLink(link task.Link) (*url.URL, error) {
 		"leads to %s, which is neither AWS nor the configured endpoint: list it in Options.LinkHosts if that is right", u.Host)}
 }
 
-// linkClient chooses the HTTP client for links and keeps it from following redirects, whose Referer header would carry
-// the link to another host.
-func linkClient(chosen HTTPClient, configured aws.HTTPClient) HTTPClient {
-	client := chosen
-	if client == nil && configured != nil {
-		client = configured
-	}
+// linkClient makes a client for links of the configured one, nil for the default. It does not follow redirects: their
+// Referer header would carry the link to another host.
+func linkClient(client aws.HTTPClient) aws.HTTPClient {
 	if buildable, ok := client.(*awshttp.BuildableClient); ok {
 		client = buildable.Freeze()
 	}
@@ -167,7 +163,7 @@ func (d *download) accept(ctx context.Context, resp *http.Response) (io.ReadClos
 				task.ErrUnavailable, d.offset, resp.Header.Get("Content-Range"))
 		}
 		if total >= 0 {
-			r.left = total - first // a cache may give less than was asked for, and its end is not the file's
+			r.left = total - first // a cache may send less than was asked for, and its end is not the file's
 		}
 		return r, false, nil
 	}
@@ -182,7 +178,7 @@ func (d *download) accept(ctx context.Context, resp *http.Response) (io.ReadClos
 	return r, false, nil
 }
 
-// answer reads a refusal. It also returns the file's length if the answer gives it, else -1.
+// answer reads a refusal. It also returns the file's length if the answer has it, else -1.
 func (d *download) answer(resp *http.Response) (*task.Error, int64) {
 	var s3err struct {
 		Code             string
@@ -251,11 +247,11 @@ func contentRange(s string) (first, total int64, ok bool) {
 	return int64(a), total, true
 }
 
-// reportBody is the answer's body, which must not end early and must not say where it came from.
+// reportBody is the answer's body, which must not end early, and whose errors must not show where it came from.
 type reportBody struct {
 	ctx    context.Context
 	body   io.ReadCloser
-	left   int64 // bytes still to come to the file's end, -1 if the answer did not say
+	left   int64 // bytes still to come to the file's end, -1 if the answer has no length
 	at     int64 // position in the file
 	secret secret
 }

@@ -281,7 +281,7 @@ func TestAClientThatFollowedARedirectIsNotTrusted(t *testing.T) {
 	defer stranger.Close()
 	server := httptest.NewServer(http.RedirectHandler(stranger.URL, http.StatusFound))
 	defer server.Close()
-	b, err := New(aws.Config{Region: inRegion}, Options{HTTPClient: following{server.Client()}, LinkHosts: []string{"127.0.0.1"}})
+	b, err := New(aws.Config{Region: inRegion, HTTPClient: following{server.Client()}}, Options{LinkHosts: []string{"127.0.0.1"}})
 	require.NoError(t, err)
 	_, err = b.Open(t.Context(), task.NewLink(server.URL), 0)
 	require.ErrorContains(t, err, "followed a redirect")

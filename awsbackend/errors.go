@@ -11,25 +11,26 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// AccessDeniedError says which permission is missing, and who lacks it. It matches [task.ErrAccessDenied]; the
+// AccessDeniedError holds which permission is missing, and who lacks it. It matches [task.ErrAccessDenied]; the
 // service's own words are in the [*task.Error] it wraps.
 //
-// The service does not always say: then Action is the one that the refused operation needs, Principal is whom STS says
-// the caller is, and both may still differ from what the service checked.
+// If the service does not name them, Action is the one that the refused operation needs and Principal is the caller
+// according to STS. Both may then differ from what the service checked.
 type AccessDeniedError struct {
 	Action    string // such as iot:StartThingRegistrationTask or iam:PassRole
 	Principal string // ARN of the user or role that lacks it; empty when nobody knows
-	Resource  string // what it was asked for; empty when the service does not say
+	Resource  string // what it was asked for; empty when the service does not name it
 	Err       error  // the *task.Error
 }
 
-// Error names action, principal and resource, then gives the service's answer.
+// Error names action, principal and resource, and has the service's answer.
 func (e *AccessDeniedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "missing permission %s", e.Action)
@@ -43,10 +44,10 @@ func (e *AccessDeniedError) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the *task.Error.
+// Unwrap returns the *task.Error.
 func (e *AccessDeniedError) Unwrap() error { return e.Err }
 
-// denials are the codes by which AWS says that a permission is missing, as opposed to credentials that are not valid.
+// denials are AWS's codes for a missing permission, as opposed to credentials that are not valid.
 var denials = map[string]bool{
 	"AccessDenied":          true,
 	"AccessDeniedException": true,
@@ -59,7 +60,7 @@ var denials = map[string]bool{
 // notAuthorized is how AWS words a missing permission. Only details are taken from it, never the kind of error.
 var notAuthorized = regexp.MustCompile(`(arn:\S+) is not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9*]+)(?: on resource: (\S+))?`)
 
-// errCredentials marks requests that were never sent, so that they say nothing about what they ask for.
+// errCredentials marks requests that were never sent, so that nothing follows from them about what they ask for.
 var errCredentials = errors.New("the credentials cannot be had")
 
 // isDenied reports whether AWS refused a request for want of a permission.
@@ -67,11 +68,16 @@ func isDenied(err error) bool {
 	return errors.Is(err, task.ErrAccessDenied) && !errors.Is(err, errCredentials)
 }
 
-// fault turns what an AWS client returned for one operation into this library's errors.
+// fault turns what an AWS client returned for a failed operation into one of this library's errors.
 //
 // An answer of the service becomes a *task.Error. Without an answer the error wraps the context's cause if the context
 // is done, else task.ErrUnavailable if the network or the service's answer is at fault.
-func (b *Backend) fault(ctx context.Context, service, op string, err error) error {
+func (b *Backend) fault(ctx context.Context, err error) error {
+	service, op := "", "request"
+	if e, ok := errors.AsType[*smithy.OperationError](err); ok {
+		service, op = e.Service(), e.Operation()
+	}
+	withoutBody(err)
 	if endedWith(ctx, err) {
 		return fmt.Errorf("%s: %w", op, wait.ContextError(ctx))
 	}
@@ -97,8 +103,8 @@ func (b *Backend) fault(ctx context.Context, service, op string, err error) erro
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// credentials marks what the source of credentials says when it has none: that a session is over, that there is no profile.
-// No service says that, so it comes without a code.
+// credentials marks the errors of a source of credentials that has none: a session is over, there is no profile. They
+// are no answer of a service, so they have no code.
 type credentials struct{ aws.CredentialsProvider }
 
 func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
@@ -119,11 +125,11 @@ type credentialsFailure struct{ err error }
 func (e *credentialsFailure) Error() string { return e.err.Error() }
 func (e *credentialsFailure) Unwrap() error { return e.err }
 
-// credentialsSource returns the operation that was to give credentials for op and failed, "" if it is op itself that
-// failed. The SDK asks STS, IAM Identity Center, or the metadata service of an instance or a container. What they answer
-// says nothing about op: a role that is not found is not a thing that is not found.
+// credentialsSource returns the operation that was to get credentials for op and failed, "" if it is op itself that
+// failed. The SDK asks STS, IAM Identity Center, or the metadata service of an instance or a container. What they
+// answer means nothing for op: a role that is not found is not a thing that is not found.
 func credentialsSource(op string, err error) (source string) {
-	ours := false // err comes from the SDK, and says that op failed
+	ours := false // err comes from the SDK, and is about op
 	for e, ok := errors.AsType[*smithy.OperationError](err); ok; e, ok = errors.AsType[*smithy.OperationError](e.Err) {
 		if e.Operation() == op {
 			ours = true
@@ -148,7 +154,7 @@ func credentialsError(source string, api smithy.APIError, err error) error {
 		e.Code, e.Message = api.ErrorCode(), api.ErrorMessage()
 		e.Kind = task.KindOfCode(e.Code)
 	}
-	e.Code = cmp.Or(e.Code, http.StatusText(e.Status)) // a container's service need not give one
+	e.Code = cmp.Or(e.Code, http.StatusText(e.Status)) // a container's service need not send one
 	if e.Kind == nil {
 		e.Kind = kindOfStatus(e.Status)
 	}
@@ -162,7 +168,7 @@ func credentialsError(source string, api smithy.APIError, err error) error {
 	return e
 }
 
-// deniedInWords makes an *AccessDeniedError of a message that says what is missing, nil of any other.
+// deniedInWords makes an *AccessDeniedError of a message that names what is missing, nil of any other.
 func deniedInWords(e *task.Error) *AccessDeniedError {
 	m := notAuthorized.FindStringSubmatch(e.Message)
 	if m == nil {
@@ -210,13 +216,14 @@ func statusOf(err error) int {
 	return 0
 }
 
-// noCode is what the SDK gives for the code of an answer that has none.
+// noCode is the SDK's code for an answer that has none.
 const noCode = "UnknownError"
 
-// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 is some proxy's and says nothing
-// about a thing, a task or a role; who believed it would register a device again. Only S3 answers so to HEAD requests.
+// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 is some proxy's and says
+// nothing about a thing, a task or a role; who believed it would register a device again. Only S3 answers so to HEAD
+// requests.
 func kindWithoutCode(service string, status int) error {
-	if status == http.StatusNotFound && service != "s3" {
+	if status == http.StatusNotFound && service != s3.ServiceID {
 		return task.ErrUnavailable
 	}
 	return kindOfStatus(status)
@@ -247,12 +254,12 @@ func kindOfStatus(status int) error {
 var errPage = errors.New("the answer is a web page, so a proxy or a login page is in the way: AWS sends none")
 
 // isPage reports whether an answer is a web page. Servers that imitate AWS may leave a web framework's content type on
-// answers without a body, but give them a request id as AWS does.
+// answers without a body, but send a request id as AWS does.
 func isPage(h http.Header) bool {
 	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/html") && requestID(h) == ""
 }
 
-// requestID reads the id under each of the names that AWS services give it.
+// requestID reads the id under each of the names that AWS services use.
 func requestID(h http.Header) string {
 	for _, name := range []string{"X-Amzn-RequestId", "X-Amz-Request-Id", "X-Amz-RequestId"} {
 		if id := h.Get(name); id != "" {
@@ -273,7 +280,7 @@ func actionOf(service, op string) string {
 	if action, ok := actions[op]; ok {
 		return action
 	}
-	return service + ":" + op
+	return strings.ToLower(service) + ":" + op
 }
 
 // isNetwork reports whether err, which is no answer of the service, is about the way to it or about an answer that
@@ -292,8 +299,16 @@ func isNetwork(err error) bool {
 	return ok
 }
 
-// endedWith reports whether err is that ctx has ended. Then it carries the cause of that end, which can hold anything: also
-// what AWS has said to another request, and that must not pass for its answer to this one.
+// endedWith reports whether err is that ctx has ended. Then it carries the cause of that end, which can hold anything:
+// also AWS's answer to another request, which must not pass for its answer to this one.
 func endedWith(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+}
+
+// withoutBody drops the copy of the answer's beginning that an error of decoding carries: it can hold presigned links
+// and certificates.
+func withoutBody(err error) {
+	for bad, ok := errors.AsType[*smithy.DeserializationError](err); ok; bad, ok = errors.AsType[*smithy.DeserializationError](bad.Err) {
+		bad.Snapshot = nil
+	}
 }

@@ -295,7 +295,8 @@ func fromRole(t *testing.T, answer func(*request) *http.Response) aws.Credential
 	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::123456789012:role/Factory")
 }
 
-// fromInstance are credentials of an instance whose role was taken away, as its metadata service says it: without a code.
+// fromInstance are credentials of an instance whose role was taken away, as its metadata service says it: without a
+// code.
 type fromInstance struct{}
 
 func (fromInstance) Retrieve(context.Context) (c aws.Credentials, err error) {

@@ -346,9 +346,11 @@ func TestReportsComeOverHTTPSFromAServerOnlyTheConfigKnows(t *testing.T) {
 	w := newWorld(t, fleetBucket, over((*fakeaws.Server).StartTLS))
 	run := registerOver(t, w, "tls", 4)
 	assert.Len(t, run.results, 4, "links are opened with the config's HTTP client, which trusts the server")
-	stranger, err := awsbackend.New(w.config, awsbackend.Options{HTTPClient: &http.Client{}})
+	cfg := w.config
+	cfg.HTTPClient = &http.Client{}
+	stranger, err := awsbackend.New(cfg, awsbackend.Options{})
 	require.NoError(t, err)
-	page, err := stranger.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
+	page, err := w.backend.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
 	require.NoError(t, err)
 	_, err = stranger.Open(t.Context(), page.Links[0], 0)
 	require.ErrorIs(t, err, task.ErrUnavailable, "another client does not")

@@ -2,95 +2,17 @@ package awsbackend
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
-
-// fakeHeader is on every answer of this project's fake.
-const fakeHeader = "X-Iotfleet-Fake"
-
-// mark says who answered a service's requests so far.
-type mark = int32
-
-const (
-	unknown mark = iota // no HTTP answer was seen yet
-	genuine             // the last answer had no mark of the fake
-	fake
-)
-
-// marks says for each service whether the fake answers it. Endpoints are set for each service apart, so one may be the
-// fake while another is AWS.
-type marks struct {
-	iot, s3, iam, sts atomic.Int32
-}
-
-// together returns an error if the fake answers for some services and AWS for others.
-func (m *marks) together() error {
-	var fakes, genuines []string
-	for _, s := range []struct {
-		name string
-		mark mark
-	}{{"AWS IoT", m.iot.Load()}, {"S3", m.s3.Load()}, {"IAM", m.iam.Load()}, {"STS", m.sts.Load()}} {
-		switch s.mark {
-		case fake:
-			fakes = append(fakes, s.name)
-		case genuine:
-			genuines = append(genuines, s.name)
-		}
-	}
-	if len(fakes) == 0 || len(genuines) == 0 {
-		return nil
-	}
-	return fmt.Errorf("the endpoints do not belong together: the fake answers for %s, AWS for %s: set one endpoint for all services",
-		strings.Join(fakes, ", "), strings.Join(genuines, ", "))
-}
-
-func (b *Backend) markIoT(o *iot.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.iot) }
-func (b *Backend) markS3(o *s3.Options)   { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.s3) }
-func (b *Backend) markIAM(o *iam.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.iam) }
-func (b *Backend) markSTS(o *sts.Options) { o.APIOptions = watchAnswers(o.APIOptions, &b.marks.sts) }
-
-// watchAnswers adds a step that looks for the fake's header on an operation's answers, and refuses those that are a proxy's
-// page. The SDK reads nothing of some answers, and would take such a page for a success.
-func watchAnswers(steps []func(*middleware.Stack) error, m *atomic.Int32) []func(*middleware.Stack) error {
-	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
-		middleware.DeserializeOutput, middleware.Metadata, error,
-	) {
-		out, metadata, err := next.HandleDeserialize(ctx, in)
-		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && answer != nil && answer.Response != nil && answer.StatusCode != 0 {
-			switch {
-			case isPage(answer.Header):
-				if err == nil && answer.StatusCode < 300 {
-					err = &smithyhttp.ResponseError{Response: answer, Err: errPage}
-				}
-			case answer.Header.Get(fakeHeader) != "":
-				m.Store(fake)
-			default:
-				m.Store(genuine)
-			}
-		}
-		return out, metadata, err
-	}
-	return append(slices.Clip(steps), func(stack *middleware.Stack) error {
-		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("iotfleet.mark", look), middleware.After)
-	})
-}
 
 // caller remembers who the credentials belong to.
 type caller struct {
@@ -127,10 +49,9 @@ func (b *Backend) identify(ctx context.Context) error {
 		return err
 	}
 	if b.marks.iot.Load() == unknown {
-		_, err := b.iot.DescribeEndpoint(ctx,
-			&iot.DescribeEndpointInput{EndpointType: aws.String(dataEndpointType)}, b.markIoT)
-		if _, answered := errors.AsType[smithy.APIError](err); err != nil && !answered && b.marks.iot.Load() == unknown {
-			return fmt.Errorf("find out whether the IoT endpoint is the fake: %w", b.fault(ctx, "iot", "DescribeEndpoint", err))
+		_, err := call(ctx, b, b.iot.DescribeEndpoint, &iot.DescribeEndpointInput{EndpointType: aws.String(dataEndpointType)})
+		if err != nil && b.marks.iot.Load() == unknown {
+			return fmt.Errorf("find out whether the IoT endpoint is the fake: %w", err)
 		}
 	}
 	if err := b.marks.together(); err != nil {
@@ -147,14 +68,13 @@ func (b *Backend) identify(ctx context.Context) error {
 }
 
 func (b *Backend) whoAmI(ctx context.Context) (account, arn string, err error) {
-	const op = "GetCallerIdentity"
-	out, err := b.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, b.markSTS)
+	out, err := call(ctx, b, b.sts.GetCallerIdentity, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return "", "", b.fault(ctx, "sts", op, err)
+		return "", "", err
 	}
 	account, arn = aws.ToString(out.Account), aws.ToString(out.Arn)
 	if !isAccount(account) {
-		return "", "", fmt.Errorf("%s: %w: the answer's account is %q, not 12 digits", op, task.ErrUnavailable, account)
+		return "", "", fmt.Errorf("GetCallerIdentity: %w: the answer's account is %q, not 12 digits", task.ErrUnavailable, account)
 	}
 	return account, arn, nil
 }
@@ -162,7 +82,7 @@ func (b *Backend) whoAmI(ctx context.Context) (account, arn string, err error) {
 // explainTimeout bounds what an error message may take: where STS cannot be reached, nobody should wait for a name.
 const explainTimeout = 5 * time.Second
 
-// callerARN returns whose credentials these are, "" if STS does not say. It is asked once, to explain an error, so its
+// callerARN returns whose credentials these are, "" if STS does not answer. It is asked once, to explain an error, so its
 // own errors are of no use.
 func (b *Backend) callerARN(ctx context.Context) string {
 	select {
@@ -187,15 +107,13 @@ const dataEndpointType = "iot:Data-ATS"
 // DataEndpoint implements [task.Endpointer] with DescribeEndpoint for iot:Data-ATS, whose server certificate devices
 // verify against the Amazon Trust Services roots. Needs iot:DescribeEndpoint.
 func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
-	const op = "DescribeEndpoint"
-	out, err := b.iot.DescribeEndpoint(ctx,
-		&iot.DescribeEndpointInput{EndpointType: aws.String(dataEndpointType)}, b.markIoT)
+	out, err := call(ctx, b, b.iot.DescribeEndpoint, &iot.DescribeEndpointInput{EndpointType: aws.String(dataEndpointType)})
 	if err != nil {
-		return "", b.fault(ctx, "iot", op, err)
+		return "", err
 	}
 	host := aws.ToString(out.EndpointAddress)
 	if host == "" {
-		return "", fmt.Errorf("%s: %w: the answer has no address", op, task.ErrUnavailable)
+		return "", fmt.Errorf("DescribeEndpoint: %w: the answer has no address", task.ErrUnavailable)
 	}
 	return host, nil
 }

@@ -4,9 +4,6 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,15 +42,6 @@ func TestTheFakeIsKnownByTheMarkOnItsAnswers(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.True(t, who.Fake, name)
 	}
-}
-
-func TestTheFakeIsKnownAlsoBehindClientsOfTheCallersOwn(t *testing.T) {
-	cfg := testConfig(&wire{t: t, answers: answers{"GetCallerIdentity": marked(knownCaller), endpointOp: marked(dataEndpoint)}})
-	b, err := New(aws.Config{Region: inRegion}, Options{IoT: iot.NewFromConfig(cfg), STS: sts.NewFromConfig(cfg)})
-	require.NoError(t, err)
-	who, err := b.Identity(t.Context())
-	require.NoError(t, err)
-	assert.True(t, who.Fake)
 }
 
 func TestAFakeOfOnlyOneServiceIsAnError(t *testing.T) {

@@ -16,63 +16,55 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. It is sent again only
-// after an answer that says it was throttled. Any other failure is returned as it stands if the service refused, as
-// nothing sent if no connection was made, and else as task.ErrOutcomeUnknown.
-func once[T any](ctx context.Context, b *Backend, op string, send func(oneAttempt func(*iot.Options)) (T, error)) (T, error) {
-	var none T
+// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. If its answer is lost,
+// nobody can tell whether it had its effect, and to repeat it would start a second task or make a second certificate.
+// So it is repeated only after a throttle, by which AWS tells that nothing was done. Every other failure is returned:
+//
+//   - as it is, if AWS refused the request;
+//   - with "nothing was sent", if no connection was made;
+//   - as task.ErrOutcomeUnknown in all other cases.
+func once[In, Out any](
+	ctx context.Context, b *Backend, op string, send func(context.Context, *In, ...func(*iot.Options)) (*Out, error), in *In,
+) (*Out, error) {
 	backoff := wait.Backoff{First: time.Second, Attempts: 5} // after a throttle: 1, 2, 4 and 8 s
 	for {
 		if ctx.Err() != nil {
-			return none, fmt.Errorf("%s: not sent: %w", op, wait.ContextError(ctx))
+			return nil, fmt.Errorf("%s: not sent: %w", op, wait.ContextError(ctx))
 		}
 		var a attempt
-		out, err := send(a.options)
-		if err == nil {
-			return out, nil
-		}
-		err = b.fault(ctx, "iot", op, err)
+		out, err := call(ctx, b, send, in, a.options)
 		switch {
+		case err == nil:
+			return out, nil
 		case endedWith(ctx, err):
-			return none, a.unanswered(op, err)
+			return nil, a.unanswered(op, err)
 		case !errors.Is(err, task.ErrThrottled):
-			return none, a.outcome(op, err)
+			return nil, a.outcome(op, err)
 		}
 		delay, more := backoff.Next()
 		if !more {
-			return none, fmt.Errorf("%d times: %w", backoff.Failed(), err)
+			return nil, fmt.Errorf("%d times: %w", backoff.Failed(), err)
 		}
 		b.log.InfoContext(ctx, "throttled, trying again", "operation", op, "attempt", backoff.Failed(), "delay", delay)
 		if stop := wait.Sleep(ctx, delay); stop != nil {
-			return none, fmt.Errorf("not sent again after a throttle: %w: %w", stop, err)
+			return nil, fmt.Errorf("not sent again after a throttle: %w: %w", stop, err)
 		}
 	}
 }
 
 // attempt watches how far one request got on its way.
 type attempt struct {
-	watched   atomic.Bool // the SDK ran our middleware: what follows is known
 	sent      atomic.Bool // the request was handed to the HTTP client
-	traced    atomic.Bool // the HTTP client tells about its connections
+	traced    atomic.Bool // the HTTP client reports its connections
 	connected atomic.Bool // it had a connection for the request
 }
 
-// options makes an IoT client send a request once and tell the attempt about it.
+// options makes the IoT client send a request once and lets the attempt watch it.
 func (a *attempt) options(o *iot.Options) {
 	o.Retryer = aws.NopRetryer{}
 	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
-		if err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc("iotfleet.watch", a.watch), middleware.Before); err != nil {
-			return err
-		}
 		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("iotfleet.sent", a.handOver), middleware.After)
 	})
-}
-
-func (a *attempt) watch(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
-	middleware.InitializeOutput, middleware.Metadata, error,
-) {
-	a.watched.Store(true)
-	return next.HandleInitialize(ctx, in)
 }
 
 func (a *attempt) handOver(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
@@ -88,10 +80,10 @@ func (a *attempt) handOver(ctx context.Context, in middleware.DeserializeInput, 
 
 // surelyNotSent reports that no byte of the request can have reached the service.
 func (a *attempt) surelyNotSent() bool {
-	return a.watched.Load() && (!a.sent.Load() || a.traced.Load() && !a.connected.Load())
+	return !a.sent.Load() || a.traced.Load() && !a.connected.Load()
 }
 
-// outcome says of a failed request whether it may have had its effect.
+// outcome returns err if it is a definite refusal, and else what is known of the request.
 func (a *attempt) outcome(op string, err error) error {
 	if e, answered := errors.AsType[*task.Error](err); answered && definite(e) {
 		return err
@@ -99,7 +91,7 @@ func (a *attempt) outcome(op string, err error) error {
 	return a.unanswered(op, err)
 }
 
-// unanswered is the outcome of a request that AWS gave no answer to, as far as one can tell.
+// unanswered is the error of a request without a usable answer: either nothing was sent, or its outcome is unknown.
 func (a *attempt) unanswered(op string, err error) error {
 	if a.surelyNotSent() {
 		return fmt.Errorf("nothing was sent: %w", err)
@@ -107,11 +99,11 @@ func (a *attempt) unanswered(op string, err error) error {
 	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)
 }
 
-// definite reports whether an answer says that nothing was done.
+// definite reports whether an answer means that nothing was done.
 func definite(e *task.Error) bool {
 	if errors.Is(e.Kind, task.ErrUnavailable) || e.Status >= 500 {
 		return false
 	}
-	// A proxy that lost its client says so with 499; a 2xx is a success that could not be understood.
+	// Status 499 is a proxy's that lost its client; a 2xx is a success that could not be understood.
 	return e.Status != 499 && (e.Status < 200 || e.Status > 299)
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/smithy-go"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
@@ -82,20 +81,17 @@ func TestRetriesOfTheConfigDoNotRepeatAStart(t *testing.T) {
 			o.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(error) aws.Ternary { return aws.TrueTernary })}
 		})
 	}
-	for name, change := range map[string]func(*aws.Config, *Options){
-		"many attempts":    func(c *aws.Config, _ *Options) { c.RetryMaxAttempts = 9 },
-		"adaptive":         func(c *aws.Config, _ *Options) { c.RetryMaxAttempts, c.RetryMode = 9, aws.RetryModeAdaptive },
-		"a custom retryer": func(c *aws.Config, _ *Options) { c.RetryMaxAttempts, c.Retryer = 9, stubborn },
-		"a client of one's own": func(c *aws.Config, opts *Options) {
-			opts.IoT = iot.NewFromConfig(*c, func(o *iot.Options) { o.Retryer, o.RetryMaxAttempts = stubborn(), 9 })
-		},
+	for name, change := range map[string]func(*aws.Config){
+		"many attempts":    func(c *aws.Config) { c.RetryMaxAttempts = 9 },
+		"adaptive":         func(c *aws.Config) { c.RetryMaxAttempts, c.RetryMode = 9, aws.RetryModeAdaptive },
+		"a custom retryer": func(c *aws.Config) { c.RetryMaxAttempts, c.Retryer = 9, stubborn },
 	} {
 		broken := func(*request) *http.Response { return nil }
 		for what, answer := range map[string]func(*request) *http.Response{"500": exception(500, "InternalFailureException", "oops"), "dropped": broken} {
 			w := &wire{t: t, answers: answers{startOp: answer, "RegisterThing": answer}}
-			cfg, opts := testConfig(w), Options{Bucket: "fleet-bucket"}
-			change(&cfg, &opts)
-			b, err := New(cfg, opts)
+			cfg := testConfig(w)
+			change(&cfg)
+			b, err := New(cfg, Options{Bucket: "fleet-bucket"})
 			require.NoError(t, err)
 			_, err = b.StartTask(t.Context(), startInput)
 			require.ErrorIs(t, err, task.ErrOutcomeUnknown, "%s, %s", name, what)
@@ -317,32 +313,16 @@ func slowServer(t *testing.T) (*http.Client, func()) {
 	return &http.Client{Transport: transport}, transport.CloseIdleConnections
 }
 
-// A client that is no SDK client tells nothing about its way, so its plain errors leave the outcome open.
-func TestAnInjectedClientIsTrustedOnlyWhereItsAnswersAreAWS(t *testing.T) {
-	for name, c := range map[string]struct {
-		err     error
-		unknown bool
-	}{
-		"plain error": {errors.New("broken"), true},
-		"throttle of its own making is refused after five": {throttled{}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b, err := New(aws.Config{Region: "eu-central-1"}, Options{IoT: failingIoT{err: c.err}})
-				require.NoError(t, err)
-				_, err = b.StartTask(t.Context(), startInput)
-				require.Error(t, err)
-				assert.Equal(t, c.unknown, errors.Is(err, task.ErrOutcomeUnknown), "%v", err)
-			})
-		})
-	}
-}
+// httpClient is an HTTP client of another make than net/http, which reports nothing of its connections.
+type httpClient func(*http.Request) (*http.Response, error)
 
-type failingIoT struct {
-	IoTClient
-	err error
-}
+func (f httpClient) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (f failingIoT) StartThingRegistrationTask(context.Context, *iot.StartThingRegistrationTaskInput, ...func(*iot.Options)) (*iot.StartThingRegistrationTaskOutput, error) {
-	return nil, f.err
+func TestAClientThatDoesNotReportItsConnectionsLeavesTheOutcomeUnknown(t *testing.T) {
+	cfg := testConfig(nil)
+	cfg.HTTPClient = httpClient(func(*http.Request) (*http.Response, error) { return nil, errors.New("broken") })
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.StartTask(t.Context(), startInput)
+	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 }

@@ -149,8 +149,8 @@ func (p *policy) trusts(service, account string) verdict {
 	return v
 }
 
-// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is asked
-// for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
+// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is
+// asked for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
 func (p *policy) suffices(guard string) bool {
 	if v := p.trusts(partition.IoT, guard); v != allowed && v != conditional {
 		return false
@@ -160,7 +160,8 @@ func (p *policy) suffices(guard string) bool {
 	})
 }
 
-// guardedFor reports whether the statement's only condition is that the source is this account, as SourceGuard makes it.
+// guardedFor reports whether the statement's only condition is that the source is this account, as SourceGuard makes
+// it.
 func (s *policyStatement) guardedFor(account string) bool {
 	tests := 0
 	for _, keys := range s.Condition {
@@ -169,7 +170,8 @@ func (s *policyStatement) guardedFor(account string) bool {
 	return tests == 1 && s.guarded(account)
 }
 
-// guarded reports whether it is among the statement's conditions that the source is this account. All of them must hold.
+// guarded reports whether it is among the statement's conditions that the source is this account. All of them must
+// hold.
 func (s *policyStatement) guarded(account string) bool {
 	for _, op := range []string{"StringEquals", "StringLike"} {
 		for key, values := range s.Condition[op] {

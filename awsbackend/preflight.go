@@ -138,12 +138,12 @@ func (p *preflight) bucket(ctx context.Context) error {
 		p.add(CheckBucket, "", task.FindingProblem, "no bucket is set: Options.Bucket is empty")
 		return nil
 	}
-	_, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	region, err := b.headBucket(ctx)
 	found := "exists and may be listed"
-	if err != nil && regionHeader(err) != "" && regionHeader(err) != b.region {
-		found, err = "exists", nil // the next check says where
+	if err != nil && region != "" && region != b.region {
+		found, err = "exists", nil // the next check reports where
 	} else if err != nil {
-		err = b.fault(ctx, "s3", "HeadBucket", err)
+		err = b.fault(ctx, err)
 	}
 	done, err := p.settled(CheckBucket, b.bucket, "there is no such bucket: make it with EnsureBucket, or name another", err)
 	if err != nil {
@@ -178,11 +178,9 @@ func (p *preflight) bucketRegion(ctx context.Context) error {
 func (p *preflight) bucketPublic(ctx context.Context) error {
 	b := p.b
 	const remedy = "data files name every device: block it with PutPublicAccessBlock, unless the account as a whole does"
-	out, err := b.s3.GetPublicAccessBlock(ctx,
-		&s3.GetPublicAccessBlockInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner}, b.markS3)
+	out, err := call(ctx, b, b.s3.GetPublicAccessBlock, &s3.GetPublicAccessBlockInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
 	if err != nil {
-		err = b.fault(ctx, "s3", "GetPublicAccessBlock", err)
-		if e, ok := errors.AsType[*task.Error](err); ok && e.Code == "NoSuchPublicAccessBlockConfiguration" {
+		if codeOf(err) == "NoSuchPublicAccessBlockConfiguration" {
 			p.add(CheckBucketPublic, b.bucket, task.FindingAdvisory, "the bucket does not block public access; %s", remedy)
 			return nil
 		}
@@ -203,12 +201,8 @@ func (p *preflight) bucketPublic(ctx context.Context) error {
 }
 
 func (p *preflight) thingTypes(ctx context.Context) error {
-	const op = "DescribeThingType"
 	for _, name := range named(p.in.ThingTypes) {
-		out, err := p.b.iot.DescribeThingType(ctx, &iot.DescribeThingTypeInput{ThingTypeName: aws.String(name)}, p.b.markIoT)
-		if err != nil {
-			err = p.b.fault(ctx, "iot", op, err)
-		}
+		out, err := call(ctx, p.b, p.b.iot.DescribeThingType, &iot.DescribeThingTypeInput{ThingTypeName: aws.String(name)})
 		done, err := p.settled(CheckThingType, name, "there is no such thing type: every line that names it would fail, make it first", err)
 		switch {
 		case err != nil:
@@ -224,12 +218,8 @@ func (p *preflight) thingTypes(ctx context.Context) error {
 }
 
 func (p *preflight) thingGroups(ctx context.Context) error {
-	const op = "DescribeThingGroup"
 	for _, name := range named(p.in.ThingGroups) {
-		out, err := p.b.iot.DescribeThingGroup(ctx, &iot.DescribeThingGroupInput{ThingGroupName: aws.String(name)}, p.b.markIoT)
-		if err != nil {
-			err = p.b.fault(ctx, "iot", op, err)
-		}
+		out, err := call(ctx, p.b, p.b.iot.DescribeThingGroup, &iot.DescribeThingGroupInput{ThingGroupName: aws.String(name)})
 		done, err := p.settled(CheckThingGroup, name, "there is no such thing group: every line that names it would fail, make it first", err)
 		switch {
 		case err != nil:
@@ -245,12 +235,8 @@ func (p *preflight) thingGroups(ctx context.Context) error {
 }
 
 func (p *preflight) billingGroups(ctx context.Context) error {
-	const op = "DescribeBillingGroup"
 	for _, name := range named(p.in.BillingGroups) {
-		_, err := p.b.iot.DescribeBillingGroup(ctx, &iot.DescribeBillingGroupInput{BillingGroupName: aws.String(name)}, p.b.markIoT)
-		if err != nil {
-			err = p.b.fault(ctx, "iot", op, err)
-		}
+		_, err := call(ctx, p.b, p.b.iot.DescribeBillingGroup, &iot.DescribeBillingGroupInput{BillingGroupName: aws.String(name)})
 		done, err := p.settled(CheckBillingGroup, name, "there is no such billing group: every line that names it would fail, make it first", err)
 		if err != nil {
 			return err
@@ -263,12 +249,8 @@ func (p *preflight) billingGroups(ctx context.Context) error {
 }
 
 func (p *preflight) policies(ctx context.Context) error {
-	const op = "GetPolicy"
 	for _, name := range named(p.in.Policies) {
-		_, err := p.b.iot.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: aws.String(name)}, p.b.markIoT)
-		if err != nil {
-			err = p.b.fault(ctx, "iot", op, err)
-		}
+		_, err := call(ctx, p.b, p.b.iot.GetPolicy, &iot.GetPolicyInput{PolicyName: aws.String(name)})
 		done, err := p.settled(CheckPolicy, name,
 			"there is no such AWS IoT policy (an IAM policy does not count): every line that names it would fail, make it first", err)
 		if err != nil {

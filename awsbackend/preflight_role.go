@@ -151,10 +151,9 @@ func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*
 	b := p.b
 	var names []string
 	err = pages("ListRolePolicies", func(marker *string) (*string, error) {
-		out, err := b.iam.ListRolePolicies(ctx,
-			&iam.ListRolePoliciesInput{RoleName: aws.String(role), Marker: marker}, b.markIAM)
+		out, err := call(ctx, b, b.iam.ListRolePolicies, &iam.ListRolePoliciesInput{RoleName: aws.String(role), Marker: marker})
 		if err != nil {
-			return nil, b.fault(ctx, "iam", "ListRolePolicies", err)
+			return nil, err
 		}
 		names = append(names, out.PolicyNames...)
 		if !out.IsTruncated {
@@ -174,10 +173,9 @@ func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*
 		return nil
 	}
 	for _, name := range names {
-		out, err := b.iam.GetRolePolicy(ctx,
-			&iam.GetRolePolicyInput{RoleName: aws.String(role), PolicyName: aws.String(name)}, b.markIAM)
+		out, err := call(ctx, b, b.iam.GetRolePolicy, &iam.GetRolePolicyInput{RoleName: aws.String(role), PolicyName: aws.String(name)})
 		if err != nil {
-			return nil, false, b.fault(ctx, "iam", "GetRolePolicy", err)
+			return nil, false, err
 		}
 		if err := keep(name, decoded(out.PolicyDocument)); err != nil {
 			return nil, false, err
@@ -210,17 +208,17 @@ var registrationDocument = document(statement{Effect: "Allow", Action: registrat
 
 func (p *preflight) managedPolicy(ctx context.Context, arn string) (string, error) {
 	b := p.b
-	out, err := b.iam.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: aws.String(arn)}, b.markIAM)
+	out, err := call(ctx, b, b.iam.GetPolicy, &iam.GetPolicyInput{PolicyArn: aws.String(arn)})
 	if err != nil {
-		return "", b.fault(ctx, "iam", "GetPolicy", err)
+		return "", err
 	}
 	if out.Policy == nil {
 		return "", fmt.Errorf("GetPolicy: %w: the answer has no policy", task.ErrUnavailable)
 	}
-	version, err := b.iam.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{
-		PolicyArn: aws.String(arn), VersionId: out.Policy.DefaultVersionId}, b.markIAM)
+	version, err := call(ctx, b, b.iam.GetPolicyVersion, &iam.GetPolicyVersionInput{
+		PolicyArn: aws.String(arn), VersionId: out.Policy.DefaultVersionId})
 	if err != nil {
-		return "", b.fault(ctx, "iam", "GetPolicyVersion", err)
+		return "", err
 	}
 	if version.PolicyVersion == nil {
 		return "", fmt.Errorf("GetPolicyVersion: %w: the answer has no version", task.ErrUnavailable)

@@ -19,23 +19,24 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// RoleSettle is how long EnsureRole lets IAM spread a role that it has made or changed. IAM is eventually consistent,
-// and no call tells when a service can assume a role: usually after some seconds, at times after half a minute. The wait
-// comes once, before the first task; a task whose role cannot be assumed yet fails as a whole.
+// RolePropagation is how long EnsureRole lets a role propagate that it has made or changed. IAM is eventually consistent,
+// and no call shows when a service can assume a role: usually after some seconds, at times after half a minute. The
+// wait comes once, before the first task; a task whose role cannot be assumed yet fails as a whole.
 //
 // AWS: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
-const RoleSettle = 30 * time.Second
+const RolePropagation = 30 * time.Second
 
 // EnsureRole implements [task.RoleEnsurer]: it makes the service role, or brings an existing one to the state that
-// [RoleDocuments] describes, and returns its ARN. An empty in.ObjectPrefix stands for the backend's prefix, an empty
+// [RoleDocuments] describes, and returns its ARN. An empty in.ObjectPrefix means the backend's prefix, an empty
 // in.KMSKeyARN for its KMS key.
 //
 // It changes only what is missing, so a second call changes nothing. A trust policy that lets AWS IoT in is kept, also
 // when somebody has put conditions on it. If it has to be replaced and trusts anyone but AWS IoT, the error is
-// [task.ErrConflict]: the role serves something else, which a new trust policy would cut off. The inline policy is named for
-// bucket and prefix, so backends with different ones may share a role, and other policies of the role are left alone.
+// [task.ErrConflict]: the role serves something else, which a new trust policy would cut off. The inline policy is
+// named for bucket and prefix, so backends with different ones may share a role, and other policies of the role are
+// left alone.
 //
-// It returns when the role can be assumed: once IAM shows it, and [RoleSettle] after the last change or the role's
+// It returns when the role can be assumed: once IAM shows it, and [RolePropagation] after the last change or the role's
 // creation. The fake needs no such wait.
 //
 // Needs iam:GetRole, iam:CreateRole, iam:UpdateAssumeRolePolicy, iam:GetRolePolicy, iam:PutRolePolicy,
@@ -104,10 +105,10 @@ func (b *Backend) ensureRole(ctx context.Context, docs *Documents) (string, erro
 	if b.marks.iam.Load() == fake {
 		return aws.ToString(role.Arn), nil
 	}
-	left := RoleSettle
+	left := RolePropagation
 	if !changed {
 		// Made a moment ago, perhaps by a run that did not live to wait.
-		left = min(RoleSettle, RoleSettle-time.Since(instant(role.CreateDate)))
+		left = min(RolePropagation, RolePropagation-time.Since(instant(role.CreateDate)))
 	}
 	if left > 0 {
 		b.log.InfoContext(ctx, "waiting until the role can be assumed", "role", docs.RoleName, "delay", left)
@@ -125,21 +126,21 @@ func (b *Backend) ensureTrust(ctx context.Context, docs *Documents) (*types.Role
 		return nil, false, mixed
 	}
 	if errors.Is(err, task.ErrNotFound) {
-		out, err := b.iam.CreateRole(ctx, &iam.CreateRoleInput{
+		out, err := call(ctx, b, b.iam.CreateRole, &iam.CreateRoleInput{
 			RoleName:                 aws.String(docs.RoleName),
 			AssumeRolePolicyDocument: aws.String(docs.TrustPolicy),
 			Description:              aws.String("Lets AWS IoT read data files and register things in bulk"),
-		}, b.markIAM)
+		})
 		if err == nil {
 			return b.awaitRole(ctx, docs.RoleName, out.Role)
 		}
-		fault := b.fault(ctx, "iam", "CreateRole", err)
-		if !errors.Is(fault, task.ErrConflict) {
-			return nil, false, fault
+		if !errors.Is(err, task.ErrConflict) {
+			return nil, false, err
 		}
 		// Somebody else made it between the two calls.
-		if role, err = b.role(ctx, docs.RoleName); err != nil {
-			return nil, false, fault
+		var gone error
+		if role, gone = b.role(ctx, docs.RoleName); gone != nil {
+			return nil, false, err
 		}
 	} else if err != nil {
 		return nil, false, err
@@ -155,18 +156,18 @@ func (b *Backend) ensureTrust(ctx context.Context, docs *Documents) (*types.Role
 		return nil, false, fmt.Errorf("%w: it also trusts %v, so it serves something else: give the service role a name of its own",
 			task.ErrConflict, others)
 	}
-	_, err = b.iam.UpdateAssumeRolePolicy(ctx, &iam.UpdateAssumeRolePolicyInput{
-		RoleName: aws.String(docs.RoleName), PolicyDocument: aws.String(docs.TrustPolicy)}, b.markIAM)
+	_, err = call(ctx, b, b.iam.UpdateAssumeRolePolicy, &iam.UpdateAssumeRolePolicyInput{
+		RoleName: aws.String(docs.RoleName), PolicyDocument: aws.String(docs.TrustPolicy)})
 	if err != nil {
-		return nil, false, b.fault(ctx, "iam", "UpdateAssumeRolePolicy", err)
+		return nil, false, err
 	}
 	return role, true, nil
 }
 
 func (b *Backend) role(ctx context.Context, name string) (*types.Role, error) {
-	out, err := b.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String(name)}, b.markIAM)
+	out, err := call(ctx, b, b.iam.GetRole, &iam.GetRoleInput{RoleName: aws.String(name)})
 	if err != nil {
-		return nil, b.fault(ctx, "iam", "GetRole", err)
+		return nil, err
 	}
 	if out.Role == nil {
 		return nil, fmt.Errorf("GetRole: %w: the answer has no role", task.ErrUnavailable)
@@ -192,20 +193,18 @@ func (b *Backend) awaitRole(ctx context.Context, name string, made *types.Role) 
 
 // ensureInline puts the policy that reads data files.
 func (b *Backend) ensureInline(ctx context.Context, docs *Documents) (bool, error) {
-	out, err := b.iam.GetRolePolicy(ctx, &iam.GetRolePolicyInput{
-		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName)}, b.markIAM)
+	out, err := call(ctx, b, b.iam.GetRolePolicy, &iam.GetRolePolicyInput{
+		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName)})
 	if err == nil && sameJSON(decoded(out.PolicyDocument), docs.Policy) {
 		return false, nil
 	}
-	if err != nil {
-		if fault := b.fault(ctx, "iam", "GetRolePolicy", err); !errors.Is(fault, task.ErrNotFound) {
-			return false, fault
-		}
+	if err != nil && !errors.Is(err, task.ErrNotFound) {
+		return false, err
 	}
-	_, err = b.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
-		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName), PolicyDocument: aws.String(docs.Policy)}, b.markIAM)
+	_, err = call(ctx, b, b.iam.PutRolePolicy, &iam.PutRolePolicyInput{
+		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName), PolicyDocument: aws.String(docs.Policy)})
 	if err != nil {
-		return false, b.fault(ctx, "iam", "PutRolePolicy", err)
+		return false, err
 	}
 	return true, nil
 }
@@ -221,21 +220,19 @@ func (b *Backend) ensureManaged(ctx context.Context, docs *Documents) (bool, err
 			return false, nil
 		}
 	}
-	_, err = b.iam.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{
-		RoleName: aws.String(docs.RoleName), PolicyArn: aws.String(docs.ManagedPolicyARN)}, b.markIAM)
+	_, err = call(ctx, b, b.iam.AttachRolePolicy, &iam.AttachRolePolicyInput{
+		RoleName: aws.String(docs.RoleName), PolicyArn: aws.String(docs.ManagedPolicyARN)})
 	if err != nil {
-		return false, b.fault(ctx, "iam", "AttachRolePolicy", err)
+		return false, err
 	}
 	return true, nil
 }
 
 func (b *Backend) attachedPolicies(ctx context.Context, role string) (all []types.AttachedPolicy, err error) {
-	const op = "ListAttachedRolePolicies"
-	err = pages(op, func(marker *string) (*string, error) {
-		out, err := b.iam.ListAttachedRolePolicies(ctx,
-			&iam.ListAttachedRolePoliciesInput{RoleName: aws.String(role), Marker: marker}, b.markIAM)
+	err = pages("ListAttachedRolePolicies", func(marker *string) (*string, error) {
+		out, err := call(ctx, b, b.iam.ListAttachedRolePolicies, &iam.ListAttachedRolePoliciesInput{RoleName: aws.String(role), Marker: marker})
 		if err != nil {
-			return nil, b.fault(ctx, "iam", op, err)
+			return nil, err
 		}
 		all = append(all, out.AttachedPolicies...)
 		if !out.IsTruncated {
@@ -246,7 +243,7 @@ func (b *Backend) attachedPolicies(ctx context.Context, role string) (all []type
 	return all, err
 }
 
-// decoded returns a document as IAM gives it: percent-encoded.
+// decoded returns the plain text of a document of IAM, which is percent-encoded.
 func decoded(document *string) string {
 	text := aws.ToString(document)
 	if plain, err := url.PathUnescape(text); err == nil {
@@ -255,7 +252,7 @@ func decoded(document *string) string {
 	return text
 }
 
-// sameJSON reports whether two documents say the same, white space and the order of members apart.
+// sameJSON reports whether two documents are equal, white space and the order of members apart.
 func sameJSON(a, b string) bool {
 	var x, y any
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)

@@ -29,8 +29,8 @@ type Documents struct {
 }
 
 // RoleDocuments returns the documents of a service role without calling AWS: for a bucket, in the partition of a
-// region. The account, 12 digits, is only needed for in.SourceGuard, and may else be empty. in.ObjectPrefix is used as it
-// stands.
+// region. The account, 12 digits, is only needed for in.SourceGuard, and may else be empty. in.ObjectPrefix is used as
+// it stands.
 //
 // The error is a [*task.InputError] that names what breaks which rule.
 //
@@ -87,8 +87,8 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	return d, nil
 }
 
-// policyName names the inline policy for what it allows to read, so that another bucket or prefix gets a policy of its own
-// beside it. A prefix has characters that the name of a policy may not have.
+// policyName names the inline policy for what it allows to read, so that another bucket or prefix gets a policy of its
+// own beside it. A prefix has characters that the name of a policy may not have.
 func policyName(bucket, prefix string) string {
 	name := "iotfleet-read-" + bucket
 	if prefix != "" {
@@ -103,7 +103,7 @@ var (
 	keyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$`)
 )
 
-// String gives the documents with the AWS CLI commands that put them in place.
+// String returns the documents with the AWS CLI commands that put them in place.
 func (d *Documents) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# trust.json\n%s\n\n# policy.json\n%s\n\n", d.TrustPolicy, d.Policy)
@@ -137,7 +137,7 @@ func (w words) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(w))
 }
 
-// UnmarshalJSON reads a string or a list. Conditions also have numbers and booleans, which stand for their text.
+// UnmarshalJSON reads a string or a list. Conditions also have numbers and booleans, which are read as their text.
 func (w *words) UnmarshalJSON(data []byte) error {
 	var list []json.RawMessage
 	if json.Unmarshal(data, &list) != nil {

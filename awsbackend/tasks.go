@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
-	"github.com/aws/smithy-go"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -21,22 +20,20 @@ import (
 // StartTask implements [task.Service]: it sends StartThingRegistrationTask once.
 //
 // AWS declares no error of its own for a second task while one runs. When a start is refused with
-// InvalidRequestException or LimitExceededException, the tasks in progress and those being cancelled are listed: if there
-// is one, the error matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. So does the next
-// refusal in the same words when there is none any more, as the task may have ended while it was looked for. A refusal
-// whose text is about the request's own members stays [task.ErrInvalidRequest]. Needs iam:PassRole on the role.
+// InvalidRequestException or LimitExceededException, the tasks in progress and those being cancelled are listed: if
+// there is one, the error matches [task.ErrTaskRunning] and its text has that task's id beside AWS's own words. So does
+// the next refusal in the same words when there is none any more, as the task may have ended while it was looked for. A
+// refusal whose text is about the request's own members stays [task.ErrInvalidRequest]. Needs iam:PassRole on the role.
 func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
 	const op = "StartThingRegistrationTask"
 	if err := checkStart(in); err != nil {
 		return "", fmt.Errorf("%s: not sent: %w", op, err)
 	}
-	out, err := once(ctx, b, op, func(oneAttempt func(*iot.Options)) (*iot.StartThingRegistrationTaskOutput, error) {
-		return b.iot.StartThingRegistrationTask(ctx, &iot.StartThingRegistrationTaskInput{
-			TemplateBody:    aws.String(in.TemplateBody),
-			InputFileBucket: aws.String(in.InputFileBucket),
-			InputFileKey:    aws.String(in.InputFileKey),
-			RoleArn:         aws.String(in.RoleARN),
-		}, b.markIoT, oneAttempt)
+	out, err := once(ctx, b, op, b.iot.StartThingRegistrationTask, &iot.StartThingRegistrationTaskInput{
+		TemplateBody:    aws.String(in.TemplateBody),
+		InputFileBucket: aws.String(in.InputFileBucket),
+		InputFileKey:    aws.String(in.InputFileKey),
+		RoleArn:         aws.String(in.RoleARN),
 	})
 	if err != nil {
 		return "", b.explainRunning(ctx, err)
@@ -66,8 +63,8 @@ func checkStart(in *task.StartInput) error {
 	return nil
 }
 
-// aboutInput is how AWS begins to say which part of a request it refuses. Then no other task is the reason, and waiting for
-// one that happens to run would not help.
+// aboutInput is how AWS begins a message about a part of the request. Then no other task is the reason, and waiting
+// for one that happens to run would not help.
 var aboutInput = regexp.MustCompile(`^([0-9]+ validation errors? detected|Invalid registration template)\b`)
 
 // explainRunning finds out whether a refused start means that another task is in progress. AWS words this with a
@@ -115,10 +112,9 @@ func (b *Backend) DescribeTask(ctx context.Context, id task.ID) (*task.Descripti
 	if err := checkID(op, id); err != nil {
 		return nil, err
 	}
-	out, err := b.iot.DescribeThingRegistrationTask(ctx,
-		&iot.DescribeThingRegistrationTaskInput{TaskId: aws.String(string(id))}, b.markIoT)
+	out, err := call(ctx, b, b.iot.DescribeThingRegistrationTask, &iot.DescribeThingRegistrationTaskInput{TaskId: aws.String(string(id))})
 	if err != nil {
-		return nil, b.fault(ctx, "iot", op, err)
+		return nil, err
 	}
 	d := &task.Description{
 		ID:              task.ID(aws.ToString(out.TaskId)),
@@ -140,7 +136,7 @@ func (b *Backend) DescribeTask(ctx context.Context, id task.ID) (*task.Descripti
 	return d, nil
 }
 
-// checkTemplate refuses what the service says of no template: empty, too long, not JSON.
+// checkTemplate refuses what is no template: empty, too long, not JSON.
 func checkTemplate(body string) error {
 	switch n := utf8.RuneCountInString(body); {
 	case n == 0:
@@ -188,9 +184,9 @@ func (b *Backend) ListTasks(ctx context.Context, in *task.ListInput) (*task.Task
 	if in.MaxResults > 0 {
 		req.MaxResults = aws.Int32(int32(in.MaxResults))
 	}
-	out, err := b.iot.ListThingRegistrationTasks(ctx, req, b.markIoT)
+	out, err := call(ctx, b, b.iot.ListThingRegistrationTasks, req)
 	if err != nil {
-		return nil, b.fault(ctx, "iot", op, err)
+		return nil, err
 	}
 	page := &task.TaskPage{NextToken: aws.ToString(out.NextToken)}
 	for _, id := range out.TaskIds {
@@ -202,7 +198,7 @@ func (b *Backend) ListTasks(ctx context.Context, in *task.ListInput) (*task.Task
 // ListReports implements [task.Service] with ListThingRegistrationTaskReports.
 //
 // That operation declares no not-found error. A first page that is empty or refused as an invalid request is therefore
-// followed by one DescribeThingRegistrationTask, which tells an unknown task from one without reports.
+// followed by one DescribeThingRegistrationTask, which finds out whether the task is unknown or has no reports.
 func (b *Backend) ListReports(ctx context.Context, id task.ID, kind task.ReportType, token string) (*task.ReportPage, error) {
 	const op = "ListThingRegistrationTaskReports"
 	if err := checkID(op, id); err != nil {
@@ -212,9 +208,8 @@ func (b *Backend) ListReports(ctx context.Context, id task.ID, kind task.ReportT
 	if token != "" {
 		req.NextToken = aws.String(token)
 	}
-	out, err := b.iot.ListThingRegistrationTaskReports(ctx, req, b.markIoT, withoutBodyLog)
+	out, err := call(ctx, b, b.iot.ListThingRegistrationTaskReports, req, withoutBodyLog)
 	if err != nil {
-		err = b.fault(ctx, "iot", op, withoutBody(err))
 		if token == "" && errors.Is(err, task.ErrInvalidRequest) {
 			if gone := b.gone(ctx, op, id); gone != nil {
 				return nil, gone
@@ -234,7 +229,7 @@ func (b *Backend) ListReports(ctx context.Context, id task.ID, kind task.ReportT
 	return page, nil
 }
 
-// gone returns the not-found error of a task, nil if there is such a task or nobody can say.
+// gone returns the not-found error of a task, nil if there is such a task or nothing is known of it.
 func (b *Backend) gone(ctx context.Context, op string, id task.ID) error {
 	if _, err := b.DescribeTask(ctx, id); errors.Is(err, task.ErrNotFound) {
 		return fmt.Errorf("%s: %w", op, err)
@@ -250,27 +245,14 @@ func withoutBodyLog(o *iot.Options) {
 	}
 }
 
-// withoutBody drops the copy of the answer's beginning that an error of decoding carries: it holds presigned links.
-func withoutBody(err error) error {
-	for e := err; ; {
-		bad, ok := errors.AsType[*smithy.DeserializationError](e)
-		if !ok {
-			return err
-		}
-		bad.Snapshot = nil
-		e = bad.Err
-	}
-}
-
 // StopTask implements [task.Service] with StopThingRegistrationTask.
 func (b *Backend) StopTask(ctx context.Context, id task.ID) error {
 	const op = "StopThingRegistrationTask"
 	if err := checkID(op, id); err != nil {
 		return err
 	}
-	if _, err := b.iot.StopThingRegistrationTask(ctx,
-		&iot.StopThingRegistrationTaskInput{TaskId: aws.String(string(id))}, b.markIoT); err != nil {
-		return b.fault(ctx, "iot", op, err)
+	if _, err := call(ctx, b, b.iot.StopThingRegistrationTask, &iot.StopThingRegistrationTaskInput{TaskId: aws.String(string(id))}); err != nil {
+		return err
 	}
 	return nil
 }
@@ -279,8 +261,8 @@ func (b *Backend) StopTask(ctx context.Context, id task.ID) error {
 // permissions apply, not those of a service role: iot:RegisterThing and what the template makes it do. AWS takes 10
 // calls a second by default.
 //
-// A refusal that matches [task.ErrRegistrationFailed] or [task.ErrConflict] can come after the certificate was made; read
-// the device back before it is registered again.
+// A refusal that matches [task.ErrRegistrationFailed] or [task.ErrConflict] can come after the certificate was made;
+// read the device back before it is registered again.
 func (b *Backend) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
 	const op = "RegisterThing"
 	if in == nil {
@@ -289,11 +271,9 @@ func (b *Backend) RegisterThing(ctx context.Context, in *task.RegisterInput) (*t
 	if err := checkTemplate(in.TemplateBody); err != nil {
 		return nil, fmt.Errorf("%s: not sent: %w", op, err)
 	}
-	out, err := once(ctx, b, op, func(oneAttempt func(*iot.Options)) (*iot.RegisterThingOutput, error) {
-		return b.iot.RegisterThing(ctx, &iot.RegisterThingInput{
-			TemplateBody: aws.String(in.TemplateBody),
-			Parameters:   maps.Clone(in.Parameters),
-		}, b.markIoT, oneAttempt)
+	out, err := once(ctx, b, op, b.iot.RegisterThing, &iot.RegisterThingInput{
+		TemplateBody: aws.String(in.TemplateBody),
+		Parameters:   maps.Clone(in.Parameters),
 	})
 	if err != nil {
 		return nil, err

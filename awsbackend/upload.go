@@ -62,12 +62,12 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 		req.ServerSideEncryption = types.ServerSideEncryptionAwsKms
 		req.SSEKMSKeyId = aws.String(b.kmsKey)
 	}
-	out, err := b.s3.PutObject(ctx, req, b.markS3, signedDigest(in.SHA256))
+	out, err := call(ctx, b, b.s3.PutObject, req, signedDigest(in.SHA256))
 	if err != nil {
 		if short, ok := errors.AsType[*shortBodyError](err); ok {
 			return nil, fmt.Errorf("%s: %w", where, short)
 		}
-		return nil, fmt.Errorf("%s: %w", where, b.explainRegion(b.fault(ctx, "s3", op, err)))
+		return nil, fmt.Errorf("%s: %w", where, b.explainRegion(err))
 	}
 	if got := aws.ToString(out.ChecksumSHA256); got != "" && got != *req.ChecksumSHA256 {
 		return nil, fmt.Errorf("%s: %w: S3 says it stored bytes of SHA-256 %s, sent were %s",
@@ -157,7 +157,7 @@ type window struct {
 	start, size, pos int64
 }
 
-// shortBodyError says that a data file was cut while it was being sent.
+// shortBodyError is the error of a data file that was cut while it was being sent.
 type shortBodyError struct{ pos, size int64 }
 
 func (e *shortBodyError) Error() string {

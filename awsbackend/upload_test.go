@@ -15,7 +15,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -274,6 +273,6 @@ func TestOtherEndpointsAreAddressedByPath(t *testing.T) {
 		cfg.BaseEndpoint = &endpoint
 		b, err := New(cfg, Options{Bucket: "fleet-bucket"})
 		require.NoError(t, err)
-		assert.Equal(t, byPath, b.s3.(*s3.Client).Options().UsePathStyle, endpoint)
+		assert.Equal(t, byPath, b.s3.Options().UsePathStyle, endpoint)
 	}
 }

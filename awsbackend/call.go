@@ -1,0 +1,72 @@
+package awsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// call sends a request with an AWS client and returns its failure as one of this library's errors. send is the client's
+// method.
+func call[In, Out, Opts any](
+	ctx context.Context, b *Backend, send func(context.Context, *In, ...func(*Opts)) (*Out, error), in *In, opts ...func(*Opts),
+) (*Out, error) {
+	out, err := send(ctx, in, opts...)
+	if err != nil {
+		return nil, b.fault(ctx, err)
+	}
+	return out, nil
+}
+
+// codeOf returns the service's error code, "" if err is no answer of a service.
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*task.Error](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// pages asks for page after page. A token that comes back as it went would ask for ever, so it ends in an error.
+func pages(op string, page func(token *string) (next *string, err error)) error {
+	var token *string
+	for {
+		next, err := page(token)
+		if err != nil || aws.ToString(next) == "" {
+			return err
+		}
+		if aws.ToString(next) == aws.ToString(token) {
+			return fmt.Errorf("%s: %w: the same page token came twice", op, task.ErrUnavailable)
+		}
+		token = next
+	}
+}
+
+// await repeats a request until AWS has spread a change that was just made, with growing delays. The request returns
+// again while its error means that this takes more time; after about 30 s that error is returned.
+func (b *Backend) await(ctx context.Context, what string, request func() (again bool, err error)) error {
+	backoff := wait.Backoff{First: 500 * time.Millisecond, Max: 8 * time.Second, Attempts: 8}
+	for {
+		again, err := request()
+		if !again || err == nil {
+			return err
+		}
+		delay, more := backoff.Next()
+		if !more {
+			return fmt.Errorf("still so after %d attempts: %w", backoff.Failed(), err)
+		}
+		b.log.DebugContext(ctx, "waiting for AWS to spread a change", "for", what, "delay", delay)
+		if stop := wait.Sleep(ctx, delay); stop != nil {
+			return fmt.Errorf("%w: %w", stop, err)
+		}
+	}
+}
+
+// notVisible is about something that was made and is not seen yet. That it is not found would mean something else.
+func notVisible(what string, err error) error {
+	return fmt.Errorf("%w: %s is not visible yet, try again in a minute: %s", task.ErrUnavailable, what, err.Error())
+}
