@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -93,7 +94,6 @@ func unwrap(s *source) (*source, error) {
 
 // inside makes a source of what a string holds, with places in the file the user has.
 func (s *source) inside(n *node) *source {
-	in := &source{file: s.file, wrapped: true, offsets: []int32{}}
 	// The node knows its place in the file; find the same place in the text it was read from.
 	start := n.offset
 	if s.offsets != nil {
@@ -101,11 +101,10 @@ func (s *source) inside(n *node) *source {
 			start++
 		}
 	}
-	r := &reader{src: s, in: s.text, i: start}
-	text, _ := r.string("", &in.offsets) // it was read without an error before
-	in.text = []byte(text)
-	in.start = n.offset
-	return in
+	r := jsonline.NewReader(s.text[start:], maxDepth)
+	str := r.Value() // it was read without an error before
+	str.Start, str.End = start, start+str.End
+	return &source{file: s.file, text: []byte(n.text), offsets: s.places(str), start: n.offset, wrapped: true}
 }
 
 // parser turns the tree into a Template. Its first error sticks.

@@ -154,7 +154,7 @@ func TestParseErrorsNameThePlaceAndWhatWasMeant(t *testing.T) {
 		"an empty string":                        {`{"templateBody": "\"\""}`, 1, 19, "", "empty", ""},
 		"latin 1":                                {"{\"a\": \"\xe4\"}", 1, 8, "", "UTF-8", "UTF-8"},
 		"in a wrapped template":                  {"{\n \"templateBody\": \"{\\n  \\\"resources\\\": {}}\"}", 2, 24, "/resources", `no "resources"`, `"Resources"`},
-		"too deep":                               {strings.Repeat(`{"a":`, 102), 1, 506, strings.Repeat("/a", 101), "nested deeper", ""},
+		"too deep":                               {strings.Repeat(`{"a":`, 101), 1, 501, strings.Repeat("/a", 100), "nested deeper", ""},
 		"umlauts before the place":               {`{"Grüße": x}`, 1, 11, "/Grüße", "'x'", "quotes"},
 	} {
 		t.Run(name, func(t *testing.T) {
