@@ -1,198 +1,90 @@
 package awsbackend
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
-// policy is an IAM policy document, read as far as the preflight needs it.
-type policy struct {
-	Statement []policyStatement
-}
-
-type policyStatement struct {
-	Effect      string
-	Principal   trusted
-	Action      words
-	NotAction   words
-	Resource    words
-	NotResource words
-	Condition   map[string]map[string]words
-}
-
-// trusted is the Principal of a statement: "*", or names by their kind.
-type trusted map[string]words
-
-// UnmarshalJSON reads "*" as anyone of kind AWS, which is what it means.
-func (t *trusted) UnmarshalJSON(data []byte) error {
-	var anyone string
-	if json.Unmarshal(data, &anyone) == nil {
-		*t = trusted{"AWS": {anyone}}
-		return nil
-	}
-	var kinds map[string]words
-	if err := json.Unmarshal(data, &kinds); err != nil {
-		return err
-	}
-	*t = kinds
-	return nil
-}
-
-// parsePolicy reads a document whose Statement is one statement or a list.
-func parsePolicy(text string) (*policy, error) {
-	var raw struct{ Statement json.RawMessage }
-	if err := json.Unmarshal([]byte(text), &raw); err != nil {
-		return nil, fmt.Errorf("read policy document: %w", err)
-	}
-	p := &policy{}
-	if len(raw.Statement) == 0 {
-		return p, nil
-	}
-	var err error
-	if raw.Statement[0] == '[' {
-		err = json.Unmarshal(raw.Statement, &p.Statement)
-	} else {
-		p.Statement = make([]policyStatement, 1)
-		err = json.Unmarshal(raw.Statement, &p.Statement[0])
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read policy document: %w", err)
-	}
-	return p, nil
-}
-
-// verdict is what documents say of one request.
-type verdict int
-
-const (
-	silent      verdict = iota // no statement allows it
-	conditional                // it hangs on conditions that are not evaluated here
-	allowed
-	denied
-)
-
-// allows says whether the policies together let an action on a resource pass. Conditions are not evaluated: an Allow or
-// a Deny under one makes the answer conditional.
-func allows(policies []*policy, action, resource string) verdict {
-	v := silent
-	maybeDenied := false
-	for _, p := range policies {
-		for _, s := range p.Statement {
-			if !s.covers(action, resource) {
-				continue
-			}
-			switch {
-			case s.Effect == "Deny" && len(s.Condition) == 0:
-				return denied
-			case s.Effect == "Deny":
-				maybeDenied = true
-			case s.Effect == "Allow" && len(s.Condition) == 0:
-				v = allowed
-			case s.Effect == "Allow":
-				v = max(v, conditional)
-			}
+// parsePolicy reads a document that an account has. What the account took is not refused for members or operators that
+// are unknown here.
+func parsePolicy(text string) (*policy.Document, error) {
+	d, problems := policy.Parse(text)
+	for _, p := range problems {
+		switch p.Kind {
+		case policy.UnknownMember, policy.UnknownVersion, policy.UnknownOperator, policy.NoStatement:
+		default:
+			return nil, fmt.Errorf("read policy document: %w", p)
 		}
 	}
-	if v == allowed && maybeDenied {
-		return conditional
-	}
-	return v
+	return d, nil
 }
 
-func (s *policyStatement) covers(action, resource string) bool {
-	exact := func(pattern string) bool { return wildcard(pattern, resource) }
-	res := slices.ContainsFunc(s.Resource, exact) || len(s.NotResource) > 0 && !slices.ContainsFunc(s.NotResource, exact)
-	return res && s.names(action)
-}
-
-// names reports whether the statement is about an action.
-func (s *policyStatement) names(action string) bool {
-	fold := func(pattern string) bool { return wildcard(strings.ToLower(pattern), strings.ToLower(action)) }
-	return slices.ContainsFunc(s.Action, fold) || len(s.NotAction) > 0 && !slices.ContainsFunc(s.NotAction, fold)
+// roleMay asks a role's policies about an action on a resource. What the request would bring with it is not known, so
+// what depends on conditions is undecided.
+func roleMay(policies []*policy.Document, action, resource string) policy.Decision {
+	return policy.Evaluate(policy.Request{Action: action, Resource: resource, Partial: true}, policies...)
 }
 
 // allowsSome reports whether an Allow names an action at all, for whatever resource.
-func allowsSome(policies []*policy, action string) bool {
-	return slices.ContainsFunc(policies, func(p *policy) bool {
-		return slices.ContainsFunc(p.Statement, func(s policyStatement) bool { return s.Effect == "Allow" && s.names(action) })
+func allowsSome(policies []*policy.Document, action string) bool {
+	return slices.ContainsFunc(policies, func(d *policy.Document) bool {
+		return slices.ContainsFunc(d.Statements, func(s policy.Statement) bool {
+			return s.Effect == policy.Allow && s.MatchesAction(action)
+		})
 	})
 }
 
-// trusts says whether a trust policy lets a service assume the role for an account.
-func (p *policy) trusts(service, account string) verdict {
-	v := silent
-	maybeDenied := false
-	for _, s := range p.Statement {
-		everyone := s.Effect == "Deny" && slices.Contains(s.Principal["AWS"], "*")
-		if !s.names("sts:AssumeRole") || !everyone && !slices.Contains(s.Principal["Service"], service) {
-			continue
-		}
-		pass := len(s.Condition) == 0 || s.guardedFor(account)
-		switch {
-		case s.Effect == "Deny" && len(s.Condition) == 0:
-			return denied
-		case s.Effect == "Deny":
-			maybeDenied = true
-		case s.Effect == "Allow" && pass:
-			v = allowed
-		case s.Effect == "Allow":
-			v = max(v, conditional)
-		}
+const sourceAccount = "aws:SourceAccount"
+
+// trusts asks a trust policy whether AWS IoT may assume the role on behalf of an account. A role that lets everybody in
+// without naming AWS IoT is not taken for a service role.
+func trusts(trust *policy.Document, account string) policy.Decision {
+	if !slices.ContainsFunc(trust.Statements, letsIn) {
+		return policy.Decision{}
 	}
-	if v == allowed && maybeDenied {
-		return conditional
+	r := policy.Request{Principal: partition.IoT, Action: "sts:AssumeRole", Partial: true}
+	if account != "" {
+		r.Context = policy.Values{sourceAccount: {account}}
 	}
-	return v
+	return policy.Evaluate(r, trust)
 }
 
-// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is
-// asked for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
-func (p *policy) suffices(guard string) bool {
-	if v := p.trusts(partition.IoT, guard); v != allowed && v != conditional {
+// letsIn reports whether a statement lets in AWS IoT by name.
+func letsIn(s policy.Statement) bool {
+	return s.Effect == policy.Allow && slices.Contains(s.Principals["Service"], partition.IoT)
+}
+
+// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is asked
+// for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
+func suffices(trust *policy.Document, guard string) bool {
+	if d := trusts(trust, guard); !d.Allowed() && !d.Undecided {
 		return false
 	}
-	return guard == "" || !slices.ContainsFunc(p.Statement, func(s policyStatement) bool {
-		return s.Effect == "Allow" && slices.Contains(s.Principal["Service"], partition.IoT) && !s.guarded(guard)
+	return guard == "" || !slices.ContainsFunc(trust.Statements, func(s policy.Statement) bool {
+		return letsIn(s) && !slices.ContainsFunc(s.Conditions, func(c policy.Condition) bool { return guards(c, guard) })
 	})
 }
 
-// guardedFor reports whether the statement's only condition is that the source is this account, as SourceGuard makes
-// it.
-func (s *policyStatement) guardedFor(account string) bool {
-	tests := 0
-	for _, keys := range s.Condition {
-		tests += len(keys)
-	}
-	return tests == 1 && s.guarded(account)
+// guards reports whether a condition demands that the source is an account. All conditions of a statement must hold.
+func guards(c policy.Condition, account string) bool {
+	return (c.Operator == "StringEquals" || c.Operator == "StringLike") && strings.EqualFold(c.Key, sourceAccount) &&
+		slices.Contains(c.Values, account)
 }
 
-// guarded reports whether it is among the statement's conditions that the source is this account. All of them must
-// hold.
-func (s *policyStatement) guarded(account string) bool {
-	for _, op := range []string{"StringEquals", "StringLike"} {
-		for key, values := range s.Condition[op] {
-			if strings.EqualFold(key, "aws:SourceAccount") && slices.Contains(values, account) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// trustedBeside lists everyone but one service whom the policy lets in.
-func (p *policy) trustedBeside(service string) []string {
+// trustedBeside lists everyone but AWS IoT whom the policy lets in.
+func trustedBeside(trust *policy.Document) []string {
 	var others []string
-	for _, s := range p.Statement {
-		if s.Effect != "Allow" {
+	for _, s := range trust.Statements {
+		if s.Effect != policy.Allow {
 			continue
 		}
-		for kind, names := range s.Principal {
+		for kind, names := range s.Principals {
 			for _, name := range names {
-				if kind != "Service" || name != service {
+				if kind != "Service" || name != partition.IoT {
 					others = append(others, name)
 				}
 			}
@@ -200,26 +92,4 @@ func (p *policy) trustedBeside(service string) []string {
 	}
 	slices.Sort(others)
 	return slices.Compact(others)
-}
-
-// wildcard matches IAM's * (any run of characters) and ? (one character).
-func wildcard(pattern, s string) bool {
-	// mark is where the last * was met, from which matching goes on with one character more under it.
-	p, i, star, mark := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p++
-			i++
-		case star >= 0:
-			mark++
-			p, i = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
 }

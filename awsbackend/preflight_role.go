@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -62,10 +63,10 @@ func (p *preflight) trust(arn, document string) {
 		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %v", err)
 		return
 	}
-	switch trust.trusts(partition.IoT, account) {
-	case allowed:
+	switch d := trusts(trust, account); {
+	case d.Allowed():
 		p.add(CheckRoleTrust, arn, task.FindingOK, "%s may assume it", partition.IoT)
-	case conditional:
+	case d.Undecided:
 		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %s may assume it under conditions, see its trust policy", partition.IoT)
 	default:
 		p.add(CheckRoleTrust, arn, task.FindingProblem, "the trust policy does not let %s assume it: run EnsureRole", partition.IoT)
@@ -102,13 +103,13 @@ func (p *preflight) permissions(ctx context.Context, arn, name string) error {
 	return nil
 }
 
-func (p *preflight) judge(check, arn string, policies []*policy, action, resource string) {
-	switch allows(policies, action, resource) {
-	case allowed:
+func (p *preflight) judge(check, arn string, policies []*policy.Document, action, resource string) {
+	switch d := roleMay(policies, action, resource); {
+	case d.Allowed():
 		p.add(check, arn, task.FindingOK, "%s on %s is allowed", action, resource)
-	case conditional:
+	case d.Undecided:
 		p.add(check, arn, task.FindingUnknown, "could not check: %s on %s hangs on conditions, see the role's policies", action, resource)
-	case denied:
+	case d.Denied():
 		p.add(check, arn, task.FindingProblem, "a policy of the role denies %s on %s", action, resource)
 	default:
 		p.add(check, arn, task.FindingProblem, "no policy of the role allows %s on %s: run EnsureRole", action, resource)
@@ -116,12 +117,12 @@ func (p *preflight) judge(check, arn string, policies []*policy, action, resourc
 }
 
 // registers judges whether the role may register things, and whether a template that brings its own certificates can.
-func (p *preflight) registers(arn string, policies []*policy, managed bool) {
+func (p *preflight) registers(arn string, policies []*policy.Document, managed bool) {
 	var missing, unsure []string
 	for _, action := range registration {
-		switch v := allows(policies, action, "*"); {
-		case v == allowed:
-		case v == conditional, v == silent && allowsSome(policies, action): // for certain resources only
+		switch d := roleMay(policies, action, "*"); {
+		case d.Allowed():
+		case d.Undecided, d.Effect == "" && allowsSome(policies, action): // for certain resources only
 			unsure = append(unsure, action)
 		default:
 			missing = append(missing, action)
@@ -140,14 +141,14 @@ func (p *preflight) registers(arn string, policies []*policy, managed bool) {
 		p.add(CheckRoleRegistration, arn, task.FindingOK, "may register things")
 	}
 	const withoutCA = "iot:RegisterCertificateWithoutCA"
-	if bringsCertificates(p.in.TemplateBody) && allows(policies, withoutCA, "*") != allowed {
+	if bringsCertificates(p.in.TemplateBody) && !roleMay(policies, withoutCA, "*").Allowed() {
 		p.add(CheckRoleRegistration, arn, task.FindingAdvisory,
 			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks", withoutCA, registrationPolicy)
 	}
 }
 
 // rolePolicies reads all policies of a role, inline and attached, and whether AWS's own for registration is attached.
-func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*policy, managed bool, err error) {
+func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*policy.Document, managed bool, err error) {
 	b := p.b
 	var names []string
 	err = pages("ListRolePolicies", func(marker *string) (*string, error) {

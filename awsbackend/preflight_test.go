@@ -146,8 +146,12 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 		}, CheckRoleRegistration, task.FindingProblem, "not allowed otherwise: iot:AttachPolicy"},
 		"trust with a denial under a condition": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":{"Service":"iot.amazonaws.com"},
-				"Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:SourceAccount":"999999999999"}}},`, 1)
+				"Action":"sts:AssumeRole","Condition":{"ArnNotLike":{"aws:SourceArn":"arn:aws:iot:*:999999999999:*"}}},`, 1)
 		}, CheckRoleTrust, task.FindingUnknown, "conditions"},
+		"trust with a denial for all accounts except another": {func(_ answers, s *iamState, _ *task.PreflightInput) {
+			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":{"Service":"iot.amazonaws.com"},
+				"Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:SourceAccount":"999999999999"}}},`, 1)
+		}, CheckRoleTrust, task.FindingProblem, "does not let"},
 		"trust with a denial for everyone": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":"*","Action":"sts:*"},`, 1)
 		}, CheckRoleTrust, task.FindingProblem, "does not let"},

@@ -149,10 +149,10 @@ func (b *Backend) ensureTrust(ctx context.Context, docs *Documents) (*types.Role
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: its trust policy cannot be read, and is not replaced unread: %w", task.ErrConflict, err)
 	}
-	if trust.suffices(docs.guard) {
+	if suffices(trust, docs.guard) {
 		return role, false, nil
 	}
-	if others := trust.trustedBeside(partition.IoT); len(others) > 0 {
+	if others := trustedBeside(trust); len(others) > 0 {
 		return nil, false, fmt.Errorf("%w: it also trusts %v, so it serves something else: give the service role a name of its own",
 			task.ErrConflict, others)
 	}

@@ -137,23 +137,6 @@ func (w words) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(w))
 }
 
-// UnmarshalJSON reads a string or a list. Conditions also have numbers and booleans, which are read as their text.
-func (w *words) UnmarshalJSON(data []byte) error {
-	var list []json.RawMessage
-	if json.Unmarshal(data, &list) != nil {
-		list = []json.RawMessage{data}
-	}
-	*w = nil
-	for _, item := range list {
-		var word string
-		if json.Unmarshal(item, &word) != nil {
-			word = string(item)
-		}
-		*w = append(*w, word)
-	}
-	return nil
-}
-
 // document writes a policy. Its parts are checked strings, so it cannot fail.
 func document(statements ...statement) string {
 	text, err := json.MarshalIndent(struct {

@@ -2,12 +2,11 @@ package fakebackend
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
-	"unicode"
 
+	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -353,45 +352,22 @@ func (b *IoT) summaries(policies []*policy) []PolicySummary {
 	return out
 }
 
-// checkPolicyDocument refuses what cannot be a policy: no JSON object, no statements, statements without an effect, or
-// more characters than AWS takes, white space not counted.
+// checkPolicyDocument refuses what cannot be a device's policy: what is not JSON, does not follow the grammar of policies,
+// has a statement without resources, or more characters than AWS takes, white space not counted. Members that policies do
+// not have, or twice, are accepted: what AWS IoT makes of them is not documented.
 func checkPolicyDocument(document string) *task.Error {
-	var d struct {
-		Version   string
-		Statement json.RawMessage
-	}
-	if err := json.Unmarshal([]byte(document), &d); err != nil {
-		return refuse(codeMalformedPolicy, "The policy document is not valid JSON: %v", err)
-	}
-	type statement struct{ Effect string }
-	var statements []statement
-	if err := json.Unmarshal(d.Statement, &statements); err != nil {
-		var one statement
-		if err := json.Unmarshal(d.Statement, &one); err != nil {
-			return refuse(codeMalformedPolicy, "The policy document has no Statement")
-		}
-		statements = []statement{one}
-	}
-	if len(statements) == 0 {
-		return refuse(codeMalformedPolicy, "The policy document has no Statement")
-	}
-	for _, s := range statements {
-		if s.Effect != "Allow" && s.Effect != "Deny" {
-			return refuse(codeMalformedPolicy, "The policy document has a Statement whose Effect is neither Allow nor Deny")
+	d, problems := policydoc.Parse(document)
+	for _, p := range problems {
+		if p.Kind != policydoc.UnknownMember && p.Kind != policydoc.RepeatedMember {
+			return refuse(codeMalformedPolicy, "Policy document is malformed: %s", p.Message)
 		}
 	}
-	switch d.Version {
-	case "", "2012-10-17", "2008-10-17":
-	default:
-		return refuse(codeMalformedPolicy, "The policy document has an unknown Version: %s", rule.Quote(d.Version))
-	}
-	n := 0
-	for _, r := range document {
-		if !unicode.IsSpace(r) {
-			n++
+	for i := range d.Statements {
+		if s := &d.Statements[i]; len(s.Resources) == 0 && len(s.NotResources) == 0 {
+			return refuse(codeMalformedPolicy, "Policy document is malformed: statement %d has no Resource", i+1)
 		}
 	}
-	if n > rule.PolicyDocument {
+	if n := policydoc.Size(document); n > rule.PolicyDocument {
 		return refuse(codeMalformedPolicy, "The policy document has %d characters without white space. The maximum is %d", n, rule.PolicyDocument)
 	}
 	return nil

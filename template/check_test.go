@@ -261,7 +261,7 @@ func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) 
 		severity template.Severity
 		message  string
 	}{
-		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "effect", which AWS does not document for AWS IoT policies; did you mean "Effect"?`},
+		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "effect", which AWS does not document for policies; did you mean "Effect"?`},
 		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has no Effect: it must be Allow or Deny`},
 		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","condition":{}}`), template.Warning, `did you mean "Condition"?`},
 		{statement(`{"Effect":["Allow"],"Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has the Effect "": it must be Allow or Deny`},
@@ -276,6 +276,8 @@ func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) 
 		{`{"Version":"2012-10-17","statement":[]}`, template.Error, "the policy document has no Statement"},
 		{`{"Version":"2012-10-17","statement":[]}`, template.Warning, `did you mean "Statement"?`},
 		{`{"Version":"2008-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"x"}}`, template.Warning, `the Version of the policy document is "2008-10-17"; AWS IoT uses "2012-10-17"`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Principal":"*"}`), template.Warning, "statement 1 of the policy has a principal"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Condition":{"StringMatches":{"iot:ClientId":"x"}}}`), template.Error, `unknown operator "StringMatches"`},
 		{`["iot:Connect"]`, template.Error, "must be a JSON object, this is a list"},
 	} {
 		tm, err := template.Parse([]byte(good{document: policyDocument(tc.document)}.String()))

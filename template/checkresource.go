@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -248,7 +249,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		}
 		return
 	}
-	statements, faults := checkDocument(text)
+	d, faults := checkDocument(text)
 	unreadable := hasUnreadable(faults)
 	for _, f := range faults {
 		switch {
@@ -267,16 +268,16 @@ func (c *checker) policy(p Policy, at pointer) {
 		c.granted = true // not known
 		return
 	}
-	c.connection(e, statements, docAt)
-	if allowsEverything(statements) {
+	c.connection(e, d, docAt)
+	if allowsEverything(d) {
 		c.add(rulePolicyEverything, Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")
 	}
 }
 
-// connection notes what a policy document says about connecting. Where a row can change that, it is not held against
-// the document: statements are those with a stand-in that names nothing, and are compared with one that takes all.
-func (c *checker) connection(e *namedExpr, statements []statement, at pointer) {
-	allowed, denied := connects(statements)
+// connection notes what a policy document decides about connecting. Where a row can change that, it is not held against
+// the document: d is the document with a stand-in that names nothing, and is compared with one that takes all.
+func (c *checker) connection(e *namedExpr, d *policy.Document, at pointer) {
+	allowed, denied := connects(d)
 	if row, partial := c.standIn(e.from, "*"); partial {
 		text, err := e.expr.eval(row)
 		other, faults := checkDocument(text)

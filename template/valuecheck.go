@@ -3,7 +3,6 @@ package template
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -111,13 +110,3 @@ func checkGroups(groups []string) []fault {
 func isPrivateKey(s string) bool { return strings.Contains(s, "PRIVATE KEY-----") }
 
 const privateKeyMessage = "the value is a private key, which must never leave its keeper: give the certificate signing request"
-
-func countNonSpace(s string) int {
-	n := 0
-	for _, c := range s {
-		if !unicode.IsSpace(c) {
-			n++
-		}
-	}
-	return n
-}

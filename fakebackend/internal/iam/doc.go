@@ -1,5 +1,5 @@
-// Package iam is the part of AWS Identity and Access Management that the fake needs: policy documents that are parsed
-// and evaluated as AWS does it, and roles with a trust policy, inline policies and managed policies.
+// Package iam is the part of AWS Identity and Access Management that the fake needs: roles with a trust policy, inline
+// policies and managed policies. Package internal/policy reads and evaluates their documents.
 //
 //	store := iam.NewStore("aws", "123456789012")
 //	role, err := store.CreateRole(iam.NewRole{Name: "registration", Trust: trust}, now)

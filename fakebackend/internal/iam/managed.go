@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
 // Policy is a customer managed policy.
@@ -89,7 +91,7 @@ func checkManaged(document string) error {
 	if err := checkIdentity(document); err != nil {
 		return err
 	}
-	if size(document) > maxManaged {
+	if policy.Size(document) > maxManaged {
 		return limitExceeded("Cannot exceed quota for PolicySize: %d", maxManaged)
 	}
 	return nil

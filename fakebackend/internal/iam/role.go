@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
 // Role is a role as the account holds it.
@@ -15,7 +16,7 @@ type Role struct {
 	Path        string
 	ARN         string
 	ID          string // AROA and 17 characters
-	Trust       string // the policy document that says who may assume the role
+	Trust       string // the policy document about who may assume the role
 	Description string
 	MaxSession  time.Duration
 	Created     time.Time
@@ -33,7 +34,7 @@ func (r *Role) clone() *Role {
 	return &out
 }
 
-// NewRole says what role to create.
+// NewRole is the role to create.
 type NewRole struct {
 	Name        string
 	Path        string // empty for /
@@ -216,10 +217,10 @@ func (s *Store) PutRolePolicy(roleName, policyName, document string) error {
 		return err
 	}
 	return s.change(roleName, func(r *Role) error {
-		total := size(document)
+		total := policy.Size(document)
 		for other, text := range r.Inline {
 			if other != policyName {
-				total += size(text)
+				total += policy.Size(text)
 			}
 		}
 		if total > maxInline {
@@ -313,56 +314,4 @@ func (s *Store) ListAttachedRolePolicies(roleName, pathPrefix string) (out []Att
 		return nil
 	})
 	return out, err
-}
-
-// checkTrust refuses what cannot be a trust policy.
-func checkTrust(document string) error {
-	d, err := Parse(document)
-	if err != nil {
-		return err
-	}
-	for i := range d.Statements {
-		switch s := &d.Statements[i]; {
-		case len(s.Resource) > 0 || len(s.NotResource) > 0:
-			return malformed("Has prohibited field Resource")
-		case s.Principal == nil && s.NotPrincipal == nil:
-			return malformed("Missing required field Principal")
-		case slices.ContainsFunc(s.Action, func(a string) bool {
-			return a != "*" && !strings.HasPrefix(strings.ToLower(a), "sts:")
-		}):
-			return malformed("AssumeRole policy must contain only statements that allow or deny sts actions")
-		}
-	}
-	if size(document) > maxTrust {
-		return limitExceeded("Cannot exceed quota for ACLSizePerRole: %d", maxTrust)
-	}
-	return nil
-}
-
-// checkIdentity refuses what cannot be an inline or managed policy.
-func checkIdentity(document string) error {
-	d, err := Parse(document)
-	if err != nil {
-		return err
-	}
-	for i := range d.Statements {
-		switch s := &d.Statements[i]; {
-		case s.Principal != nil || s.NotPrincipal != nil:
-			return malformed("Policy document should not specify a principal.")
-		case len(s.Resource) == 0 && len(s.NotResource) == 0:
-			return malformed("Policy statement must contain resources.")
-		}
-	}
-	return nil
-}
-
-// size is the length of a document in characters, white space left out.
-func size(document string) int {
-	n := 0
-	for _, r := range document {
-		if !unicode.IsSpace(r) {
-			n++
-		}
-	}
-	return n
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
 // Store holds the roles and managed policies of one account. It is safe for concurrent use, and everything it returns
@@ -103,7 +105,8 @@ func (s *Store) Assume(roleARN, service string, context map[string]string) (*Ses
 	if err != nil {
 		return nil, err
 	}
-	if trust.Evaluate(Request{Principal: service, Action: "sts:AssumeRole", Context: context}) != Allow {
+	r := policy.Request{Principal: service, Action: "sts:AssumeRole", Context: values(context)}
+	if !policy.Evaluate(r, trust).Allowed() {
 		return nil, accessDenied("%s is not authorized to perform: sts:AssumeRole on resource: %s", service, roleARN)
 	}
 	allowed := SessionState{RoleARN: roleARN, Context: context}

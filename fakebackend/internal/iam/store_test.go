@@ -123,7 +123,7 @@ func TestARoleThatIAMWouldRefuseIsRefused(t *testing.T) {
 		"a bad path":          {NewRole{Name: "a", Path: "factory", Trust: walkthroughTrust}, "ValidationError"},
 		"no trust":            {NewRole{Name: "a"}, "MalformedPolicyDocument"},
 		"trust with resource": {NewRole{Name: "a", Trust: strings.Replace(walkthroughTrust, `"Action"`, `"Resource":"*","Action"`, 1)}, "MalformedPolicyDocument"},
-		"trust in nobody":     {NewRole{Name: "a", Trust: policy("Allow", `"Action":"sts:AssumeRole"`)}, "MalformedPolicyDocument"},
+		"trust in nobody":     {NewRole{Name: "a", Trust: document("Allow", `"Action":"sts:AssumeRole"`)}, "MalformedPolicyDocument"},
 		"another action":      {NewRole{Name: "a", Trust: strings.Replace(walkthroughTrust, "sts:AssumeRole", "s3:GetObject", 1)}, "MalformedPolicyDocument"},
 		"a long trust":        {NewRole{Name: "a", Trust: strings.Replace(walkthroughTrust, `"Sid": ""`, `"Sid": "`+strings.Repeat("a", 2048)+`"`, 1)}, "LimitExceeded"},
 		"a tag twice":         {NewRole{Name: "a", Trust: walkthroughTrust, Tags: []Tag{{"a", ""}, {"A", ""}}}, "InvalidInput"},
@@ -163,11 +163,11 @@ func TestInlinePolicies(t *testing.T) {
 	assert.Equal(t, readFleet, text)
 
 	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", walkthroughTrust)), "it names a principal")
-	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", policy("Allow", `"Principal":"*","Action":"s3:*","Resource":"*"`))), "it names a principal")
-	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", policy("Allow", `"Action":"s3:*"`))), "it names no resource")
+	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", document("Allow", `"Principal":"*","Action":"s3:*","Resource":"*"`))), "it names a principal")
+	assert.Equal(t, "MalformedPolicyDocument", codeOf(s.PutRolePolicy("registration", "c", document("Allow", `"Action":"s3:*"`))), "it names no resource")
 	assert.Equal(t, "ValidationError", codeOf(s.PutRolePolicy("registration", "c d", readFleet)))
 	assert.Equal(t, "NoSuchEntity", codeOf(s.PutRolePolicy("none", "c", readFleet)))
-	big := policy("Allow", `"Action":"s3:*","Resource":"arn:aws:s3:::`+strings.Repeat("x", 10240)+`"`)
+	big := document("Allow", `"Action":"s3:*","Resource":"arn:aws:s3:::`+strings.Repeat("x", 10240)+`"`)
 	assert.Equal(t, "LimitExceeded", codeOf(s.PutRolePolicy("registration", "c", big)))
 
 	assert.Equal(t, "DeleteConflict", codeOf(s.DeleteRole("registration")))

@@ -1,0 +1,208 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Request is one question to policies: may this principal do this to that?
+type Request struct {
+	Principal string  // a service such as iot.amazonaws.com, or an ARN; only statements with principals look at it
+	Action    string  // such as iot:Publish; case does not count
+	Resource  string  // the ARN acted upon; empty for a trust policy, which is about its own role
+	Context   Context // values of condition keys and variables; nil for none
+
+	// Partial means that Context is not all: a key that it does not have may have any value. Then a decision that
+	// depends on such a key is [Decision.Undecided].
+	Partial bool
+}
+
+// Context has the values of condition keys, which are those of variables too: aws:SourceIp, iot:ClientId,
+// iot:Connection.Thing.Attributes[color].
+type Context interface {
+	// Values returns the values of a key as it is written in the document, whose case does not count; none if the
+	// request does not have the key. Most keys have one value; iot:ConnectAttributes is one with several. A variable
+	// has a value only if its key has exactly one.
+	Values(key string) []string
+}
+
+// Values is a Context with the values of each key.
+type Values map[string][]string
+
+// Values returns the values of a key.
+func (v Values) Values(key string) []string {
+	if values, ok := v[key]; ok {
+		return values
+	}
+	for k, values := range v {
+		if strings.EqualFold(k, key) {
+			return values
+		}
+	}
+	return nil
+}
+
+func (r *Request) values(key string) []string {
+	if r.Context == nil {
+		return nil
+	}
+	return r.Context.Values(key)
+}
+
+func (r *Request) value(key string) (string, bool) {
+	if values := r.values(key); len(values) == 1 {
+		return values[0], true
+	}
+	return "", false
+}
+
+// Decision is what policies decide about a request. The zero value is the implicit denial: no statement matched.
+type Decision struct {
+	Effect    Effect     // of the statement that decided; empty if none matched
+	Undecided bool       // the decision depends on keys that a partial request does not have
+	Policy    int        // index of the document that decided
+	Statement *Statement // the statement that decided; nil if none matched
+}
+
+// Allowed reports whether the request is allowed: a statement allows it and none denies it.
+func (d Decision) Allowed() bool { return d.Effect == Allow && !d.Undecided }
+
+// Denied reports whether a statement denies the request, whatever else there is.
+func (d Decision) Denied() bool { return d.Effect == Deny && !d.Undecided }
+
+// String names the statement that decided: "statement 2 (Sid NoState) of policy 1 denies it".
+func (d Decision) String() string {
+	if d.Statement == nil {
+		return "no statement allows it"
+	}
+	verb := "allows"
+	if d.Effect == Deny {
+		verb = "denies"
+	}
+	if d.Undecided {
+		verb = "may " + strings.TrimSuffix(verb, "s")
+	}
+	sid := ""
+	if d.Statement.SID != "" {
+		sid = " (Sid " + d.Statement.SID + ")"
+	}
+	return fmt.Sprintf("statement %d%s of policy %d %s it", d.Statement.Index+1, sid, d.Policy+1, verb)
+}
+
+// Evaluate asks documents together, as AWS does: a denial in one wins over every permission in any, and what no
+// statement allows is not allowed. The first statement that decides is named.
+//
+// A statement without resources, as in a trust policy, matches every resource; one without principals matches every
+// principal.
+func Evaluate(r Request, documents ...*Document) Decision {
+	var allow, maybeAllow, maybeDeny Decision
+	for i, d := range documents {
+		for j := range d.Statements {
+			s := &d.Statements[j]
+			if s.Effect == "" || s.Effect == Allow && allow.Statement != nil {
+				continue
+			}
+			t := s.matches(&r)
+			found := Decision{Effect: s.Effect, Undecided: t == maybe, Policy: i, Statement: s}
+			switch {
+			case t == no:
+			case t == yes && s.Effect == Deny:
+				return found
+			case t == yes:
+				allow = found
+			case s.Effect == Deny && maybeDeny.Statement == nil:
+				maybeDeny = found
+			case s.Effect == Allow && maybeAllow.Statement == nil:
+				maybeAllow = found
+			}
+		}
+	}
+	switch {
+	case allow.Statement == nil:
+		return maybeAllow // a denial makes no difference to what is not allowed
+	case maybeDeny.Statement != nil:
+		return maybeDeny
+	}
+	return allow
+}
+
+// truth is the answer to a question that may depend on something unknown: the and of several is the least, the or is
+// the greatest.
+type truth int8
+
+const (
+	no truth = iota
+	maybe
+	yes
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+func (s *Statement) matches(r *Request) truth {
+	if !s.MatchesAction(r.Action) ||
+		s.Principals != nil && !s.Principals.include(r.Principal) || s.NotPrincipals != nil && s.NotPrincipals.include(r.Principal) {
+		return no
+	}
+	t := s.matchesResource(r)
+	for i := range s.Conditions {
+		if t == no {
+			break
+		}
+		t = min(t, s.Conditions[i].holds(r))
+	}
+	return t
+}
+
+// MatchesAction reports whether the statement is about an action.
+func (s *Statement) MatchesAction(action string) bool {
+	one := func(p pattern) bool { return p.match(action, nil) == yes }
+	if len(s.notActions) > 0 {
+		return !slices.ContainsFunc(s.notActions, one)
+	}
+	return slices.ContainsFunc(s.actions, one)
+}
+
+func (s *Statement) matchesResource(r *Request) truth {
+	t := truthOf(len(s.resources) == 0)
+	for i := range s.resources {
+		if t = max(t, s.resources[i].match(r.Resource, r)); t == yes {
+			break
+		}
+	}
+	for i := range s.notResources {
+		p := &s.notResources[i]
+		if !r.Partial && !p.resolved(r) {
+			return no // a variable without a value makes the statement match nothing
+		}
+		t = min(t, yes-p.match(r.Resource, r))
+	}
+	return t
+}
+
+// include reports whether the principal is among p. A principal that is an account, by number or root ARN, stands for
+// everyone in it.
+func (p Principals) include(principal string) bool {
+	if slices.Contains(p["AWS"], "*") {
+		return true
+	}
+	if !strings.HasPrefix(principal, "arn:") {
+		return slices.Contains(p["Service"], principal)
+	}
+	account := ""
+	if parts := strings.SplitN(principal, ":", 6); len(parts) == 6 {
+		account = parts[4]
+	}
+	return slices.ContainsFunc(p["AWS"], func(name string) bool {
+		if name == principal || name == account && account != "" {
+			return true
+		}
+		parts := strings.SplitN(name, ":", 6)
+		return len(parts) == 6 && parts[4] == account && account != "" && parts[5] == "root"
+	})
+}
