@@ -6,6 +6,8 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
 // outline is a request taken apart just far enough to say why it is refused, where crypto/x509 would only say that it
@@ -176,7 +178,7 @@ func whatElse(der []byte) error {
 	if _, err := x509.ParseCertificate(der); err == nil {
 		return fmt.Errorf("%w; hand in the request that was made for the device's key", ErrCertificate)
 	}
-	if holdsPrivateKey(der) {
+	if privatekey.IsDER(der) {
 		return fmt.Errorf("%w; hand in the request alone, and treat that key as exposed", ErrPrivateKey)
 	}
 	if _, err := x509.ParsePKIXPublicKey(der); err == nil {
@@ -186,17 +188,6 @@ func whatElse(der []byte) error {
 		return notCSR("it was cut short: %d bytes of %d are there", len(der), want)
 	}
 	return notCSR("the bytes are no PKCS #10 request; it was damaged, or is something else")
-}
-
-func holdsPrivateKey(der []byte) bool {
-	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		return true
-	}
-	if _, err := x509.ParseECPrivateKey(der); err == nil {
-		return true
-	}
-	_, err := x509.ParsePKCS1PrivateKey(der)
-	return err == nil
 }
 
 // announcedLen returns the whole length of a DER element according to its header.

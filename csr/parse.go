@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
 // maxInput is the longest text Parse looks at. openssl's readable form of the longest request AWS takes stays far below.
@@ -56,7 +58,7 @@ func decode(data []byte) ([]byte, error) {
 		}
 		text = unquoted
 	}
-	if strings.Contains(text, "PRIVATE KEY-----") {
+	if privatekey.In(text) {
 		return nil, fmt.Errorf("%w; hand in the request alone, and treat that key as exposed", ErrPrivateKey)
 	}
 	const begin = "-----BEGIN "

@@ -7,9 +7,9 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -167,7 +167,7 @@ func (w *Writer) value(start, column int, v string) error {
 	if len(v) > MaxLine {
 		return w.tooLong(column, v)
 	}
-	if holdsPrivateKey(v) {
+	if privatekey.In(v) {
 		return w.problem(w.columns[column], ErrPrivateKey, "the value is a private key; the data file takes the signing request")
 	}
 	first := len(w.buf) == start
@@ -185,27 +185,6 @@ func (w *Writer) value(start, column int, v string) error {
 		return w.tooLong(column, v)
 	}
 	return nil
-}
-
-// holdsPrivateKey reports whether there is a PEM private key of any kind in s. It goes by the dashes, which are rarer in a
-// PEM than any letter.
-func holdsPrivateKey(s string) bool {
-	for i := 0; len(s) > len("-----BEGIN PRIVATE KEY-----"); {
-		j := strings.IndexByte(s[i:], '-')
-		if j < 0 {
-			return false
-		}
-		i += j
-		if !strings.HasPrefix(s[i:], "-----") {
-			i++
-			continue
-		}
-		if i > 0 && s[i-1] == 'Y' && strings.HasSuffix(s[:i], "PRIVATE KEY") {
-			return true
-		}
-		i += len("-----")
-	}
-	return false
 }
 
 // end completes the line and hands the buffer on when it is full.

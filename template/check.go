@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -103,7 +104,7 @@ func (c *checker) extra(x Extra, at pointer, ruleName, format string) {
 
 // privateKeys looks for a private key anywhere in the body. A value that is one is found again where values are checked.
 func (c *checker) privateKeys(body []byte) {
-	if !isPrivateKey(string(body)) {
+	if !privatekey.In(string(body)) {
 		return
 	}
 	root, err := readJSON(newSource(body))
@@ -112,7 +113,7 @@ func (c *checker) privateKeys(body []byte) {
 	}
 	var look func(n *node, at pointer)
 	look = func(n *node, at pointer) {
-		if n.kind == kindString && isPrivateKey(n.text) {
+		if n.kind == kindString && privatekey.In(n.text) {
 			c.add(rulePrivateKey, Error, at, privateKeyMessage)
 		}
 		for i, e := range n.elems {

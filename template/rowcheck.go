@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -44,7 +45,7 @@ func (p *Program) CheckRow(row map[string]string) []RowIssue {
 	c := &rowChecker{p: p, row: row}
 	for _, name := range sortedKeys(row) {
 		switch {
-		case isPrivateKey(row[name]):
+		case privatekey.In(row[name]):
 			c.out = append(c.out, RowIssue{
 				Rule: rulePrivateKey, Severity: Error, Parameter: name, Message: privateKeyMessage,
 			})

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -36,7 +37,7 @@ const maxCertificate = 65536 // characters of a PEM certificate
 
 // checkValue checks the value of a property; for AttributePayload and ThingGroups that is one attribute or group.
 func checkValue(property, value string) []fault {
-	if isPrivateKey(value) {
+	if privatekey.In(value) {
 		return []fault{{rulePrivateKey, Error, privateKeyMessage, nil}}
 	}
 	if vr, ok := valueRules[property]; ok {
@@ -105,8 +106,5 @@ func checkGroups(groups []string) []fault {
 	}
 	return out
 }
-
-// isPrivateKey recognises a PEM private key of any kind, also with its line breaks lost or escaped.
-func isPrivateKey(s string) bool { return strings.Contains(s, "PRIVATE KEY-----") }
 
 const privateKeyMessage = "the value is a private key, which must never leave its keeper: give the certificate signing request"

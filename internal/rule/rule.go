@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
 // Rule is what AWS demands of one kind of string.
@@ -102,11 +104,11 @@ func (r *Rule) Check(s string) error {
 	return nil
 }
 
-// Quote quotes a value for an error message and cuts a long one at 64 bytes. Of a PEM private key, which may have got
-// into the wrong column of a list, it shows nothing.
+// Quote quotes a value for an error message and cuts a long one at 64 bytes. Of a private key, which may have got into
+// the wrong column of a list, it shows nothing, nor of what is left of one.
 func Quote(s string) string {
 	const most = 64
-	if strings.Contains(s, "PRIVATE KEY") {
+	if strings.Contains(s, "PRIVATE KEY") || privatekey.In(s) {
 		return "[private key]"
 	}
 	if len(s) <= most {
