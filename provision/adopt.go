@@ -78,6 +78,7 @@ func (r *Run) adoptLines(ctx context.Context, p *PartRecord, dataFile io.Reader)
 		}
 		n++
 		p.Lines = int(line.Number)
+		line.Row, _ = inUTF8(line.Row)
 		known, err, ok := next()
 		switch {
 		case err != nil:

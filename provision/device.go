@@ -10,7 +10,7 @@ import (
 type Device struct {
 	// Name is the thing's name, by which the run knows the device. Empty takes what the template makes of the row.
 	Name string
-	// Row holds the values by parameter name. What the credential step fills, such as CSR, is left out.
+	// Row holds the values by parameter name, in UTF-8. What the credential step fills, such as CSR, is left out.
 	Row map[string]string
 	// Source says where the record came from, for error messages: "devices.csv:12". It may be empty.
 	Source string

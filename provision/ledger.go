@@ -67,7 +67,8 @@ type RunRecord struct {
 	Finished time.Time
 }
 
-// DeviceRecord is a device in the ledger.
+// DeviceRecord is a device in the ledger. Row, Original and Policies are UTF-8: a record of the input that is not is
+// Failed when it is taken in, and kept with U+FFFD in place of what is not.
 type DeviceRecord struct {
 	Result
 	Match Match // how its line in a report is recognised; empty until its credential is made

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -100,6 +102,7 @@ func (r *Run) same(known *DeviceRecord, d Device) error {
 	if known.Original != nil {
 		row = known.Original
 	}
+	d.Row, _ = inUTF8(d.Row)
 	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
 		return nil
 	}
@@ -179,7 +182,8 @@ func (d *DeviceRecord) failSharedKey(seq int64) {
 // newRecord makes a device's record and checks what can be checked before its credential is made.
 func (r *Run) newRecord(seq int64, d Device) *DeviceRecord {
 	rec := &DeviceRecord{Updated: time.Now()}
-	rec.Seq, rec.Name, rec.Row, rec.Source, rec.Verdict = seq, d.Name, d.Row, d.Source, Waiting
+	rec.Seq, rec.Name, rec.Source, rec.Verdict = seq, d.Name, d.Source, Waiting
+	rec.Row, _ = inUTF8(d.Row)
 	name, err := r.checkRow(d)
 	if rec.Name == "" {
 		rec.Name = name
@@ -188,6 +192,25 @@ func (r *Run) newRecord(seq int64, d Device) *DeviceRecord {
 		rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
 	}
 	return rec
+}
+
+// inUTF8 returns a row with U+FFFD in place of what is not UTF-8, which neither a ledger nor a data file can hold, and the
+// columns that had it.
+func inUTF8(row map[string]string) (clean map[string]string, bad []string) {
+	for k, v := range row {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			bad = append(bad, k)
+		}
+	}
+	if bad == nil {
+		return row, nil
+	}
+	clean = make(map[string]string, len(row))
+	for k, v := range row {
+		clean[strings.ToValidUTF8(k, "\ufffd")] = strings.ToValidUTF8(v, "\ufffd")
+	}
+	slices.Sort(bad)
+	return clean, bad
 }
 
 // checkRow checks a device against the template and AWS's rules and gives the name of its thing.
@@ -211,6 +234,9 @@ func (r *Run) checkRow(d Device) (name string, err error) {
 		if err := c.CheckRow(d.Row); err != nil {
 			return name, err
 		}
+	}
+	if _, bad := inUTF8(d.Row); bad != nil {
+		return name, fmt.Errorf("device %s: column %s is not UTF-8; convert the input to UTF-8", rule.Quote(name), rule.Quote(bad[0]))
 	}
 	if err := r.checkValues(row); err != nil {
 		return name, err

@@ -141,11 +141,9 @@ var recordCases = []Case{
 			"nil, and a row without values is no nil.",
 		try: func(ctx context.Context, t *trial) {
 			l := t.new(ctx)
-			bad := device(1, nil) // with a value that is not UTF-8
-			bad.Row["SerialNumber"] = "\xff"
 			empty := device(2, nil)
 			empty.Original = map[string]string{}
-			t.apply(ctx, l, provision.Change{Add: []*provision.DeviceRecord{bad, empty, device(3, nil)}})
+			t.apply(ctx, l, provision.Change{Add: []*provision.DeviceRecord{device(1, nil), empty, device(3, nil)}})
 			for _, d := range t.devices(ctx, l, provision.DeviceFilter{}) {
 				if isNil, want := d.Original == nil, d.Seq != 2; isNil != want {
 					t.failf("device %d: Original is nil: %t, want %t", d.Seq, isNil, want)
@@ -156,7 +154,7 @@ var recordCases = []Case{
 	{
 		Name: "record/strings",
 		Explanation: "What a record holds comes back as it was, byte for byte: a record of the input that is not valid is in " +
-			"the ledger too, and a run that goes on compares it with the input.",
+			"the ledger too, and a run that goes on compares it with the input. Row, Original and Policies are UTF-8.",
 		try: func(ctx context.Context, t *trial) {
 			l := t.new(ctx)
 			var want []*provision.DeviceRecord
@@ -168,9 +166,10 @@ var recordCases = []Case{
 					}
 				}
 				d.Seq = int64(i + 1)
-				d.Row = map[string]string{s: s, "plain": "plain", s + "+": s}
-				d.Original = map[string]string{s: "plain"}
-				d.Policies = []string{s, "plain", s}
+				u := strings.ToValidUTF8(s, "\ufffd") // rows and names of policies are UTF-8
+				d.Row = map[string]string{u: u, "plain": "plain", u + "+": u}
+				d.Original = map[string]string{u: "plain"}
+				d.Policies = []string{u, "plain", u}
 				want = append(want, d)
 				r := &provision.RunRecord{ID: s, RoleARN: s}
 				p := &provision.PartRecord{Number: i + 1, File: s, Message: s}

@@ -13,14 +13,14 @@ import (
 const lookUp = 64
 
 func (l *Ledger) prepare(ctx context.Context) (err error) {
-	if l.add, err = l.conn.PrepareContext(ctx, insert("INSERT", "devices", deviceColumns)); err != nil {
+	if l.add, err = l.db.Prepare(ctx, insert("INSERT", "devices", deviceColumns)); err != nil {
 		return err
 	}
 	sets := make([]string, 0, len(deviceColumns))
 	for _, c := range deviceColumns[1:] {
 		sets = append(sets, c.name+" = ?")
 	}
-	l.change, err = l.conn.PrepareContext(ctx, "UPDATE devices SET "+strings.Join(sets, ", ")+" WHERE seq = ?")
+	l.change, err = l.db.Prepare(ctx, "UPDATE devices SET "+strings.Join(sets, ", ")+" WHERE seq = ?")
 	return err
 }
 
@@ -33,47 +33,17 @@ func insert[R any](verb, table string, columns []column[R]) string {
 // An error that comes from the disk at the very end of a change can leave open whether the change is there, as a whole,
 // when the ledger is opened again.
 func (l *Ledger) Apply(ctx context.Context, c provision.Change) error {
-	doing := "making a change"
-	if l.write == nil {
-		return fail(ctx, l.path, doing, ErrReadOnly)
-	}
-	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
-	case <-ctx.Done():
-		return fail(ctx, l.path, doing, context.Cause(ctx))
-	}
-	if l.closed.Load() {
-		return fail(ctx, l.path, doing, ErrClosed)
-	}
-	if err := l.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		l.rollback()
-		return fail(ctx, l.path, doing, err)
-	}
-	if err := l.apply(ctx, c); err != nil {
-		l.rollback()
-		return fail(ctx, l.path, doing, err)
-	}
-	// From here on the context is not asked any more: an interrupted commit would leave open whether it happened.
-	if err := l.exec(context.WithoutCancel(ctx), "COMMIT"); err != nil {
-		l.rollback()
-		return fail(ctx, l.path, "committing a change", err)
-	}
-	return nil
+	return l.db.Write(ctx, "making a change", func(*sql.Conn) error { return l.apply(ctx, c) })
 }
 
 func (l *Ledger) exec(ctx context.Context, query string, args ...any) error {
-	_, err := l.conn.ExecContext(ctx, query, args...)
+	_, err := l.db.Conn().ExecContext(ctx, query, args...)
 	return err
 }
 
-// rollback ends a transaction that failed. SQLite may have ended it by itself; if it cannot be ended at all, the next
-// BEGIN says so.
-func (l *Ledger) rollback() { _ = l.exec(context.Background(), "ROLLBACK") }
-
 func (l *Ledger) apply(ctx context.Context, c provision.Change) error {
 	var last int64
-	if err := l.conn.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM devices").Scan(&last); err != nil {
+	if err := l.db.Conn().QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM devices").Scan(&last); err != nil {
 		return err
 	}
 	if err := check(c, last); err != nil {

@@ -3,7 +3,6 @@ package sqliteledger
 import (
 	"bytes"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,7 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/sqlitefile"
 )
 
 // column is one column of a table and the field of a record that it keeps.
@@ -152,9 +152,6 @@ func yesNo[R any](name string, at func(*R) *bool) column[R] {
 	}
 }
 
-// timeFormat has a fixed width, so that text compares as time does.
-const timeFormat = "2006-01-02T15:04:05.000000000Z"
-
 // moment keeps a time, in UTC and to the nanosecond. The zero time is NULL.
 func moment[R any](name string, at func(*R) *time.Time) column[R] {
 	return column[R]{name,
@@ -166,33 +163,35 @@ func moment[R any](name string, at func(*R) *time.Time) column[R] {
 			if y := t.Year(); y < 0 || y > 9999 {
 				return nil, fmt.Errorf("the year %d is not one of 0 to 9999", y)
 			}
-			return t.Format(timeFormat), nil
+			return t.Format(sqlitefile.TimeFormat), nil
 		},
 		func(r *R, v any) error {
 			switch v := v.(type) {
 			case nil:
 				return nil
 			case string:
-				t, err := time.Parse(timeFormat, v)
+				t, err := time.Parse(sqlitefile.TimeFormat, v)
 				if err != nil {
-					return fmt.Errorf("it holds %q, not a time such as %s", v, timeFormat)
+					return fmt.Errorf("it holds %q, not a time such as %s", v, sqlitefile.TimeFormat)
 				}
 				*at(r) = t
 				return nil
 			}
-			return fmt.Errorf("it holds %v, not a time such as %s", v, timeFormat)
+			return fmt.Errorf("it holds %v, not a time such as %s", v, sqlitefile.TimeFormat)
 		},
 	}
 }
 
-// asJSON keeps a map or slice of strings as JSON. Nil is NULL. What is not valid UTF-8 is made so, for the reader; exact
-// keeps the bytes.
+// asJSON keeps a map or slice of strings as JSON. Nil is NULL. A text that is not UTF-8 is an error: JSON would change it.
 func asJSON[R any, V map[string]string | []string](name string, at func(*R) *V) column[R] {
 	return column[R]{name,
 		func(r *R) (any, error) {
 			v := *at(r)
 			if v == nil {
 				return nil, nil
+			}
+			if err := checkUTF8(v); err != nil {
+				return nil, err
 			}
 			var b bytes.Buffer
 			enc := json.NewEncoder(&b)
@@ -217,93 +216,21 @@ func asJSON[R any, V map[string]string | []string](name string, at func(*R) *V) 
 	}
 }
 
-// exactFields are the fields of a device that are kept as JSON, byte for byte.
-type exactFields struct {
-	Policies []exactText    `json:"policies"`
-	Row      [][2]exactText `json:"row"` // keys and values
-	Original [][2]exactText `json:"original"`
-}
-
-// exactText is a text in hexadecimal.
-type exactText string
-
-func (e exactText) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, []byte(e)), nil }
-
-func (e *exactText) UnmarshalText(b []byte) error {
-	raw, err := hex.DecodeString(string(b))
-	*e = exactText(raw)
-	return err
-}
-
-// exact keeps Policies, Row and Original when JSON cannot, because they are not valid UTF-8. It comes after their own
-// columns.
-func exact() column[provision.DeviceRecord] {
-	return column[provision.DeviceRecord]{"exact",
-		func(d *provision.DeviceRecord) (any, error) {
-			if validUTF8(d) {
-				return nil, nil
+// checkUTF8 names the first text that is not UTF-8.
+func checkUTF8(v any) error {
+	switch v := v.(type) {
+	case []string:
+		for _, s := range v {
+			if !utf8.ValidString(s) {
+				return fmt.Errorf("%s is not UTF-8", rule.Quote(s))
 			}
-			e := exactFields{Row: pairs(d.Row), Original: pairs(d.Original)}
-			for _, p := range d.Policies {
-				e.Policies = append(e.Policies, exactText(p))
-			}
-			return json.Marshal(e)
-		},
-		func(d *provision.DeviceRecord, v any) error {
-			switch v := v.(type) {
-			case nil:
-				return nil
-			case []byte:
-				var e exactFields
-				if err := json.Unmarshal(v, &e); err != nil {
-					return err
-				}
-				d.Row, d.Original = unpair(e.Row), unpair(e.Original)
-				d.Policies = d.Policies[:0]
-				for _, p := range e.Policies {
-					d.Policies = append(d.Policies, string(p))
-				}
-				return nil
-			}
-			return fmt.Errorf("it holds %v, not bytes", v)
-		},
-	}
-}
-
-func pairs(m map[string]string) [][2]exactText {
-	if m == nil {
-		return nil
-	}
-	list := make([][2]exactText, 0, len(m))
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, [2]exactText{exactText(k), exactText(m[k])})
-	}
-	return list
-}
-
-func unpair(list [][2]exactText) map[string]string {
-	if list == nil {
-		return nil
-	}
-	m := make(map[string]string, len(list))
-	for _, p := range list {
-		m[string(p[0])] = string(p[1])
-	}
-	return m
-}
-
-func validUTF8(d *provision.DeviceRecord) bool {
-	for _, m := range []map[string]string{d.Row, d.Original} {
-		for k, v := range m {
-			if !utf8.ValidString(k) || !utf8.ValidString(v) {
-				return false
+		}
+	case map[string]string:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			if !utf8.ValidString(k) || !utf8.ValidString(v[k]) {
+				return fmt.Errorf("column %s is not UTF-8", rule.Quote(k))
 			}
 		}
 	}
-	for _, p := range d.Policies {
-		if !utf8.ValidString(p) {
-			return false
-		}
-	}
-	return true
+	return nil
 }

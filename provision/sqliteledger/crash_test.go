@@ -135,7 +135,7 @@ func record(t *testing.T, steps int, checkpoint func(i int) bool) recorded {
 		}
 		require.NoError(t, l.Apply(t.Context(), step(i)))
 		if checkpoint(i) {
-			_, err := l.conn.ExecContext(t.Context(), "PRAGMA wal_checkpoint(PASSIVE)")
+			_, err := l.db.Conn().ExecContext(t.Context(), "PRAGMA wal_checkpoint(PASSIVE)")
 			require.NoError(t, err)
 		}
 	}

@@ -31,12 +31,12 @@ func (l *Ledger) Devices(ctx context.Context, f provision.DeviceFilter) iter.Seq
 			}
 			page, more, err := l.page(ctx, f, want)
 			if err != nil {
-				yield(nil, fail(ctx, l.path, doing, err))
+				yield(nil, l.db.Fail(ctx, doing, err))
 				return
 			}
 			for _, d := range page {
 				if err := context.Cause(ctx); err != nil {
-					yield(nil, fail(ctx, l.path, doing, err))
+					yield(nil, l.db.Fail(ctx, doing, err))
 					return
 				}
 				if !yield(d, nil) {
@@ -54,11 +54,12 @@ func (l *Ledger) Devices(ctx context.Context, f provision.DeviceFilter) iter.Seq
 
 // page reads up to limit devices. more says that there may be others after them.
 func (l *Ledger) page(ctx context.Context, f provision.DeviceFilter, limit int) (page []*provision.DeviceRecord, more bool, err error) {
-	if l.closed.Load() {
-		return nil, false, ErrClosed
+	db, err := l.db.Reader()
+	if err != nil {
+		return nil, false, err
 	}
 	query, args := pageQuery(f, limit)
-	rows, err := l.read.QueryContext(ctx, query, args...)
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, false, err
 	}

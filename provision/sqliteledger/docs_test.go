@@ -173,7 +173,7 @@ func TestTheDocumentNamesEveryTableViewAndColumn(t *testing.T) {
 		assert.Equal(t, list("SELECT name FROM pragma_table_info(?)", table), section("### "+table), "columns of "+table)
 	}
 	assert.ElementsMatch(t, list("SELECT name FROM sqlite_schema WHERE type = 'view'"), section("## Views"))
-	versions := fmt.Sprintf("`PRAGMA application_id` is %d (`IoTf`), `PRAGMA user_version` the version of the tables: %d.", applicationID, len(migrations))
+	versions := fmt.Sprintf("`PRAGMA application_id` is %d (`IoTf`), `PRAGMA user_version` the version of the tables: %d.", ledgerFile.ApplicationID, len(ledgerFile.Steps))
 	assert.Contains(t, string(text), versions)
 }
 

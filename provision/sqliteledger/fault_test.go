@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger/faultvfs"
+	"github.com/seed1ff6f450/iotfleet/internal/sqlitefile/faultvfs"
 )
 
 var every = flag.Bool("every", false, "let each single write and sync fail, not every ninth")
@@ -24,7 +24,7 @@ const faultSteps = 6
 func live(t *testing.T, path string, disk *faultvfs.Disk) (done int, err error) {
 	t.Helper()
 	for range 2 {
-		l, err := Open(t.Context(), path, &Options{VFS: disk.Name()})
+		l, err := Open(t.Context(), path, &Options{vfs: disk.Name()})
 		if err != nil {
 			return done, err
 		}
@@ -139,7 +139,7 @@ func TestALedgerGoesOnAfterTheDiskRecovers(t *testing.T) {
 				return faultvfs.None
 			})
 			require.NoError(t, err)
-			l, err := Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), &Options{VFS: disk.Name()})
+			l, err := Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), &Options{vfs: disk.Name()})
 			require.NoError(t, err)
 			require.NoError(t, l.Apply(t.Context(), step(0)))
 			require.NoError(t, l.Apply(t.Context(), step(1)))

@@ -70,7 +70,6 @@ var (
 		asJSON("row", func(d *provision.DeviceRecord) *map[string]string { return &d.Row }),
 		asJSON("original", func(d *provision.DeviceRecord) *map[string]string { return &d.Original }),
 		text("certificate_pem", func(d *provision.DeviceRecord) *string { return &d.CertificatePEM }),
-		exact(),
 	}
 
 	orphanColumns = []column[provision.Orphan]{

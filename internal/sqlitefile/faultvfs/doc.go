@@ -9,7 +9,7 @@
 //	})
 //	…
 //	defer disk.Close()
-//	ledger, err := sqliteledger.Open(ctx, path, &sqliteledger.Options{VFS: disk.Name()})
+//	db, err := kind.Open(ctx, path, sqlitefile.Options{VFS: disk.Name()})
 //
 // Below it is SQLite's own file layer, so locks and memory maps work as they do without. It is for tests only: it is
 // slower, and holds what was not synced in memory.

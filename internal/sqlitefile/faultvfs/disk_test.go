@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
-	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger/faultvfs"
+	"github.com/seed1ff6f450/iotfleet/internal/sqlitefile/faultvfs"
 )
 
 func open(t *testing.T, path string, disk *faultvfs.Disk, pragmas string) *sql.DB {

@@ -15,6 +15,7 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
     input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
+    prepared        INTEGER NOT NULL,  -- up to which device keys may have been made
     finished        TEXT
 );
 
@@ -61,8 +62,7 @@ CREATE TABLE devices (           -- one row for each device of the input
     policies        TEXT,        -- a JSON array of names
     row             TEXT,        -- a JSON object: the values given for it
     original        TEXT,        -- the row as the input had it, if it was mended since
-    certificate_pem TEXT,
-    exact           BLOB         -- policies, row and original, byte for byte, where they are not valid UTF-8
+    certificate_pem TEXT
 );
 CREATE INDEX devices_by_name        ON devices (name)           WHERE name IS NOT NULL;
 CREATE INDEX devices_by_match       ON devices (match)          WHERE match IS NOT NULL;

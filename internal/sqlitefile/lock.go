@@ -1,4 +1,4 @@
-package sqliteledger
+package sqlitefile
 
 import (
 	"context"
@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// writerLock is the right to write to a ledger. It is SQLite's own lock on a small database beside the ledger, so it
+// writerLock is the right to write to a file. It is SQLite's own lock on a small database beside the file, so it
 // works wherever SQLite does and is gone with the process that held it, however that ended. The lock is the one of a
 // write transaction that is never finished (RESERVED): one connection can have it, and everybody can still read who.
 type writerLock struct {
@@ -28,21 +30,24 @@ const (
 	lockPause = 10 * time.Millisecond
 )
 
-// lock takes the right to write to the ledger at path, or says at once who has it.
-func lock(ctx context.Context, path string) (*writerLock, error) {
+// lockSuffix makes the name of the file whose lock is the right to write.
+const lockSuffix = ".lock"
+
+// lock takes the right to write to the file at path, or reports at once who has it.
+func (k *Kind) lock(ctx context.Context, path string) (*writerLock, error) {
 	file := path + lockSuffix
 	doing := "taking the lock " + file
 	if err := createFile(file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fail(ctx, path, doing, err)
+		return nil, k.fail(ctx, path, doing, err)
 	}
 	// No pragma that reads the file: connecting would fail where take waits.
 	db, err := sql.Open("sqlite", dsn(file, "", "mode=rw", "_pragma=busy_timeout(100)"))
 	if err != nil {
-		return nil, fail(ctx, path, doing, err)
+		return nil, k.fail(ctx, path, doing, err)
 	}
 	l := &writerLock{db: db}
 	if l.conn, err = db.Conn(ctx); err == nil {
-		err = l.take(ctx, path)
+		err = l.take(ctx, k, path)
 	}
 	if err == nil {
 		return l, nil
@@ -52,13 +57,13 @@ func lock(ctx context.Context, path string) (*writerLock, error) {
 		return nil, err
 	}
 	if c := code(err); c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT {
-		return nil, fmt.Errorf("ledger %s: the lock %s is damaged: %w; it holds nothing of the run: "+
-			"when no process uses the ledger, delete it", path, file, err)
+		return nil, fmt.Errorf("%s %s: the lock %s is damaged: %w; it holds nothing else than the name of its holder: "+
+			"when no process uses the %[1]s, delete it", k.Name, path, file, err)
 	}
-	return nil, fail(ctx, path, doing, err)
+	return nil, k.fail(ctx, path, doing, err)
 }
 
-func (l *writerLock) take(ctx context.Context, path string) error {
+func (l *writerLock) take(ctx context.Context, k *Kind, path string) error {
 	token, since := rand.Text(), time.Now()
 	host, _ := os.Hostname() // only for people to read
 	holder := Holder{}
@@ -87,7 +92,7 @@ func (l *writerLock) take(ctx context.Context, path string) error {
 		case <-time.After(lockPause):
 		}
 	}
-	return &InUseError{Path: path, Holder: holder}
+	return &InUseError{Path: path, Holder: holder, kind: k}
 }
 
 func (l *writerLock) begin(ctx context.Context) error {
@@ -105,7 +110,7 @@ func (l *writerLock) sign(ctx context.Context, token string, since time.Time, ho
 		}
 	}
 	if _, err := l.conn.ExecContext(ctx, "INSERT INTO writer VALUES (?, ?, ?, ?, ?)",
-		token, os.Getpid(), filepath.Base(os.Args[0]), host, since.UTC().Format(timeFormat)); err != nil {
+		token, os.Getpid(), filepath.Base(os.Args[0]), host, since.UTC().Format(TimeFormat)); err != nil {
 		return err
 	}
 	_, err := l.conn.ExecContext(ctx, "COMMIT")
@@ -119,11 +124,11 @@ func (l *writerLock) holder(ctx context.Context) (token string, h Holder, err er
 	if err != nil {
 		return "", Holder{}, err
 	}
-	h.Since, err = time.Parse(timeFormat, since)
+	h.Since, err = time.Parse(TimeFormat, since)
 	return token, h, err
 }
 
-// release gives the lock back. The file stays: deleting it could part two processes that are just about to lock it.
+// release returns the lock. The file stays: deleting it could part two processes that are just about to lock it.
 func (l *writerLock) release() {
 	// The connection is closed for good, which ends its transaction; an error here leaves nothing that is locked.
 	if l.conn != nil {
@@ -132,6 +137,9 @@ func (l *writerLock) release() {
 	_ = l.db.Close()
 }
 
+// TimeFormat is how times are kept as text, in UTC: of a fixed width, so that text compares as time does.
+const TimeFormat = "2006-01-02T15:04:05.000000000Z"
+
 // createFile makes an empty file that only its owner may read, and its name durable. An error that is fs.ErrExist leaves
 // the file that is there unopened: closing it would drop the locks that SQLite has on it in this process.
 func createFile(path string) error {
@@ -139,20 +147,32 @@ func createFile(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	err = f.Chmod(0o600) // whatever the umask
+	if runtime.GOOS == "windows" {
+		err = nil
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	syncFolder(path)
-	return nil
+	return syncFolder(path)
 }
 
-// syncFolder makes the name of a new file durable, as far as the system can: some do not open folders, some file systems
-// cannot sync them, and make names durable by themselves.
-func syncFolder(path string) {
+// syncFolder makes the name of a file durable. Some systems do not open folders, and some file systems cannot sync them:
+// those make names durable by themselves.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // a folder that may be entered and not listed
+		}
+		return err
 	}
-	_ = dir.Sync()
-	_ = dir.Close()
+	err = dir.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		err = nil
+	}
+	return errors.Join(err, dir.Close())
 }

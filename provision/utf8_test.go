@@ -1,0 +1,44 @@
+package provision_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+func TestARecordThatIsNotUTF8IsRefusedWhenItIsTakenInAndTheRunIsResumed(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	input := func(last string) []map[string]string {
+		return []map[string]string{
+			{"ThingName": "device-1", "SerialNumber": "001"},
+			{"ThingName": "device-2", "SerialNumber": "caf\xe9"},
+			{"ThingName": "device-3", "SerialNumber": last},
+		}
+	}
+	for range 2 { // the second call compares the input with the ledger
+		run := w.run(t)
+		_, err := run.Run(t.Context(), provision.Rows(input("003")...))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		all := results(t, run)
+		require.Len(t, all, 3)
+		assert.Equal(t, []provision.Verdict{provision.Provisioned, provision.Failed, provision.Provisioned},
+			slices.Collect(func(yield func(provision.Verdict) bool) {
+				for _, r := range all {
+					if !yield(r.Verdict) {
+						return
+					}
+				}
+			}))
+		assert.Equal(t, provision.CauseInvalidRecord, all[1].Cause)
+		assert.Contains(t, all[1].Message, `column "SerialNumber" is not UTF-8`)
+		assert.Equal(t, "caf\ufffd", all[1].Row["SerialNumber"])
+	}
+	_, err := w.run(t).Run(t.Context(), provision.Rows(input("004")...))
+	require.ErrorIs(t, err, provision.ErrInputChanged)
+}
