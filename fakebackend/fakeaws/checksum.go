@@ -55,23 +55,6 @@ func checksumKind(h http.Header) (string, error) {
 	return kind, nil
 }
 
-// copiedChecksum is the checksum of a copy: by the algorithm asked for, else the source's, over all bytes, since a copy
-// is whole whatever its source was made of.
-func copiedChecksum(from *s3.Object, kind string) (map[string]string, error) {
-	for had := range from.Checksums {
-		kind = cmp.Or(kind, had)
-	}
-	kind = cmp.Or(kind, "CRC64NVME")
-	if sum := from.Checksums[kind]; sum != "" && from.ChecksumType != "COMPOSITE" {
-		return map[string]string{kind: sum}, nil
-	}
-	h := newChecksum(kind)
-	if _, err := from.Reader().WriteTo(h); err != nil {
-		return nil, err
-	}
-	return map[string]string{kind: sumText(h)}, nil
-}
-
 // xmlChecksums are an object's or a part's checksum in the body of an answer.
 type xmlChecksums struct {
 	ChecksumCRC32     string `xml:",omitempty"`

@@ -23,9 +23,9 @@ func FuzzHandler(f *testing.F) {
 	for _, r := range iotRoutes {
 		f.Add(r.method, "/"+strings.Join(r.segments, "/"), "{}", "iot", "")
 	}
-	for _, r := range s3Routes {
-		path := map[target]string{onService: "/", onBucket: "/iotfleet-fake", onObject: "/iotfleet-fake/key"}[r.target]
-		f.Add(r.method, path+"?"+r.query, "<Delete><Object><Key>k</Key></Object></Delete>", "s3", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+	for _, r := range s3Operations {
+		path := map[target]string{onService: "/", onBucket: "/iotfleet-fake", onObject: "/iotfleet-fake/key"}[r.on]
+		f.Add(r.method, path+"?"+r.query, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber></Part></CompleteMultipartUpload>", "s3", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 	}
 	for _, s := range []*queryService{iamService, stsService} {
 		for _, a := range s.actions {

@@ -23,134 +23,6 @@ type s3Request struct {
 	report      bool // it came by a report link
 }
 
-// s3Route is one operation of S3: where it acts, its method, and the query member that tells it from its siblings.
-type s3Route struct {
-	name   string
-	target target
-	method string
-	query  string // a member that must be there; "" for none
-	header string // a header that must be there; "" for none
-	handle func(*Handler, http.ResponseWriter, *s3Request) error
-}
-
-// s3Members are the input members, by the names of AWS's SDKs, that each operation takes into account besides Bucket,
-// Key and ExpectedBucketOwner.
-var s3Members = map[string]string{
-	"AbortMultipartUpload": "UploadId",
-	"CompleteMultipartUpload": "UploadId, MultipartUpload, ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, " +
-		"ChecksumSHA256, ChecksumType, IfMatch, IfNoneMatch",
-	"CopyObject": "CopySource, CopySourceIfMatch, CopySourceIfNoneMatch, MetadataDirective, CacheControl, " +
-		"ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Expires, Metadata, " +
-		"ServerSideEncryption, SSEKMSKeyId, StorageClass, Tagging, TaggingDirective, ChecksumAlgorithm",
-	"CreateBucket": "CreateBucketConfiguration",
-	"CreateMultipartUpload": "CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Expires, " +
-		"Metadata, ServerSideEncryption, SSEKMSKeyId, StorageClass, Tagging, ChecksumAlgorithm, " +
-		"ChecksumType",
-	"DeleteObject":  "IfMatch",
-	"DeleteObjects": "Delete, ChecksumAlgorithm",
-	"GetObject": "Range, PartNumber, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
-		"ResponseCacheControl, ResponseContentDisposition, ResponseContentEncoding, " +
-		"ResponseContentLanguage, ResponseContentType, ResponseExpires",
-	"HeadObject": "Range, PartNumber, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, " +
-		"ResponseCacheControl, ResponseContentDisposition, ResponseContentEncoding, " +
-		"ResponseContentLanguage, ResponseContentType, ResponseExpires",
-	"ListMultipartUploads": "Prefix, EncodingType",
-	"ListObjects":          "Prefix, Delimiter, MaxKeys, Marker, EncodingType",
-	"ListObjectsV2":        "Prefix, Delimiter, MaxKeys, StartAfter, ContinuationToken, EncodingType, FetchOwner",
-	"ListParts":            "UploadId, MaxParts, PartNumberMarker",
-	"PutObject": "Body, CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentLength, " +
-		"ContentMD5, ContentType, Expires, IfMatch, IfNoneMatch, ChecksumAlgorithm, ChecksumCRC32, " +
-		"ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256, Metadata, ServerSideEncryption, " +
-		"SSEKMSKeyId, StorageClass, Tagging",
-	"PutObjectTagging":     "Tagging, ContentMD5, ChecksumAlgorithm",
-	"PutPublicAccessBlock": "PublicAccessBlockConfiguration, ContentMD5, ChecksumAlgorithm",
-	"UploadPart": "UploadId, PartNumber, Body, ContentLength, ContentMD5, ChecksumAlgorithm, ChecksumCRC32, " +
-		"ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256",
-	"UploadPartCopy": "UploadId, PartNumber, CopySource, CopySourceRange",
-}
-
-// s3Methods are the methods that some operation of S3 on a bucket or an object has, whether the fake knows it or not.
-var s3Methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodOptions}
-
-type target string
-
-const (
-	onService target = "service"
-	onBucket  target = "bucket"
-	onObject  target = "object"
-)
-
-// s3Routes are the operations of S3 that the fake knows. Of several that match, the first counts.
-var s3Routes = []*s3Route{
-	{"ListBuckets", onService, "GET", "", "", (*Handler).listBuckets},
-
-	{"GetBucketLocation", onBucket, "GET", "location", "", (*Handler).getBucketLocation},
-	{"GetPublicAccessBlock", onBucket, "GET", "publicAccessBlock", "", (*Handler).getPublicAccessBlock},
-	{"PutPublicAccessBlock", onBucket, "PUT", "publicAccessBlock", "", (*Handler).putPublicAccessBlock},
-	{"DeletePublicAccessBlock", onBucket, "DELETE", "publicAccessBlock", "", (*Handler).deletePublicAccessBlock},
-	{"GetBucketEncryption", onBucket, "GET", "encryption", "", (*Handler).getBucketEncryption},
-	{"GetBucketVersioning", onBucket, "GET", "versioning", "", (*Handler).getBucketVersioning},
-	{"GetBucketPolicy", onBucket, "GET", "policy", "", (*Handler).getBucketPolicy},
-	{"ListMultipartUploads", onBucket, "GET", "uploads", "", (*Handler).listMultipartUploads},
-	{"ListObjectsV2", onBucket, "GET", "list-type", "", (*Handler).listObjectsV2},
-	{"DeleteObjects", onBucket, "POST", "delete", "", (*Handler).deleteObjects},
-	{"ListObjects", onBucket, "GET", "", "", (*Handler).listObjects},
-	{"HeadBucket", onBucket, "HEAD", "", "", (*Handler).headBucket},
-	{"CreateBucket", onBucket, "PUT", "", "", (*Handler).createBucket},
-	{"DeleteBucket", onBucket, "DELETE", "", "", (*Handler).deleteBucket},
-
-	{"GetObjectTagging", onObject, "GET", "tagging", "", (*Handler).getObjectTagging},
-	{"PutObjectTagging", onObject, "PUT", "tagging", "", (*Handler).putObjectTagging},
-	{"DeleteObjectTagging", onObject, "DELETE", "tagging", "", (*Handler).deleteObjectTagging},
-	{"CreateMultipartUpload", onObject, "POST", "uploads", "", (*Handler).createMultipartUpload},
-	{"CompleteMultipartUpload", onObject, "POST", "uploadId", "", (*Handler).completeMultipartUpload},
-	{"AbortMultipartUpload", onObject, "DELETE", "uploadId", "", (*Handler).abortMultipartUpload},
-	{"ListParts", onObject, "GET", "uploadId", "", (*Handler).listParts},
-	{"UploadPartCopy", onObject, "PUT", "partNumber", "X-Amz-Copy-Source", (*Handler).uploadPartCopy},
-	{"UploadPart", onObject, "PUT", "partNumber", "", (*Handler).uploadPart},
-	{"CopyObject", onObject, "PUT", "", "X-Amz-Copy-Source", (*Handler).copyObject},
-	{"PutObject", onObject, "PUT", "", "", (*Handler).putObject},
-	{"GetObject", onObject, "GET", "", "", (*Handler).getObject},
-	{"HeadObject", onObject, "HEAD", "", "", (*Handler).headObject},
-	{"DeleteObject", onObject, "DELETE", "", "", (*Handler).deleteObject},
-}
-
-// s3Subresources are query members that make another operation of a request: one that the fake has no route for is not
-// mistaken for the plain operation.
-var s3Subresources = []string{
-	"accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "intelligent-tiering", "inventory", "legal-hold",
-	"lifecycle", "location", "logging", "metadataConfiguration", "metadataTable", "metrics", "notification", "object-lock",
-	"ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock", "renameObject", "replication", "requestPayment",
-	"restore", "retention", "select", "session", "tagging", "torrent", "uploadId", "uploads", "versioning", "versions", "website",
-}
-
-func findS3(r *s3Request) *s3Route {
-	on := onObject
-	switch {
-	case r.bucket == "":
-		on = onService
-	case r.key == "":
-		on = onBucket
-	}
-	if r.query.Has("versionId") && r.query.Get("versionId") != "null" { // the only one an object without versions has
-		return nil
-	}
-	for _, route := range s3Routes {
-		if route.target != on || route.method != r.Method || route.query != "" && !r.query.Has(route.query) ||
-			route.header != "" && r.Header.Get(route.header) == "" {
-			continue
-		}
-		if route.query == "" && slices.ContainsFunc(s3Subresources, func(sub string) bool {
-			ofPart := sub == "partNumber" && (route.name == "GetObject" || route.name == "HeadObject")
-			return r.query.Has(sub) && !ofPart
-		}) {
-			return nil
-		}
-		return route
-	}
-	return nil
-}
-
 func hostBucket(host string) string {
 	bucket, _ := s3.Address(host, "")
 	return bucket
@@ -164,8 +36,8 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 	w.Header().Set("X-Amz-Id-2", r.id+"/fake")
 	w.Header().Set("Server", "AmazonS3")
 	r.bucket, r.key = s3.Address(r.Host, r.URL.Path)
-	route := findS3(r)
-	if route == nil {
+	operation := findS3(r)
+	if operation == nil {
 		r.op = "unknown operation"
 		h.count("s3", r.Method+" "+subresourceOf(r), false)
 		refusal := &s3.Error{
@@ -178,14 +50,13 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 		h.failS3(w, r, refusal)
 		return
 	}
-	r.op = route.name
-	h.count("s3", route.name, true)
+	r.op = operation.name
+	h.count("s3", operation.name, true)
 	var err error
 	if r.report, err = h.authenticateS3(req); err != nil {
 		h.failS3(w, r, err)
 		return
 	}
-	r.unhoist()
 	strike, refusal := h.strike(req)
 	if refusal != nil {
 		h.failS3(w, r, refusal)
@@ -197,7 +68,7 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 	}
 	held := &heldWriter{ResponseWriter: w, drop: strike.DropAfter}
 	if err = h.checkBucket(held, r); err == nil {
-		err = route.handle(h, held, r)
+		err = operation.handle(h, held, r)
 	}
 	if strike.DropAfter {
 		r.drop()
@@ -208,20 +79,6 @@ func (h *Handler) serveS3(w http.ResponseWriter, req *request) {
 	}
 	if !held.wrote {
 		w.WriteHeader(http.StatusOK)
-	}
-}
-
-// unhoist puts the metadata that a presigned link has in its query where the other requests have it. S3 does so for
-// metadata; tags in the query of a link it ignores.
-func (r *s3Request) unhoist() {
-	if r.scope == nil || !r.scope.presigned {
-		return
-	}
-	for name := range r.query {
-		header := http.CanonicalHeaderKey(name)
-		if strings.HasPrefix(header, metadataPrefix) && r.Header.Get(header) == "" {
-			r.Header.Set(header, r.query.Get(name))
-		}
 	}
 }
 

@@ -8,8 +8,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Buckets: CreateBucket, HeadBucket, DeleteBucket, ListBuckets, GetBucketLocation, the public access block, and the
-// default answers of GetBucketEncryption, GetBucketVersioning and GetBucketPolicy.
+// Buckets: CreateBucket, HeadBucket, DeleteBucket, ListBuckets, GetBucketLocation, and the public access block.
 //
 // Not modelled: setting anything but the public access block; access lists; what a public bucket would mean.
 
@@ -152,44 +151,4 @@ func (h *Handler) putPublicAccessBlock(w http.ResponseWriter, r *s3Request) erro
 	return r.wire.S3.SetPublicAccess(r.bucket, &s3.PublicAccessBlock{
 		BlockACLs: in.BlockPublicAcls, IgnoreACLs: in.IgnorePublicAcls, BlockPolicy: in.BlockPublicPolicy, RestrictBuckets: in.RestrictPublicBuckets,
 	})
-}
-
-func (h *Handler) deletePublicAccessBlock(w http.ResponseWriter, r *s3Request) error {
-	if err := r.wire.S3.SetPublicAccess(r.bucket, nil); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-func (h *Handler) getBucketEncryption(w http.ResponseWriter, r *s3Request) error {
-	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
-		return err
-	}
-	type rule struct {
-		Algorithm string `xml:"ApplyServerSideEncryptionByDefault>SSEAlgorithm"`
-		BucketKey bool   `xml:"BucketKeyEnabled"`
-	}
-	return writeXML(w, struct {
-		XMLName xml.Name `xml:"ServerSideEncryptionConfiguration"`
-		Xmlns   string   `xml:"xmlns,attr"`
-		Rule    rule
-	}{Xmlns: s3Namespace, Rule: rule{Algorithm: "AES256"}})
-}
-
-func (h *Handler) getBucketVersioning(w http.ResponseWriter, r *s3Request) error {
-	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
-		return err
-	}
-	return writeXML(w, struct {
-		XMLName xml.Name `xml:"VersioningConfiguration"`
-		Xmlns   string   `xml:"xmlns,attr"`
-	}{Xmlns: s3Namespace})
-}
-
-func (h *Handler) getBucketPolicy(_ http.ResponseWriter, r *s3Request) error {
-	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
-		return err
-	}
-	return &s3.Error{Code: "NoSuchBucketPolicy", Message: "The bucket policy does not exist", Status: 404, Bucket: r.bucket}
 }

@@ -3,7 +3,6 @@ package fakeaws
 import (
 	"encoding/base64"
 	"encoding/xml"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Listings: ListObjects, ListObjectsV2, ListMultipartUploads, ListParts, DeleteObjects.
+// Listings: ListObjects, ListObjectsV2.
 
 type listedObject struct {
 	Key          string
@@ -37,14 +36,14 @@ func keyEncoder(r *s3Request) (func(string) string, error) {
 	return nil, &s3.Error{Code: "InvalidArgument", Message: "Invalid Encoding Method specified in Request", Status: 400, Bucket: r.bucket}
 }
 
-func maxKeys(r *s3Request, member string) (int, error) {
-	text := r.query.Get(member)
+func maxKeys(r *s3Request) (int, error) {
+	text := r.query.Get("max-keys")
 	if text == "" {
 		return 1000, nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return 0, &s3.Error{Code: "InvalidArgument", Message: "Provided " + member + " not an integer or within integer range", Status: 400, Bucket: r.bucket}
+		return 0, &s3.Error{Code: "InvalidArgument", Message: "Provided max-keys not an integer or within integer range", Status: 400, Bucket: r.bucket}
 	}
 	return min(n, 1000), nil
 }
@@ -68,7 +67,7 @@ func (h *Handler) listed(page *s3.ListPage, encode func(string) string, owner bo
 }
 
 func (h *Handler) listObjects(w http.ResponseWriter, r *s3Request) error {
-	most, err := maxKeys(r, "max-keys")
+	most, err := maxKeys(r)
 	if err != nil {
 		return err
 	}
@@ -118,7 +117,7 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 	if r.query.Get("list-type") != "2" {
 		return &s3.Error{Code: "InvalidArgument", Message: "Invalid List Type specified in Query", Status: 400, Bucket: r.bucket}
 	}
-	most, err := maxKeys(r, "max-keys")
+	most, err := maxKeys(r)
 	if err != nil {
 		return err
 	}
@@ -163,84 +162,5 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 		out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(page.Next))
 	}
 	out.Contents, out.CommonPrefixes = h.listed(page, encode, r.query.Get("fetch-owner") == "true")
-	return writeXML(w, out)
-}
-
-func (h *Handler) listMultipartUploads(w http.ResponseWriter, r *s3Request) error {
-	uploads, err := r.wire.S3.Uploads(r.bucket, r.query.Get("prefix"))
-	if err != nil {
-		return err
-	}
-	type item struct {
-		Key               string
-		UploadID          string `xml:"UploadId"`
-		Initiated         string
-		StorageClass      string
-		ChecksumAlgorithm string `xml:",omitempty"`
-	}
-	encode, err := keyEncoder(r)
-	if err != nil {
-		return err
-	}
-	out := struct {
-		XMLName     xml.Name `xml:"ListMultipartUploadsResult"`
-		Xmlns       string   `xml:"xmlns,attr"`
-		Bucket      string
-		Prefix      string
-		MaxUploads  int
-		IsTruncated bool
-		Upload      []item
-	}{Xmlns: s3Namespace, Bucket: r.bucket, Prefix: encode(r.query.Get("prefix")), MaxUploads: len(uploads)}
-	for _, u := range uploads {
-		out.Upload = append(out.Upload, item{encode(u.Key), u.ID, u.Started.Format(s3Time), "STANDARD", u.ChecksumKind})
-	}
-	return writeXML(w, out)
-}
-
-// deleteObjects deletes one object after the other; one that is refused is told of beside those that are gone. The
-// objects of the fake have one version, which S3 calls null.
-func (h *Handler) deleteObjects(w http.ResponseWriter, r *s3Request) error {
-	type object struct {
-		Key       string
-		VersionID string `xml:"VersionId,omitempty"`
-	}
-	type refused struct {
-		object
-		Code, Message string
-	}
-	var in struct {
-		XMLName xml.Name `xml:"Delete"`
-		Quiet   bool
-		Object  []struct {
-			object
-			ETag string
-		}
-	}
-	if err := h.readXML(r, &in); err != nil {
-		return err
-	}
-	if len(in.Object) == 0 || len(in.Object) > 1000 {
-		return &s3.Error{Code: "MalformedXML", Message: "The XML you provided was not well-formed or did not validate against our published schema", Status: 400, Bucket: r.bucket}
-	}
-	if _, err := r.wire.S3.HeadBucket(r.bucket); err != nil {
-		return err
-	}
-	out := struct {
-		XMLName xml.Name `xml:"DeleteResult"`
-		Xmlns   string   `xml:"xmlns,attr"`
-		Deleted []object
-		Error   []refused
-	}{Xmlns: s3Namespace}
-	for _, o := range in.Object {
-		var err error = noSuchVersion()
-		if o.VersionID == "" || o.VersionID == "null" {
-			err = r.wire.S3.Delete(r.bucket, o.Key, o.ETag)
-		}
-		if refusal, ok := errors.AsType[*s3.Error](err); ok {
-			out.Error = append(out.Error, refused{o.object, refusal.Code, refusal.Message})
-		} else if !in.Quiet {
-			out.Deleted = append(out.Deleted, o.object)
-		}
-	}
 	return writeXML(w, out)
 }

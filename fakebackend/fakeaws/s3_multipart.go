@@ -3,7 +3,6 @@ package fakeaws
 import (
 	"cmp"
 	"encoding/xml"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,8 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Multipart uploads: CreateMultipartUpload, UploadPart, UploadPartCopy, CompleteMultipartUpload, AbortMultipartUpload,
-// ListParts.
+// Multipart uploads: CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload.
 
 func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) error {
 	info, err := infoOf(r.Header)
@@ -87,54 +85,6 @@ func (h *Handler) uploadPart(w http.ResponseWriter, r *s3Request) error {
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
-}
-
-func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
-	n, err := partNumber(r)
-	if err != nil {
-		return err
-	}
-	bucket, key, err := copySource(r)
-	if err != nil {
-		return err
-	}
-	o, err := r.wire.S3.Get(bucket, key)
-	if err != nil {
-		return err
-	}
-	var body io.Reader = o.Reader()
-	if text := r.Header.Get("X-Amz-Copy-Source-Range"); text != "" {
-		part, err := s3.ParseRange(text, o.Size)
-		if err != nil || part == nil {
-			return &s3.Error{Code: "InvalidArgument", Message: "The x-amz-copy-source-range value must be of the form bytes=first-last", Status: http.StatusBadRequest}
-		}
-		body = io.NewSectionReader(o.Reader(), part.Offset, part.Length)
-	}
-	u, err := r.wire.S3.FindUpload(r.bucket, r.key, r.query.Get("uploadId"))
-	if err != nil {
-		return err
-	}
-	var checksums func() (map[string]string, error) // S3 makes them, since the client did not see the bytes
-	if u.ChecksumKind != "" {
-		sum := newChecksum(u.ChecksumKind)
-		body = io.TeeReader(body, sum)
-		checksums = func() (map[string]string, error) { return map[string]string{u.ChecksumKind: sumText(sum)}, nil }
-	}
-	p, err := r.wire.S3.PutPart(r.bucket, r.key, u.ID, n, body, checksums, r.wire.Now)
-	if err != nil {
-		return err
-	}
-	return writeXML(w, copyResult{
-		XMLName: xml.Name{Local: "CopyPartResult"}, Xmlns: s3Namespace, LastModified: p.Modified.Format(s3Time), ETag: `"` + p.ETag + `"`,
-		xmlChecksums: wirePartChecksums(p),
-	})
-}
-
-// wirePartChecksums is a part's checksum, which is of one kind only and so names none.
-func wirePartChecksums(p *s3.Part) xmlChecksums {
-	out := wireChecksums(p.Checksums, "")
-	out.ChecksumType = ""
-	return out
 }
 
 func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) error {
@@ -244,48 +194,4 @@ func (h *Handler) abortMultipartUpload(w http.ResponseWriter, r *s3Request) erro
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-func (h *Handler) listParts(w http.ResponseWriter, r *s3Request) error {
-	u, parts, err := r.wire.S3.Parts(r.bucket, r.key, r.query.Get("uploadId"))
-	if err != nil {
-		return err
-	}
-	most, err := maxKeys(r, "max-parts")
-	if err != nil {
-		return err
-	}
-	marker, _ := strconv.Atoi(r.query.Get("part-number-marker")) // anything but a number begins at the start
-	type item struct {
-		PartNumber   int
-		LastModified string
-		ETag         string
-		Size         int64
-		xmlChecksums
-	}
-	out := struct {
-		XMLName              xml.Name `xml:"ListPartsResult"`
-		Xmlns                string   `xml:"xmlns,attr"`
-		Bucket               string
-		Key                  string
-		UploadID             string `xml:"UploadId"`
-		PartNumberMarker     int
-		NextPartNumberMarker int `xml:",omitempty"`
-		MaxParts             int
-		IsTruncated          bool
-		StorageClass         string
-		Part                 []item
-	}{Xmlns: s3Namespace, Bucket: u.Bucket, Key: u.Key, UploadID: u.ID, PartNumberMarker: marker, MaxParts: most, StorageClass: "STANDARD"}
-	for _, p := range parts {
-		if p.Number <= marker {
-			continue
-		}
-		if len(out.Part) == most {
-			out.IsTruncated = true
-			break
-		}
-		out.Part = append(out.Part, item{p.Number, p.Modified.Format(s3Time), `"` + p.ETag + `"`, p.Size, wirePartChecksums(p)})
-		out.NextPartNumberMarker = p.Number
-	}
-	return writeXML(w, out)
 }

@@ -2,26 +2,21 @@ package fakeaws
 
 import (
 	"encoding/xml"
-	"errors"
 	"io"
-	"maps"
 	"net/http"
-	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Objects: PutObject, GetObject, HeadObject, CopyObject, DeleteObject and their tags; and the report files of tasks,
-// which lie in a bucket of AWS's and open by their links only.
+// Objects: PutObject, GetObject, HeadObject, DeleteObject; and the report files of tasks, which lie in a bucket of AWS's
+// and open by their links only.
 //
-// Not modelled: versions, locks, storage classes beyond their name, encryption beyond what is asked for and given back,
-// SSE-C, website redirects.
+// Not modelled: versions, tags, locks, storage classes beyond their name, encryption beyond the names of algorithm and
+// key, SSE-C, website redirects, reading by part number, headers of an answer that a link asks for.
 
 const metadataPrefix = "X-Amz-Meta-"
 
@@ -56,6 +51,9 @@ func infoOf(h http.Header) (s3.Info, error) {
 		return info, &s3.Error{Code: "InvalidArgument", Message: "Server Side Encryption with AWS KMS managed key requires HTTP header" +
 			" x-amz-server-side-encryption : aws:kms", Status: http.StatusBadRequest}
 	}
+	if h.Get("X-Amz-Tagging") != "" {
+		return info, &s3.Error{Code: "NotImplemented", Message: "The fake has no tags of objects", Status: http.StatusNotImplemented}
+	}
 	size := 0
 	for name, values := range h {
 		if key, ok := strings.CutPrefix(name, metadataPrefix); ok {
@@ -67,56 +65,7 @@ func infoOf(h http.Header) (s3.Info, error) {
 	if size > 2048 {
 		return info, &s3.Error{Code: "MetadataTooLarge", Message: "Your metadata headers exceed the maximum allowed metadata size", Status: http.StatusBadRequest}
 	}
-	var err error
-	info.Tags, err = headerTags(h)
-	return info, err
-}
-
-// headerTags reads the tags in a request's header, which have the form of a URL's query.
-func headerTags(h http.Header) (map[string]string, error) {
-	text := h.Get("X-Amz-Tagging")
-	if text == "" {
-		return nil, nil
-	}
-	members, err := url.ParseQuery(text)
-	var list []xmlTag
-	for _, key := range slices.Sorted(maps.Keys(members)) {
-		if len(members[key]) > 1 {
-			err = errors.New("a name twice")
-		}
-		list = append(list, xmlTag{key, members.Get(key)})
-	}
-	if err != nil {
-		return nil, &s3.Error{Code: "InvalidArgument", Message: "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.", Status: http.StatusBadRequest}
-	}
-	return tagSet(list)
-}
-
-// tagText is the text of a tag's key or value.
-var tagText = regexp.MustCompile("^" + tagPattern + "*$")
-
-// tagSet checks a list of tags against S3's limits: 10 tags, keys of 1 to 128 characters, values of 256 at most.
-func tagSet(list []xmlTag) (map[string]string, error) {
-	invalid := func(message string) error {
-		return &s3.Error{Code: "InvalidTag", Message: message, Status: http.StatusBadRequest}
-	}
-	if len(list) > 10 {
-		return nil, &s3.Error{Code: "BadRequest", Message: "Object tags cannot be greater than 10", Status: http.StatusBadRequest}
-	}
-	tags := map[string]string{}
-	for _, t := range list {
-		_, twice := tags[t.Key]
-		switch {
-		case t.Key == "" || utf8.RuneCountInString(t.Key) > 128 || !tagText.MatchString(t.Key):
-			return nil, invalid("The TagKey you have provided is invalid")
-		case utf8.RuneCountInString(t.Value) > 256 || !tagText.MatchString(t.Value):
-			return nil, invalid("The TagValue you have provided is invalid")
-		case twice:
-			return nil, invalid("Cannot provide multiple Tags with the same key")
-		}
-		tags[t.Key] = t.Value
-	}
-	return tags, nil
+	return info, nil
 }
 
 // storedEncoding leaves aws-chunked, which is about the upload and not the object, out of the content encoding.
@@ -205,17 +154,8 @@ func (h *Handler) open(r *s3Request) (*document, error) {
 	return &document{content: o.Reader(), size: o.Size, etag: o.ETag, modified: o.Modified, contentType: o.ContentType, object: o}, nil
 }
 
-func (h *Handler) headObject(w http.ResponseWriter, r *s3Request) error { return h.sendObject(w, r) }
-
-func (h *Handler) getObject(w http.ResponseWriter, r *s3Request) error { return h.sendObject(w, r) }
-
-// sendObject answers GetObject and HeadObject: conditions, ranges, parts by number, and the fault that ends a body too
-// soon.
+// sendObject answers GetObject and HeadObject: conditions, ranges, and the fault that ends a body too soon.
 func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
-	number, err := wantedPart(r)
-	if err != nil {
-		return err
-	}
 	d, err := h.open(r)
 	if err != nil {
 		return err
@@ -230,16 +170,10 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	}
 	header.Set("Accept-Ranges", "bytes")
 	header.Set("Content-Type", d.contentType)
-	sums := map[string]string{}
 	if o := d.object; o != nil {
 		writeInfo(header, o)
-		if r.Header.Get("Range") == "" {
-			sums = o.Checksums
-		}
-	}
-	for member, name := range responseOverrides {
-		if value := r.query.Get(member); value != "" {
-			header.Set(name, value)
+		if r.Header.Get("Range") == "" && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {
+			writeChecksums(header, o.Checksums, o.ChecksumType)
 		}
 	}
 	part := s3.Range{Length: d.size}
@@ -253,19 +187,6 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 		if found != nil {
 			part, partial = *found, true
 		}
-	}
-	if o := d.object; o != nil && number > 0 {
-		found, about, err := o.Part(number)
-		if err != nil {
-			return err
-		}
-		part, partial, sums = found, found.Length > 0, about.Checksums // the range of an empty part cannot be said
-		if n := len(o.Parts); n > 0 {
-			header.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(n))
-		}
-	}
-	if d.object != nil && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {
-		writeChecksums(header, sums, d.object.ChecksumType)
 	}
 	status := http.StatusOK
 	if partial {
@@ -294,23 +215,6 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
-// wantedPart is the number of the part that a request is for; 0 for the whole object.
-func wantedPart(r *s3Request) (int, error) {
-	if !r.query.Has("partNumber") {
-		return 0, nil
-	}
-	if r.Header.Get("Range") != "" {
-		return 0, &s3.Error{Code: "InvalidRequest", Message: "Cannot specify both Range header and partNumber query parameter", Status: http.StatusBadRequest}
-	}
-	return partNumber(r)
-}
-
-// responseOverrides are the query members that set headers of the answer.
-var responseOverrides = map[string]string{
-	"response-content-type": "Content-Type", "response-content-language": "Content-Language", "response-expires": "Expires",
-	"response-cache-control": "Cache-Control", "response-content-disposition": "Content-Disposition", "response-content-encoding": "Content-Encoding",
-}
-
 func writeInfo(h http.Header, o *s3.Object) {
 	for name, value := range map[string]string{
 		"Content-Encoding": o.ContentEncoding, "Content-Disposition": o.ContentDisposition, "Content-Language": o.ContentLanguage,
@@ -324,14 +228,10 @@ func writeInfo(h http.Header, o *s3.Object) {
 	for key, value := range o.Metadata {
 		h[metadataPrefix+key] = []string{value}
 	}
-	if n := len(o.Tags); n > 0 {
-		h.Set("X-Amz-Tagging-Count", strconv.Itoa(n))
-	}
 }
 
 // conditions applies If-Match and its kin.
 func conditions(h http.Header, d *document) error {
-	failed := &s3.Error{Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold", Status: http.StatusPreconditionFailed}
 	unchanged := &s3.Error{Code: "NotModified", Message: "Not Modified", Status: http.StatusNotModified}
 	since := func(name string) (time.Time, bool) {
 		t, err := http.ParseTime(h.Get(name))
@@ -343,12 +243,16 @@ func conditions(h http.Header, d *document) error {
 	switch {
 	case match != "" && !s3.MatchETag(match, d.etag),
 		match == "" && hasBefore && d.modified.After(before):
-		return failed
+		return preconditionFailed()
 	case noneMatch != "" && s3.MatchETag(noneMatch, d.etag),
 		noneMatch == "" && hasAfter && !d.modified.After(after):
 		return unchanged
 	}
 	return nil
+}
+
+func preconditionFailed() *s3.Error {
+	return &s3.Error{Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold", Status: http.StatusPreconditionFailed}
 }
 
 func (h *Handler) deleteObject(w http.ResponseWriter, r *s3Request) error {
@@ -359,136 +263,14 @@ func (h *Handler) deleteObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
-func noSuchVersion() *s3.Error {
-	return &s3.Error{Code: "NoSuchVersion", Message: "The specified version does not exist.", Status: http.StatusNotFound}
-}
-
-// copySource reads the header that names the object to copy.
-func copySource(r *s3Request) (bucket, key string, err error) {
-	invalid := &s3.Error{Code: "InvalidArgument", Message: "Copy Source must mention the source bucket and key: sourcebucket/sourcekey", Status: http.StatusBadRequest}
-	text, version, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?versionId=")
-	if version != "" && version != "null" { // the only one an object without versions has
-		return "", "", noSuchVersion()
-	}
-	text, err = url.PathUnescape(text)
-	if err != nil {
-		return "", "", invalid
-	}
-	bucket, key, ok := strings.Cut(strings.TrimPrefix(text, "/"), "/")
-	if !ok || bucket == "" || key == "" {
-		return "", "", invalid
-	}
-	return bucket, key, nil
-}
-
-func (h *Handler) copyObject(w http.ResponseWriter, r *s3Request) error {
-	bucket, key, err := copySource(r)
-	if err != nil {
-		return err
-	}
-	in := s3.CopyInput{
-		FromBucket: bucket, FromKey: key, Bucket: r.bucket, Key: r.key,
-		IfMatch: r.Header.Get("X-Amz-Copy-Source-If-Match"), IfNoneMatch: r.Header.Get("X-Amz-Copy-Source-If-None-Match"),
-	}
-	asked, err := infoOf(r.Header)
-	if err != nil {
-		return err
-	}
-	replaceInfo, err := replaces(r, "metadata")
-	if err != nil {
-		return err
-	}
-	replaceTags, err := replaces(r, "tagging")
-	if err != nil {
-		return err
-	}
-	kind, err := checksumKind(r.Header)
-	if err != nil {
-		return err
-	}
-	in.Changes = replaceInfo || r.Header.Get("X-Amz-Storage-Class") != "" || asked.Encryption != "" || r.Header.Get("X-Amz-Website-Redirect-Location") != ""
-	in.Info = func(from *s3.Object) (s3.Info, error) {
-		info := from.Info
-		if replaceInfo {
-			info = asked
-		}
-		info.Tags = from.Tags
-		if replaceTags {
-			info.Tags = asked.Tags
-		}
-		// These are the request's, whatever the source has.
-		info.StorageClass, info.Encryption, info.KMSKey = asked.StorageClass, asked.Encryption, asked.KMSKey
-		info.ChecksumType = ""
-		info.Checksums, err = copiedChecksum(from, kind)
-		return info, err
-	}
-	o, err := r.wire.S3.Copy(in, r.wire.Now)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
-	return writeXML(w, copyResult{
-		XMLName: xml.Name{Local: "CopyObjectResult"}, Xmlns: s3Namespace, LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`,
-		xmlChecksums: wireChecksums(o.Checksums, o.ChecksumType),
-	})
-}
-
-// replaces reads the directive that says whether a copy keeps what the source has, as it does by default.
-func replaces(r *s3Request, what string) (bool, error) {
-	switch r.Header.Get("X-Amz-" + what + "-Directive") {
-	case "REPLACE":
-		return true, nil
-	case "", "COPY":
-		return false, nil
-	}
-	return false, &s3.Error{Code: "InvalidArgument", Message: "Unknown " + what + " directive.", Status: http.StatusBadRequest}
-}
-
-type copyResult struct {
-	XMLName      xml.Name
-	Xmlns        string `xml:"xmlns,attr"`
-	LastModified string
-	ETag         string
-	xmlChecksums
-}
-
-// tagging is a set of tags on the wire.
-type tagging struct {
-	XMLName xml.Name `xml:"Tagging"`
-	Xmlns   string   `xml:"xmlns,attr,omitempty"`
-	Tags    []xmlTag `xml:"TagSet>Tag"`
-}
-
-type xmlTag struct{ Key, Value string }
-
+// getObjectTagging answers that an object has no tags. Version 2 of the AWS CLI asks before it copies an object in parts.
 func (h *Handler) getObjectTagging(w http.ResponseWriter, r *s3Request) error {
-	o, err := r.wire.S3.Get(r.bucket, r.key)
-	if err != nil {
+	if _, err := r.wire.S3.Get(r.bucket, r.key); err != nil {
 		return err
 	}
-	out := tagging{Xmlns: s3Namespace}
-	for _, key := range slices.Sorted(maps.Keys(o.Tags)) {
-		out.Tags = append(out.Tags, xmlTag{key, o.Tags[key]})
-	}
-	return writeXML(w, out)
-}
-
-func (h *Handler) putObjectTagging(_ http.ResponseWriter, r *s3Request) error {
-	var in tagging
-	if err := h.readXML(r, &in); err != nil {
-		return err
-	}
-	tags, err := tagSet(in.Tags)
-	if err != nil {
-		return err
-	}
-	return r.wire.S3.SetTags(r.bucket, r.key, tags)
-}
-
-func (h *Handler) deleteObjectTagging(w http.ResponseWriter, r *s3Request) error {
-	if err := r.wire.S3.SetTags(r.bucket, r.key, nil); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return writeXML(w, struct {
+		XMLName xml.Name `xml:"Tagging"`
+		Xmlns   string   `xml:"xmlns,attr"`
+		TagSet  struct{}
+	}{Xmlns: s3Namespace})
 }

@@ -32,11 +32,9 @@ var IoT = []string{
 // S3 are the operations of Amazon S3.
 var S3 = []string{
 	"AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateBucket", "CreateMultipartUpload",
-	"DeleteBucket", "DeleteObject", "DeleteObjectTagging", "DeleteObjects", "DeletePublicAccessBlock",
-	"GetBucketEncryption", "GetBucketLocation", "GetBucketPolicy", "GetBucketVersioning", "GetObject",
-	"GetObjectTagging", "GetPublicAccessBlock", "HeadBucket", "HeadObject", "ListBuckets", "ListMultipartUploads",
-	"ListObjects", "ListObjectsV2", "ListParts", "PutObject", "PutObjectTagging", "PutPublicAccessBlock", "UploadPart",
-	"UploadPartCopy",
+	"DeleteBucket", "DeleteObject", "GetBucketLocation", "GetObject", "GetObjectTagging", "GetPublicAccessBlock",
+	"HeadBucket", "HeadObject", "ListBuckets", "ListObjects", "ListObjectsV2", "PutObject", "PutPublicAccessBlock",
+	"UploadPart", "UploadPartCopy",
 }
 
 // IAM are the operations of AWS IAM.

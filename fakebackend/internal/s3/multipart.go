@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 )
@@ -160,16 +159,10 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 		raw, _ := hex.DecodeString(p.ETag) // our own hex
 		digests = append(digests, raw...)
 		o.body = append(o.body, p.body...)
-		o.Parts = append(o.Parts, ObjectPart{Number: p.Number, Size: p.Size})
 	}
 	if checksum != nil {
 		if o.Info.Checksums, o.ChecksumType, err = checksum(chosen); err != nil {
 			return nil, err
-		}
-	}
-	if o.ChecksumType == "COMPOSITE" {
-		for i, p := range chosen {
-			o.Parts[i].Checksums = p.Checksums
 		}
 	}
 	sum := md5.Sum(digests)
@@ -226,24 +219,4 @@ func (s *Store) Parts(bucketName, key, id string) (*Upload, []*Part, error) {
 	}
 	head := u.Upload
 	return &head, out, nil
-}
-
-// Uploads returns the uploads in progress whose key begins with the prefix, by key and start.
-func (s *Store) Uploads(bucketName, prefix string) ([]Upload, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := s.bucket(bucketName)
-	if err != nil {
-		return nil, err
-	}
-	var out []Upload
-	for _, u := range b.uploads {
-		if strings.HasPrefix(u.Key, prefix) {
-			out = append(out, u.Upload)
-		}
-	}
-	slices.SortFunc(out, func(a, b Upload) int {
-		return max(-1, min(1, strings.Compare(a.Key, b.Key)*4+a.Started.Compare(b.Started)*2+strings.Compare(a.ID, b.ID)))
-	})
-	return out, nil
 }

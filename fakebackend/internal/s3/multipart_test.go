@@ -2,7 +2,6 @@ package s3
 
 import (
 	"crypto/md5"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -25,9 +24,6 @@ func TestAMultipartUploadBecomesOneObject(t *testing.T) {
 	_, err = s.Get("fleet", "big")
 	assert.Equal(t, "NoSuchKey", codeOf(err), "nothing is there until it is complete")
 
-	uploads, err := s.Uploads("fleet", "b")
-	require.NoError(t, err)
-	assert.Equal(t, []Upload{*u}, uploads)
 	_, parts, err := s.Parts("fleet", "big", u.ID)
 	require.NoError(t, err)
 	require.Len(t, parts, 2)
@@ -50,49 +46,6 @@ func TestAMultipartUploadBecomesOneObject(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf("%x-2", md5.Sum(append(sum1[:], sum2[:]...))), o.ETag)
 	_, _, err = s.Parts("fleet", "big", u.ID)
 	assert.Equal(t, "NoSuchUpload", codeOf(err))
-}
-
-func TestAPartKeepsTheNumberItWasUploadedWith(t *testing.T) {
-	s := newStore(t)
-	u, err := s.CreateUpload("fleet", "big", Info{}, "", now)
-	require.NoError(t, err)
-	var parts []CompletePart
-	for _, n := range []int{2, 3, 7} {
-		p, err := s.PutPart("fleet", "big", u.ID, n, strings.NewReader(strings.Repeat(fmt.Sprint(n), MinPart)), nil, now)
-		require.NoError(t, err)
-		parts = append(parts, CompletePart{n, p.ETag})
-	}
-	_, err = s.Complete("fleet", "big", u.ID, []CompletePart{parts[0], parts[2]}, "", "", nil, now)
-	require.NoError(t, err)
-
-	raw, err := json.Marshal(s.Snapshot())
-	require.NoError(t, err)
-	var state State
-	require.NoError(t, json.Unmarshal(raw, &state))
-	s.Restore(state)
-	o, err := s.Get("fleet", "big")
-	require.NoError(t, err)
-	for n, want := range map[int]Range{2: {0, MinPart}, 7: {MinPart, MinPart}} {
-		got, part, err := o.Part(n)
-		require.NoError(t, err)
-		assert.Equal(t, want, got)
-		assert.Equal(t, ObjectPart{Number: n, Size: MinPart}, *part)
-	}
-	for _, n := range []int{1, 3} {
-		_, _, err := o.Part(n)
-		assert.EqualError(t, err, "InvalidPartNumber: The requested partnumber is not satisfiable (s3://fleet/big)")
-	}
-	damaged := strings.Replace(string(raw), `"Number":2,"Size":5242880`, `"Number":2,"Size":5242881`, 1)
-	assert.ErrorContains(t, json.Unmarshal([]byte(damaged), &state), "s3://fleet/big is not as it was written")
-
-	whole, err := s.Copy(CopyInput{FromBucket: "fleet", FromKey: "big", Bucket: "fleet", Key: "copy"}, now)
-	require.NoError(t, err)
-	got, _, err := whole.Part(1)
-	require.NoError(t, err)
-	assert.Equal(t, Range{0, 2 * MinPart}, got)
-	assert.Empty(t, whole.Parts)
-	_, _, err = whole.Part(2)
-	assert.Equal(t, "InvalidPartNumber", codeOf(err))
 }
 
 func TestOnlyTheLastPartMayBeSmall(t *testing.T) {

@@ -54,16 +54,8 @@ type Object struct {
 	SHA256   [32]byte
 	ETag     string // hex MD5, without the quotes it has on the wire; of a multipart object hex-N
 	Modified time.Time
-	Parts    []ObjectPart // of a multipart object, in their order; nil for one that was put whole
 	Info
 	body []byte
-}
-
-// ObjectPart is a part of a multipart object, as it was uploaded.
-type ObjectPart struct {
-	Number    int
-	Size      int64
-	Checksums map[string]string `json:",omitempty"` // of a COMPOSITE checksum; S3 keeps no others
 }
 
 // Info is what is kept with an object and given back with it.
@@ -78,36 +70,20 @@ type Info struct {
 	Encryption         string            // AES256 or aws:kms; S3 uses AES256 when nothing is asked for
 	KMSKey             string            // ARN or id, with aws:kms
 	Metadata           map[string]string // x-amz-meta- headers, names in lower case without the prefix
-	Tags               map[string]string
 	Checksums          map[string]string // base64 by algorithm: CRC32, CRC32C, CRC64NVME, SHA1, SHA256
 	ChecksumType       string            // FULL_OBJECT or COMPOSITE; empty for FULL_OBJECT
 }
 
 func (i Info) clone() Info {
-	i.Metadata, i.Tags, i.Checksums = maps.Clone(i.Metadata), maps.Clone(i.Tags), maps.Clone(i.Checksums)
+	i.Metadata, i.Checksums = maps.Clone(i.Metadata), maps.Clone(i.Checksums)
 	return i
 }
 
 // Reader returns a new reader over the whole object.
 func (o *Object) Reader() *bytes.Reader { return bytes.NewReader(o.body) }
 
-// Part finds a part by the number it was uploaded with. An object that was put whole is its own part 1.
-func (o *Object) Part(number int) (Range, *ObjectPart, error) {
-	if len(o.Parts) == 0 && number == 1 {
-		return Range{Length: o.Size}, &ObjectPart{Number: 1, Size: o.Size, Checksums: o.Checksums}, nil
-	}
-	var from int64
-	for i := range o.Parts {
-		if part := &o.Parts[i]; part.Number == number {
-			return Range{from, part.Size}, part, nil
-		}
-		from += o.Parts[i].Size
-	}
-	return Range{}, nil, &Error{"InvalidPartNumber", "The requested partnumber is not satisfiable", 416, o.Bucket, o.Key}
-}
-
 func (o *Object) clone() *Object {
-	out := *o // body and parts are shared: nothing writes to them
+	out := *o // the body is shared: nothing writes to it
 	out.Info = o.Info.clone()
 	return &out
 }
@@ -346,24 +322,6 @@ func (s *Store) Get(bucket, key string) (*Object, error) {
 	return o.clone(), nil
 }
 
-// SetTags replaces the tags of an object. As with those in [Info], S3's limits for them are the caller's to check.
-func (s *Store) SetTags(bucket, key string, tags map[string]string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := s.bucket(bucket)
-	if err != nil {
-		return err
-	}
-	o, ok := b.objects[key]
-	if !ok {
-		return noSuchKey(bucket, key)
-	}
-	changed := o.clone()
-	changed.Tags = maps.Clone(tags)
-	b.objects[key] = changed
-	return nil
-}
-
 // Delete removes an object; with a condition, only if the object has that ETag. Without one, a key that is not there
 // does no harm.
 func (s *Store) Delete(bucket, key, ifMatch string) error {
@@ -381,45 +339,6 @@ func (s *Store) Delete(bucket, key, ifMatch string) error {
 	}
 	delete(b.objects, key)
 	return nil
-}
-
-// CopyInput says what to copy where.
-type CopyInput struct {
-	FromBucket, FromKey string
-	Bucket, Key         string
-	Info                func(from *Object) (Info, error) // what to keep with the copy; nil takes what is kept with the source
-	Changes             bool                             // something else than the source has was asked for
-	IfMatch             string                           // only if the source has this ETag
-	IfNoneMatch         string                           // only if the source has another ETag
-}
-
-// Copy stores an object's bytes whole under another key, or under the same with other information.
-func (s *Store) Copy(in CopyInput, now time.Time) (*Object, error) {
-	if err := checkKey(in.Bucket, in.Key); err != nil {
-		return nil, err
-	}
-	from, err := s.Get(in.FromBucket, in.FromKey)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case in.IfMatch != "" && !MatchETag(in.IfMatch, from.ETag), in.IfNoneMatch != "" && MatchETag(in.IfNoneMatch, from.ETag):
-		return nil, preconditionFailed(in.FromBucket, in.FromKey)
-	case !in.Changes && in.FromBucket == in.Bucket && in.FromKey == in.Key:
-		return nil, &Error{"InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the" +
-			" object's metadata, storage class, website redirect location or encryption attributes.", 400, in.Bucket, in.Key}
-	}
-	o := &Object{Bucket: in.Bucket, Key: in.Key, Info: from.Info.clone(), body: from.body}
-	if in.Info != nil {
-		info, err := in.Info(from)
-		if err != nil {
-			return nil, err
-		}
-		o.Info = info.clone()
-	}
-	sum := md5.Sum(o.body)
-	o.ETag = hex.EncodeToString(sum[:])
-	return s.store(o, "", "", now)
 }
 
 // Range is a part of an object.

@@ -197,29 +197,6 @@ func TestPublicAccessIsBlockedFromTheStart(t *testing.T) {
 	assert.Nil(t, block)
 }
 
-func TestACopyHasItsOwnInformation(t *testing.T) {
-	s := newStore(t)
-	_, err := s.Put(PutInput{Bucket: "fleet", Key: "from", Body: strings.NewReader("body"), Info: Info{ContentType: "text/plain"}}, now)
-	require.NoError(t, err)
-	o, err := s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "to"}, now.Add(time.Hour))
-	require.NoError(t, err)
-	assert.Equal(t, "body", read(t, o))
-	assert.Equal(t, "text/plain", o.ContentType)
-	assert.Equal(t, now.Add(time.Hour).Truncate(time.Second), o.Modified)
-
-	_, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "from"}, now)
-	assert.Equal(t, "InvalidRequest", codeOf(err), "a copy onto itself must change something")
-	o, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "from", Changes: true, Info: func(*Object) (Info, error) {
-		return Info{ContentType: "text/html"}, nil
-	}}, now)
-	require.NoError(t, err)
-	assert.Equal(t, "text/html", o.ContentType)
-	_, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "from", Bucket: "fleet", Key: "x", IfMatch: "00"}, now)
-	assert.Equal(t, "PreconditionFailed", codeOf(err))
-	_, err = s.Copy(CopyInput{FromBucket: "fleet", FromKey: "none", Bucket: "fleet", Key: "x"}, now)
-	assert.Equal(t, "NoSuchKey", codeOf(err))
-}
-
 func TestRanges(t *testing.T) {
 	for _, c := range []struct {
 		header string
