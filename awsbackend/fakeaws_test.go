@@ -177,7 +177,7 @@ func TestTheWholeWayOverTheWireEndsWithCertificates(t *testing.T) {
 		assert.Equal(t, 20, run.description.Succeeded)
 		assert.Len(t, run.results, 20)
 		for _, r := range run.results {
-			require.NoError(t, r.Err)
+			require.Nil(t, r.Malformed)
 			assert.Contains(t, r.CertificatePEM, "BEGIN CERTIFICATE")
 		}
 
@@ -229,7 +229,7 @@ func TestAnExpiredLinkIsListedAgainOverTheWire(t *testing.T) {
 		var n int
 		for r, err := range run.task.Results(t.Context()) {
 			require.NoError(t, err)
-			require.NoError(t, r.Err)
+			require.Nil(t, r.Malformed)
 			n++
 		}
 		assert.Equal(t, 4, n)

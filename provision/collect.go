@@ -145,7 +145,7 @@ func (c *collector) readResults(ctx context.Context) error {
 			}
 			break
 		}
-		if res.Err != nil {
+		if res.Malformed != nil {
 			c.damaged++
 			continue
 		}
@@ -293,7 +293,7 @@ func (c *collector) readErrors(ctx context.Context) error {
 			}
 			break
 		}
-		if e.Err != nil {
+		if e.Malformed != nil {
 			c.damaged++
 			continue
 		}

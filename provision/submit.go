@@ -347,12 +347,9 @@ func (r *Run) await(ctx context.Context, p *part) error {
 	var pause pauser
 	for {
 		d, err := t.Wait(ctx, &opts)
-		ending, hasEnded := errors.AsType[*task.EndedError](err)
 		switch {
-		case err == nil:
+		case d != nil && d.Status.Done(): // the lines of a failed one are in the reports all the same
 			return r.ended(ctx, p, d)
-		case hasEnded: // its lines are settled from the reports all the same
-			return r.ended(ctx, p, ending.Description)
 		case !errors.Is(err, task.ErrNotFound):
 			return err
 		}

@@ -29,7 +29,7 @@ func As[T any](b Backend) (T, bool) {
 	return zero, false
 }
 
-// Identity says whose account a backend works in.
+// Identity is the account a backend works in.
 type Identity struct {
 	Partition string // aws, aws-cn, aws-us-gov, aws-eusc, aws-iso or aws-iso-b, -e, -f
 	Account   string // 12 digits
@@ -37,15 +37,15 @@ type Identity struct {
 	Fake      bool   // true when no real certificate comes from here
 }
 
-// Identifier is the ability to say which account, region and partition a backend works in. They must be those of the
-// ARNs that its tasks report.
+// Identifier is the ability to name the account: AWS's GetCallerIdentity.
 type Identifier interface {
+	// Identity returns account, region and partition. It must have those of the ARNs that the backend's tasks report.
 	Identity(ctx context.Context) (*Identity, error)
 }
 
-// Endpointer is the ability to tell the host that devices connect to: AWS's DescribeEndpoint for iot:Data-ATS. The
-// answer must be a host name without scheme, port and path.
+// Endpointer is the ability to name the host that devices connect to: AWS's DescribeEndpoint for iot:Data-ATS.
 type Endpointer interface {
+	// DataEndpoint returns the host. The answer must be a host name without scheme, port and path.
 	DataEndpoint(ctx context.Context) (string, error)
 }
 
@@ -61,10 +61,11 @@ type Registration struct {
 	ARNs           ARNs
 }
 
-// Registrar is the ability to register a single device without a task: AWS's RegisterThing. The certificate returned
-// must be for the key of the request. As with StartTask, a request must be sent at most once, an explicit throttle
-// apart, and an error that is not [Refused] leaves its effect open.
+// Registrar is the ability to register a single device without a task: AWS's RegisterThing.
 type Registrar interface {
+	// RegisterThing registers the device and returns its certificate. The certificate returned must be for the key of
+	// the request. As with StartTask, a request must be sent at most once, an explicit throttle apart, and an error
+	// that is not [Refused] leaves its effect open.
 	RegisterThing(ctx context.Context, in *RegisterInput) (*Registration, error)
 }
 
@@ -89,29 +90,32 @@ type Certificate struct {
 	Policies []string // names of the policies attached to it
 }
 
-// DeviceReader is the ability to read one thing back with its certificates. It must return [ErrNotFound] when there is
-// no such thing, and otherwise every certificate attached to it, with its policies and the PEM that its registration
-// reported.
+// DeviceReader is the ability to read one thing back with its certificates: AWS's DescribeThing, ListThingPrincipals
+// and DescribeCertificate.
 type DeviceReader interface {
+	// ReadDevice returns the thing as it is now. It must return [ErrNotFound] when there is no such thing, and
+	// otherwise every certificate attached to it, with its policies and the PEM that its registration reported.
 	ReadDevice(ctx context.Context, thingName string) (*Device, error)
 }
 
-// CertificateRemover is the ability to take a certificate out of service for good: detach it from its things and
-// policies, deactivate it and delete it. The things and policies stay. It must return nil when the certificate is gone
-// already.
+// CertificateRemover is the ability to take a certificate out of service for good.
 type CertificateRemover interface {
+	// RemoveCertificate detaches the certificate from its things and policies, deactivates it and deletes it. The
+	// things and policies stay. It must return nil when the certificate is gone already.
 	RemoveCertificate(ctx context.Context, certificateID string) error
 }
 
-// DeviceRemover is the ability to delete one thing with the certificates attached to it, for cleaning up a test
-// batch. Policies and groups stay. It must return nil when there is no such thing.
+// DeviceRemover is the ability to undo the registration of a device, such as one of a test batch.
 type DeviceRemover interface {
+	// RemoveDevice deletes the thing with the certificates attached to it. Policies and groups stay. It must return nil
+	// when there is no such thing.
 	RemoveDevice(ctx context.Context, thingName string) error
 }
 
-// BucketEnsurer is the ability to make the backend's bucket if it does not exist yet, private and in the task's region.
-// It must leave a bucket that is there, and what is in it, as it is.
+// BucketEnsurer is the ability to make the backend's bucket.
 type BucketEnsurer interface {
+	// EnsureBucket makes the bucket if it does not exist yet, private and in the task's region. It must leave a bucket
+	// that is there, and what is in it, as it is.
 	EnsureBucket(ctx context.Context) error
 }
 
@@ -123,9 +127,10 @@ type RoleInput struct {
 	ObjectPrefix string // limit s3:GetObject to keys with this prefix; empty for the backend's own prefix
 }
 
-// RoleEnsurer is the ability to make the service role exactly as AWS's walkthrough does, or to bring an existing one to
-// that state. It must be idempotent, return the role's ARN, and wait until a task can be started with it.
+// RoleEnsurer is the ability to make the service role.
 type RoleEnsurer interface {
+	// EnsureRole makes the role exactly as AWS's walkthrough does, or brings an existing one to that state. It must be
+	// idempotent, return the role's ARN, and wait until a task can be started with it.
 	EnsureRole(ctx context.Context, in *RoleInput) (roleARN string, err error)
 }
 
@@ -157,15 +162,16 @@ const (
 	FindingAdvisory FindingResult = "advice"          // a task would work, but look at this
 )
 
-// Preflighter is the ability to check, changing nothing, that a task can run. An error means that checking itself
-// failed; what was found wrong is in the findings. A thing type that does not exist must not be reported as OK, and
-// every finding but an OK must say in Detail what to do.
+// Preflighter is the ability to check, changing nothing, that a task can run.
 type Preflighter interface {
+	// Preflight returns what was found. An error means that checking itself failed; what was found wrong is in the
+	// findings. A thing type that does not exist must not be reported as OK, and every finding except an OK must have
+	// in Detail what to do.
 	Preflight(ctx context.Context, in *PreflightInput) ([]Finding, error)
 }
 
-// CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for a
-// line that failed later.
+// CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for
+// a line that failed later.
 type CertificateLister interface {
 	// ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and
 	// policies, and none that is older. The error is terminal and last.

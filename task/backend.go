@@ -9,14 +9,14 @@ import (
 // Backend is what a cloud implements: the service that runs registration tasks and the store that holds their
 // data files and reports.
 //
-// The sentences of these doc comments that say "must" are promises. Package tasktest checks each of them under a name
-// of its own; a Backend that passes it can be put under the rest of this library.
+// The sentences of these doc comments that have the word "must" are promises. Package tasktest checks each of them
+// under a name of its own; a Backend that passes it can be put under the rest of this library.
 //
 // A Backend must be safe for concurrent use. Every method must honour its context: when the context is done before the
 // method has an answer, it returns promptly with an error that wraps the context's cause.
 //
 // Errors returned by a Backend must wrap [*Error] when the service answered, and one of this package's Err sentinels
-// whenever one fits. An error of [Service.StartTask] for which [Refused] is false says nothing about whether a task was
+// whenever one fits. An error of [Service.StartTask] for which [Refused] is false leaves it open whether a task was
 // started.
 type Backend interface {
 	Service
@@ -47,8 +47,8 @@ type Service interface {
 
 	// ListTasks returns one page of task ids in the service's own order.
 	//
-	// It must list a task as soon as StartTask has returned its id, each task exactly once over all pages, and give an
-	// empty NextToken on the last page. A page must hold at most MaxResults ids; it may be empty without being the
+	// It must list a task as soon as StartTask has returned its id, each task exactly once over all pages, and return
+	// an empty NextToken on the last page. A page must hold at most MaxResults ids; it may be empty without being the
 	// last. When a status is asked for, only tasks in that status must be listed.
 	//
 	// AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThingRegistrationTasks.html
@@ -57,7 +57,7 @@ type Service interface {
 	// ListReports returns one page of links to a task's report files. An empty token asks for the first page.
 	//
 	// The files behind the links of all pages, in order, must hold exactly one line for each line of the data file that
-	// ended that way: RESULTS those that were registered, ERRORS those that were refused. Every call must give links
+	// ended that way: RESULTS those that were registered, ERRORS those that were refused. Every call must return links
 	// that can be opened now, so a caller whose link has expired lists again and finds the same files in the same
 	// order. It must return [ErrNotFound] for an unknown task.
 	//
@@ -79,22 +79,22 @@ type Store interface {
 	// Upload stores a data file and returns where it is.
 	//
 	// When Upload returns nil, a task started on the returned Bucket and Key must see exactly the bytes of in.Body. A
-	// body whose length or SHA-256 differs from what in says must be refused with [ErrChecksum], and nothing stored
-	// under the key. Uploading the same key again must replace the object whole: no reader ever sees a mixture. Body
-	// must be read from its current position; it may be read more than once, and must not be closed. The returned Object
-	// must have the size and the digest of what is stored.
+	// body whose length or SHA-256 differs from that of in must be refused with [ErrChecksum], and nothing stored under
+	// the key. Uploading the same key again must replace the object whole: no reader ever sees a mixture. Body must be
+	// read from its current position; it may be read more than once, and must not be closed. The returned Object must
+	// have the size and the digest of what is stored.
 	Upload(ctx context.Context, in *UploadInput) (*Object, error)
 
 	// Open reads what a report link leads to, from a byte offset on.
 	//
-	// Reading from offset n must give the bytes that reading from 0 gives after its first n; an offset at the end gives
-	// no bytes and io.EOF, not an error. An expired or refused link must return [ErrLinkExpired]. A body that ends
-	// before its announced length must end in io.ErrUnexpectedEOF, never in a clean io.EOF. The caller closes the
+	// Reading from offset n must return the bytes that reading from 0 returns after its first n; an offset at the end
+	// returns no bytes and io.EOF, not an error. An expired or refused link must return [ErrLinkExpired]. A body that
+	// ends before its announced length must end in io.ErrUnexpectedEOF, never in a clean io.EOF. The caller closes the
 	// reader. Once ctx is done, reading must end in an error that wraps its cause.
 	Open(ctx context.Context, link Link, offset int64) (io.ReadCloser, error)
 }
 
-// ID names a registration task. AWS gives ids of at most 40 characters in the shape of a UUID.
+// ID names a registration task. AWS makes ids of at most 40 characters in the shape of a UUID.
 type ID string
 
 // StartInput is what StartTask needs. All members are required. The names are AWS's own.

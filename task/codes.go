@@ -5,11 +5,11 @@ import "strings"
 // KindOfCode returns the Err sentinel that an AWS error code belongs to, nil when the code is not known. It is the one
 // table behind [Error].Kind, for IoT, S3, IAM, STS and KMS together.
 //
-// A code may come as it stands in the X-Amzn-ErrorType header: a namespace up to "#" and whatever follows ":" are
+// A code may have the form of the X-Amzn-ErrorType header: a namespace up to "#" and whatever follows ":" are
 // ignored. Case matters.
 //
-// [ErrTaskRunning] and [ErrLinkExpired] have no code of their own: AWS says both with a general one, and only the caller
-// of the operation can tell.
+// [ErrTaskRunning] and [ErrLinkExpired] have no code of their own: AWS uses a general one for both, and only the caller
+// of the operation knows which it is.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/CommonErrors.html and
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -22,7 +22,7 @@ func KindOfCode(code string) error {
 }
 
 // kinds maps the codes of AWS to the taxonomy. Codes are grouped by the service that sends them; a code shared by
-// several services stands where it is met first.
+// several services is listed with the first of them.
 var kinds = map[string]error{
 	// AWS IoT: the exceptions that the operations of bulk registration and of the registry declare.
 	"CertificateConflictException":         ErrConflict,

@@ -7,15 +7,15 @@
 //		TemplateBody: body, InputFileBucket: bucket, InputFileKey: key, RoleARN: role,
 //	})
 //	…
-//	if _, err := t.Wait(ctx, nil); err != nil { // *EndedError when the service failed or cancelled the task
+//	if _, err := t.Wait(ctx, nil); err != nil { // also when the service failed or cancelled the task
 //		return err
 //	}
 //	for r, err := range t.Results(ctx) { // every page, every file, every line
 //		if err != nil {
 //			return err // the report could not be read to its end
 //		}
-//		if r.Err != nil {
-//			bad = append(bad, r.Err) // this line alone could not be read; its device has a certificate all the same
+//		if r.Malformed != nil {
+//			bad = append(bad, r.Malformed) // this line alone could not be read; its device has a certificate all the same
 //			continue
 //		}
 //		fmt.Println(r.ARNs.Thing(), r.CertificatePEM)
@@ -26,13 +26,20 @@
 //
 // # Errors
 //
-// Every error says what was being done to which task and wraps what the backend returned. Match the cause with
+// Every error names the task and what was being done to it, and wraps what the backend returned. Match the cause with
 // errors.Is against the Err values of this package, and reach the service's own words with
-// errors.AsType[*task.Error](err). After a failed [Start], [Refused] tells a definite no from an open outcome.
+// errors.AsType[*task.Error](err). After a failed [Start], [Refused] reports whether it is certain that no task was
+// started.
+//
+// # Abilities
+//
+// What not every backend can do is an interface of its own, found with [As] also through backends that wrap others:
+// [Identifier], [Endpointer], [Registrar], [DeviceReader], [CertificateLister], [CertificateRemover], [DeviceRemover],
+// [BucketEnsurer], [RoleEnsurer] and [Preflighter].
 //
 // # Iterators
 //
-// An item's own fault is in its Err field and reading goes on; the second value of an iterator ends it, comes at most
+// An item's own fault is in the item and reading goes on; the second value of an iterator ends it, comes at most
 // once, and comes last. The end of the context is such an error. Breaking out of a loop closes what was open; nothing
 // here starts a goroutine. Each range over the same iterator of a Task reads anew; those of [ReadResults] and
 // [ReadErrors] read their reader once.

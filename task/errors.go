@@ -34,7 +34,7 @@ var (
 	ErrWrongRegion = errors.New("bucket in another region")
 	// ErrOutcomeUnknown: the request may have had its effect although no answer came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
-	// ErrTaskFailed: the task ended as Failed. The [*EndedError] around it has the service's message.
+	// ErrTaskFailed: the task ended as Failed. The [*WaitError] around it has the service's message.
 	ErrTaskFailed = errors.New("registration task failed")
 	// ErrTaskCancelled: the task ended as Cancelled.
 	ErrTaskCancelled = errors.New("registration task was cancelled")
@@ -51,7 +51,7 @@ type Error struct {
 	Err       error  // the cause as the client library returned it; may be nil
 }
 
-// Error gives operation, code and message.
+// Error returns operation, code and message.
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.Op != "" {
@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives both the sentinel and the cause to errors.Is and errors.As.
+// Unwrap returns the sentinel and the cause.
 func (e *Error) Unwrap() []error {
 	switch {
 	case e.Kind != nil && e.Err != nil:
@@ -80,8 +80,8 @@ func (e *Error) Unwrap() []error {
 	return nil
 }
 
-// InputError says which member of a request breaks which rule of AWS. The request was not sent. It matches
-// [ErrInvalidRequest], and [Refused] is true of it.
+// InputError names the member of a request that breaks a rule of AWS, and the rule. The request was not sent. It
+// matches [ErrInvalidRequest], and [Refused] is true of it.
 type InputError struct {
 	Member  string // AWS's name of the member, such as templateBody
 	Problem string // the rule and how the value breaks it
@@ -91,7 +91,7 @@ type InputError struct {
 // Error names the member and the rule.
 func (e *InputError) Error() string { return e.Member + ": " + e.Problem }
 
-// Unwrap gives ErrInvalidRequest and the cause to errors.Is and errors.As.
+// Unwrap returns ErrInvalidRequest and the cause.
 func (e *InputError) Unwrap() []error {
 	if e.Err == nil {
 		return []error{ErrInvalidRequest}
@@ -99,65 +99,49 @@ func (e *InputError) Unwrap() []error {
 	return []error{ErrInvalidRequest, e.Err}
 }
 
-// EndedError says that a task ended otherwise than as Completed. It matches [ErrTaskFailed] or [ErrTaskCancelled].
-type EndedError struct {
-	Description *Description // the task in its final state, with the service's Message
+// WaitError is the error of [Task.Wait]: the task has not ended as Completed. Either it has ended otherwise, and the
+// error matches [ErrTaskFailed] or [ErrTaskCancelled]; or the wait has ended before the task, which goes on: attach to
+// it again by its ID. Last.Status.Done tells these two cases from each other.
+type WaitError struct {
+	ID       ID
+	Last     *Description // the last state that was read; nil if none was
+	Failures int          // how often in a row the state could not be read; 0 for any other reason
+	Err      error        // ErrTaskFailed, ErrTaskCancelled, the last failure, or the end of the context with its cause
 }
 
-// Error gives the task, how it ended, its counts and the service's message.
-func (e *EndedError) Error() string {
-	d := e.Description
-	how := "ended as " + string(d.Status)
+// Error returns the task, the last known state with its counts, and the service's message or the cause.
+func (e *WaitError) Error() string {
+	d := e.Last
+	switch {
+	case d == nil:
+		return fmt.Sprintf("wait for registration task %s (state not known): %s", e.ID, e.cause())
+	case !d.Status.Done():
+		return fmt.Sprintf("wait for registration task %s (last seen %s at %d%%, %d registered and %d refused): %s",
+			e.ID, d.Status, d.Percent, d.Succeeded, d.Failed, e.cause())
+	}
+	how := "failed"
 	if d.Status == Cancelled {
 		how = "was cancelled"
 	}
-	if d.Status == Failed {
-		how = "failed"
-	}
-	text := fmt.Sprintf("registration task %s %s with %d lines registered and %d refused", d.ID, how, d.Succeeded, d.Failed)
+	text := fmt.Sprintf("registration task %s %s with %d lines registered and %d refused", e.ID, how, d.Succeeded, d.Failed)
 	if d.Message != "" {
 		text += ": " + d.Message
 	}
 	return text
 }
 
-// Unwrap gives the sentinel of the status to errors.Is.
-func (e *EndedError) Unwrap() error {
-	switch e.Description.Status {
-	case Failed:
-		return ErrTaskFailed
-	case Cancelled:
-		return ErrTaskCancelled
-	}
-	return nil
-}
-
-// WaitError says that [Task.Wait] ended before the task did. The task itself goes on: attach to it again by its ID.
-type WaitError struct {
-	ID       ID
-	Last     *Description // the last state that was read; nil if none was
-	Failures int          // how often in a row the state could not be read; 0 when the context ended the wait
-	Err      error        // the last failure, or the end of the context with its cause
-}
-
-// Error gives the task, the last known state and the cause.
-func (e *WaitError) Error() string {
-	state := "state not known"
-	if d := e.Last; d != nil {
-		state = fmt.Sprintf("last seen %s at %d%%, %d registered and %d refused", d.Status, d.Percent, d.Succeeded, d.Failed)
-	}
+func (e *WaitError) cause() string {
 	if e.Failures > 1 {
-		return fmt.Sprintf("wait for registration task %s (%s): describe failed %d times in a row, last: %v",
-			e.ID, state, e.Failures, e.Err)
+		return fmt.Sprintf("describe failed %d times in a row, last: %v", e.Failures, e.Err)
 	}
-	return fmt.Sprintf("wait for registration task %s (%s): %v", e.ID, state, e.Err)
+	return fmt.Sprint(e.Err)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns Err.
 func (e *WaitError) Unwrap() error { return e.Err }
 
-// IncompleteReportError says that a report that was read to its end holds another number of lines than the task
-// counted. The lines that were yielded before it are good; what is missing has to be read back from the registry.
+// IncompleteReportError is the error of a report that was read to its end and holds another number of lines than the
+// task counted. The lines that were yielded before it are good; what is missing has to be read back from the registry.
 type IncompleteReportError struct {
 	ID     ID
 	Report ReportType
@@ -165,7 +149,7 @@ type IncompleteReportError struct {
 	Want   int // the task's own count: Succeeded or Failed
 }
 
-// Error gives the task, the report and both counts.
+// Error returns the task, the report and both counts.
 func (e *IncompleteReportError) Error() string {
 	return fmt.Sprintf("%s report of registration task %s holds %d lines, the task counted %d: "+
 		"read the report again later, or read the devices back from the registry", e.Report, e.ID, e.Got, e.Want)

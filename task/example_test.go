@@ -110,9 +110,10 @@ func ExampleAttach() {
 	d, err := task.Attach(backend, id).Wait(ctx, &task.WaitOptions{
 		Progress: func(d *task.Description) { fmt.Printf("%d%%\n", d.Percent) },
 	})
-	if ended, ok := errors.AsType[*task.EndedError](err); ok {
-		fmt.Println("no success:", ended.Description.Message)
-	} else if err == nil {
+	switch {
+	case errors.Is(err, task.ErrTaskFailed):
+		fmt.Println("no success:", d.Message)
+	case err == nil:
 		fmt.Println(d.Status)
 	}
 	// Output:
@@ -165,8 +166,8 @@ func ExampleReadResults() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		if r.Err != nil {
-			fmt.Println(r.Err)
+		if r.Malformed != nil {
+			fmt.Println(r.Malformed)
 			continue
 		}
 		fmt.Println(r.Line, task.ResourceName(r.ARNs.Thing()))
@@ -212,8 +213,8 @@ func ExampleAs() {
 	// Output: aws us-east-1 123456789012 fake: true
 }
 
-// counting is a decorator: it changes one method and passes the others on. Because it has Unwrap, As finds the abilities of
-// the backend inside.
+// counting is a decorator: it changes one method and passes the others on. Because it has Unwrap, As finds the
+// abilities of the backend inside.
 type counting struct {
 	task.Backend
 	looks *int

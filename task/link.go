@@ -3,7 +3,7 @@ package task
 import "log/slog"
 
 // Link is a presigned address of a report file. Whoever holds it can read the certificates behind it, so it prints as a
-// placeholder everywhere: in %v, logs and JSON. [Link.URL] gives the address itself.
+// placeholder everywhere: in %v, logs and JSON. [Link.URL] returns the address itself.
 //
 // Links are not comparable by ==: compare what URL returns.
 type Link struct {

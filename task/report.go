@@ -12,33 +12,33 @@ import (
 
 // Result is one line of a RESULTS report: a line of the data file that was registered.
 type Result struct {
-	Line           int64           // 1-based number of the line in the data file; 0 if the report does not say
+	Line           int64           // 1-based number of the line in the data file; 0 if the report has none
 	CertificatePEM string          // the certificate, as the service wrote it; empty when the template makes none
 	ARNs           ARNs            // what was registered, by logical name
 	Raw            json.RawMessage // the whole line, members this package does not know included; at most 1 MiB
-	// Err is a [*FormatError] when the line is not what a report should hold. What could be read of it is in the other
+	// Malformed is not nil when the line is not what a report should hold. What could be read of it is in the other
 	// members all the same; Raw need not be JSON then.
-	Err error
+	Malformed *FormatError
 }
 
-// LineError is one line of an ERRORS report: a line of the data file that was refused. It is itself the error of that
-// line's device; its Err is about something else, a fault in the report.
+// LineError is one line of an ERRORS report: a line of the data file that was refused. It is the error of that line's
+// device, and matches the Err sentinel of its Code.
 type LineError struct {
-	Line    int64           // 1-based number of the line in the data file; 0 if the report does not say
+	Line    int64           // 1-based number of the line in the data file; 0 if the report has none
 	Message string          // the service's text, verbatim
-	Code    string          // the service's error code; AWS mostly gives none
+	Code    string          // the service's error code; AWS mostly sends none
 	Raw     json.RawMessage // the whole line, members this package does not know included; at most 1 MiB
-	// Err is a [*FormatError] when the line is not what a report should hold. What could be read of it is in the other
+	// Malformed is not nil when the line is not what a report should hold. What could be read of it is in the other
 	// members all the same; Raw need not be JSON then.
-	Err error
+	Malformed *FormatError
 }
 
-// Error gives line, code and message, so that a LineError can be returned as the error of its device.
+// Error returns line, code and message, so that a LineError can be returned as the error of its device.
 func (e *LineError) Error() string {
 	text := e.Message
 	switch {
-	case text == "" && e.Err != nil:
-		text = e.Err.Error()
+	case text == "" && e.Malformed != nil:
+		text = e.Malformed.Error()
 	case e.Code != "" && text != "":
 		text = e.Code + ": " + text
 	case e.Code != "":
@@ -52,19 +52,19 @@ func (e *LineError) Error() string {
 	return text
 }
 
-// Unwrap gives errors.Is the Err sentinel of the line's code and errors.As the fault of the line, where there are any.
+// Unwrap returns the Err sentinel of the line's code and the fault of a malformed line, where there are any.
 func (e *LineError) Unwrap() []error {
 	var out []error
 	if kind := KindOfCode(e.Code); kind != nil {
 		out = append(out, kind)
 	}
-	if e.Err != nil {
-		out = append(out, e.Err)
+	if e.Malformed != nil {
+		out = append(out, e.Malformed)
 	}
 	return out
 }
 
-// FormatError says where a line of a report differs from what a report should hold. It concerns one line only.
+// FormatError is where a line of a report differs from what a report should hold. It concerns one line only.
 type FormatError struct {
 	File    int    // 1-based number of the report file, 0 when a single reader is read
 	Line    int64  // 1-based number of the line in the report file (not in the data file)
@@ -73,7 +73,7 @@ type FormatError struct {
 	Syntax  bool   // true when the line is not a JSON object at all; false when a member has an unexpected value
 }
 
-// Error gives the place and the problem.
+// Error returns the place and the problem.
 func (e *FormatError) Error() string {
 	if e.File > 0 {
 		return fmt.Sprintf("report file %d, line %d (byte %d): %s", e.File, e.Line, e.Offset, e.Problem)
@@ -85,9 +85,9 @@ func (e *FormatError) Error() string {
 // them, without a task to compare counts with. The error is that of r.
 //
 // The reader takes both spellings seen at AWS (`CertificatePem` in reports, `certificatePem` as RegisterThing writes
-// it), inside `response` or outside, a byte order mark, CRLF and blank lines. A line that is not JSON, or longer than
-// 1 MiB, is an item with Err; reading goes on behind it. Memory is bounded by the longest line. The iterator reads r
-// once.
+// it), inside `response` or outside, a byte order mark, CRLF and blank lines. A line that is not JSON, or longer than 1
+// MiB, is an item with Malformed set; reading goes on behind it. Memory is bounded by the longest line. The iterator
+// reads r once.
 func ReadResults(r io.Reader) iter.Seq2[*Result, error] {
 	return readReport(r, parseResult)
 }
@@ -135,7 +135,7 @@ func parseResult(line jsonline.Line, file int) *Result {
 	if out.CertificatePEM == "" && len(out.ARNs) == 0 {
 		l.complain(0, "the line holds neither a certificate nor ARNs")
 	}
-	out.Err = l.err()
+	out.Malformed = l.fault
 	return out
 }
 
@@ -148,6 +148,6 @@ func parseLineError(line jsonline.Line, file int) *LineError {
 	if out.Message == "" && out.Code == "" {
 		l.complain(0, "the line holds neither errorMessage nor errorCode")
 	}
-	out.Err = l.err()
+	out.Malformed = l.fault
 	return out
 }

@@ -3,7 +3,6 @@ package task_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"maps"
 	"testing"
 
@@ -38,10 +37,7 @@ func plainObject(line []byte) map[string]any {
 }
 
 // isSyntax reports whether err says that the line is not a JSON object.
-func isSyntax(err error) bool {
-	fault, ok := errors.AsType[*task.FormatError](err)
-	return ok && fault.Syntax
-}
+func isSyntax(fault *task.FormatError) bool { return fault != nil && fault.Syntax }
 
 func fuzzSeeds(f *testing.F) {
 	f.Add(resultsReport(2))
@@ -66,7 +62,7 @@ func FuzzReadResults(f *testing.F) {
 			n++
 			require.Equal(t, string(line), string(r.Raw))
 			object := plainObject(line)
-			require.Equal(t, object == nil, isSyntax(r.Err), "%q: %v", line, r.Err)
+			require.Equal(t, object == nil, isSyntax(r.Malformed), "%q: %v", line, r.Malformed)
 			if object == nil {
 				continue
 			}
@@ -140,7 +136,7 @@ func FuzzReadErrors(f *testing.F) {
 			n++
 			_ = e.Error()
 			object := plainObject(line)
-			require.Equal(t, object == nil, isSyntax(e.Err), "%q: %v", line, e.Err)
+			require.Equal(t, object == nil, isSyntax(e.Malformed), "%q: %v", line, e.Malformed)
 			if object == nil {
 				continue
 			}

@@ -75,14 +75,6 @@ func (l *reportLine) complain(at int, problem string) {
 	}
 }
 
-// err returns the fault of the line, nil if there is none.
-func (l *reportLine) err() error {
-	if l.fault == nil {
-		return nil
-	}
-	return l.fault
-}
-
 func (l *reportLine) members() {
 	l.json.Open()
 	for name, ok := l.json.Member(); ok; name, ok = l.json.Member() {

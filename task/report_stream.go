@@ -12,9 +12,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 )
 
-// reportSettle is how long a report may stay behind the task's own counts before it is called incomplete: the list of
+// reportLag is how long a report may stay behind the task's own counts before it is called incomplete: the list of
 // links has been seen empty for a while after a task had ended.
-const reportSettle = time.Minute
+const reportLag = time.Minute
 
 // Results yields every line of the task's RESULTS report: the lines that were registered, over all pages and files.
 //
@@ -24,7 +24,7 @@ const reportSettle = time.Minute
 //
 // A link that has expired is asked for again and reading goes on at the same byte; a connection that drops is opened
 // again at the same byte, until eight attempts in a row gave no byte. Memory is bounded by the longest line (1 MiB).
-// A line that cannot be read is an item with Err. See "Iterators" in the package documentation for the rest.
+// A line that cannot be read is an item with Malformed set. See "Iterators" in the package documentation for the rest.
 func (t *Task) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	return readTaskReport(ctx, t, ResultsReport, parseResult)
 }
@@ -41,7 +41,7 @@ func readTaskReport[T any](ctx context.Context, t *Task, kind ReportType, parse 
 		if err == nil {
 			return
 		}
-		if _, ok := errors.AsType[*IncompleteReportError](err); !ok { // which says all of this itself
+		if _, ok := errors.AsType[*IncompleteReportError](err); !ok { // whose text has all of this
 			err = fmt.Errorf("read %s report of registration task %s: %w", kind, t.id, err)
 		}
 		var none T
@@ -126,7 +126,7 @@ func (f *reportFiles) next(ctx context.Context) (bool, error) {
 
 // appear waits until a file turns up behind the last one and goes to it. It returns false when none did in time.
 func (f *reportFiles) appear(ctx context.Context) (bool, error) {
-	deadline := time.Now().Add(reportSettle)
+	deadline := time.Now().Add(reportLag)
 	backoff := wait.Backoff{First: 200 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		left := time.Until(deadline)
@@ -216,7 +216,7 @@ type reportBody struct {
 	backoff *wait.Backoff
 }
 
-// Read gives every byte of the file once, in order.
+// Read returns every byte of the file once, in order.
 func (b *reportBody) Read(p []byte) (int, error) {
 	for {
 		if b.ctx.Err() != nil {

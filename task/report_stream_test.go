@@ -338,12 +338,12 @@ func TestAMalformedLineCountsAsALine(t *testing.T) {
 	bad := 0
 	for r, err := range task.Attach(b, "t-1").Results(t.Context()) {
 		require.NoError(t, err)
-		if r.Err != nil {
+		if r.Malformed != nil {
 			bad++
-			fault, ok := errors.AsType[*task.FormatError](r.Err)
-			require.True(t, ok)
+			fault := r.Malformed
+			require.NotNil(t, fault)
 			assert.Equal(t, 1, fault.File)
-			assert.ErrorContains(t, r.Err, "report file 1, line 2")
+			assert.ErrorContains(t, r.Malformed, "report file 1, line 2")
 		}
 	}
 	assert.Equal(t, 1, bad)

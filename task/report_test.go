@@ -61,7 +61,7 @@ func TestAResultIsReadInEveryShapeSeen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := readAll(t, line+"\n")
 			require.Len(t, got, 1)
-			assert.NoError(t, got[0].Err)
+			assert.Nil(t, got[0].Malformed)
 			assert.EqualValues(t, 7, got[0].Line)
 			assert.Equal(t, pem, got[0].CertificatePEM)
 			assert.Equal(t, arns, got[0].ARNs)
@@ -77,7 +77,7 @@ func TestAnErrorLineIsReadInEveryShapeSeen(t *testing.T) {
 `)
 	require.Len(t, got, 3)
 	for _, e := range got {
-		assert.NoError(t, e.Err)
+		assert.Nil(t, e.Malformed)
 	}
 	assert.EqualValues(t, 2, got[0].Line)
 	assert.Equal(t, "Thing type not found", got[0].Message)
@@ -107,7 +107,7 @@ func TestLineEndsMarksAndBlankLinesDoNotMatter(t *testing.T) {
 				var lines []int64
 				for got, err := range task.ReadResults(r) {
 					require.NoError(t, err)
-					require.NoError(t, got.Err)
+					require.Nil(t, got.Malformed)
 					lines = append(lines, got.Line)
 				}
 				assert.Equal(t, []int64{1, 2}, lines)
@@ -160,11 +160,11 @@ func TestABadLineIsAnItemWithItsPlaceAndTheGoodOnesAreKept(t *testing.T) {
 			require.Len(t, got, 3)
 			assert.EqualValues(t, 1, got[0].Line)
 			assert.EqualValues(t, 3, got[2].Line)
-			assert.NoError(t, got[0].Err)
-			assert.NoError(t, got[2].Err)
+			assert.Nil(t, got[0].Malformed)
+			assert.Nil(t, got[2].Malformed)
 
-			fault, ok := errors.AsType[*task.FormatError](got[1].Err)
-			require.True(t, ok, "%v", got[1].Err)
+			fault := got[1].Malformed
+			require.NotNil(t, fault)
 			assert.EqualValues(t, 2, fault.Line)
 			assert.Equal(t, int64(len(before))+bad.offset, fault.Offset)
 			assert.Equal(t, bad.syntax, fault.Syntax)
@@ -178,7 +178,7 @@ func TestABadLineIsAnItemWithItsPlaceAndTheGoodOnesAreKept(t *testing.T) {
 func TestWhatCanBeReadOfABadLineIsKept(t *testing.T) {
 	got := readAll(t, `{"lineNumber":[], "response":{"CertificatePem":"pem","ResourceArns":{"a":1,"thing":"arn"}}`+"\n")
 	require.Len(t, got, 1)
-	require.Error(t, got[0].Err)
+	require.NotNil(t, got[0].Malformed)
 	assert.Equal(t, "pem", got[0].CertificatePEM)
 	assert.Equal(t, task.ARNs{"thing": "arn"}, got[0].ARNs)
 }
@@ -204,11 +204,11 @@ func TestALineOverTheLimitIsAnItemErrorAndTheNextOneIsRead(t *testing.T) {
 				got := readAll(t, resultLine(1)+c.line+after)
 				require.GreaterOrEqual(t, len(got), 2)
 				if c.ok {
-					require.NoError(t, got[1].Err)
+					require.Nil(t, got[1].Malformed)
 					assert.EqualValues(t, 2, got[1].Line)
 				} else {
-					fault, ok := errors.AsType[*task.FormatError](got[1].Err)
-					require.True(t, ok)
+					fault := got[1].Malformed
+					require.NotNil(t, fault)
 					assert.True(t, fault.Syntax)
 					assert.EqualValues(t, 2, fault.Line)
 					assert.Contains(t, fault.Problem, "1048576 bytes")
@@ -216,7 +216,7 @@ func TestALineOverTheLimitIsAnItemErrorAndTheNextOneIsRead(t *testing.T) {
 				}
 				if len(after) > 1 {
 					require.Len(t, got, 3)
-					assert.NoError(t, got[2].Err)
+					assert.Nil(t, got[2].Malformed)
 					assert.EqualValues(t, 3, got[2].Line)
 				}
 			}
@@ -296,7 +296,7 @@ func TestTextIsDecodedAsEncodingJSONDoes(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(text), &want), text)
 		got := readAllErrors(t, `{"errorCode":"c","errorMessage":`+text+`}`)
 		require.Len(t, got, 1)
-		require.NoError(t, got[0].Err, text)
+		require.Nil(t, got[0].Malformed, text)
 		assert.Equal(t, want, got[0].Message, text)
 	}
 }

@@ -21,7 +21,7 @@ type Task struct {
 
 // Start checks the input against AWS's rules, starts a registration task and returns it.
 //
-// Input that AWS would refuse gives an [*InputError] and is not sent. For any error of which [Refused] is false the
+// Input that AWS would refuse is an [*InputError] and is not sent. For any error of which [Refused] is false the
 // task may have been started all the same: look for it by its InputFileKey with [List] and [Task.Describe] before
 // starting again. [ErrTaskRunning] means that another task of the account is in progress; AWS runs one at a time.
 //
@@ -87,7 +87,7 @@ func (in *StartInput) check() error {
 	return nil
 }
 
-// Attach returns the task with the given id without asking the service for it. [Task.Describe] tells whether it
+// Attach returns the task with the given id without asking the service for it. [Task.Describe] finds out whether it
 // exists.
 func Attach(b Backend, id ID) *Task { return &Task{b, id} }
 
@@ -116,7 +116,7 @@ func (t *Task) describe(ctx context.Context) (*Description, error) {
 }
 
 // Stop asks the service to cancel the task. It returns when the service has accepted this, which is before the task
-// has ended: [Task.Wait] then gives an [*EndedError] that matches [ErrTaskCancelled]. Lines that are registered stay
+// has ended: [Task.Wait] then returns an error that matches [ErrTaskCancelled]. Lines that are registered stay
 // registered and are in the reports. Stopping a task that has ended changes nothing.
 func (t *Task) Stop(ctx context.Context) error {
 	if err := t.checkID(); err != nil {

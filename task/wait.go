@@ -31,14 +31,14 @@ type WaitOptions struct {
 
 // Wait looks at the task until it has ended and returns its final state. Options may be nil.
 //
-// Completed gives a nil error even when every line was refused: check the counts. Failed and Cancelled give an
-// [*EndedError]. When ctx is done first, or the task cannot be described, the error is a [*WaitError] that wraps the
-// cause (for ctx, [context.Cause]) and has the last state that was read; the task goes on regardless. The returned
-// Description is that last state in all cases, nil only if none was ever read.
+// The error is nil when the task is Completed, even if every line was refused: check the counts. Any other is a
+// [*WaitError]. It matches [ErrTaskFailed] or [ErrTaskCancelled] when the task has ended so; when ctx is done first, or
+// the task cannot be described, it wraps the cause (for ctx, [context.Cause]), and the task goes on regardless. The
+// returned Description is the last state that was read in all cases, nil only if none was.
 //
 // The deadline is that of ctx; without one Wait stays as long as the task does, at AWS up to 30 days.
 func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error) {
-	p, most, progress, err := opts.settle()
+	p, most, progress, err := opts.resolve()
 	if err != nil {
 		return nil, t.failed("wait for", err)
 	}
@@ -54,8 +54,10 @@ func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error
 			switch {
 			case d.Status == Completed:
 				return d, nil
-			case d.Status.Done():
-				return d, &EndedError{Description: d}
+			case d.Status == Failed:
+				return d, &WaitError{ID: t.id, Last: d, Err: ErrTaskFailed}
+			case d.Status == Cancelled:
+				return d, &WaitError{ID: t.id, Last: d, Err: ErrTaskCancelled}
 			}
 		case ctx.Err() != nil:
 			return last, &WaitError{ID: t.id, Last: last, Err: wait.ContextError(ctx)}
@@ -72,8 +74,8 @@ func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error
 	}
 }
 
-// settle fills in the defaults.
-func (o *WaitOptions) settle() (p *pace, failures int, progress func(*Description), err error) {
+// resolve fills in the defaults.
+func (o *WaitOptions) resolve() (p *pace, failures int, progress func(*Description), err error) {
 	var opts WaitOptions
 	if o != nil {
 		opts = *o
@@ -119,7 +121,7 @@ const sightings = 8
 
 // next returns the time to wait after having seen d at the given time; d is nil when the look failed.
 //
-// The speed over the latest changes tells when the task should end, and the next look is put there. Without a speed
+// The speed over the latest changes predicts when the task ends, and the next look is put there. Without a speed
 // (nothing moved yet, the look failed, or all is done but the status), the delay grows by half each time.
 func (p *pace) next(now time.Time, d *Description) time.Duration {
 	if d != nil {
@@ -137,8 +139,8 @@ func (p *pace) next(now time.Time, d *Description) time.Duration {
 		done := d.Percent - p.seen[0].percent
 		took := now.Sub(p.seen[0].at)
 		if done > 0 && took > 0 && d.Percent < 100 {
-			// The percentage is a whole number, so the task may be nearly one further than it says: aim at the earliest
-			// end that fits, and near it at an eighth of the latest one.
+			// The percentage is a whole number, so the task may be nearly one further than it shows: aim at the
+			// earliest end that fits, and near it at an eighth of the latest one.
 			latest := float64(took) / float64(done) * float64(100-d.Percent)
 			earliest := float64(took) / float64(done+1) * float64(99-d.Percent)
 			return wait.Jitter(time.Duration(max(earliest, latest/8)), p.least, p.most)

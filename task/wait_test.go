@@ -37,9 +37,10 @@ func TestWaitGivesFailedAndCancelledATypedErrorWithTheServicesMessage(t *testing
 			}}
 			d, err := task.Attach(b, "t-1").Wait(t.Context(), nil)
 			require.ErrorIs(t, err, sentinel)
-			ended, ok := errors.AsType[*task.EndedError](err)
+			ended, ok := errors.AsType[*task.WaitError](err)
 			require.True(t, ok)
-			assert.Same(t, d, ended.Description)
+			assert.Same(t, d, ended.Last)
+			assert.True(t, d.Status.Done())
 			for _, part := range []string{"t-1", "no such key", "2 lines registered", "1 refused"} {
 				assert.ErrorContains(t, err, part)
 			}

@@ -216,8 +216,8 @@ func (b *bench) registered(t *task.Task, devices []device) error {
 		if err != nil {
 			return err
 		}
-		if r.Err != nil {
-			return r.Err
+		if r.Malformed != nil {
+			return r.Malformed
 		}
 		key, err := certificateKey(r.CertificatePEM)
 		if err != nil {
@@ -370,8 +370,8 @@ func (b *bench) close(failed bool) error {
 			continue
 		}
 		_ = t.Stop(ctx) // it may have ended by itself; the wait tells
-		_, err = t.Wait(ctx, b.waiting(nil))
-		if _, ended := errors.AsType[*task.EndedError](err); err != nil && !ended {
+		d, err = t.Wait(ctx, b.waiting(nil))
+		if err != nil && (d == nil || !d.Status.Done()) {
 			errs = append(errs, fmt.Errorf("put away task %s: %w", t.ID(), err))
 		}
 	}

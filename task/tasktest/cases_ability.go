@@ -17,7 +17,7 @@ func abilityCases() []Case {
 	const read = "It must return [ErrNotFound] when there is no such thing, and otherwise every certificate attached to it, with its policies and the PEM that its registration reported."
 	const register = "As with StartTask, a request must be sent at most once, an explicit throttle apart, and an error that is not [Refused] leaves its effect open."
 	return []Case{
-		{"identity/arns", quoted("Identifier", "They must be those of the ARNs that its tasks report.",
+		{"identity/arns", quoted("Identifier", "It must have those of the ARNs that the backend's tasks report.",
 			"A run is tied to its account by them and refuses to go on in another."), checkIdentity},
 		{"endpoint/host", quoted("Endpointer", "The answer must be a host name without scheme, port and path.",
 			"It is written into the firmware of devices."), checkEndpoint},
@@ -39,7 +39,7 @@ func abilityCases() []Case {
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",
 			"A role that cannot be assumed yet fails the whole task."), checkEnsureRole},
-		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding but an OK must say in Detail what to do.",
+		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Detail what to do.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}
 }

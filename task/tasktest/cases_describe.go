@@ -172,7 +172,7 @@ func same(first, later *task.Description) error {
 }
 
 func listCases() []Case {
-	const each = "It must list a task as soon as StartTask has returned its id, each task exactly once over all pages, and give an empty NextToken on the last page."
+	const each = "It must list a task as soon as StartTask has returned its id, each task exactly once over all pages, and return an empty NextToken on the last page."
 	return []Case{
 		{"list/at-once", quoted("ListTasks", each, "The search for a task whose answer was lost must be able to see it."), checkListAtOnce},
 		{"list/each-once", quoted("ListTasks", each, "A task that is skipped between two pages is a task that is started again."), checkListEachOnce},

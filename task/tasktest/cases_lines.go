@@ -85,8 +85,8 @@ func (f lineFault) check(b *bench) error {
 		switch {
 		case err != nil:
 			return err
-		case e.Err != nil:
-			return e.Err
+		case e.Malformed != nil:
+			return e.Malformed
 		case e.Message == "" || e.Line != 0 && e.Line != failingLine:
 			return fmt.Errorf("the ERRORS line for line %d is %s", failingLine, e.Raw)
 		}

@@ -12,7 +12,7 @@ import (
 
 func reportCases() []Case {
 	const lines = "The files behind the links of all pages, in order, must hold exactly one line for each line of the data file that ended that way: RESULTS those that were registered, ERRORS those that were refused."
-	const again = "Every call must give links that can be opened now, so a caller whose link has expired lists again and finds the same files in the same order."
+	const again = "Every call must return links that can be opened now, so a caller whose link has expired lists again and finds the same files in the same order."
 	return []Case{
 		{"reports/results", quoted("ListReports", lines, "A registered line that is missing from the report is a device without its certificate."), checkResults},
 		{"reports/errors", quoted("ListReports", lines, "A refused line that is missing is a device nobody knows about."), checkErrorLines},
@@ -61,8 +61,8 @@ func checkErrorLines(b *bench) error {
 		switch {
 		case err != nil:
 			return err
-		case e.Err != nil:
-			return e.Err
+		case e.Malformed != nil:
+			return e.Malformed
 		case e.Message == "":
 			return fmt.Errorf("the ERRORS line %s has no message", e.Raw)
 		case e.Line != 0 && !bad[e.Line]:
@@ -198,7 +198,7 @@ func (b *bench) stopRunning(enough int) ([]device, *task.Task, *task.Description
 		return nil, nil, nil, err
 	}
 	d, err = t.Wait(b.ctx, b.waiting(nil))
-	if _, ended := errors.AsType[*task.EndedError](err); ended {
+	if d != nil && d.Status.Done() {
 		err = nil
 	}
 	if err == nil && d.Status == task.Completed && percent > 50 {

@@ -174,7 +174,7 @@ func startCases() []Case {
 		{"start/once", quoted("StartTask", "It must send the request at most once, an explicit throttle apart",
 			"A request that is sent again after a lost answer registers every device of the file a second time, with a second certificate."),
 			checkStartOnce},
-		{"start/lost-before", quoted("Backend", "An error of [Service.StartTask] for which [Refused] is false says nothing about whether a task was started.",
+		{"start/lost-before", quoted("Backend", "An error of [Service.StartTask] for which [Refused] is false leaves it open whether a task was started.",
 			"Where no answer came, a claim that it was refused would end the search for the task that may be running."),
 			checkStartLost},
 		{"start/slow", quoted("Backend", "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause.",
