@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,7 +41,11 @@ func reportLines(edit func(line map[string]any)) func([]string) []string {
 // typedWorld knows the type "known"; devices of other types fail.
 func typedWorld(t *testing.T, opts fakebackend.Options) *world {
 	t.Helper()
-	w := newWorld(t, opts)
+	return newWorld(t, opts).withType(t)
+}
+
+func (w *world) withType(t *testing.T) *world {
+	t.Helper()
 	_, err := w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "known"})
 	require.NoError(t, err)
 	w.opts.Template = typed(t)
@@ -138,8 +140,7 @@ func TestACertificateForAnotherKeyIsNeverDelivered(t *testing.T) {
 	assert.Contains(t, all[1].Message, "another public key")
 	assert.Contains(t, all[1].Message, foreign.CertificateID)
 	assert.Empty(t, all[1].CertificatePEM)
-	_, err = os.Stat(filepath.Join(w.keys.Path("device-2"), "certificate.pem"))
-	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.Empty(t, w.handedOver(t, "device-2"))
 	orphans, err := w.opts.Ledger.Orphans(t.Context())
 	require.NoError(t, err)
 	require.Len(t, orphans, 1)

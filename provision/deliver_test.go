@@ -38,7 +38,7 @@ func (o *countingOutput) Sync(context.Context) error {
 }
 
 func TestDeliverWritesTheSameFilesAsTheRunDid(t *testing.T) {
-	w := newWorld(t, fakebackend.Options{})
+	w := folderWorld(t, fakebackend.Options{})
 	w.durable(t)
 	_, err := w.run(t).Run(t.Context(), rows(3))
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestDeliverWritesTheSameFilesAsTheRunDid(t *testing.T) {
 	for i := range 3 {
 		name := fmt.Sprintf("device-%d", i+1)
 		for _, file := range []string{"certificate.pem", "thing.json"} {
-			want, err := os.ReadFile(filepath.Join(w.keys.Path(name), file))
+			want, err := os.ReadFile(filepath.Join(w.folder.Path(name), file))
 			require.NoError(t, err)
 			got, err := os.ReadFile(filepath.Join(again.Path(name), file))
 			require.NoError(t, err)

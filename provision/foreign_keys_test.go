@@ -11,7 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// anotherRun provisions devices into the world's folder of keys and gives the world a fresh ledger afterwards.
+// anotherRun provisions devices into the world's store of keys and gives the world a fresh ledger afterwards.
 func (w *world) anotherRun(t *testing.T, n int) {
 	w.durable(t)
 	_, err := w.run(t).Run(t.Context(), rows(n))
@@ -45,7 +45,7 @@ func TestRegisterRefusesTheKeyOfAnotherRun(t *testing.T) {
 	w.anotherRun(t, 2)
 	swapped := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 	taken := provision.Device{Row: map[string]string{"ThingName": "device-1", "SerialNumber": "001"}}
-	w.opts.Credential.(*provision.MakeCSR).Store = must(keystore.OpenFolder(t.TempDir(), nil))
+	w.opts.Credential.(*provision.MakeCSR).Store = keystore.Memory()
 	_, err := w.run(t).Run(t.Context(), provision.Devices(swapped))
 	require.NoError(t, err)
 	w.opts.Credential.(*provision.MakeCSR).Store = w.keys

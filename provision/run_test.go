@@ -3,9 +3,7 @@ package provision_test
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -30,101 +26,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// world is a fake account with a role, a folder of keys, and what a run needs.
-type world struct {
-	fake *fakebackend.Backend
-	keys *keystore.Folder
-	opts provision.Options
-
-	mu     sync.Mutex
-	events []provision.Event
-}
-
-func newWorld(t *testing.T, opts fakebackend.Options) *world {
-	t.Helper()
-	fake, err := fakebackend.New(opts)
-	require.NoError(t, err)
-	role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
-	require.NoError(t, err)
-	keys, err := keystore.OpenFolder(t.TempDir(), nil)
-	require.NoError(t, err)
-	w := &world{fake: fake, keys: keys}
-	w.opts = provision.Options{
-		Backend: fake, Template: template.Walkthrough(), RoleARN: role,
-		Credential: &provision.MakeCSR{Store: keys}, Output: provision.Folder(keys),
-		Observe: func(e provision.Event) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.events = append(w.events, e)
-		},
-	}
-	return w
-}
-
-func (w *world) run(t *testing.T) *provision.Run {
-	t.Helper()
-	run, err := provision.New(w.opts)
-	require.NoError(t, err)
-	return run
-}
-
-// durable gives the world a ledger and a folder for parts that outlive a Run.
-func (w *world) durable(t *testing.T) {
-	w.opts.Ledger, w.opts.PartDir = provision.NewMemoryLedger(), t.TempDir()
-}
-
-func rows(n int) iter.Seq2[provision.Device, error] {
-	return func(yield func(provision.Device, error) bool) {
-		for i := range n {
-			d := provision.Device{Row: map[string]string{"ThingName": fmt.Sprintf("device-%d", i+1), "SerialNumber": fmt.Sprintf("%03d", i+1)}}
-			if !yield(d, nil) {
-				return
-			}
-		}
-	}
-}
-
-func results(t *testing.T, run *provision.Run) []*provision.Result {
-	t.Helper()
-	var out []*provision.Result
-	for r, err := range run.Results(t.Context()) {
-		require.NoError(t, err)
-		out = append(out, r)
-	}
-	return out
-}
-
-func certificate(t *testing.T, text string) *x509.Certificate {
-	t.Helper()
-	block, _ := pem.Decode([]byte(text))
-	require.NotNil(t, block, "not a PEM block: %q", text)
-	cert, err := x509.ParseCertificate(block.Bytes)
-	require.NoError(t, err)
-	return cert
-}
-
-// requireWorking checks the promise of the package: every device has one thing with one active certificate, which carries
-// the public key of the private key in the folder.
-func (w *world) requireWorking(t *testing.T, results []*provision.Result) {
-	t.Helper()
-	for _, r := range results {
-		require.Equal(t, provision.Provisioned, r.Verdict, "%s: %s", r.Name, r.Message)
-		rec, err := w.keys.Get(t.Context(), r.Name)
-		require.NoError(t, err)
-		digest, err := csr.PublicKeySHA256(certificate(t, r.CertificatePEM).PublicKey)
-		require.NoError(t, err)
-		assert.Equal(t, rec.Request.PublicKeySHA256(), digest, "the certificate of %s is for another key", r.Name)
-		dev, err := w.fake.ReadDevice(t.Context(), r.Name)
-		require.NoError(t, err)
-		require.Len(t, dev.Certificates, 1, "%s must have exactly one certificate", r.Name)
-		assert.Equal(t, "ACTIVE", dev.Certificates[0].Status)
-		assert.Equal(t, r.CertificateID, dev.Certificates[0].ID)
-		assert.Equal(t, r.CertificatePEM, dev.Certificates[0].PEM)
-	}
-}
-
 func TestRunTakesDevicesToWorkingCertificates(t *testing.T) {
-	w := newWorld(t, fakebackend.Options{})
+	w := folderWorld(t, fakebackend.Options{})
 	run := w.run(t)
 	summary, err := run.Run(t.Context(), rows(3))
 	require.NoError(t, err)
@@ -138,7 +41,7 @@ func TestRunTakesDevicesToWorkingCertificates(t *testing.T) {
 	for i, r := range all {
 		assert.EqualValues(t, i+1, r.Seq)
 		var thing provision.Delivery
-		data, err := os.ReadFile(filepath.Join(w.keys.Path(r.Name), "thing.json"))
+		data, err := os.ReadFile(filepath.Join(w.folder.Path(r.Name), "thing.json"))
 		require.NoError(t, err)
 		require.NoError(t, json.Unmarshal(data, &thing))
 		assert.Equal(t, r.ThingARN, thing.ThingARN)
@@ -147,7 +50,7 @@ func TestRunTakesDevicesToWorkingCertificates(t *testing.T) {
 		assert.NotEmpty(t, thing.Endpoint)
 		assert.Len(t, thing.PolicyNames, 1)
 		assert.True(t, thing.Fake, "a fake certificate must say so in its file")
-		pemFile, err := os.ReadFile(filepath.Join(w.keys.Path(r.Name), "certificate.pem"))
+		pemFile, err := os.ReadFile(filepath.Join(w.folder.Path(r.Name), "certificate.pem"))
 		require.NoError(t, err)
 		assert.Equal(t, r.CertificatePEM, string(pemFile))
 	}
@@ -221,14 +124,14 @@ func TestNothingProvisionedIsNeverSuccess(t *testing.T) {
 }
 
 func TestANewRunRefusesKeysOfAnEarlierOne(t *testing.T) {
-	w := newWorld(t, fakebackend.Options{})
+	w := folderWorld(t, fakebackend.Options{})
 	_, err := w.run(t).Run(t.Context(), rows(2))
 	require.NoError(t, err)
-	before := folderContent(t, w.keys.Path("device-1"))
+	before := folderContent(t, w.folder.Path("device-1"))
 	_, err = w.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, keystore.ErrExists)
 	assert.ErrorContains(t, err, "device-1")
-	assert.Equal(t, before, folderContent(t, w.keys.Path("device-1")))
+	assert.Equal(t, before, folderContent(t, w.folder.Path("device-1")))
 	assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1, "nothing may be sent for it")
 }
 

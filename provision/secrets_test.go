@@ -151,7 +151,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 		const secretKey = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 		var shown haystack
 		log := slog.New(slog.NewTextHandler(&shown, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
-		w := typedWorld(t, fakebackend.Options{LinesPerReport: 2, Rate: 5})
+		w := folderWorld(t, fakebackend.Options{LinesPerReport: 2, Rate: 5}).withType(t)
 		cfg := fakeaws.NewHandler(w.fake, fakeaws.Options{Logger: log}).Config()
 		cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: secretKey, SessionToken: "the-session-token-of-this-test"}, nil
@@ -223,14 +223,14 @@ func TestNoSecretIsEverShown(t *testing.T) {
 		}
 		require.NoError(t, run.WriteRecord(t.Context(), dir))
 		shown.files(t, dir)
-		shown.files(t, filepath.Dir(w.keys.Path("a")))
+		shown.files(t, filepath.Dir(w.folder.Path("a")))
 		func() { // what a program prints when it panics
 			defer func() { fmt.Fprintf(&shown, "panic: %v", recover()) }()
 			panic(fmt.Sprintf("%+v %+v", run, w.opts))
 		}()
 
 		keys := 0
-		for device, err := range w.keys.Devices(t.Context()) {
+		for device, err := range w.folder.Devices(t.Context()) {
 			require.NoError(t, err)
 			rec, err := w.keys.Get(t.Context(), device)
 			require.NoError(t, err)

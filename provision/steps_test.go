@@ -252,8 +252,7 @@ func TestAdoptTakesOverATaskStartedByHand(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, summary.Provisioned)
 	assert.Equal(t, []task.ID{id}, summary.Tasks)
-	_, err = os.Stat(filepath.Join(w.keys.Path("hand-1"), "certificate.pem"))
-	require.NoError(t, err)
+	assert.NotEmpty(t, w.handedOver(t, "hand-1"))
 }
 
 // typed is a template with a thing type from the row, so that a line can fail at AWS.

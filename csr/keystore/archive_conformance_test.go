@@ -40,7 +40,14 @@ func (archivePlace) leave(t testing.TB, s keystore.Store) {
 }
 func (p archivePlace) where(string) string { return p.path }
 
-// TestEveryStoreThatKeepsKeysKeepsTheSamePromises runs over Folder and Archive.
+// memoryPlace has one store, which the next "process" goes on with: what rests in memory can't be opened again.
+type memoryPlace struct{ store keystore.Store }
+
+func (p memoryPlace) open(testing.TB) keystore.Store { return p.store }
+func (memoryPlace) leave(testing.TB, keystore.Store) {}
+func (memoryPlace) where(string) string              { return "in memory" }
+
+// TestEveryStoreThatKeepsKeysKeepsTheSamePromises runs over Folder, Archive and Memory.
 func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 	promises := map[string]func(*testing.T, place){
 		"what is put can be got at once, and after Sync by the next process": func(t *testing.T, p place) {
@@ -125,6 +132,12 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 			require.True(t, got.Key.IsZero())
 		},
 		"a key in hardware is refused unless told otherwise": func(t *testing.T, p place) {
+			if m, ok := p.(memoryPlace); ok { // nothing has to be written, so it is kept like any other
+				rec := record(t, "d")
+				rec.Key = csr.NewPrivateKey(hardware{rec.Key.Signer()})
+				require.NoError(t, m.store.Put(t.Context(), rec))
+				return
+			}
 			rec := record(t, "d")
 			rec.Key = csr.NewPrivateKey(hardware{rec.Key.Signer()})
 			err := p.open(t).Put(t.Context(), rec)
@@ -214,6 +227,7 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Run("Folder", func(t *testing.T) { check(t, folderPlace{filepath.Join(t.TempDir(), "keys")}) })
 			t.Run("Archive", func(t *testing.T) { check(t, archivePlace{filepath.Join(t.TempDir(), "keys", "fleet.keys")}) })
+			t.Run("Memory", func(t *testing.T) { check(t, memoryPlace{keystore.Memory()}) })
 		})
 	}
 }

@@ -22,7 +22,7 @@
 //
 // [Folder] keeps a folder for each device, which openssl and people can read. [Archive] keeps all records in one file, for
 // fleets too big for that, and writes such folders on demand. [None] is for keys that rest in hardware
-// or elsewhere. [WriteFile] and [ReplaceFile] write what belongs beside a key with the same care.
+// or elsewhere, and [Memory] for tests. [WriteFile] and [ReplaceFile] write what belongs beside a key with the same care.
 //
 // AWS IoT never has the private key of a request and cannot give it back:
 // https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html

@@ -113,6 +113,22 @@ func ExampleNone() {
 	// device "device-one": private key would be lost: its key was made in this process and this store keeps nothing; use a Folder
 }
 
+func ExampleMemory() {
+	ctx := context.Background()
+	keys := keystore.Memory() // in a test, in place of a Folder
+	result := new(csr.Generator).One(ctx, csr.Device{Name: "device-one"})
+	if err := keys.Put(ctx, keystore.Record{Device: "device-one", Key: result.Key, Request: result.Request}); err != nil {
+		log.Fatal(err)
+	}
+	record, err := keys.Get(ctx, "device-one")
+	fmt.Println(record.Request.Matches(record.Key.Public()), err)
+	_, err = keys.Get(ctx, "device-two")
+	fmt.Println(err)
+	// Output:
+	// true <nil>
+	// device "device-two": no record in memory
+}
+
 func ExampleWriteFile() {
 	dir, err := os.MkdirTemp("", "out")
 	if err != nil {

@@ -1,0 +1,56 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+// Memory keeps records in this process's memory, for tests and trials against a fake. They end with the process: with a
+// real account every device registered through it would lose its key. It needs no disk, holds keys of any kind (in
+// hardware, too), and otherwise keeps every promise of [Store].
+func Memory() Store { return &memory{records: map[string]Record{}} }
+
+type memory struct {
+	mu      sync.Mutex
+	records map[string]Record // by device
+}
+
+func (m *memory) Put(ctx context.Context, rec Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkRecord(rec); err != nil {
+		return err
+	}
+	if n := len(FileName(rec.Device)); n > maxFileName { // a test must not pass with a name that folders refuse
+		return fmt.Errorf("%w: %s needs a file name of %d bytes, and file systems take %d", ErrName, rule.Quote(rec.Device), n, maxFileName)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.records[rec.Device]; ok {
+		return &ExistsError{Device: rec.Device, Path: "its record in memory"}
+	}
+	m.records[rec.Device] = rec
+	return nil
+}
+
+func (m *memory) Sync(ctx context.Context) error { return ctx.Err() }
+
+func (m *memory) Get(ctx context.Context, device string) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	if device == "" {
+		return Record{}, fmt.Errorf("%w: it is empty", ErrName)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rec, ok := m.records[device]
+	if !ok {
+		return Record{}, &notFoundError{device, "memory"}
+	}
+	return rec, nil
+}
