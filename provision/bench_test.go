@@ -43,7 +43,7 @@ func BenchmarkRun(b *testing.B) {
 		setUp func(*testing.B, *provision.Options)
 	}{
 		{"memory", func(_ *testing.B, opts *provision.Options) {
-			opts.Credential = &provision.MakeCSR{Store: memoryKeys{}}
+			opts.Credential = &provision.MakeCSR{Store: discardKeys{}}
 		}},
 		{"sqlite+archive", func(b *testing.B, opts *provision.Options) {
 			keys, err := keystore.OpenArchive(filepath.Join(b.TempDir(), "keys"), nil)

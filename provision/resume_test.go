@@ -56,21 +56,23 @@ func TestATaskOfOurOwnThatShowsUpLateIsNotTakenForAForeignOne(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 0.01})
 		w.opts.SettleWindow = time.Minute
 		// The request takes effect long after its answer was given up.
-		w.opts.Backend = &lateStart{Backend: w.fake, after: 90 * time.Second}
+		late := &lateStart{Backend: w.fake}
+		w.opts.Backend = late
 		run := w.run(t)
 		_, err := run.Run(t.Context(), rows(2))
 		require.NoError(t, err)
 		w.requireWorking(t, results(t, run))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
+		assert.GreaterOrEqual(t, late.waited, w.opts.SettleWindow, "nothing is sent while the first request may have its effect")
 	})
 }
 
-// lateStart loses the first answer, and lets the request through when somebody starts again after some time.
+// lateStart loses the first answer, and lets the request through at the moment when a second one is sent.
 type lateStart struct {
 	task.Backend
-	after time.Duration
-	first *task.StartInput
-	at    time.Time
+	first  *task.StartInput
+	at     time.Time
+	waited time.Duration // from the first request to the second
 }
 
 func (l *lateStart) Unwrap() task.Backend { return l.Backend }
@@ -80,8 +82,8 @@ func (l *lateStart) StartTask(ctx context.Context, in *task.StartInput) (task.ID
 		l.first, l.at = in, time.Now()
 		return "", fmt.Errorf("connection reset: %w", task.ErrOutcomeUnknown)
 	}
-	if !l.at.IsZero() {
-		l.at = time.Time{}
+	if l.waited == 0 {
+		l.waited = time.Since(l.at)
 		if _, err := l.Backend.StartTask(ctx, l.first); err != nil {
 			return "", err
 		}
@@ -94,12 +96,15 @@ func TestATaskOfOurOwnThatShowsUpLateIsNotStartedAgainWhenItCouldNotBeSeen(t *te
 		w := newWorld(t, fakebackend.Options{Rate: 3})
 		w.opts.SettleWindow = time.Minute
 		// By the time the tasks in progress can be listed again, it has ended.
-		w.opts.Backend = &unlisted{lateStart: lateStart{Backend: w.fake, after: 90 * time.Second}}
+		late := &unlisted{lateStart: lateStart{Backend: w.fake}}
+		w.opts.Backend = late
 		run := w.run(t)
 		_, err := run.Run(t.Context(), rows(2))
 		require.NoError(t, err)
 		w.requireWorking(t, results(t, run))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
+		assert.GreaterOrEqual(t, late.waited, w.opts.SettleWindow)
+		assert.True(t, late.asked, "the throttle must have hit")
 	})
 }
 

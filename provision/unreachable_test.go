@@ -29,11 +29,11 @@ func (noKeys) Get(context.Context, string) (keystore.Record, error) {
 	return keystore.Record{}, errors.New("this machine has no keys")
 }
 
-// memoryKeys is a store that keeps nothing and has nothing, for measuring what is around it.
-type memoryKeys struct{}
+// discardKeys is a store that keeps nothing and has nothing, for measuring what is around it.
+type discardKeys struct{}
 
-func (memoryKeys) Put(context.Context, keystore.Record) error { return nil }
-func (memoryKeys) Sync(context.Context) error                 { return nil }
-func (memoryKeys) Get(context.Context, string) (keystore.Record, error) {
+func (discardKeys) Put(context.Context, keystore.Record) error { return nil }
+func (discardKeys) Sync(context.Context) error                 { return nil }
+func (discardKeys) Get(context.Context, string) (keystore.Record, error) {
 	return keystore.Record{}, keystore.ErrNotFound
 }

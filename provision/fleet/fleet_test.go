@@ -23,41 +23,13 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// memoryKeys keeps keys as a folder does, in memory.
-type memoryKeys struct {
-	mu      sync.Mutex
-	records map[string]keystore.Record
-}
-
-func (m *memoryKeys) Put(ctx context.Context, rec keystore.Record) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.records[rec.Device]; ok {
-		return fmt.Errorf("device %q: %w", rec.Device, keystore.ErrExists)
-	}
-	m.records[rec.Device] = rec
-	return context.Cause(ctx)
-}
-
-func (m *memoryKeys) Sync(ctx context.Context) error { return context.Cause(ctx) }
-
-func (m *memoryKeys) Get(ctx context.Context, device string) (keystore.Record, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	rec, ok := m.records[device]
-	if !ok {
-		return rec, fmt.Errorf("device %q: %w", device, keystore.ErrNotFound)
-	}
-	return rec, context.Cause(ctx)
-}
-
 // regions name the sites of tests after where they are.
 var regions = []string{"eu-west-1", "us-east-1", "ap-south-1", "sa-east-1"}
 
 // world is several fake accounts with a site each, and what outlives a program.
 type world struct {
 	fakes map[string]*fakebackend.Backend
-	keys  *memoryKeys
+	keys  keystore.Store
 	opts  fleet.Options
 
 	mu     sync.Mutex
@@ -70,7 +42,7 @@ type world struct {
 func newWorld(t *testing.T, n int, fake fakebackend.Options) *world {
 	t.Helper()
 	w := &world{
-		fakes: map[string]*fakebackend.Backend{}, keys: &memoryKeys{records: map[string]keystore.Record{}},
+		fakes: map[string]*fakebackend.Backend{}, keys: keystore.Memory(),
 		events: map[string][]provision.Event{}, ended: map[string]time.Duration{}, began: time.Now(),
 	}
 	w.opts = fleet.Options{Route: fleet.ByColumn("Region"), Sites: map[string]provision.Options{}, SpoolDir: t.TempDir()}
