@@ -94,8 +94,8 @@ func BenchmarkWriter(b *testing.B) {
 	}
 }
 
-// BenchmarkReader reads the walkthrough's line against json.Unmarshal into a map, line by line.
-func BenchmarkReader(b *testing.B) {
+// BenchmarkRead reads the walkthrough's line against json.Unmarshal into a map, line by line.
+func BenchmarkRead(b *testing.B) {
 	row := walkthroughRow(b)
 	var file bytes.Buffer
 	w := datafile.NewWriter(&file, "ThingName", "SerialNumber", "CSR")
@@ -115,8 +115,8 @@ func BenchmarkReader(b *testing.B) {
 			for b.Loop() {
 				r.round(func() {
 					n := 0
-					for line, err := range datafile.NewReader(input()).All() {
-						if err != nil || line.Err != nil || len(line.Row) != 3 {
+					for line, err := range datafile.Read(input()) {
+						if err != nil || line.Err != nil || len(line.Values) != 3 {
 							b.Fatal(err, line.Err)
 						}
 						n++
@@ -142,8 +142,8 @@ func BenchmarkReader(b *testing.B) {
 	}
 }
 
-// BenchmarkFromCSV reads the same rows from CSV, where the request is a quoted value of many lines.
-func BenchmarkFromCSV(b *testing.B) {
+// BenchmarkReadCSV reads the same rows from CSV, where the request is a quoted value of many lines.
+func BenchmarkReadCSV(b *testing.B) {
 	row := walkthroughRow(b)
 	var file bytes.Buffer
 	file.WriteString("ThingName,SerialNumber,CSR\n")
@@ -151,24 +151,11 @@ func BenchmarkFromCSV(b *testing.B) {
 		fmt.Fprintf(&file, "device-%06d,%s,\"%s\"\n", i, row["SerialNumber"], row["CSR"])
 	}
 	for b.Loop() {
-		for rec, err := range datafile.FromCSV(bytes.NewReader(file.Bytes()), nil) {
+		for rec, err := range datafile.ReadCSV(bytes.NewReader(file.Bytes()), nil) {
 			if err != nil || rec.Err != nil {
 				b.Fatal(err, rec.Err)
 			}
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/rowsPerRound, "ns/row")
-}
-
-// BenchmarkDuplicates adds thing names, each for the first time.
-func BenchmarkDuplicates(b *testing.B) {
-	var d datafile.Duplicates
-	var row int64
-	for b.Loop() {
-		row++
-		if _, dup := d.AddThing(fmt.Sprintf("device-%d", row), row); dup {
-			b.Fatal("duplicate")
-		}
-	}
-	b.ReportMetric(float64(d.Memory())/float64(row), "B/entry")
 }

@@ -29,65 +29,21 @@ type CSVOptions struct {
 	OmitEmpty bool
 }
 
-// Record is one row of a CSV input.
-type Record struct {
-	// Row counts the rows from 1. The header, blank lines and rows of nothing but empty values do not count.
-	Row int64
-	// Line is the line the row begins on, from 1; a quoted value can make a row span several.
-	Line int64
-	// Offset is the place of that line's first byte in the input, in bytes from 0.
-	Offset int64
-	// Values maps parameter to value; nil when Err is set by FromCSV. The map is the caller's.
-	Values map[string]string
-	// Problems is what [Checker.Records] found, warnings included.
-	Problems Problems
-	// Err is why the row cannot be used, a [*Problem]; after [Checker.Records] it can be several. Reading goes on.
-	Err error
-
-	columns *csvColumns
-	places  []place
-}
-
 // place is where a value begins.
 type place struct {
 	line   int64
-	column int
+	column int // in bytes from 1
 	offset int64
 }
 
-// Columns returns the parameters in the order of the header.
-func (r *Record) Columns() []string {
-	if r.columns == nil {
-		return nil
-	}
-	return slices.Clone(r.columns.kept)
-}
-
-// Position returns where the value of a parameter begins: the line and the column in bytes, both from 1. It returns
-// zeros for a parameter that the row does not have.
-func (r *Record) Position(name string) (line int64, column int) {
-	p := r.place(name)
-	return p.line, p.column
-}
-
-// place returns where the value of a parameter begins, the zero place if there is none.
-func (r *Record) place(name string) place {
-	if r.columns != nil {
-		if i := slices.Index(r.columns.names, name); i >= 0 && i < len(r.places) {
-			return r.places[i]
-		}
-	}
-	return place{}
-}
-
-// csvColumns is what the header says.
+// csvColumns is what the header holds.
 type csvColumns struct {
 	names []string // by position, renamed
 	keep  []bool
 	kept  []string
 }
 
-// FromCSV reads device lists: a header row that names the columns, then a row for each device. nil options are the zero
+// ReadCSV reads device lists: a header row that names the columns, then a row for each device. nil options are the zero
 // options.
 //
 // The format is that of RFC 4180 and of encoding/csv: values may be in double quotes, a quoted value may hold separators,
@@ -100,39 +56,32 @@ type csvColumns struct {
 // stands on. What the quote swallowed is then read as rows of their own; in an input of a single column, where any piece
 // of a broken value would pass for a row, those lines get the error [ErrQuote] as well.
 //
-// The iterator is single-use. Its error comes last, with a zero Record: the input could not be read any further, is in
+// The iterator is single-use. Its error comes last, with a zero Row: the input could not be read any further, is in
 // another encoding ([ErrEncoding]), has a header that names a column twice or not at all or holds a carriage return, as
 // where lines end in one alone ([ErrHeader]), or the options make no sense ([ErrColumns]). An input without a header row
 // has no rows and no error only if it is empty.
-func FromCSV(r io.Reader, opts *CSVOptions) iter.Seq2[Record, error] {
+func ReadCSV(r io.Reader, opts *CSVOptions) iter.Seq2[Row, error] {
 	if opts == nil {
 		opts = &CSVOptions{}
 	}
-	return func(yield func(Record, error) bool) {
-		c := csvReader{opts: *opts, scan: csvScanner{src: newLineSource(r), comma: ','}}
+	return func(yield func(Row, error) bool) {
+		c := csvReader{opts: *opts, scan: csvScanner{src: newLines(r), comma: ','}}
 		if err := c.header(); err != nil {
 			if err != io.EOF {
-				yield(Record{}, err)
+				yield(Row{}, err)
 			}
 			return
 		}
 		for {
-			rec, err := c.next()
-			if err == io.EOF {
-				return
-			}
-			if err != nil {
-				yield(Record{}, err)
-				return
-			}
-			if !yield(rec, nil) {
+			row, err := c.next()
+			if err == io.EOF || !yield(row, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// csvReader makes records of the rows that a csvScanner finds.
+// csvReader makes a Row of the rows that a csvScanner finds.
 type csvReader struct {
 	opts    CSVOptions
 	scan    csvScanner
@@ -212,37 +161,36 @@ func (c *csvReader) header() error {
 }
 
 // next returns the next row that is not blank.
-func (c *csvReader) next() (Record, error) {
+func (c *csvReader) next() (Row, error) {
 	for {
-		row, err := c.scan.next()
+		found, err := c.scan.next()
 		if err != nil {
-			return Record{}, err
+			return Row{}, err
 		}
-		if row.fault == nil && c.scan.blank(row) {
+		if found.fault == nil && c.scan.blank(found) {
 			continue
 		}
 		c.row++
-		rec := Record{Row: c.row, Line: row.line, Offset: row.offset, columns: c.columns}
-		if row.fault != nil {
-			rec.Err = c.problem(row)
-			return rec, nil
+		row := Row{Number: c.row, Line: found.line, Offset: found.offset, columns: c.columns.kept}
+		if found.fault != nil {
+			row.Err = c.problem(found)
+			return row, nil
 		}
-		rec.places = slices.Clone(row.places)
-		rec.Values = make(map[string]string, len(c.columns.kept))
-		row.shared = string(row.text)
+		row.Values = make(map[string]string, len(c.columns.kept))
+		found.shared = string(found.text)
 		for i, name := range c.columns.names {
 			if !c.columns.keep[i] {
 				continue
 			}
-			v := row.value(i)
+			v := found.value(i)
 			if c.opts.TrimSpace {
 				v = strings.TrimSpace(v)
 			}
 			if v != "" || !c.opts.OmitEmpty {
-				rec.Values[name] = v
+				row.Values[name] = v
 			}
 		}
-		return rec, nil
+		return row, nil
 	}
 }
 

@@ -15,17 +15,17 @@ import (
 	"github.com/seed1ff6f450/iotfleet/datafile"
 )
 
-func readCSV(t *testing.T, text string, opts *datafile.CSVOptions) []datafile.Record {
+func readCSV(t *testing.T, text string, opts *datafile.CSVOptions) []datafile.Row {
 	t.Helper()
-	var out []datafile.Record
-	for rec, err := range datafile.FromCSV(strings.NewReader(text), opts) {
+	var out []datafile.Row
+	for row, err := range datafile.ReadCSV(strings.NewReader(text), opts) {
 		require.NoError(t, err)
-		out = append(out, rec)
+		out = append(out, row)
 	}
 	return out
 }
 
-func TestFromCSVKnowsWhereEveryValueIs(t *testing.T) {
+func TestReadCSVKnowsWhereEveryRowBegins(t *testing.T) {
 	text := "\ufeffThingName, SerialNumber ,CSR\r\n" +
 		"\r\n" +
 		"device-one,001,\"-----BEGIN\r\nMIIB, \"\"x\"\"\r\n-----END\r\n\"\r\n" +
@@ -40,22 +40,16 @@ func TestFromCSVKnowsWhereEveryValueIs(t *testing.T) {
 	assert.Equal(t, map[string]string{"ThingName": " device-two ", "SerialNumber": " 002", "CSR": ""}, two.Values, "values are kept byte by byte")
 	assert.Equal(t, []string{"ThingName", "SerialNumber", "CSR"}, one.Columns())
 
-	assert.Equal(t, []int64{1, 3, int64(strings.Index(text, "device-one"))}, []int64{one.Row, one.Line, one.Offset})
-	assert.Equal(t, []int64{2, 8, int64(strings.Index(text, " device-two"))}, []int64{two.Row, two.Line, two.Offset})
-	line, column := one.Position("CSR")
-	assert.Equal(t, []int64{3, 16}, []int64{line, int64(column)})
-	line, column = two.Position("SerialNumber")
-	assert.Equal(t, []int64{8, 14}, []int64{line, int64(column)})
-	line, column = two.Position("no such column")
-	assert.Equal(t, []int64{0, 0}, []int64{line, int64(column)})
+	assert.Equal(t, []int64{1, 3, int64(strings.Index(text, "device-one"))}, []int64{one.Number, one.Line, one.Offset})
+	assert.Equal(t, []int64{2, 8, int64(strings.Index(text, " device-two"))}, []int64{two.Number, two.Line, two.Offset})
 
-	// A record keeps its values when the next is read.
+	// A row keeps its values when the next is read.
 	one.Values["ThingName"] = "changed"
 	assert.Equal(t, " device-two ", two.Values["ThingName"])
 	assert.Equal(t, "001", one.Values["SerialNumber"])
 }
 
-func TestFromCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
+func TestReadCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 	cases := []struct {
 		name   string
 		bad    string // rows between first and last
@@ -92,7 +86,7 @@ func TestFromCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 			assert.Equal(t, int64(len(text)-len("last,2\n")), recs[len(recs)-1].Offset)
 			for i, rule := range c.rules {
 				rec := recs[i+1]
-				assert.Equal(t, int64(i+2), rec.Row)
+				assert.Equal(t, int64(i+2), rec.Number)
 				if rule == "" {
 					require.NoError(t, rec.Err)
 					assert.Equal(t, "good", rec.Values["A"])
@@ -117,7 +111,7 @@ func TestFromCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 	}
 }
 
-func TestFromCSVDoesNotTakeAPieceOfABrokenValueForADevice(t *testing.T) {
+func TestReadCSVDoesNotTakeAPieceOfABrokenValueForADevice(t *testing.T) {
 	recs := readCSV(t, "CSR\ngood-1\n\"-----BEGIN\nMIIB\n-----END\"oops\ngood-2\n", nil)
 	var values []string
 	for _, rec := range recs {
@@ -131,7 +125,7 @@ func TestFromCSVDoesNotTakeAPieceOfABrokenValueForADevice(t *testing.T) {
 	assert.Len(t, recs, 5)
 }
 
-func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
+func TestReadCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 	cases := []struct {
 		name, text string
 		opts       *datafile.CSVOptions
@@ -166,7 +160,7 @@ func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			calls := 0
-			for rec, err := range datafile.FromCSV(strings.NewReader(c.text), c.opts) {
+			for rec, err := range datafile.ReadCSV(strings.NewReader(c.text), c.opts) {
 				calls++
 				assert.Zero(t, rec)
 				p := problemOf(t, err, c.rule)
@@ -181,7 +175,7 @@ func TestFromCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 	}
 }
 
-func TestFromCSVOptionsShapeTheRow(t *testing.T) {
+func TestReadCSVOptionsShapeTheRow(t *testing.T) {
 	cases := []struct {
 		name, text string
 		opts       datafile.CSVOptions
@@ -216,13 +210,13 @@ func TestFromCSVOptionsShapeTheRow(t *testing.T) {
 	}
 }
 
-func TestFromCSVErrorOfTheInputIsTerminalAndLast(t *testing.T) {
+func TestReadCSVErrorOfTheInputIsTerminalAndLast(t *testing.T) {
 	broken := errors.New("connection reset")
 	for _, tail := range []string{"c", "\"c\nd", ""} {
 		in := io.MultiReader(strings.NewReader("A\na\nb\n"+tail), iotest.ErrReader(broken))
 		var values []string
 		var last error
-		for rec, err := range datafile.FromCSV(in, nil) {
+		for rec, err := range datafile.ReadCSV(in, nil) {
 			require.NoError(t, last, "the error must come last")
 			if last = err; err == nil {
 				require.NoError(t, rec.Err)
@@ -234,16 +228,16 @@ func TestFromCSVErrorOfTheInputIsTerminalAndLast(t *testing.T) {
 	}
 }
 
-func TestFromCSVCanBeLeft(t *testing.T) {
+func TestReadCSVCanBeLeft(t *testing.T) {
 	in := strings.NewReader("A\n" + strings.Repeat("x\n", 1_000_000))
-	for _, err := range datafile.FromCSV(in, nil) {
+	for _, err := range datafile.ReadCSV(in, nil) {
 		require.NoError(t, err)
 		break
 	}
 	assert.Greater(t, in.Len(), 1_500_000, "the rest is not read")
 }
 
-func TestFromCSVLosesNothingBehindSeveralBrokenQuotes(t *testing.T) {
+func TestReadCSVLosesNothingBehindSeveralBrokenQuotes(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("A,B\n")
 	want := map[string]string{}

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
 // csvScanner cuts lines into rows of values. It keeps the lines of the row it is in, so that when a quote turns out to
@@ -14,7 +15,7 @@ import (
 // Going back does not make the work quadratic: for an opening quote to swallow lines each of them must have an even
 // number of quotes, and such lines, read on their own, do not swallow others.
 type csvScanner struct {
-	src   *lineSource
+	src   lines
 	comma byte
 	width int  // values in a row; 0 until the header is known
 	trim  bool // white space around a value does not count
@@ -208,8 +209,8 @@ func (s *csvScanner) examine(r *csvRow, n int) {
 	for _, line := range lines {
 		b := s.bytes(line)
 		at, rule, detail := bytes.IndexByte(b, 0), ErrNUL, "a NUL byte; is the file damaged, or UTF-16?"
-		if at < 0 && !utf8.Valid(b) {
-			at, rule, detail = invalidAt(b), ErrInvalidUTF8, "this byte is not UTF-8; convert the file to UTF-8"
+		if at < 0 {
+			at, rule, detail = jsonline.InvalidUTF8(b), ErrInvalidUTF8, "this byte is not UTF-8; convert the file to UTF-8"
 		}
 		if at >= 0 {
 			r.fault = &csvFault{line, at, r.fieldAt(line.number, at+1), rule, detail}
@@ -254,13 +255,13 @@ func (r *csvRow) fieldAt(line int64, column int) int {
 // line returns the k-th line that is not consumed, and reads it if need be.
 func (s *csvScanner) line(k int) (csvLine, error) {
 	for len(s.lines) <= s.head+k {
-		text, tooLong, err := s.src.next()
+		line, err := s.src.next()
 		if err != nil {
 			return csvLine{}, err
 		}
 		start := len(s.text)
-		s.text = append(s.text, text...)
-		s.lines = append(s.lines, csvLine{start, len(s.text), s.src.number, s.src.offset, tooLong})
+		s.text = append(s.text, line.Text...)
+		s.lines = append(s.lines, csvLine{start, len(s.text), line.Number, line.Offset, line.TooLong()})
 	}
 	return s.lines[s.head+k], nil
 }

@@ -1,17 +1,16 @@
 // Package datafile reads and writes the data file of a bulk registration task: newline-delimited JSON, one line per
-// device, one string per parameter of the provisioning template. It also reads device lists from CSV, checks rows
-// against a template before anything is uploaded, and finds devices that occur twice.
+// device, one string per parameter of the provisioning template. It also reads device lists from CSV.
 //
 //	out := datafile.NewWriter(file, "ThingName", "SerialNumber", "CSR")
-//	for rec, err := range datafile.FromCSV(devices, nil) {
+//	for row, err := range datafile.ReadCSV(devices, nil) {
 //		if err != nil {
 //			return err // the list cannot be read any further
 //		}
-//		if rec.Err != nil {
-//			log.Print(rec.Err) // this row is bad; the others are not
+//		if row.Err != nil {
+//			log.Print(row.Err) // this row is bad; the others are not
 //			continue
 //		}
-//		if err := out.WriteRow(rec.Values); err != nil { … }
+//		if err := out.WriteRow(row.Values); err != nil { … }
 //	}
 //	err := out.Close() // now out.Lines, out.Bytes and out.SHA256 describe the file
 //

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
-	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // A data file has a line for each device. The newlines of a certificate signing request are escaped.
@@ -56,35 +55,35 @@ func ExampleWriter_WriteRow() {
 }
 
 // A bad line has its own error; the others are read.
-func ExampleReader() {
+func ExampleRead() {
 	file := strings.NewReader(`{"ThingName": "device-one", "SerialNumber": "001"}
 {"ThingName": “device-two”, "SerialNumber": "002"}
 {"ThingName": "device-three", "SerialNumber": 3}
 `)
-	for line, err := range datafile.NewReader(file).All() {
+	for row, err := range datafile.Read(file) {
 		if err != nil {
 			fmt.Println("the file cannot be read any further:", err)
 			return
 		}
-		if line.Err != nil {
-			fmt.Println(line.Err)
+		if row.Err != nil {
+			fmt.Println(row.Err)
 			continue
 		}
-		fmt.Println(line.Number, line.Row["ThingName"], line.Row["SerialNumber"], line.NotStrings)
+		fmt.Println(row.Number, row.Values["ThingName"], row.Values["SerialNumber"])
 	}
 	// Output:
-	// 1 device-one 001 []
-	// line 2, column 15: parameter "ThingName": found '“' where a value in double quotes should be; JSON wants the plain double quote " [json-syntax]
-	// 3 device-three 3 [SerialNumber]
+	// 1 device-one 001
+	// line 2, column 15: parameter "ThingName": found '“' where a value should be; typographic quotes do not work in JSON; use the plain " (web pages and word processors replace it) [json-syntax]
+	// 3 device-three 3
 }
 
 // A list from a spreadsheet: its columns have names of their own, it is separated by semicolons, one row is damaged.
-func ExampleFromCSV() {
+func ExampleReadCSV() {
 	list := strings.NewReader("Name;Serial No.;Weight\r\n" +
 		"device-one;001;1,5\r\n" +
 		"device-two;\"002;1,5\r\n" +
 		"device-three;003;1,5\r\n")
-	for rec, err := range datafile.FromCSV(list, &datafile.CSVOptions{
+	for row, err := range datafile.ReadCSV(list, &datafile.CSVOptions{
 		Comma:   ';',
 		Rename:  map[string]string{"Name": "ThingName", "Serial No.": "SerialNumber"},
 		Columns: []string{"ThingName", "SerialNumber"},
@@ -93,57 +92,14 @@ func ExampleFromCSV() {
 			fmt.Println("the list cannot be read any further:", err)
 			return
 		}
-		if rec.Err != nil {
-			fmt.Println(rec.Err)
+		if row.Err != nil {
+			fmt.Println(row.Err)
 			continue
 		}
-		fmt.Println(rec.Row, rec.Values)
+		fmt.Println(row.Number, row.Values)
 	}
 	// Output:
 	// 1 map[SerialNumber:001 ThingName:device-one]
 	// row 2 (line 3, column 12): parameter "SerialNumber": this quote is not closed before the input ends [csv-quote]
 	// 3 map[SerialNumber:003 ThingName:device-three]
-}
-
-// Rows are checked against the template on their way: what AWS would refuse, and what occurs twice.
-func ExampleChecker() {
-	checker, err := datafile.NewChecker(template.Walkthrough(), nil)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	const request = `"-----BEGIN CERTIFICATE REQUEST-----
-MIIC
------END CERTIFICATE REQUEST-----"`
-	list := strings.NewReader("ThingName,SerialNumber,CSR\n" +
-		"device-one,001," + request + "\n" +
-		"device two,002," + request + "\n" +
-		"device-one,003," + request + "\n")
-	for rec, err := range checker.Records(datafile.FromCSV(list, nil)) {
-		if err != nil {
-			fmt.Println("the list cannot be read any further:", err)
-			return
-		}
-		for _, problem := range rec.Problems {
-			fmt.Println(problem)
-		}
-		if rec.Err == nil {
-			fmt.Println("row", rec.Row, "is fine")
-		}
-	}
-	// Output:
-	// row 1 is fine
-	// row 2 (line 5, column 1): parameter "ThingName": thing name "device two" has ' ' at byte 6; AWS allows [a-zA-Z0-9:_-]+ [thing-name]
-	// row 3 (line 8, column 1): parameter "ThingName": row 1 has the same thing name, "device-one"; remove one of the two [duplicate-thing-name]
-}
-
-func ExampleDuplicates() {
-	var seen datafile.Duplicates
-	for i, name := range []string{"device-one", "device-two", "Device-One", "device-two"} {
-		row := int64(i + 1)
-		if first, duplicate := seen.AddThing(name, row); duplicate {
-			fmt.Printf("row %d: %s is in row %d already\n", row, name, first)
-		}
-	}
-	// Output: row 4: device-two is in row 2 already
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
@@ -34,7 +35,7 @@ type Writer struct {
 	w        io.Writer
 	columns  []string
 	optional []bool
-	prefix   []string // what goes before each value: `,"ThingName":"`
+	prefix   []string // what goes before each value: `,"ThingName":`
 	buf      []byte   // whole lines on their way to w
 	hashed   int      // how much of buf is in the digest
 	digest   hash.Hash
@@ -66,8 +67,8 @@ func NewWriter(w io.Writer, columns ...string) *Writer {
 			out.err = columnsError(name, "there are two columns of this name")
 		}
 		seen[name] = true
-		escaped, _ := appendEscaped(nil, name)
-		out.prefix = append(out.prefix, `,"`+string(escaped)+`":"`)
+		prefix, _ := jsonline.AppendString([]byte{','}, name)
+		out.prefix = append(out.prefix, string(prefix)+":")
 	}
 	return out
 }
@@ -90,9 +91,6 @@ func (w *Writer) Optional(columns ...string) {
 		w.optional[i] = true
 	}
 }
-
-// Columns returns the names of the columns in order.
-func (w *Writer) Columns() []string { return slices.Clone(w.columns) }
 
 // Write appends a row, its values in the order of the columns. The number of values must be that of the columns
 // ([ErrValueCount]), each must be UTF-8 ([ErrInvalidUTF8]) and not a private key ([ErrPrivateKey]), and the line must not
@@ -175,11 +173,11 @@ func (w *Writer) value(start, column int, v string) error {
 	if first {
 		w.buf[start] = '{'
 	}
-	buf, high := appendEscaped(w.buf, v)
-	w.buf = append(buf, '"')
-	if high != 0 && !utf8.ValidString(v) {
+	buf, invalid := jsonline.AppendString(w.buf, v)
+	w.buf = buf
+	if invalid >= 0 {
 		return w.problem(w.columns[column], ErrInvalidUTF8,
-			fmt.Sprintf("byte %d of the value is not UTF-8; convert the source to UTF-8", invalidAt(v)+1))
+			fmt.Sprintf("byte %d of the value is not UTF-8; convert the source to UTF-8", invalid+1))
 	}
 	if len(w.buf)-start >= MaxLine { // a closing brace is still to come
 		return w.tooLong(column, v)
@@ -269,16 +267,4 @@ func (w *Writer) missing(name string, row map[string]string) error {
 func (w *Writer) tooLong(column int, v string) error {
 	return w.problem(w.columns[column], ErrLineTooLong, fmt.Sprintf(
 		"with this value of %d bytes the line exceeds %d bytes, the most AWS takes in one line", len(v), MaxLine))
-}
-
-// invalidAt returns the offset of the first byte of s that is not part of UTF-8, len(s) if there is none.
-func invalidAt[T string | []byte](s T) int {
-	for i, r := range string(s) {
-		if r == utf8.RuneError {
-			if _, n := utf8.DecodeRuneInString(string(s[i:min(i+4, len(s))])); n == 1 {
-				return i
-			}
-		}
-	}
-	return len(s)
 }

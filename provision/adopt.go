@@ -72,26 +72,26 @@ func (r *Run) adoptLines(ctx context.Context, p *PartRecord, dataFile io.Reader)
 	next, stop := iter.Pull2(r.ledger.Devices(ctx, DeviceFilter{}))
 	defer stop()
 	var batch []*DeviceRecord
-	for line, err := range datafile.NewReader(dataFile).All() {
+	for row, err := range datafile.Read(dataFile) {
 		if err != nil {
 			return n, err
 		}
 		n++
-		p.Lines = int(line.Number)
-		line.Row, _ = inUTF8(line.Row)
+		p.Lines = int(row.Line)
+		row.Values, _ = inUTF8(row.Values)
 		known, err, ok := next()
 		switch {
 		case err != nil:
 			return n, err
-		case ok && !maps.Equal(known.Row, line.Row):
-			return n, fmt.Errorf("%w: line %d is not what an interrupted Adopt found there", ErrInputChanged, line.Number)
+		case ok && !maps.Equal(known.Row, row.Values):
+			return n, fmt.Errorf("%w: line %d is not what an interrupted Adopt found there", ErrInputChanged, row.Line)
 		case ok:
 			continue
 		}
-		rec := r.newRecord(n, Device{Row: line.Row, Source: fmt.Sprintf("line %d", line.Number), Err: line.Err})
+		rec := r.newRecord(n, Device{Row: row.Values, Source: fmt.Sprintf("line %d", row.Line), Err: row.Err})
 		// Whatever is wrong with a line, AWS has it: its verdict comes from the reports.
 		rec.Verdict, rec.Cause, rec.Message = Submitted, CauseNone, ""
-		rec.Part, rec.Line, rec.TaskID, rec.Attempts = p.Number, line.Number, string(p.TaskID), 1
+		rec.Part, rec.Line, rec.TaskID, rec.Attempts = p.Number, row.Line, string(p.TaskID), 1
 		if m, err := matcher.MatchLine(rec.Name, rec.Row); err == nil {
 			rec.Match = m
 		}

@@ -21,20 +21,20 @@ func FromCSV(r io.Reader, name string, opts *datafile.CSVOptions) iter.Seq2[Devi
 		opts = &datafile.CSVOptions{OmitEmpty: true}
 	}
 	return func(yield func(Device, error) bool) {
-		for rec, err := range datafile.FromCSV(r, opts) {
+		for row, err := range datafile.ReadCSV(r, opts) {
 			if err != nil {
 				yield(Device{}, fmt.Errorf("%s: %w", name, err))
 				return
 			}
-			if !yield(fromRecord(rec, name), nil) {
+			if !yield(deviceOf(row, name), nil) {
 				return
 			}
 		}
 	}
 }
 
-func fromRecord(rec datafile.Record, name string) Device {
-	d := Device{Row: rec.Values, Source: fmt.Sprintf("%s:%d", name, rec.Line), Err: rec.Err}
+func deviceOf(row datafile.Row, name string) Device {
+	d := Device{Row: row.Values, Source: fmt.Sprintf("%s:%d", name, row.Line), Err: row.Err}
 	if text, ok := d.Row[RecordColumn]; ok {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {

@@ -403,11 +403,11 @@ func (s *sim) checkUpload(in *task.UploadInput) error {
 	if _, err := in.Body.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	for line, err := range datafile.NewReader(bytes.NewReader(data)).All() {
+	for row, err := range datafile.Read(bytes.NewReader(data)) {
 		if err != nil {
 			return err
 		}
-		if name := line.Row["ThingName"]; !s.keyIsDurable(name, line.Row["CSR"]) {
+		if name := row.Values["ThingName"]; !s.keyIsDurable(name, row.Values["CSR"]) {
 			s.violated("the request of %s left the process before its key was durable", name)
 		}
 	}

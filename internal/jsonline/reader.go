@@ -1,6 +1,9 @@
 package jsonline
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Kind is what a value is, by its first character.
 type Kind byte
@@ -21,6 +24,7 @@ type Value struct {
 	Start, End int
 	Kind       Kind
 	Escaped    bool // a string has escapes
+	NonASCII   bool // a string has bytes outside ASCII; they need not be UTF-8
 }
 
 // Reader walks over the JSON of a text:
@@ -282,6 +286,9 @@ func (r *Reader) string() Value {
 			}
 			v.Escaped = true
 			i += n
+		case r.text[i] >= utf8.RuneSelf:
+			v.NonASCII = true
+			i++
 		default:
 			r.fail(ControlCharacter, i)
 			return Value{}

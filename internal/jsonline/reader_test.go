@@ -78,7 +78,8 @@ func FuzzReader(f *testing.F) {
 		require.Equal(t, want, got)
 		require.Equal(t, string(bytes.Trim(text, " \t\r\n")), string(text[v.Start:v.End]))
 		if s, ok := got.(string); ok {
-			quoted := jsonline.AppendString(nil, s)
+			quoted, invalid := jsonline.AppendString(nil, s)
+			require.Equal(t, -1, invalid)
 			var again string
 			require.NoError(t, json.Unmarshal(quoted, &again))
 			require.Equal(t, s, again)
@@ -159,5 +160,8 @@ func TestHalfASurrogatePairIsFoundInTheText(t *testing.T) {
 func TestInvalidUTF8IsFoundAtItsFirstByte(t *testing.T) {
 	for text, want := range map[string]int{"": -1, "aé\ufffd": -1, "é\xff": 2, "\ufffd\xc3": 3, "\xed\xa0\x80": 0} {
 		assert.Equal(t, want, jsonline.InvalidUTF8([]byte(text)), "%q", text)
+		quoted, invalid := jsonline.AppendString(nil, text)
+		assert.Equal(t, want, invalid, "%q", text)
+		assert.Equal(t, `"`+text+`"`, string(quoted))
 	}
 }

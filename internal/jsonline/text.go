@@ -12,12 +12,12 @@ import (
 // any other value it returns the text as it is written. The result shares no memory with the Reader's text.
 func (r *Reader) Text(v Value) string {
 	if !v.Escaped {
-		return validUTF8(string(r.Raw(v)))
+		return v.valid(string(r.Raw(v)))
 	}
 	var b strings.Builder
 	b.Grow(v.End - v.Start) // an escape is never shorter than what it stands for
 	r.WriteText(&b, v)
-	return validUTF8(b.String())
+	return v.valid(b.String())
 }
 
 // WriteText writes what [Reader.Text] returns, but bytes that are not UTF-8 as they are. It returns the place in the
@@ -49,8 +49,9 @@ func (r *Reader) WriteText(b *strings.Builder, v Value) (half int) {
 	}
 }
 
-func validUTF8(s string) string {
-	if utf8.ValidString(s) {
+// valid returns the text s of a string with U+FFFD for what is not UTF-8.
+func (v Value) valid(s string) string {
+	if !v.NonASCII || utf8.ValidString(s) {
 		return s
 	}
 	return string([]rune(s)) // a U+FFFD for each byte, where strings.ToValidUTF8 has one for several
@@ -127,16 +128,19 @@ func hex4(text []byte) rune {
 }
 
 // AppendString appends s as a JSON string, quotes included. It escapes what JSON demands and nothing else: in
-// particular not <, > and &, which encoding/json does by default. Bytes that are not UTF-8 are written as they are.
-func AppendString(dst []byte, s string) []byte {
+// particular not <, > and &, which encoding/json does by default. Bytes that are not UTF-8 are written as they are;
+// invalid is the place in s of the first one, -1 if there is none.
+func AppendString(dst []byte, s string) (text []byte, invalid int) {
 	const hexDigits = "0123456789abcdef"
+	invalid = -1
 	dst = append(dst, '"')
-	for {
-		i := plain(s)
-		dst = append(dst, s[:i]...)
-		if i == len(s) {
-			return append(dst, '"')
+	for i := 0; ; {
+		n := plain(s[i:])
+		dst = append(dst, s[i:i+n]...)
+		if i += n; i == len(s) {
+			return append(dst, '"'), invalid
 		}
+		n = 1
 		switch c := s[i]; c {
 		case '\n':
 			dst = append(dst, '\\', 'n')
@@ -151,15 +155,22 @@ func AppendString(dst []byte, s string) []byte {
 		case '\f':
 			dst = append(dst, '\\', 'f')
 		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			if c < 0x20 {
+				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+				break
+			}
+			if _, n = utf8.DecodeRuneInString(s[i:]); n == 1 && invalid < 0 {
+				invalid = i
+			}
+			dst = append(dst, s[i:i+n]...)
 		}
-		s = s[i+1:]
+		i += n
 	}
 }
 
-// plain returns how many bytes at the start of s may stand in a JSON string as they are: no quote, backslash or
-// control character. It looks at eight bytes at a time, as nearly all of a line is the inside of long strings; one by
-// one takes more than a third of the time of encoding/json.
+// plain returns how many bytes at the start of s are ASCII and stand in a JSON string as they are: no quote, backslash
+// or control character. It looks at eight bytes at a time, as nearly all of a line is the inside of long strings; one
+// by one takes more than a third of the time of encoding/json.
 func plain[T string | []byte](s T) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0
@@ -167,15 +178,14 @@ func plain[T string | []byte](s T) int {
 		b := s[i : i+8]
 		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56 // one load
-		quote, back := w^(ones*'"'), w^(ones*'\\')
-		// A byte's top bit is set where w is below 0x20, or where quote or back is zero. Bits above the first hit may be
+		// A byte's top bit is set where w is below 0x20 or above 0x7f, or is one of the two. Bits above the first hit may be
 		// false ones; only the first counts.
-		hit := ((w - ones*0x20) &^ w) | ((quote - ones) &^ quote) | ((back - ones) &^ back)
+		hit := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones) | w
 		if hit &= highs; hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
 	}
-	for i < len(s) && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\' {
+	for i < len(s) && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\' && s[i] < utf8.RuneSelf {
 		i++
 	}
 	return i

@@ -18,7 +18,7 @@
 //
 // Each site is a run of package provision with a ledger of its own. The input is read once; what a site has not taken yet
 // waits in a temporary file, so a slow or failing site holds neither the input nor the other sites. Memory is that of the
-// sites' runs, up to 2,000 rows for each site, and 48 bytes for each device's name: twice that when
+// sites' runs, up to 2,000 rows for each site, and at most 64 bytes for each device's name: twice that when
 // the ledgers hold devices already, and once more for each public key that was given with its device.
 //
 // # Devices that no site takes

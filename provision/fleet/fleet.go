@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -47,8 +46,8 @@ type Fleet struct {
 	ledger provision.Ledger
 	record *provision.RunRecord
 
-	keys       datafile.Duplicates // public keys that were given with the devices
-	keysKnown  bool                // those in the ledgers are among them
+	keys       firsts // public keys that were given with the devices, with their site
+	keysKnown  bool   // those in the ledgers are among them
 	identities claims
 
 	observing sync.Mutex

@@ -60,7 +60,7 @@ func (f *Fleet) claimKey(s *site, m provision.Match) *site {
 	if !ok {
 		return nil
 	}
-	if first, taken := f.keys.AddKey(digest, int64(s.index)); taken && first != int64(s.index) {
+	if first, taken := f.keys.add(string(digest[:]), int64(s.index)); taken && first != int64(s.index) {
 		return f.sites[first]
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -79,11 +78,11 @@ func (e *inputError) Error() string { return e.err.Error() }
 func (e *inputError) Unwrap() error { return e.err }
 
 // read routes the input. An error means that no site may send any of it.
-func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, error], before *datafile.Duplicates, feeds []*feed) error {
+func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, error], before *firsts, feeds []*feed) error {
 	refused := f.newRefusals(ctx)
 	defer refused.stop()
 	r := router{fleet: f}
-	if things, _ := before.Len(); things > 0 {
+	if !before.empty() {
 		r.before = before
 	}
 	for d, err := range devices {
@@ -111,9 +110,9 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 // router gives each record of the input its site, and each name to one site only.
 type router struct {
 	fleet  *Fleet
-	n      int64                // records so far
-	seen   datafile.Duplicates  // names of this input, with record number and site as one number
-	before *datafile.Duplicates // names that were in the ledgers, with their site; nil when there were none
+	n      int64   // records so far
+	seen   firsts  // names of this input, with record number and site as one number
+	before *firsts // names that were in the ledgers, with their site; nil when there were none
 }
 
 // routed is where a record goes: to a site with a row, or nowhere.
@@ -136,7 +135,7 @@ func (r *router) route(d provision.Device) (to routed, err error) {
 		return to, nil // the site says what is wrong with it
 	}
 	sites := int64(len(r.fleet.sites))
-	if first, ok := r.seen.AddThing(to.name, r.n*sites+int64(s.index)); ok {
+	if first, ok := r.seen.add(to.name, r.n*sites+int64(s.index)); ok {
 		if other := r.fleet.sites[first%sites]; other != s { // otherwise the site's run refuses it
 			to.refused = &refusal{provision.CauseDuplicate, fmt.Sprintf(
 				"record %d, which goes to site %q, has the same thing name; give each device one record", first/sites, other.name)}
@@ -146,7 +145,7 @@ func (r *router) route(d provision.Device) (to routed, err error) {
 	if r.before == nil {
 		return to, nil
 	}
-	if first, ok := r.before.AddThing(to.name, int64(s.index)); ok && first != int64(s.index) {
+	if first, ok := r.before.add(to.name, int64(s.index)); ok && first != int64(s.index) {
 		return to, fmt.Errorf("%w: device %q (record %d) went to site %q when the run was started, and is routed to site %q now",
 			provision.ErrInputChanged, to.name, r.n, r.fleet.sites[first].name, s.name)
 	}

@@ -6,18 +6,17 @@ import (
 	"iter"
 	"sync"
 
-	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
 // survey reads what the sites' ledgers hold: names says at which site a device is, so that none is taken to another, and
-// the public keys that were given with devices are claimed for their sites. It holds [datafile.BytesPerEntry] bytes for
+// the public keys that were given with devices are claimed for their sites. It holds bytesPerEntry bytes for
 // each device that is in a ledger.
 //
 // A ledger that can't be read is in broken, by site. Nobody knows what it holds, so sites that would still take devices
 // they did not have before are broken, too, unless the fleet is new and no ledger can hold anything of it.
-func (f *Fleet) survey(ctx context.Context, fresh bool) (names *datafile.Duplicates, broken []error) {
-	names, broken = &datafile.Duplicates{}, make([]error, len(f.sites))
+func (f *Fleet) survey(ctx context.Context, fresh bool) (names *firsts, broken []error) {
+	names, broken = &firsts{}, make([]error, len(f.sites))
 	var wg sync.WaitGroup
 	for _, s := range f.sites {
 		wg.Go(func() {
@@ -55,14 +54,14 @@ func (s *site) complete(ctx context.Context) bool {
 	return err == nil && record.Spooled
 }
 
-func (f *Fleet) surveySite(ctx context.Context, s *site, names *datafile.Duplicates) error {
+func (f *Fleet) surveySite(ctx context.Context, s *site, names *firsts) error {
 	keys := s.givenKeys && !f.keysKnown
 	for d, err := range s.devices(ctx) {
 		if err != nil {
 			return err
 		}
 		if d.Name != "" {
-			names.AddThing(d.Name, int64(s.index))
+			names.add(d.Name, int64(s.index))
 		}
 		if keys && (d.Verdict != provision.Failed || d.Attempts > 0) {
 			f.claimKey(s, d.Match)

@@ -16,19 +16,18 @@ import (
 	"github.com/seed1ff6f450/iotfleet/datafile"
 )
 
-// readLines reads everything; Raw is cloned.
-func readLines(t *testing.T, r io.Reader) []datafile.Line {
+// readAll reads every row of a data file.
+func readAll(t *testing.T, r io.Reader) []datafile.Row {
 	t.Helper()
-	var out []datafile.Line
-	for line, err := range datafile.NewReader(r).All() {
+	var out []datafile.Row
+	for row, err := range datafile.Read(r) {
 		require.NoError(t, err)
-		line.Raw = bytes.Clone(line.Raw)
-		out = append(out, line)
+		out = append(out, row)
 	}
 	return out
 }
 
-func TestReaderReadsWhatWriterWrote(t *testing.T) {
+func TestReadReadsWhatWriterWrote(t *testing.T) {
 	rows := []map[string]string{
 		{"ThingName": "device-one", "SerialNumber": "001", "CSR": csrText},
 		{"ThingName": "", "SerialNumber": "\x00\x1f\u2028\"\\/\b\f\t\r", "CSR": "日本語 \U0001F600"},
@@ -39,42 +38,40 @@ func TestReaderReadsWhatWriterWrote(t *testing.T) {
 		require.NoError(t, w.WriteRow(row))
 	}
 	require.NoError(t, w.Close())
-	lines := readLines(t, &file)
-	require.Len(t, lines, 2)
-	for i, line := range lines {
-		require.NoError(t, line.Err)
-		assert.Equal(t, rows[i], line.Row)
-		assert.Equal(t, int64(i+1), line.Number)
-		assert.Empty(t, line.NotStrings)
+	got := readAll(t, &file)
+	require.Len(t, got, 2)
+	for i, row := range got {
+		require.NoError(t, row.Err)
+		assert.Equal(t, rows[i], row.Values)
+		assert.Equal(t, int64(i+1), row.Number)
+		assert.Equal(t, int64(i+1), row.Line)
 	}
 }
 
-func TestReaderTakesWhatPeoplesScriptsWrite(t *testing.T) {
+func TestReadTakesWhatPeoplesScriptsWrite(t *testing.T) {
 	text := "\ufeff{\"A\":\"1\"}\r\n" + // byte order mark, CRLF
 		"\n \t\r\n" + // blank lines
 		" { \"A\" : \"2\" ,\t\"B\":\"x\" } \n" +
 		"{\"B\":\"caf\\u00e9 \\ud83d\\ude00\\/\",\"\\u0041\":\"3\"}\n" +
 		"{}\n" +
 		"{\"A\":4.50,\"B\":true,\"C\":-1E+2,\"D\":\"s\",\"E\":false,\"F\":0,\"G\":2e5}" // no newline
-	lines := readLines(t, iotest.OneByteReader(strings.NewReader(text)))
+	lines := readAll(t, iotest.OneByteReader(strings.NewReader(text)))
 	require.Len(t, lines, 5)
 	want := []map[string]string{
 		{"A": "1"}, {"A": "2", "B": "x"}, {"A": "3", "B": "café 😀/"}, {},
 		{"A": "4.50", "B": "true", "C": "-1E+2", "D": "s", "E": "false", "F": "0", "G": "2e5"},
 	}
 	numbers := []int64{1, 4, 5, 6, 7}
-	for i, line := range lines {
-		require.NoError(t, line.Err)
-		assert.Equal(t, want[i], line.Row)
-		assert.Equal(t, numbers[i], line.Number)
-		assert.True(t, strings.HasPrefix(text[line.Offset:], string(line.Raw)), "offset %d is not where %q is", line.Offset, line.Raw)
-		assert.NotContains(t, string(line.Raw), "\r")
+	for i, row := range lines {
+		require.NoError(t, row.Err)
+		assert.Equal(t, want[i], row.Values)
+		assert.Equal(t, []int64{int64(i + 1), numbers[i]}, []int64{row.Number, row.Line})
+		assert.Equal(t, numbers[i], int64(1+strings.Count(text[:row.Offset], "\n")))
 	}
 	assert.Equal(t, int64(3), lines[0].Offset, "the byte order mark is not part of the line")
-	assert.Equal(t, []string{"A", "B", "C", "E", "F", "G"}, lines[4].NotStrings)
 }
 
-func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
+func TestReadRefusesABadLineAndReadsOn(t *testing.T) {
 	long := `{"A":"` + strings.Repeat("x", datafile.MaxLine) + `"}`
 	cases := []struct {
 		name   string
@@ -85,22 +82,23 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 		says   string
 	}{
 		{"a list", `[{"A":"1"}]`, datafile.ErrNotObject, 1, "", "no brackets"},
-		{"a string", `"A"`, datafile.ErrNotObject, 1, "", "FromCSV"},
+		{"a string", `"A"`, datafile.ErrNotObject, 1, "", "ReadCSV"},
 		{"null alone", ` null`, datafile.ErrNotObject, 2, "", "object"},
 		{"text", `ThingName,SerialNumber`, datafile.ErrSyntax, 1, "", `'T' where {`},
 		{"pretty-printed", `{`, datafile.ErrSyntax, 2, "", "on one line"},
 		{"two objects", `{"A":"1"}{"A":"2"}`, datafile.ErrSyntax, 10, "", "one object"},
-		{"trailing comma", `{"A":"1",}`, datafile.ErrSyntax, 10, "", "a comma too many"},
-		{"a comma missing", `{"A":"1" "B":"2"}`, datafile.ErrSyntax, 10, "", "a comma or }"},
-		{"a colon missing", `{"A" "1"}`, datafile.ErrSyntax, 6, "", `a colon after the name "A"`},
-		{"no quotes around the name", `{A:"1"}`, datafile.ErrSyntax, 2, "", "name in double quotes"},
-		{"single quotes", `{'A':'1'}`, datafile.ErrSyntax, 2, "", "plain double quote"},
-		{"a word processor's quotes", `{"CSR": “MIIB”}`, datafile.ErrSyntax, 9, "CSR", "plain double quote"},
-		{"a value without quotes", `{"A":abc}`, datafile.ErrSyntax, 6, "A", "value in double quotes"},
+		{"trailing comma", `{"A":"1",}`, datafile.ErrSyntax, 9, "", "remove the comma"},
+		{"a comma missing", `{"A":"1" "B":"2"}`, datafile.ErrSyntax, 9, "", "a comma is missing"},
+		{"another character for a comma", `{"A":"1"; "B":"2"}`, datafile.ErrSyntax, 9, "", "a comma or }"},
+		{"a colon missing", `{"A" "1"}`, datafile.ErrSyntax, 6, "", `the colon after "A"`},
+		{"no quotes around the name", `{A:"1"}`, datafile.ErrSyntax, 2, "", "double quotes around names"},
+		{"single quotes", `{'A':'1'}`, datafile.ErrSyntax, 2, "", "use double quotes"},
+		{"a word processor's quotes", `{"CSR": “MIIB”}`, datafile.ErrSyntax, 9, "CSR", "use the plain"},
+		{"a value without quotes", `{"A":abc}`, datafile.ErrSyntax, 6, "A", "double quotes around text"},
 		{"a number with a leading zero", `{"A":001}`, datafile.ErrSyntax, 6, "A", "begin with 0"},
-		{"half a number", `{"A":1.}`, datafile.ErrSyntax, 8, "A", "not a number"},
-		{"half an exponent", `{"A":1e+}`, datafile.ErrSyntax, 9, "A", "not a number"},
-		{"a lone minus", `{"A":-}`, datafile.ErrSyntax, 7, "A", "not a number"},
+		{"half a number", `{"A":1.}`, datafile.ErrSyntax, 6, "A", "not a number"},
+		{"half an exponent", `{"A":1e+}`, datafile.ErrSyntax, 6, "A", "not a number"},
+		{"a lone minus", `{"A":-}`, datafile.ErrSyntax, 6, "A", "not a number"},
 		{"a raw tab in a value", "{\"A\":\"a\tb\"}", datafile.ErrSyntax, 8, "A", "control character '\\t'"},
 		{"a string that does not end", `{"A":"-----BEGIN`, datafile.ErrSyntax, 6, "A", `written as \n`},
 		{"a backslash at the end", `{"A":"x\`, datafile.ErrSyntax, 8, "A", "backslash"},
@@ -108,7 +106,7 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 		{"a short \\u", `{"A":"\u12"}`, datafile.ErrSyntax, 7, "A", "four hexadecimal"},
 		{"half a surrogate pair", `{"A":"\ud800x"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
 		{"half a pair and no escape", `{"A":"\ud800xude00"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
-		{"half a pair and a short \\u", `{"A":"\ud800\ude`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
+		{"half a pair and a short \\u", `{"A":"\ud800\ude`, datafile.ErrSyntax, 13, "A", "four hexadecimal"},
 		{"two first halves", `{"A":"\ud800\ud800"}`, datafile.ErrInvalidUTF8, 7, "A", "surrogate"},
 		{"invalid UTF-8 in a value", "{\"A\":\"abcdefgh\xff\"}", datafile.ErrInvalidUTF8, 15, "A", "not UTF-8"},
 		{"invalid UTF-8 in a name", "{\"\xe9\":\"1\"}", datafile.ErrInvalidUTF8, 3, "", "not UTF-8"},
@@ -118,7 +116,7 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 		{"a list as value", `{"A":["1"]}`, datafile.ErrNested, 6, "A", "strings"},
 		{"null", `{"A":null}`, datafile.ErrNull, 6, "A", "leave the parameter out"},
 		{"no value", `{"A":}`, datafile.ErrSyntax, 6, "A", "value"},
-		{"nothing after the colon", `{"A":`, datafile.ErrSyntax, 6, "", "a value"},
+		{"nothing after the colon", `{"A":`, datafile.ErrSyntax, 6, "A", "a value"},
 		{"too long", long, datafile.ErrLineTooLong, 1, "", "262144"},
 		{"far too long", strings.Repeat(long, 9), datafile.ErrLineTooLong, 1, "", "262144"},
 	}
@@ -126,16 +124,15 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 		for _, ending := range []string{"\n", "\r\n"} {
 			t.Run(fmt.Sprintf("%s %q", c.name, ending), func(t *testing.T) {
 				text := `{"A":"first"}` + ending + ending + c.line + ending + `{"A":"last"}`
-				lines := readLines(t, strings.NewReader(text))
+				lines := readAll(t, strings.NewReader(text))
 				require.Len(t, lines, 3)
-				assert.Equal(t, map[string]string{"A": "first"}, lines[0].Row)
-				assert.Equal(t, map[string]string{"A": "last"}, lines[2].Row)
-				assert.Equal(t, int64(4), lines[2].Number)
+				assert.Equal(t, map[string]string{"A": "first"}, lines[0].Values)
+				assert.Equal(t, map[string]string{"A": "last"}, lines[2].Values)
+				assert.Equal(t, int64(4), lines[2].Line)
 				assert.Equal(t, int64(len(text)-len(`{"A":"last"}`)), lines[2].Offset)
 
 				bad := lines[1]
-				assert.Nil(t, bad.Row)
-				assert.Equal(t, c.line[:min(len(c.line), datafile.MaxLine)], string(bad.Raw))
+				assert.Nil(t, bad.Values)
 				p := problemOf(t, bad.Err, c.rule)
 				assert.Equal(t, int64(2), p.Row)
 				assert.Equal(t, int64(3), p.Line)
@@ -150,22 +147,22 @@ func TestReaderRefusesABadLineAndReadsOn(t *testing.T) {
 	}
 }
 
-func TestReaderTakesALineOfExactlyTheLimit(t *testing.T) {
+func TestReadTakesALineOfExactlyTheLimit(t *testing.T) {
 	fits := `{"A":"` + strings.Repeat("x", datafile.MaxLine-len(`{"A":""}`)) + `"}`
 	require.Len(t, fits, datafile.MaxLine)
 	for _, begin := range []string{"", "\ufeff"} {
 		for _, ending := range []string{"", "\n", "\r\n"} {
-			lines := readLines(t, strings.NewReader(begin+fits+ending))
+			lines := readAll(t, strings.NewReader(begin+fits+ending))
 			require.Len(t, lines, 1)
 			assert.NoError(t, lines[0].Err)
-			lines = readLines(t, strings.NewReader(begin+fits+" "+ending))
+			lines = readAll(t, strings.NewReader(begin+fits+" "+ending))
 			require.Len(t, lines, 1)
 			problemOf(t, lines[0].Err, datafile.ErrLineTooLong)
 		}
 	}
 }
 
-func TestReaderRecognisesOtherEncodings(t *testing.T) {
+func TestReadRecognisesOtherEncodings(t *testing.T) {
 	for name, text := range map[string]string{
 		"UTF-16, little-endian": "\xff\xfe{\x00\"\x00A\x00\n\x00",
 		"UTF-16, big-endian":    "\xfe\xff\x00{\x00\"",
@@ -173,19 +170,19 @@ func TestReaderRecognisesOtherEncodings(t *testing.T) {
 		"gzip":                  "\x1f\x8b\x08\x00",
 		"ZIP":                   "PK\x03\x04xyz",
 	} {
-		line, err := datafile.NewReader(strings.NewReader(text)).Read()
-		assert.Zero(t, line)
-		assert.ErrorContains(t, problemOf(t, err, datafile.ErrEncoding), name)
+		for row, err := range datafile.Read(strings.NewReader(text)) {
+			assert.Zero(t, row)
+			assert.ErrorContains(t, problemOf(t, err, datafile.ErrEncoding), name)
+		}
 	}
 }
 
-func TestReaderErrorOfTheInputIsTerminalAndLast(t *testing.T) {
+func TestReadErrorOfTheInputIsTerminalAndLast(t *testing.T) {
 	broken := errors.New("connection reset")
 	in := io.MultiReader(strings.NewReader("{\"A\":\"1\"}\nnot json\n{\"A\":\"2\"}\n{\"A\":\"3"), iotest.ErrReader(broken))
-	r := datafile.NewReader(in)
 	var good, bad int
 	var last error
-	for line, err := range r.All() {
+	for line, err := range datafile.Read(in) {
 		require.NoError(t, last, "the error must come last")
 		switch {
 		case err != nil:
@@ -201,24 +198,16 @@ func TestReaderErrorOfTheInputIsTerminalAndLast(t *testing.T) {
 	assert.ErrorContains(t, last, "line 4")
 	assert.Equal(t, 2, good, "the line that broke off is no line")
 	assert.Equal(t, 1, bad)
-	_, err := r.Read()
-	assert.Equal(t, last, err)
 }
 
-func TestReaderCanBeLeftAndGoesOn(t *testing.T) {
-	r := datafile.NewReader(strings.NewReader("{\"A\":\"1\"}\n{\"A\":\"2\"}\n"))
-	for line, err := range r.All() {
+func TestReadCanBeLeft(t *testing.T) {
+	in := strings.NewReader(strings.Repeat("{\"A\":\"1\"}\n", 100_000))
+	for row, err := range datafile.Read(in) {
 		require.NoError(t, err)
-		assert.Equal(t, "1", line.Row["A"])
+		assert.Equal(t, "1", row.Values["A"])
 		break
 	}
-	line, err := r.Read()
-	require.NoError(t, err)
-	assert.Equal(t, "2", line.Row["A"])
-	for range 2 {
-		_, err = r.Read()
-		assert.Equal(t, io.EOF, err)
-	}
+	assert.Positive(t, in.Len(), "the rest is left unread")
 }
 
 // repeat is an endless input.
@@ -272,7 +261,7 @@ func TestReadersMemoryDoesNotGrowWithTheInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			assert.Less(t, heapGrowth(func(look func()) {
 				n := 0
-				for _, err := range datafile.NewReader(&repeat{text: text, left: size}).All() {
+				for _, err := range datafile.Read(&repeat{text: text, left: size}) {
 					require.NoError(t, err)
 					if n++; n == 1 || n%50_000 == 0 {
 						look()
@@ -282,7 +271,7 @@ func TestReadersMemoryDoesNotGrowWithTheInput(t *testing.T) {
 			}), int64(2<<20))
 			assert.Less(t, heapGrowth(func(look func()) {
 				n := 0
-				for _, err := range datafile.FromCSV(io.MultiReader(strings.NewReader("h1,h2\n"), &repeat{text: text, left: size}), nil) {
+				for _, err := range datafile.ReadCSV(io.MultiReader(strings.NewReader("h1,h2\n"), &repeat{text: text, left: size}), nil) {
 					require.NoError(t, err)
 					if n++; n == 1 || n%500_000 == 0 {
 						look()
