@@ -20,55 +20,39 @@ import (
 
 // findReport finds the lines of a report file by where its link leads. What it returns can be written without the turn:
 // lines that are done do not change, and new ones are not seen.
-func (b *IoT) findReport(bucket, key string) (write func(*bytes.Buffer), ok bool) {
+func (b *IoT) findReport(bucket, key string) (file reportFile, ok bool) {
 	if bucket != b.reportBucket() {
-		return nil, false
+		return file, false
 	}
 	parts := strings.Split(key, "/")
 	if len(parts) != 4 || parts[0] != b.opts.Account {
-		return nil, false
+		return file, false
 	}
 	r, ok := b.st.tasks.get(parts[1])
 	if !ok {
-		return nil, false
+		return file, false
 	}
 	number, ok := strings.CutPrefix(parts[3], r.id+"-")
 	n, err := strconv.Atoi(number)
 	if !ok || err != nil || n < 1 || strconv.Itoa(n) != number {
-		return nil, false
+		return file, false
 	}
 	switch parts[2] {
 	case reportFolder(task.ResultsReport):
 		if n > len(r.succeeded.files) {
-			return nil, false
+			return file, false
 		}
 		lines := r.succeeded.files[n-1]
-		return func(w *bytes.Buffer) { b.writeResults(w, lines) }, true
+		return reportFile{len(lines), func(w *bytes.Buffer, i int) { b.writeResult(w, &lines[i]) }}, true
 	case reportFolder(task.ErrorsReport):
 		per := b.opts.LinesPerReport
 		if (n-1)*per >= len(r.failed) {
-			return nil, false
+			return file, false
 		}
 		lines := r.failed[(n-1)*per : min(n*per, len(r.failed))]
-		return func(w *bytes.Buffer) {
-			for i := range lines {
-				b.writeError(w, &lines[i])
-			}
-		}, true
+		return reportFile{len(lines), func(w *bytes.Buffer, i int) { b.writeError(w, &lines[i]) }}, true
 	}
-	return nil, false
-}
-
-// writeResults writes a RESULTS report. Its lines hardly differ in size but for their numbers and names, so the first says
-// how much memory to take for all; if others are longer by more than the slack, the buffer grows as it must.
-func (b *IoT) writeResults(w *bytes.Buffer, lines []doneLine) {
-	const slack = 32
-	for i := range lines {
-		b.writeResult(w, &lines[i])
-		if i == 0 {
-			w.Grow((w.Len() + slack) * (len(lines) - 1))
-		}
-	}
+	return file, false
 }
 
 // writeResult writes one line of a RESULTS report.

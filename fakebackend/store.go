@@ -100,10 +100,10 @@ func (b *Backend) open(ctx context.Context, link task.Link, offset int64, strike
 		return nil, err
 	}
 	bucket, key, err := b.keys.Load().links.Open(link.URL(), now) // an error is S3's refusal of the link
-	var write func(*bytes.Buffer)
+	var report reportFile
 	isReport := false
 	if err == nil {
-		write, isReport = b.findReport(bucket, key)
+		report, isReport = b.findReport(bucket, key)
 	}
 	b.leave()
 	if strike.expire {
@@ -115,19 +115,19 @@ func (b *Backend) open(ctx context.Context, link task.Link, offset int64, strike
 	if err != nil {
 		return nil, err
 	}
-	var body *bytes.Reader
+	var body io.ReadSeeker
+	var long bool
 	if isReport {
-		var w bytes.Buffer
-		write(&w)
-		body = bytes.NewReader(w.Bytes())
+		r := report.reader()
+		body, long = r, offset == 0 || r.has(offset-1)
 	} else {
 		object, err := b.objects.Get(bucket, key)
 		if err != nil {
 			return nil, storeError(opGetObject, err)
 		}
-		body = object.Reader()
+		body, long = object.Reader(), object.Size >= offset
 	}
-	if offset > body.Size() {
+	if !long {
 		err := refuse("InvalidRange", "The requested range is not satisfiable")
 		err.Op, err.Status = opGetObject, 416
 		return nil, err

@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"time"
@@ -37,14 +36,12 @@ func (s served) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSe
 	if _, err := b.enter(ctx, opGetObject); err != nil {
 		return nil, false, err
 	}
-	write, ok := b.findReport(bucket, key)
+	file, ok := b.findReport(bucket, key)
 	b.leave()
 	if !ok {
 		return nil, false, nil
 	}
-	var w bytes.Buffer
-	write(&w)
-	return bytes.NewReader(w.Bytes()), true, nil
+	return file.reader(), true, nil
 }
 
 // Pass moves a clock that is stopped.
