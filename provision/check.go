@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -40,44 +39,34 @@ const (
 	checkSamples  = 3
 )
 
-// Check looks at every record and at the AWS side, and changes nothing: no key is made, nothing is sent, and the ledger
-// is not touched. It holds the name of every device in memory while it looks for duplicates, and with [GivenCSR] and
-// [GivenCertificate] a digest of its public key.
-//
-// An error means that checking itself failed.
-func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*CheckReport, error) {
-	if devices == nil {
-		return nil, errors.New("the devices are missing")
+// checker is a dry run: the records go through the intake, and nothing is stored.
+type checker struct {
+	intake *intake
+	given  LineMatcher // finds the keys that come with the devices; nil if they don't
+	needs  needs       // what the lines of good records refer to
+	names  map[string]int64
+	keys   map[Match]int64
+}
+
+func newChecker(in *intake, step Credential) *checker {
+	c := &checker{intake: in, names: map[string]int64{}, keys: map[Match]int64{}}
+	if _, makes := As[KeyFinder](step); !makes { // a key that is still to be made can't be looked at
+		c.given, _ = As[LineMatcher](step)
 	}
-	report := &CheckReport{Issues: r.opts.Template.Check(template.Bulk)}
-	names, keys := map[string]int64{}, map[Match]int64{}
-	// A key that comes with its device can be looked at; one that is still to be made can't.
-	matcher, keysGiven := As[LineMatcher](r.opts.Credential)
-	if _, makes := As[KeyFinder](r.opts.Credential); makes {
-		keysGiven = false
-	}
-	var needs needs
+	return c
+}
+
+// all looks at every record.
+func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], report *CheckReport) error {
 	for d, err := range devices {
 		if err != nil {
-			return nil, fmt.Errorf("reading the devices after %d records: %w", report.Devices, err)
+			return fmt.Errorf("reading the devices after %d records: %w", report.Devices, err)
 		}
 		if err := context.Cause(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		report.Devices++
-		rec := r.newRecord(report.Devices, d)
-		if first, ok := names[rec.Name]; ok && rec.Verdict == Waiting {
-			rec.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", first))
-		}
-		if rec.Verdict == Waiting && keysGiven {
-			if m, err := matcher.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {
-				if first, ok := keys[m]; ok {
-					rec.failSharedKey(first)
-				} else {
-					keys[m] = rec.Seq
-				}
-			}
-		}
+		rec, want := c.one(report.Devices, d)
 		if rec.Verdict == Failed {
 			report.Refused++
 			if len(report.Problems) < checkProblems {
@@ -85,28 +74,52 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 			}
 			continue
 		}
-		names[rec.Name] = rec.Seq
-		res, err := r.program.Resolve(r.withFills(d.Row))
-		if err != nil {
-			return nil, err // it resolved a moment ago
-		}
-		needs.add(res)
+		c.needs.add(want.Resolution)
 		if len(report.Samples) < checkSamples {
-			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: res})
+			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}
 	}
-	if pf, ok := task.As[task.Preflighter](r.opts.Backend); ok {
-		var err error
-		report.Findings, err = pf.Preflight(ctx, &task.PreflightInput{
-			TemplateBody: r.body, RoleARN: r.opts.RoleARN,
-			ThingTypes: needs.types.names(), ThingGroups: needs.groups.names(),
-			BillingGroups: needs.billing.names(), Policies: needs.policies.names(),
-		})
-		if err != nil {
-			return nil, fmt.Errorf("checking the AWS side: %w", err)
+	return nil
+}
+
+// one looks at a record, and at those before it that have its name or its key.
+func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
+	rec, want := c.intake.newRecord(seq, d)
+	if rec.Verdict == Failed {
+		return rec, nil
+	}
+	if first, ok := c.names[rec.Name]; ok {
+		rec.failSharedName(first)
+		return rec, nil
+	}
+	if c.given != nil {
+		if m, err := c.given.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {
+			if first, ok := c.keys[m]; ok {
+				rec.failSharedKey(first)
+				return rec, nil
+			}
+			c.keys[m] = seq
 		}
 	}
-	return report, nil
+	c.names[rec.Name] = seq
+	return rec, want
+}
+
+// account asks the backend about what a task would need.
+func (c *checker) account(ctx context.Context, roleARN string, report *CheckReport) (err error) {
+	pf, ok := task.As[task.Preflighter](c.intake.backend)
+	if !ok {
+		return nil
+	}
+	report.Findings, err = pf.Preflight(ctx, &task.PreflightInput{
+		TemplateBody: c.intake.shape.body, RoleARN: roleARN,
+		ThingTypes: c.needs.types.names(), ThingGroups: c.needs.groups.names(),
+		BillingGroups: c.needs.billing.names(), Policies: c.needs.policies.names(),
+	})
+	if err != nil {
+		return fmt.Errorf("checking the AWS side: %w", err)
+	}
+	return nil
 }
 
 // needs are the resources that must exist before a task starts: AWS makes none of them.

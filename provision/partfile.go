@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 )
 
 // partFile is a part file while it is written: it has no name that anybody reads yet.
@@ -18,12 +16,12 @@ type partFile struct{ *os.File }
 
 // createPartFile opens a new file. Its name carries the run's id, so that what a crash leaves behind can be told from
 // the files of another run.
-func (r *Run) createPartFile() (partFile, error) {
-	f, err := os.CreateTemp(r.dir, r.leftoverPrefix()+"*.tmp") // mode 0600
+func (ps *parts) createPartFile() (partFile, error) {
+	f, err := os.CreateTemp(ps.dir, ps.leftoverPrefix()+"*.tmp") // mode 0600
 	return partFile{f}, err
 }
 
-func (r *Run) leftoverPrefix() string { return ".unfinished-" + r.record.ID + "-" }
+func (ps *parts) leftoverPrefix() string { return ".unfinished-" + ps.record.ID + "-" }
 
 // discard removes the file, unless place gave it its name.
 func (f partFile) discard() {
@@ -59,14 +57,14 @@ func (f partFile) place(dir string, rec *PartRecord) error {
 }
 
 // removeLeftovers deletes what a crash of this very run left unfinished. No part was ever sent from there.
-func (r *Run) removeLeftovers() error {
-	entries, err := os.ReadDir(r.dir)
+func (ps *parts) removeLeftovers() error {
+	entries, err := os.ReadDir(ps.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), r.leftoverPrefix()) {
-			if err := os.Remove(filepath.Join(r.dir, e.Name())); err != nil {
+		if strings.HasPrefix(e.Name(), ps.leftoverPrefix()) {
+			if err := os.Remove(filepath.Join(ps.dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -75,16 +73,16 @@ func (r *Run) removeLeftovers() error {
 }
 
 // openPartFile opens a part's file for sending, and makes it once more if it is gone.
-func (r *Run) openPartFile(ctx context.Context, p *part) (*os.File, error) {
+func (ps *parts) openPartFile(ctx context.Context, p *part) (*os.File, error) {
 	if !filepath.IsLocal(p.File) || filepath.Base(p.File) != p.File {
 		return nil, fmt.Errorf("the ledger calls its file %q, which is not the name of a part file: the ledger is damaged", p.File)
 	}
-	path := filepath.Join(r.dir, p.File)
+	path := filepath.Join(ps.dir, p.File)
 	f, err := openChecked(path, p.PartRecord)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if err := r.remake(ctx, p); err != nil {
+	if err := ps.remake(ctx, p); err != nil {
 		return nil, fmt.Errorf("its file %s is gone and can't be made again: %w; bring it back to go on", path, err)
 	}
 	return openChecked(path, p.PartRecord)
@@ -113,24 +111,24 @@ func openChecked(path string, rec *PartRecord) (*os.File, error) {
 
 // remake writes a part's file again, from the same keys and rows. It must come out byte for byte as the ledger has it:
 // the part counts as written, and whatever leaves must be what was written.
-func (r *Run) remake(ctx context.Context, p *part) error {
+func (ps *parts) remake(ctx context.Context, p *part) error {
 	again := make([]*DeviceRecord, len(p.devices))
 	for i, d := range p.devices {
 		again[i] = copyDevice(d)
 	}
-	if err := r.requireKeys(ctx, again); err != nil {
+	if err := ps.credentials.requireKeys(ctx, again); err != nil {
 		return err
 	}
 	b := batch{owners: map[Match]int64{}}
-	if err := r.prepare(ctx, &b, again, never); err != nil {
+	if err := ps.credentials.prepare(ctx, &b, again, never); err != nil {
 		return err
 	}
-	f, err := r.createPartFile()
+	f, err := ps.createPartFile()
 	if err != nil {
 		return err
 	}
 	defer f.discard()
-	w := r.newWriter(f)
+	w := ps.newWriter(f)
 	for i, row := range b.rows {
 		if row == nil {
 			return fmt.Errorf("device %q: %s", again[i].Name, again[i].Message)
@@ -149,22 +147,20 @@ func (r *Run) remake(ctx context.Context, p *part) error {
 	if got := hex.EncodeToString(digest[:]); got != p.SHA256 {
 		return fmt.Errorf("it comes out with SHA-256 %.12s… and was %.12s…, so its keys, requests or rows are not the same", got, p.SHA256)
 	}
-	return f.place(r.dir, p.PartRecord)
+	return f.place(ps.dir, p.PartRecord)
 }
 
-// requireKeys makes sure that the keys of devices are there, because the credential step would make new ones.
-func (r *Run) requireKeys(ctx context.Context, devices []*DeviceRecord) error {
-	step, ok := As[KeyFinder](r.opts.Credential)
-	if !ok {
-		return nil
-	}
-	for _, d := range devices {
-		switch err := step.Unused(ctx, d.Name); {
-		case err == nil:
-			return fmt.Errorf("the key of device %q: %w", d.Name, keystore.ErrNotFound)
-		case !errors.Is(err, keystore.ErrExists):
-			return err
+// open finds the folder for part files, or makes a temporary one. It returns what to call when the files are no longer
+// needed.
+func (ps *parts) open(dir string) (done func(), err error) {
+	if ps.dir = dir; dir != "" {
+		if err := makeFolder(dir); err != nil {
+			return nil, fmt.Errorf("the folder for part files: %w", err)
 		}
+		return func() {}, ps.removeLeftovers()
 	}
-	return nil
+	if ps.dir, err = os.MkdirTemp("", "iotfleet-parts-"); err != nil {
+		return nil, err
+	}
+	return func() { _ = os.RemoveAll(ps.dir) }, nil
 }

@@ -161,10 +161,7 @@ const (
 // WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the run's id,
 // the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
-	given := slices.DeleteFunc(slices.Clone(r.program.Parameters()), func(name string) bool {
-		_, filled := r.fills[name]
-		return filled
-	})
+	given := r.shape.columns()
 	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
 	unsettled := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
 	for d, err := range r.ledger.Devices(ctx, unsettled) {

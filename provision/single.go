@@ -4,105 +4,101 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Register provisions one device now, without a registration task, into the same ledger: a board that was swapped at the
-// line. The device is added to the run, or is one of the run's that is not provisioned yet. It needs a backend with
-// task.Registrar, which AWS allows ten times a second.
-//
-// The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
-// Unknown, since the request may still take effect, and the next Register, Run or Reconcile settles it: they look for it
-// until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is
-// Provisioned already is returned as it is and not registered again. When it is the caller that the service refuses
-// (task.ErrAccessDenied), the device stays what it was.
-func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
-	if err := r.enter(); err != nil {
-		return nil, err
-	}
-	defer r.leave()
-	if err := r.open(ctx); err != nil {
-		return nil, err
-	}
-	registrar, ok := task.As[task.Registrar](r.opts.Backend)
-	if !ok {
-		return nil, errors.New("the backend can't register single devices")
-	}
-	if !r.record.Spooled {
-		if err := r.spool(ctx, func(func(Device, error) bool) {}); err != nil {
-			return nil, fmt.Errorf("a run whose input is not complete takes no single devices: %w", err)
-		}
-	}
-	rec, err := r.singleRecord(ctx, d)
-	if rec == nil {
-		return nil, err
-	}
+// single registers one device by itself, without a part and a task.
+type single struct {
+	*session
+	intake      *intake
+	credentials *credentials
+	account     *account
+	reports     *reports
+	registrar   task.Registrar
+}
+
+// register provisions one device, or finds out what became of it. The record is nil only if there is none to return.
+func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error) {
+	rec, err := sg.find(ctx, d)
 	if err != nil || rec.Verdict == Provisioned {
-		return &rec.Result, err
+		return rec, err
 	}
-	if err := r.notInPart(ctx, rec); err != nil {
-		return &rec.Result, err
+	if err := sg.notInPart(ctx, rec); err != nil {
+		return rec, err
 	}
-	devices := []*DeviceRecord{rec}
 	if rec.Attempts > 0 { // sent before: whatever that left must be used, not doubled
-		if err := r.settleOne(ctx, rec); err != nil || rec.Verdict == Provisioned {
-			return &rec.Result, err
+		if err := sg.readBack(ctx, rec); err != nil || rec.Verdict == Provisioned {
+			return rec, err
 		}
 	}
-	if !r.claimed(rec) {
-		if err := r.unusedByOthers(ctx, rec.Name); err != nil {
-			return &rec.Result, err
-		}
-		rec.Match = MatchThing(rec.Name)
-		if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil {
-			return &rec.Result, err
-		}
+	if err := sg.claim(ctx, rec); err != nil {
+		return rec, err
 	}
-	b := batch{owners: map[Match]int64{}}
-	if err := r.prepare(ctx, &b, devices, never); err != nil {
+	before := copyDevice(rec)
+	row, err := sg.prepare(ctx, rec)
+	if err != nil {
 		return nil, err
 	}
-	row := b.rows[0]
-	before := copyDevice(rec)
-	if row != nil {
-		if err := r.opts.Credential.Sync(ctx); err != nil {
-			return nil, fmt.Errorf("making the key durable: %w", err)
-		}
-		rec.Verdict, rec.Cause, rec.Message, rec.Part, rec.Line = Submitted, CauseNone, "", 0, 0
-		rec.Attempts++
+	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil || row == nil {
+		return rec, errors.Join(err, failure(rec))
 	}
-	rec.Updated = time.Now()
-	if err := r.ledger.Apply(ctx, Change{Devices: devices}); err != nil || row == nil {
-		return &rec.Result, errors.Join(err, failure(rec))
-	}
-	reg, err := r.registerThing(ctx, registrar, row)
+	reg, err := sg.send(ctx, row)
 	// What the service has said, or left open, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
 	if errors.Is(err, task.ErrAccessDenied) && task.Refused(err) { // which is no fault of the device
-		before.Updated = time.Now()
+		before.Match, before.Updated = rec.Match, time.Now()
 		err = fmt.Errorf("device %q is %s as before, nothing was registered: %w", rec.Name, before.Verdict, err)
-		return &before.Result, errors.Join(err, r.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))
+		return before, errors.Join(err, sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))
 	}
-	if err := r.conclusion(ctx, rec, reg, err); err != nil {
-		return &rec.Result, err
+	if err := sg.conclude(ctx, rec, reg, err); err != nil {
+		return rec, err
 	}
 	rec.Updated = time.Now()
-	if err := r.settle(ctx, Change{Devices: devices}); err != nil {
+	if err := sg.account.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
 		return nil, err
 	}
-	return &rec.Result, failure(rec)
+	return rec, failure(rec)
+}
+
+// claim makes sure that a key that is found for the device is this run's own.
+func (sg *single) claim(ctx context.Context, rec *DeviceRecord) error {
+	if sg.credentials.claimed(rec) {
+		return nil
+	}
+	if err := sg.credentials.unusedByOthers(ctx, rec.Name); err != nil {
+		return err
+	}
+	rec.Match = MatchThing(rec.Name)
+	return sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}})
+}
+
+// prepare runs the credential step. With no error, the device is Submitted and its row is returned, or it is Failed.
+func (sg *single) prepare(ctx context.Context, rec *DeviceRecord) (row map[string]string, err error) {
+	b := batch{owners: map[Match]int64{}}
+	if err := sg.credentials.prepare(ctx, &b, []*DeviceRecord{rec}, never); err != nil {
+		return nil, err
+	}
+	rec.Updated = time.Now()
+	if row = b.rows[0]; row == nil {
+		return nil, nil
+	}
+	if err := sg.credentials.step.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("making the key durable: %w", err)
+	}
+	rec.Verdict, rec.Cause, rec.Message, rec.Part, rec.Line = Submitted, CauseNone, "", 0, 0
+	rec.Attempts++
+	return row, nil
 }
 
 // notInPart refuses a device that a part on its way will settle.
-func (r *Run) notInPart(ctx context.Context, rec *DeviceRecord) error {
+func (sg *single) notInPart(ctx context.Context, rec *DeviceRecord) error {
 	if rec.Part == 0 || rec.Verdict == Waiting {
 		return nil
 	}
-	parts, err := r.ledger.Parts(ctx)
+	parts, err := sg.ledger.Parts(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,11 +110,11 @@ func (r *Run) notInPart(ctx context.Context, rec *DeviceRecord) error {
 	return nil
 }
 
-// registerThing sends the request; again only after the service has said that it was throttled.
-func (r *Run) registerThing(ctx context.Context, registrar task.Registrar, row map[string]string) (*task.Registration, error) {
+// send sends the request; again only after the service has said that it was throttled.
+func (sg *single) send(ctx context.Context, row map[string]string) (*task.Registration, error) {
 	var pause pauser
 	for i := 1; ; i++ {
-		reg, err := registrar.RegisterThing(ctx, &task.RegisterInput{TemplateBody: r.body, Parameters: row})
+		reg, err := sg.registrar.RegisterThing(ctx, &task.RegisterInput{TemplateBody: sg.intake.shape.body, Parameters: row})
 		if err != nil && ctx.Err() != nil {
 			// The context's cause can be a refusal of another request, which would pass for one of this.
 			return nil, fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, err)
@@ -132,11 +128,11 @@ func (r *Run) registerThing(ctx context.Context, registrar task.Registrar, row m
 	}
 }
 
-// conclusion turns the answer to RegisterThing into a verdict.
-func (r *Run) conclusion(ctx context.Context, rec *DeviceRecord, reg *task.Registration, err error) error {
+// conclude turns the answer to RegisterThing into a verdict.
+func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Registration, err error) error {
 	switch {
 	case err == nil:
-		c := newCollector(r, &part{PartRecord: &PartRecord{}, devices: []*DeviceRecord{rec}})
+		c := sg.reports.newCollector(&part{PartRecord: &PartRecord{}, devices: []*DeviceRecord{rec}})
 		c.open[rec.Line] = rec
 		if err := c.result(ctx, &task.Result{CertificatePEM: reg.CertificatePEM, ARNs: reg.ARNs}); err != nil {
 			return err
@@ -158,38 +154,37 @@ func (r *Run) conclusion(ctx context.Context, rec *DeviceRecord, reg *task.Regis
 		return nil
 	}
 	rec.Verdict, rec.Message = Unknown, fmt.Sprintf("the answer to RegisterThing was lost: %v", err)
-	if err := r.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
+	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
 		return err
 	}
-	if reader, ok := task.As[task.DeviceReader](r.opts.Backend); ok {
+	if sg.account.reader != nil {
 		// If reading back or handing over fails, too, that changes nothing: the device is Unknown.
 		probe := copyDevice(rec)
-		if found, err := r.readBack(ctx, reader, probe); err == nil && found {
+		if found, err := sg.account.find(ctx, probe); err == nil && found {
 			*rec = *probe
 		}
 	}
 	return nil
 }
 
-// settleOne reads back what an earlier attempt of a device left.
-func (r *Run) settleOne(ctx context.Context, rec *DeviceRecord) error {
-	reader, ok := task.As[task.DeviceReader](r.opts.Backend)
-	if !ok {
+// readBack looks for what an earlier attempt of a device left.
+func (sg *single) readBack(ctx context.Context, rec *DeviceRecord) error {
+	if sg.account.reader == nil {
 		return fmt.Errorf("device %q was sent before, and the backend can't tell what became of it", rec.Name)
 	}
-	found, err := r.readBackSettled(ctx, reader, rec)
+	found, err := sg.account.awaitDevice(ctx, rec)
 	if err != nil || !found {
 		return err
 	}
 	rec.Updated = time.Now()
-	return r.settle(ctx, Change{Devices: []*DeviceRecord{rec}})
+	return sg.account.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
 }
 
-// singleRecord finds the record of a device that is registered by itself, or adds one.
-func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error) {
-	rec := r.newRecord(0, d)
+// find finds the record of a device that is registered by itself, or adds one.
+func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
+	rec, _ := sg.intake.newRecord(0, d)
 	var unsent *DeviceRecord // of the run, and could not be sent for a reason that can pass
-	for known, err := range r.named(ctx, rec.Name) {
+	for known, err := range sg.named(ctx, rec.Name) {
 		if err != nil {
 			return nil, err
 		}
@@ -212,22 +207,14 @@ func (r *Run) singleRecord(ctx context.Context, d Device) (*DeviceRecord, error)
 	if unsent != nil {
 		return unsent, nil
 	}
-	if err := r.unusedByOthers(ctx, rec.Name); err != nil {
+	if err := sg.credentials.unusedByOthers(ctx, rec.Name); err != nil {
 		return rec, err
 	}
 	rec.Match = MatchThing(rec.Name) // from now on, a key that is found for it is its own
-	r.record.Total++
-	rec.Seq = r.record.Total
-	r.record.Finished = time.Time{}
-	return rec, r.ledger.Apply(ctx, Change{Run: r.record, Add: []*DeviceRecord{rec}})
-}
-
-// named yields the devices of a name; none if it is empty, which a filter takes for any name.
-func (r *Run) named(ctx context.Context, name string) iter.Seq2[*DeviceRecord, error] {
-	if name == "" {
-		return func(func(*DeviceRecord, error) bool) {}
-	}
-	return r.ledger.Devices(ctx, DeviceFilter{Name: name})
+	sg.record.Total++
+	rec.Seq = sg.record.Total
+	sg.record.Finished = time.Time{}
+	return rec, sg.ledger.Apply(ctx, Change{Run: sg.record, Add: []*DeviceRecord{rec}})
 }
 
 func failure(rec *DeviceRecord) error {

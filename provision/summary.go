@@ -67,27 +67,28 @@ func (e *IncompleteError) Error() string {
 // Unwrap gives ErrIncomplete to errors.Is.
 func (e *IncompleteError) Unwrap() error { return ErrIncomplete }
 
-func (r *Run) summary(ctx context.Context) (*Summary, error) {
-	counts, err := r.ledger.Counts(ctx)
+// summary counts the devices of the run.
+func (s *session) summary(ctx context.Context) (*Summary, error) {
+	counts, err := s.ledger.Counts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := r.ledger.Parts(ctx)
+	parts, err := s.ledger.Parts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &Summary{
-		RunID: r.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: r.record.Identity.Fake,
+	sum := &Summary{
+		RunID: s.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: s.record.Identity.Fake,
 		Provisioned: counts.Verdicts[Provisioned], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
 	}
-	s.Unsettled = s.Total - s.Provisioned - s.Failed - s.Unknown
-	if s.Orphans, err = countOrphans(ctx, r.ledger); err != nil {
+	sum.Unsettled = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	if sum.Orphans, err = countOrphans(ctx, s.ledger); err != nil {
 		return nil, err
 	}
 	for _, p := range parts {
 		if p.TaskID != "" {
-			s.Tasks = append(s.Tasks, p.TaskID)
+			sum.Tasks = append(sum.Tasks, p.TaskID)
 		}
 	}
-	return s, nil
+	return sum, nil
 }

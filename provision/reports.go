@@ -2,26 +2,28 @@ package provision
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
+
+// reports reads the reports of tasks that have ended, and gives every device a verdict.
+type reports struct {
+	*session
+	shape    *shape
+	handover *handover
+}
 
 // collect reads both reports of a part's task and gives every device of the part a verdict.
 //
 // Results are matched by public key. What is left over is tied to error lines by number, but only after the numbers were
 // checked against the results and against what is left over. What can't be told stays Unknown.
-func (r *Run) collect(ctx context.Context, p *part) error {
-	c := newCollector(r, p)
+func (rs *reports) collect(ctx context.Context, p *part) error {
+	c := rs.newCollector(p)
 	for _, d := range p.devices {
 		d.TaskID = string(p.TaskID)
 		switch d.Verdict {
@@ -47,7 +49,7 @@ func (r *Run) collect(ctx context.Context, p *part) error {
 		return err
 	}
 	p.State, p.Collected = PartCollected, time.Now()
-	if err := r.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
+	if err := rs.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
 		return err
 	}
 	e := EventPartCollected{Part: p.Number, Took: p.Ended.Sub(p.Started)}
@@ -61,12 +63,13 @@ func (r *Run) collect(ctx context.Context, p *part) error {
 			e.Unknown++
 		}
 	}
-	r.observe(e)
+	rs.observe(e)
 	return nil
 }
 
+// collector is the reading of one part's reports.
 type collector struct {
-	run           *Run
+	*reports
 	part          *part
 	byMatch       map[Match]*DeviceRecord
 	byName        map[string]*DeviceRecord
@@ -81,9 +84,9 @@ type collector struct {
 	short   error          // a report that was shorter than the service's count
 }
 
-func newCollector(r *Run, p *part) *collector {
+func (rs *reports) newCollector(p *part) *collector {
 	c := &collector{
-		run: r, part: p, byMatch: map[Match]*DeviceRecord{}, byName: map[string]*DeviceRecord{}, open: map[int64]*DeviceRecord{},
+		reports: rs, part: p, byMatch: map[Match]*DeviceRecord{}, byName: map[string]*DeviceRecord{}, open: map[int64]*DeviceRecord{},
 		refusedBefore: map[int64]bool{}, bases: map[int64]bool{},
 	}
 	for _, d := range p.devices {
@@ -104,7 +107,7 @@ func (c *collector) save(ctx context.Context, d *DeviceRecord) error {
 
 // flush makes deliveries durable, then the verdicts that rely on them.
 func (c *collector) flush(ctx context.Context) error {
-	err := c.run.settle(ctx, Change{Devices: c.batch})
+	err := c.handover.commit(ctx, Change{Devices: c.batch})
 	c.batch = c.batch[:0]
 	return err
 }
@@ -128,17 +131,17 @@ func (c *collector) readReports(ctx context.Context) error {
 		}
 		late, ok := errors.AsType[*task.IncompleteReportError](c.short)
 		waited := max(time.Since(c.part.Ended), time.Since(began))
-		if !ok || late.Got > late.Want || c.part.Status != task.Completed || waited > reportPatience || c.run.stopped() {
+		if !ok || late.Got > late.Want || c.part.Status != task.Completed || waited > reportPatience || c.stopped() {
 			return nil
 		}
-		if err := pause.waitOr(ctx, c.run.stop.Load().finishing); err != nil {
+		if err := pause.waitOr(ctx, c.stop.finishing); err != nil {
 			return err
 		}
 	}
 }
 
 func (c *collector) readResults(ctx context.Context) error {
-	for res, err := range task.Attach(c.run.opts.Backend, c.part.TaskID).Results(ctx) {
+	for res, err := range task.Attach(c.backend, c.part.TaskID).Results(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
 				return fmt.Errorf("reading the results: %w", err)
@@ -170,6 +173,7 @@ func (c *collector) tolerate(err error) error {
 	return err
 }
 
+// result takes one result in.
 func (c *collector) result(ctx context.Context, res *task.Result) error {
 	d, problem := c.find(res)
 	if d == nil {
@@ -182,101 +186,38 @@ func (c *collector) result(ctx context.Context, res *task.Result) error {
 	}
 	arn := res.ARNs.Certificate()
 	id := task.ResourceName(arn)
-	if problem != nil {
-		// Whatever was issued here is not the device's, now or later.
-		if id != "" && c.run.issues(d) {
-			if err := c.run.orphan(ctx, d, id, arn, problem.Error()); err != nil {
-				return err
-			}
+	_, waits := c.open[d.Line]
+	want := c.shape.want(d.Row)
+	action := decideResult(
+		resultState{waits: waits, spoilt: d.Cause == CauseCertificate, certificate: d.CertificateID, issued: want.issued},
+		resultAnswer{problem: problem != nil, thing: res.ARNs.Thing() != "", certificate: id, pem: res.CertificatePEM != ""},
+	)
+	if action.orphan {
+		why := "the reports hold a second certificate for the device"
+		if problem != nil {
+			why = problem.Error()
 			problem = fmt.Errorf("%w (certificate %s)", problem, id)
 		}
-		if _, waits := c.open[d.Line]; !waits {
-			return nil
+		if err := c.orphan(ctx, d, id, arn, why); err != nil {
+			return err
 		}
+	}
+	switch action.verdict {
+	case resultFails:
 		d.fail(CauseCertificate, problem.Error())
-		return c.save(ctx, d)
-	}
-	_, waits := c.open[d.Line]
-	if !waits && d.Cause != CauseCertificate { // a right result settles what a wrong one before it had spoilt
-		if id != "" && d.CertificateID != "" && id != d.CertificateID && c.run.issues(d) {
-			return c.run.orphan(ctx, d, id, arn, "the reports hold a second certificate for the device")
+	case resultProvisions:
+		d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM = res.ARNs.Thing(), arn, id, res.CertificatePEM
+		d.Policies = want.policyNames(res.ARNs)
+		if err := c.handover.provisioned(ctx, d); err != nil {
+			return err
 		}
-		return nil
-	}
-	if res.ARNs.Thing() == "" || res.CertificatePEM != "" && id == "" {
+	case resultUnreadable:
 		c.damaged++ // what is missing is read back
 		return nil
-	}
-	d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM = res.ARNs.Thing(), arn, id, res.CertificatePEM
-	d.Policies = c.run.policyNames(d.Row, res.ARNs)
-	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
-	if err := c.run.deliver(ctx, d); err != nil {
-		return fmt.Errorf("handing over the credential of device %q: %w", d.Name, err)
+	default:
+		return nil
 	}
 	return c.save(ctx, d)
-}
-
-// find tells which device a result is of, and what is wrong with it if it can't be that device's.
-func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
-	thing, id := task.ResourceName(res.ARNs.Thing()), task.ResourceName(res.ARNs.Certificate())
-	named := c.byName[thing]
-	if res.CertificatePEM != "" {
-		digest, err := certificateKey(res.CertificatePEM, id)
-		if err == nil {
-			key := MatchKey(digest)
-			if named != nil && named.Match == key {
-				return named, nil
-			}
-			if d := c.byMatch[key]; d != nil {
-				return d, attached(d, thing, "the certificate for its key")
-			}
-		}
-		if named != nil && named.Match.isKey() {
-			if err != nil {
-				return named, fmt.Errorf("the certificate that came back for it can't be read: %w", err)
-			}
-			return named, errors.New("the certificate that came back for it carries another public key")
-		}
-	}
-	given := MatchCertificate(id)
-	if named != nil && named.Match == given { // several devices may have been given one certificate
-		return named, nil
-	}
-	if d := c.byMatch[given]; d != nil {
-		return d, attached(d, thing, "its certificate")
-	}
-	if d := c.byMatch[MatchThing(thing)]; d != nil {
-		return d, nil
-	}
-	if named != nil {
-		return named, errors.New("its result holds no certificate")
-	}
-	return nil, nil
-}
-
-// attached tells what is wrong with a certificate that a device is known by and whose result names another thing than the
-// device that has this name.
-func attached(d *DeviceRecord, thing, what string) error {
-	switch thing {
-	case "":
-		return nil
-	case d.Name:
-		return errors.New("another line of the data file has the same thing name")
-	}
-	return fmt.Errorf("%s is attached to the thing %q", what, thing)
-}
-
-// certificateKey gives the digest of a certificate's key. AWS's id of a certificate is the digest of all of it; if that fits
-// it is what AWS issued, and if not it must at least be readable.
-func certificateKey(text, id string) ([32]byte, error) {
-	if block, _ := pem.Decode([]byte(text)); block != nil {
-		if digest := sha256.Sum256(block.Bytes); hex.EncodeToString(digest[:]) != id {
-			if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-				return [32]byte{}, err
-			}
-		}
-	}
-	return csr.CertificateKeySHA256([]byte(text))
 }
 
 func (c *collector) readErrors(ctx context.Context) error {
@@ -286,7 +227,7 @@ func (c *collector) readErrors(ctx context.Context) error {
 		code, message string
 	}
 	seen := map[refusal]bool{}
-	for e, err := range task.Attach(c.run.opts.Backend, c.part.TaskID).Errors(ctx) {
+	for e, err := range task.Attach(c.backend, c.part.TaskID).Errors(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
 				return fmt.Errorf("reading the errors: %w", err)
@@ -329,39 +270,22 @@ func (c *collector) readErrors(ctx context.Context) error {
 	return nil
 }
 
-// base finds what the numbers of error lines are ahead of ours: 0 if the service counts from 1, -1 if from 0. It is
-// proved only when every number then names a line that has no result. If the results have no numbers of their own, the
-// errors must name exactly the lines that are left over.
+// base finds what the numbers of the error lines are ahead of ours.
 func (c *collector) base(lines []*task.LineError) (base int64, ok bool) {
-	if len(c.bases) > 1 || len(lines) == 0 {
-		return 0, false
+	n := lineNumbers{results: c.bases, free: map[int64]bool{}, left: len(c.open), whole: c.whole()}
+	for line := range c.open {
+		n.free[line] = true
 	}
-	numbers := map[int64]bool{}
-	for _, e := range lines {
-		numbers[e.Line] = true
-	}
-	for _, base := range []int64{0, -1} {
-		if len(c.bases) == 1 && !c.bases[base] {
-			continue
-		}
-		fits := len(c.bases) == 1 || c.whole() && len(numbers) == len(lines) && len(numbers) == len(c.open)+c.countRefusedBefore()
-		for n := range numbers {
-			fits = fits && (c.open[n-base] != nil || c.refusedBefore[n-base])
-		}
-		if fits {
-			return base, true
-		}
-	}
-	return 0, false
-}
-
-func (c *collector) countRefusedBefore() (n int) {
-	for _, refused := range c.refusedBefore {
+	for line, refused := range c.refusedBefore {
 		if refused {
-			n++
+			n.free[line] = true
+			n.left++
 		}
 	}
-	return n
+	for _, e := range lines {
+		n.errors = append(n.errors, e.Line)
+	}
+	return n.base()
 }
 
 // whole reports whether nothing is missing from the reports.
@@ -384,21 +308,4 @@ func (c *collector) whyUnknown() string {
 		return "the line numbers of the reports contradict each other, so its line can't be told"
 	}
 	return "the reports have no line that is certainly of this device"
-}
-
-// policyNames are the names of a device's policies: those the template names, and those AWS named for it.
-func (r *Run) policyNames(row map[string]string, arns task.ARNs) []string {
-	var names []string
-	if res, err := r.program.Resolve(r.withFills(row)); err == nil {
-		for _, p := range res.Policies {
-			if p.PolicyName != "" {
-				names = append(names, p.PolicyName)
-			}
-		}
-	}
-	for _, arn := range arns.Policies() {
-		names = append(names, task.ResourceName(arn))
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -1,0 +1,130 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// call is one call of an exported method of Run, with the stages it goes through. Each stage is given what it needs and
+// knows none of those after it:
+//
+//	intake → credentials → parts → tasks → reports → handover
+//	                                account (read-back) → handover
+type call struct {
+	*session
+	run    *Run
+	began  time.Time
+	unsent bool // Stop kept it from sending failed devices again
+
+	intake      *intake
+	credentials *credentials
+	parts       *parts
+	tasks       *tasks
+	reports     *reports
+	account     *account
+	handover    *handover
+}
+
+// enter begins a call. Two of them side by side would each send what the other sends, so a second one is refused.
+func (r *Run) enter() (*call, error) {
+	if r.busy.Swap(true) {
+		return nil, errors.New("this Run is at work for another call, and works for one at a time")
+	}
+	o := &r.opts
+	s := r.newSession()
+	c := &call{session: s, run: r, began: time.Now()}
+	c.intake = &intake{session: s, shape: r.shape}
+	c.credentials = newCredentials(s, r.shape, o.Credential)
+	c.parts = &parts{session: s, shape: r.shape, credentials: c.credentials, pace: r.pace, maxLines: o.PartLines, maxBytes: o.PartBytes}
+	c.tasks = &tasks{session: s, body: r.shape.body, roleARN: o.RoleARN, foreign: o.Foreign, settleWindow: o.SettleWindow,
+		wait: o.Wait, pace: r.pace}
+	c.handover = &handover{session: s, output: o.Output}
+	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
+	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
+	return c, nil
+}
+
+func (r *Run) newSession() *session {
+	s := &session{ledger: r.ledger, backend: r.opts.Backend, observe: func(Event) {}, stop: r.stop.Load()}
+	if observe := r.opts.Observe; observe != nil {
+		var observing sync.Mutex // the stages of a run are goroutines of their own
+		s.observe = func(e Event) {
+			observing.Lock()
+			defer observing.Unlock()
+			observe(e)
+		}
+	}
+	return s
+}
+
+// leave ends a call.
+func (c *call) leave() { c.run.busy.Store(false) }
+
+// obeyStop ends a call that Stop can end: the next one does not know of that Stop.
+func (c *call) obeyStop() {
+	if c.stopped() {
+		c.run.stop.Store(newStopper())
+	}
+	c.leave()
+}
+
+// open opens the run's record and finds out where the backend works.
+func (c *call) open(ctx context.Context) error {
+	if err := c.openOffline(ctx); err != nil {
+		return err
+	}
+	return c.locate(ctx)
+}
+
+// openOffline opens the run's record without asking the backend.
+func (c *call) openOffline(ctx context.Context) error {
+	return c.openRecord(ctx, c.run.shape.digest, c.run.opts.RoleARN)
+}
+
+// amender takes mended records in.
+func (c *call) amender() *amender {
+	return &amender{session: c.session, shape: c.run.shape, intake: c.intake, credentials: c.credentials, account: c.account}
+}
+
+// single registers devices one by one.
+func (c *call) single(registrar task.Registrar) *single {
+	return &single{session: c.session, intake: c.intake, credentials: c.credentials, account: c.account, reports: c.reports,
+		registrar: registrar}
+}
+
+// requeue puts failed devices whose cause is wanted back among those that wait.
+func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
+	return (&resender{session: c.session, intake: c.intake, account: c.account}).requeue(ctx, wanted)
+}
+
+// conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent
+// again.
+func (c *call) conclude(ctx context.Context) (*Summary, error) {
+	s, err := c.summary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stopped := c.stopped() && (s.Unsettled > 0 || c.unsent && s.Failed > 0)
+	if s.Unsettled == 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
+		c.record.Finished = time.Now()
+		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
+			return nil, err
+		}
+	}
+	s.Took = time.Since(c.began)
+	if stopped {
+		return s, fmt.Errorf("%w: %s", ErrStopped, s)
+	}
+	if !c.record.Spooled {
+		return s, fmt.Errorf("%w: the ledger does not hold the whole input yet; call Run with the devices", ErrIncomplete)
+	}
+	if s.Provisioned != s.Total || s.Total == 0 {
+		return s, &IncompleteError{Summary: s}
+	}
+	return s, nil
+}

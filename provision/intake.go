@@ -1,0 +1,202 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+// intake takes the devices of the input into the ledger, and refuses those that could not be sent.
+type intake struct {
+	*session
+	shape *shape
+}
+
+// spoolBatch is how many devices go into the ledger at once.
+const spoolBatch = 1000
+
+// take brings every device into the ledger, or compares the devices given with those that are there.
+func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) error {
+	if devices == nil {
+		if !in.record.Spooled {
+			return errors.New("the ledger does not hold the whole input yet; give the devices again")
+		}
+		return in.spooled(ctx)
+	}
+	s := spooler{intake: in}
+	next, stop := iter.Pull2(in.known(ctx))
+	defer stop()
+	for d, err := range devices {
+		if err != nil {
+			return fmt.Errorf("reading the devices after %d records: %w", s.seq, err)
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		s.seq++
+		known, err, ok := next()
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			if err := in.same(known, d); err != nil {
+				return err
+			}
+			continue
+		case in.record.Spooled:
+			return fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, in.record.Input, s.seq)
+		}
+		if err := s.add(ctx, d); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(ctx); err != nil { // it may have ended for that reason
+		return err
+	}
+	if known, err, ok := next(); err != nil {
+		return err
+	} else if ok {
+		return fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, s.seq, known.Name)
+	}
+	if in.record.Spooled {
+		return in.spooled(ctx)
+	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	in.record.Spooled, in.record.Total, in.record.Input = true, s.seq, s.seq
+	if err := in.ledger.Apply(ctx, Change{Run: in.record}); err != nil {
+		return err
+	}
+	return in.spooled(ctx)
+}
+
+func (in *intake) spooled(ctx context.Context) error {
+	counts, err := in.ledger.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	in.observe(EventSpooled{
+		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned], Resumed: in.resumed,
+	})
+	return nil
+}
+
+// known yields the devices that came with the input.
+func (in *intake) known(ctx context.Context) iter.Seq2[*DeviceRecord, error] {
+	return func(yield func(*DeviceRecord, error) bool) {
+		for d, err := range in.ledger.Devices(ctx, DeviceFilter{}) {
+			if err == nil && in.record.Spooled && d.Seq > in.record.Input || !yield(d, err) {
+				return
+			}
+		}
+	}
+}
+
+// same compares a record of the input with the ledger's.
+func (in *intake) same(known *DeviceRecord, d Device) error {
+	row := known.Row
+	if known.Original != nil {
+		row = known.Original
+	}
+	d.Row, _ = inUTF8(d.Row)
+	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(row)) {
+		if v, ok := d.Row[k]; !ok || v != row[k] {
+			return fmt.Errorf("%w: record %d (device %q) differs first in %s", ErrInputChanged, known.Seq, known.Name, k)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
+		if _, ok := row[k]; !ok {
+			return fmt.Errorf("%w: record %d (device %q) had no %s", ErrInputChanged, known.Seq, known.Name, k)
+		}
+	}
+	return fmt.Errorf("%w: record %d was device %q and is now another one", ErrInputChanged, known.Seq, known.Name)
+}
+
+type spooler struct {
+	intake *intake
+	seq    int64
+	batch  []*DeviceRecord
+}
+
+func (s *spooler) add(ctx context.Context, d Device) error {
+	rec, _ := s.intake.newRecord(s.seq, d)
+	s.batch = append(s.batch, rec)
+	if len(s.batch) < spoolBatch {
+		return nil
+	}
+	return s.flush(ctx)
+}
+
+// flush refuses records whose name is taken, and stores the batch.
+func (s *spooler) flush(ctx context.Context) error {
+	if err := s.intake.refuseSharedNames(ctx, s.batch); err != nil {
+		return err
+	}
+	if err := s.intake.ledger.Apply(ctx, Change{Add: s.batch}); err != nil {
+		return err
+	}
+	s.batch = s.batch[:0]
+	return nil
+}
+
+// refuseSharedNames fails those of the records that wait whose thing name another record has, in the ledger or before it
+// among these.
+func (in *intake) refuseSharedNames(ctx context.Context, records []*DeviceRecord) error {
+	names := make([]string, 0, len(records))
+	for _, rec := range records {
+		if rec.Verdict == Waiting {
+			names = append(names, rec.Name)
+		}
+	}
+	first, err := in.ledger.FindNames(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if rec.Verdict != Waiting {
+			continue
+		}
+		if seq, ok := first[rec.Name]; ok && seq != rec.Seq {
+			rec.failSharedName(seq)
+			continue
+		}
+		first[rec.Name] = rec.Seq
+	}
+	return nil
+}
+
+func (d *DeviceRecord) fail(cause Cause, message string) {
+	d.Verdict, d.Cause, d.Message = Failed, cause, message
+}
+
+func (d *DeviceRecord) failSharedName(seq int64) {
+	d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
+}
+
+func (d *DeviceRecord) failSharedKey(seq int64) {
+	d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same public key; each device needs a key of its own", seq))
+}
+
+// newRecord makes a device's record, and checks what can be checked before its credential is made. want is nil if the
+// device is refused.
+func (in *intake) newRecord(seq int64, d Device) (rec *DeviceRecord, want *wanted) {
+	rec = &DeviceRecord{Updated: time.Now()}
+	rec.Seq, rec.Name, rec.Source, rec.Verdict = seq, d.Name, d.Source, Waiting
+	rec.Row, _ = inUTF8(d.Row)
+	name, want, err := in.shape.check(d)
+	if rec.Name == "" {
+		rec.Name = name
+	}
+	if err != nil {
+		rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
+	}
+	return rec, want
+}

@@ -1,0 +1,245 @@
+package provision
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// part is a data file on its way, with its devices in the order of its lines.
+type part struct {
+	*PartRecord
+	devices []*DeviceRecord // devices[i] is line i+1
+}
+
+// parts makes the data files of a run: it takes devices that wait, has their credentials made, writes the file and uploads
+// it.
+type parts struct {
+	*session
+	shape       *shape
+	credentials *credentials
+	pace        *pace
+	maxLines    int
+	maxBytes    int64
+	dir         string // where part files are
+}
+
+// prepareBatch is how many devices are read from the ledger at once for their credentials.
+const prepareBatch = 1000
+
+// next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
+// says that as many will do, and at most Options.PartLines. It returns nil when none waits any more, or when stop says so
+// and no line was made.
+func (ps *parts) next(ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool) (*part, error) {
+	for {
+		b := batch{began: time.Now(), owners: map[Match]int64{}}
+		for len(b.devices) < ps.maxLines && !b.full {
+			var waiting []*DeviceRecord
+			for d, err := range ps.ledger.Devices(ctx, DeviceFilter{
+				Verdicts: []Verdict{Waiting}, AfterSeq: b.last(), Limit: min(prepareBatch, ps.maxLines-len(b.devices)),
+			}) {
+				if err != nil {
+					return nil, err
+				}
+				waiting = append(waiting, d)
+			}
+			if len(waiting) == 0 {
+				break
+			}
+			if err := ps.credentials.claim(ctx, waiting); err != nil {
+				return nil, err
+			}
+			if err := ps.credentials.prepare(ctx, &b, waiting, enough); err != nil {
+				return nil, err
+			}
+		}
+		if len(b.devices) == 0 {
+			return nil, nil
+		}
+		p, err := ps.writePart(ctx, number, &b)
+		if err != nil || p != nil || stop() {
+			return p, err
+		}
+		// Every one of them was refused here; their verdicts are in the ledger.
+	}
+}
+
+// writePart writes the part file and records it. It returns nil when no device was left to write.
+func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, error) {
+	// The keys are durable before a line that carries their requests is anywhere but in memory.
+	if err := ps.credentials.step.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("making the keys durable: %w", err)
+	}
+	p := &part{PartRecord: &PartRecord{Number: number, State: PartWritten, CredentialsTook: time.Since(b.began)}}
+	f, err := ps.createPartFile()
+	if err != nil {
+		return nil, err
+	}
+	defer f.discard()
+	touched, err := ps.writeLines(f, p, b.devices, b.rows)
+	if err != nil {
+		return nil, fmt.Errorf("writing part %d: %w", number, err)
+	}
+	if p.Lines == 0 {
+		return nil, ps.ledger.Apply(ctx, Change{Devices: touched})
+	}
+	p.File = fmt.Sprintf("part-%05d-%d-%.12s.json", number, p.Attempt, p.SHA256)
+	if err := f.place(ps.dir, p.PartRecord); err != nil {
+		return nil, fmt.Errorf("writing part %d: %w", number, err)
+	}
+	p.Written = time.Now()
+	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
+}
+
+// newWriter writes lines with the template's parameters.
+func (ps *parts) newWriter(f io.Writer) *datafile.Writer {
+	w := datafile.NewWriter(f, ps.shape.program.Parameters()...)
+	w.Optional(ps.shape.optional()...)
+	return w
+}
+
+// writeLines writes the devices that have a row, up to the size of a part, and returns all whose record changed.
+func (ps *parts) writeLines(f io.Writer, p *part, devices []*DeviceRecord, rows []map[string]string) ([]*DeviceRecord, error) {
+	w := ps.newWriter(f)
+	now := time.Now()
+	touched := make([]*DeviceRecord, 0, len(devices))
+	for i, d := range devices {
+		d.Updated = now
+		touched = append(touched, d)
+		if rows[i] == nil || w.Lines() > 0 && w.Bytes() >= ps.maxBytes {
+			continue // refused, or left for the next part
+		}
+		if err := w.WriteRow(rows[i]); err != nil {
+			if _, ok := errors.AsType[*datafile.Problem](err); !ok {
+				return nil, err
+			}
+			d.fail(CauseInvalidRecord, err.Error())
+			continue
+		}
+		d.Verdict, d.Cause, d.Message, d.TaskID = Submitted, CauseNone, "", ""
+		d.Part, d.Line = p.Number, w.Lines()
+		d.Attempts++
+		p.Attempt = max(p.Attempt, d.Attempts)
+		p.devices = append(p.devices, d)
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	digest := w.SHA256()
+	p.Lines, p.Bytes, p.SHA256 = int(w.Lines()), w.Bytes(), hex.EncodeToString(digest[:])
+	return touched, nil
+}
+
+// load brings back a part that an earlier process began.
+func (ps *parts) load(ctx context.Context, rec *PartRecord) (*part, error) {
+	const advice = "the ledger is damaged or was changed by hand; restore a copy that was made since the last task was started"
+	p := &part{PartRecord: rec}
+	lines := make(map[int64]*DeviceRecord, rec.Lines)
+	for d, err := range ps.ledger.Devices(ctx, DeviceFilter{Part: rec.Number}) {
+		if err != nil {
+			return nil, err
+		}
+		if other := lines[d.Line]; other != nil {
+			return nil, fmt.Errorf("part %d: devices %q and %q both have line %d: %s", rec.Number, other.Name, d.Name, d.Line, advice)
+		}
+		if d.Line < 1 || d.Line > int64(rec.Lines) {
+			return nil, fmt.Errorf("part %d: device %q has line %d of %d: %s", rec.Number, d.Name, d.Line, rec.Lines, advice)
+		}
+		lines[d.Line] = d
+	}
+	for i := range rec.Lines {
+		d, ok := lines[int64(i+1)]
+		if !ok && rec.Adopted { // a blank line
+			continue
+		}
+		if !ok {
+			return nil, fmt.Errorf("part %d: no device has line %d of %d: %s", rec.Number, i+1, rec.Lines, advice)
+		}
+		p.devices = append(p.devices, d)
+	}
+	return p, nil
+}
+
+// upload brings a part file into the bucket. The file is checked against what was recorded when it was written.
+func (ps *parts) upload(ctx context.Context, p *part) error {
+	f, err := ps.openPartFile(ctx, p)
+	if err != nil {
+		return fmt.Errorf("part %d: %w", p.Number, err)
+	}
+	defer func() { _ = f.Close() }()
+	in := &task.UploadInput{
+		Key:  fmt.Sprintf("%s/part-%05d-%d-%s.json", ps.record.ID, p.Number, p.Attempt, p.SHA256),
+		Body: f, Size: p.Bytes,
+	}
+	if _, err := hex.Decode(in.SHA256[:], []byte(p.SHA256)); err != nil {
+		return fmt.Errorf("part %d: the ledger's digest of the file is damaged: %w", p.Number, err)
+	}
+	var obj *task.Object
+	err = retry(ctx, func() (err error) {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			obj, err = ps.backend.Upload(ctx, in)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("uploading part %d: %w", p.Number, err)
+	}
+	p.Bucket, p.Key, p.State, p.Uploaded = obj.Bucket, obj.Key, PartUploaded, time.Now()
+	if err := ps.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
+		return err
+	}
+	ps.observe(EventPartReady{Part: p.Number, Lines: p.Lines, Bytes: p.Bytes, SHA256: p.SHA256, Bucket: p.Bucket, Key: p.Key})
+	return nil
+}
+
+// all yields the parts in order, uploaded: first those an earlier process left, then new ones. It works ahead of its
+// reader by one part.
+func (ps *parts) all(ctx context.Context) iter.Seq2[*part, error] {
+	return func(yield func(*part, error) bool) {
+		records, err := ps.ledger.Parts(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		last := lastPart(records)
+		for _, rec := range records {
+			if rec.State == PartCollected || ps.stopped() && (rec.State == PartWritten || rec.State == PartUploaded) {
+				continue
+			}
+			p, err := ps.load(ctx, rec)
+			if err == nil && p.State == PartWritten {
+				err = ps.upload(ctx, p)
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+		for !ps.stopped() {
+			last++
+			var asked time.Time
+			p, err := ps.next(ctx, last, func(devices int, began time.Time) bool {
+				asked = time.Now()
+				return ps.pace.enough(devices, began) || ps.stopped()
+			}, ps.stopped)
+			if err == nil && p == nil {
+				return
+			}
+			if err == nil {
+				err = ps.upload(ctx, p)
+				if !asked.IsZero() {
+					ps.pace.uploaded(time.Since(asked))
+				}
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+)
+
+// credentials runs the credential step. It keeps the step from using keys of another run, and from making new keys where
+// the device's own are lost.
+type credentials struct {
+	*session
+	shape  *shape
+	step   Credential
+	finder KeyFinder // nil if the step makes no keys
+}
+
+func newCredentials(s *session, sh *shape, step Credential) *credentials {
+	c := &credentials{session: s, shape: sh, step: step}
+	c.finder, _ = As[KeyFinder](step)
+	return c
+}
+
+// claim makes sure, before the first key of these devices is made, that none of them has one that is not this run's, and
+// records that whatever is found for them from now on is. They are in order of Seq.
+func (c *credentials) claim(ctx context.Context, devices []*DeviceRecord) error {
+	last := c.record.Prepared
+	for _, d := range devices {
+		if c.claimed(d) {
+			continue
+		}
+		if err := c.unusedByOthers(ctx, d.Name); err != nil {
+			return err
+		}
+		last = d.Seq
+	}
+	if last == c.record.Prepared {
+		return nil
+	}
+	c.record.Prepared = last
+	return c.ledger.Apply(ctx, Change{Run: c.record})
+}
+
+// claimed reports whether the run has looked for a key of the device before, so that one that is found now is its own. That
+// is so for every device up to RunRecord.Prepared, and for each that has a match: it was prepared, or registered by itself.
+func (c *credentials) claimed(d *DeviceRecord) bool {
+	return d.Match != "" || d.Seq <= c.record.Prepared
+}
+
+// unusedByOthers makes sure that a device of this name has no key of another run. A key that this run made is accepted: one
+// of its devices has the name, or had it before it was mended.
+func (c *credentials) unusedByOthers(ctx context.Context, name string) error {
+	if c.finder == nil {
+		return nil
+	}
+	refusal := c.finder.Unused(ctx, name)
+	if !errors.Is(refusal, keystore.ErrExists) {
+		return refusal
+	}
+	for d, err := range c.ledger.Devices(ctx, DeviceFilter{}) {
+		switch {
+		case err != nil:
+			return err
+		case d.Seq > c.record.Prepared:
+			return refusal
+		case d.Name == name && holdsKeys(d):
+			return nil
+		case d.Original != nil:
+			// A record that was refused as it came never had a key.
+			if was, _, err := c.shape.check(Device{Row: d.Original}); err == nil && was == name {
+				return nil
+			}
+		}
+	}
+	return refusal
+}
+
+// requireKeys makes sure that the keys of devices are there, because the credential step would make new ones.
+func (c *credentials) requireKeys(ctx context.Context, devices []*DeviceRecord) error {
+	if c.finder == nil {
+		return nil
+	}
+	for _, d := range devices {
+		switch err := c.finder.Unused(ctx, d.Name); {
+		case err == nil:
+			return fmt.Errorf("the key of device %q: %w", d.Name, keystore.ErrNotFound)
+		case !errors.Is(err, keystore.ErrExists):
+			return err
+		}
+	}
+	return nil
+}
+
+// batch is devices with what was prepared for them.
+type batch struct {
+	devices []*DeviceRecord
+	rows    []map[string]string // the full row of each device, nil for those that failed
+	owners  map[Match]int64     // which device of the batch has a key
+	full    bool                // enough was said
+	began   time.Time
+}
+
+func (b *batch) last() int64 {
+	if len(b.devices) == 0 {
+		return 0
+	}
+	return b.devices[len(b.devices)-1].Seq
+}
+
+// never has enough: every part becomes as large as it may.
+func never(int, time.Time) bool { return false }
+
+// unstoppable is for a call that Stop does not end.
+func unstoppable() bool { return false }
+
+// prepare runs the credential step for devices and adds those that it was run for to the batch.
+func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, enough func(devices int, began time.Time) bool) error {
+	var given atomic.Int64 // the step may read its input in a goroutine of its own
+	var full atomic.Bool
+	before := len(b.devices)
+	input := func(yield func(Candidate, error) bool) {
+		for i, d := range devices {
+			if n := before + i; n > 0 && enough(n, b.began) {
+				full.Store(true)
+				return
+			}
+			given.Add(1)
+			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Claimed: c.claimed(d)}
+			if !yield(candidate, nil) {
+				return
+			}
+		}
+	}
+	rows := make([]map[string]string, 0, len(devices))
+	for p, err := range c.step.Prepare(ctx, input) {
+		if err != nil {
+			return err
+		}
+		if len(rows) == len(devices) {
+			return errors.New("the credential step gave more devices than it was given")
+		}
+		d := devices[len(rows)]
+		if p.Device.Name != d.Name && p.Device.Name != "" { // the key of one would go to the other
+			return fmt.Errorf("the credential step gave device %q where device %q was due; it must keep their order", p.Device.Name, d.Name)
+		}
+		if p.Err != nil {
+			d.fail(causeOf(p.Err, CauseKey), p.Err.Error())
+			rows = append(rows, nil)
+			continue
+		}
+		d.Match = p.Match
+		row := make(map[string]string, len(d.Row)+len(p.Values))
+		maps.Copy(row, d.Row)
+		maps.Copy(row, p.Values)
+		rows = append(rows, row)
+	}
+	if want := int(given.Load()); len(rows) != want || want < len(devices) && !full.Load() {
+		return fmt.Errorf("the credential step gave %d devices of %d", len(rows), max(want, len(devices)))
+	}
+	devices = devices[:len(rows)]
+	if err := c.refuseSharedKeys(ctx, b.owners, devices, rows); err != nil {
+		return err
+	}
+	b.devices, b.rows = append(b.devices, devices...), append(b.rows, rows...)
+	b.full = full.Load()
+	return nil
+}
+
+// refuseSharedKeys fails devices whose key another device of the run has: results could not be told apart, and two
+// devices with one key are one device to AWS.
+func (c *credentials) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devices []*DeviceRecord, rows []map[string]string) error {
+	var keys []Match
+	for i, d := range devices {
+		if rows[i] != nil && d.Match.isKey() {
+			keys = append(keys, d.Match)
+		}
+	}
+	first, err := c.ledger.FindMatches(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, d := range devices {
+		if rows[i] == nil || !d.Match.isKey() {
+			continue
+		}
+		seq, ok := first[d.Match]
+		if !ok {
+			seq, ok = owners[d.Match]
+		}
+		if ok && seq != d.Seq {
+			d.failSharedKey(seq)
+			d.Match, rows[i] = "", nil
+			continue
+		}
+		owners[d.Match] = d.Seq
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// look looks for a task on the part's own data file, whose key no other part ever has. It looks until the settle window is
+// over, because a request whose answer was lost may still take effect; if there is no task by then, none was started. If
+// the service could not be asked after the end of the window, it can't tell, and returns ErrStartUnknown rather than let
+// the task be started twice.
+func (ts *tasks) look(ctx context.Context, p *part) (found bool, err error) {
+	state := lookState{until: time.Now().Add(ts.settleWindow)}
+	s, err := ts.newSearch(ctx, p)
+	if err != nil {
+		return false, err
+	}
+	ts.observe(EventStartLost{Part: p.Number, Until: state.until})
+	var pause pauser
+	for {
+		began := time.Now()
+		id, err := s.find(ctx)
+		answer := lookNone
+		switch {
+		case err == nil && id != "":
+			answer = lookFound
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case err != nil && task.Refused(err) && !errors.Is(err, task.ErrThrottled):
+			answer = lookForbidden
+		case err != nil:
+			answer = lookFailed
+		}
+		var action lookAction
+		state, action = decideLook(state, began, answer)
+		switch action {
+		case lookTake:
+			return true, ts.started(ctx, p, id, true)
+		case lookEnd:
+			return false, nil
+		case lookBlind:
+			return false, fmt.Errorf("%w: the answer was lost, and looking for a task on s3://%s/%s failed; run again once that works: %w",
+				ErrStartUnknown, p.Bucket, p.Key, err)
+		}
+		if err := pause.wait(ctx); err != nil {
+			return false, err
+		}
+	}
+}
+
+// search looks for a part's task among all tasks of the account. In which order AWS lists them is not documented, so every
+// task counts, but none is described twice.
+type search struct {
+	tasks  *tasks
+	part   *part
+	others map[task.ID]bool // known to be other parts' or somebody else's
+}
+
+func (ts *tasks) newSearch(ctx context.Context, p *part) (*search, error) {
+	records, err := ts.ledger.Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &search{tasks: ts, part: p, others: map[task.ID]bool{}}
+	for _, rec := range records {
+		if rec.TaskID != "" && rec.Number != p.Number {
+			s.others[rec.TaskID] = true
+		}
+	}
+	return s, nil
+}
+
+// find returns the id of the task on the part's data file, "" if there is none.
+func (s *search) find(ctx context.Context) (task.ID, error) {
+	for id, err := range task.List(ctx, s.tasks.backend, "") {
+		if err != nil {
+			return "", err
+		}
+		if s.others[id] {
+			continue
+		}
+		d, err := task.Attach(s.tasks.backend, id).Describe(ctx)
+		switch {
+		case errors.Is(err, task.ErrNotFound): // not to be seen yet, or forgotten between the two calls
+			continue
+		case err != nil:
+			return "", err
+		case isTaskOf(d, s.part):
+			return id, nil
+		}
+		s.others[id] = true
+	}
+	return "", nil
+}
+
+func isTaskOf(d *task.Description, p *part) bool {
+	return d.InputFileBucket == p.Bucket && d.InputFileKey == p.Key
+}
+
+// inProgress returns the account's task that is in progress; nil when there is none any more.
+func (ts *tasks) inProgress(ctx context.Context) (*task.Description, error) {
+	for _, status := range []task.Status{task.InProgress, task.Cancelling} {
+		for id, err := range task.List(ctx, ts.backend, status) {
+			if err != nil {
+				return nil, err
+			}
+			if d, err := task.Attach(ts.backend, id).Describe(ctx); err == nil || !errors.Is(err, task.ErrNotFound) {
+				return d, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+func foreignError(err error, other *task.Description) error {
+	if other == nil {
+		return fmt.Errorf("%w; wait for it to end, or let the run wait (Options.Foreign)", err)
+	}
+	return fmt.Errorf("%w: it is task %s over s3://%s/%s with role %s, begun %s; wait for it to end, or let the run wait (Options.Foreign)",
+		err, other.ID, other.InputFileBucket, other.InputFileKey, other.RoleARN, other.Created.UTC().Format(time.RFC3339))
+}

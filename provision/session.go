@@ -1,0 +1,132 @@
+package provision
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// session is what the stages of one call share: the ledger with the run's record, where the backend works, and how events
+// and [Run.Stop] get through.
+type session struct {
+	ledger  Ledger
+	backend task.Backend
+	observe func(Event)
+	stop    *stopper
+
+	record   *RunRecord // as the ledger has it
+	resumed  bool       // the ledger knew the run already: an earlier call, or an earlier process, has begun it
+	endpoint string     // where devices connect to; empty if the backend can't tell
+}
+
+// openRecord makes the run's record, or checks the one that is there, without asking the backend.
+func (s *session) openRecord(ctx context.Context, templateSHA256, roleARN string) error {
+	record, err := s.ledger.Run(ctx)
+	s.resumed = err == nil
+	if errors.Is(err, ErrNoRun) {
+		now := time.Now()
+		record = &RunRecord{ID: newRunID(now), Created: now, TemplateSHA256: templateSHA256, RoleARN: roleARN}
+		err = s.ledger.Apply(ctx, Change{Run: record})
+	}
+	if err != nil {
+		return err
+	}
+	if record.TemplateSHA256 != templateSHA256 {
+		return fmt.Errorf("%w: it was started with another template (SHA-256 %.12s…, this one has %.12s…)",
+			ErrElsewhere, record.TemplateSHA256, templateSHA256)
+	}
+	s.record = record
+	return nil
+}
+
+// locate finds out where the backend works: a run belongs to one account, region and partition, and never moves.
+func (s *session) locate(ctx context.Context) error {
+	var identity task.Identity
+	if who, ok := task.As[task.Identifier](s.backend); ok {
+		err := retry(ctx, func() error {
+			id, err := who.Identity(ctx)
+			if err == nil {
+				identity = *id
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("asking which account this is: %w", err)
+		}
+	}
+	if s.record.Identity == (task.Identity{}) && identity != (task.Identity{}) { // new, or prepared without a network
+		s.record.Identity = identity
+		if err := s.ledger.Apply(ctx, Change{Run: s.record}); err != nil {
+			return err
+		}
+	}
+	if s.record.Identity != identity {
+		return fmt.Errorf("%w: it was started in %s, the backend is %s", ErrElsewhere, where(s.record.Identity), where(identity))
+	}
+	if e, ok := task.As[task.Endpointer](s.backend); ok {
+		err := retry(ctx, func() (err error) {
+			s.endpoint, err = e.DataEndpoint(ctx)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("asking for the endpoint devices connect to: %w", err)
+		}
+	}
+	return nil
+}
+
+func where(id task.Identity) string {
+	kind := "AWS"
+	if id.Fake {
+		kind = "the fake"
+	}
+	return fmt.Sprintf("%s, account %s, region %s, partition %s", kind, id.Account, id.Region, id.Partition)
+}
+
+// newRunID returns an id that sorts by time and is safe in file names and S3 keys.
+func newRunID(now time.Time) string {
+	var b [4]byte
+	rand.Read(b[:]) // never fails
+	return now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
+}
+
+// stopped reports whether Stop was called.
+func (s *session) stopped() bool { return s.stop.stopped() }
+
+// reopen adds to a change that the run is not over any more.
+func (s *session) reopen(change *Change) {
+	if !s.record.Finished.IsZero() {
+		s.record.Finished = time.Time{}
+		change.Run = s.record
+	}
+}
+
+// device returns one device of the run.
+func (s *session) device(ctx context.Context, seq int64) (*DeviceRecord, error) {
+	for d, err := range s.ledger.Devices(ctx, DeviceFilter{AfterSeq: seq - 1, Limit: 1}) {
+		if err != nil || d.Seq == seq {
+			return d, err
+		}
+	}
+	return nil, fmt.Errorf("the ledger has no device number %d", seq)
+}
+
+// named yields the devices of a name; none if it is empty, which a filter takes for any name.
+func (s *session) named(ctx context.Context, name string) iter.Seq2[*DeviceRecord, error] {
+	if name == "" {
+		return func(func(*DeviceRecord, error) bool) {}
+	}
+	return s.ledger.Devices(ctx, DeviceFilter{Name: name})
+}
+
+// orphan records a certificate that was made for a device and that the device will not use.
+func (s *session) orphan(ctx context.Context, d *DeviceRecord, id, arn, why string) error {
+	o := &Orphan{CertificateID: id, CertificateARN: arn, Seq: d.Seq, Name: d.Name, Why: why, Found: time.Now()}
+	return s.ledger.Apply(ctx, Change{Orphans: []*Orphan{o}})
+}
