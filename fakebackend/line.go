@@ -3,10 +3,10 @@ package fakebackend
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -81,11 +81,7 @@ func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
 	case raw[len(raw)-1] == '\r':
 		return nil, badLine("it ends in a carriage return")
 	}
-	values, ok := plainLine(raw)
-	if !ok {
-		return decodeLine(raw)
-	}
-	return values, nil
+	return decodeLine(raw)
 }
 
 // withoutMarks is a line less what [Options.LenientLines] passes over; nothing is left of a blank one.
@@ -97,41 +93,30 @@ func badLine(format string, args ...any) *task.Error {
 	return refuse(codeInvalidRequest, "Invalid line in the input file: "+format, args...)
 }
 
-// decodeLine reads any line that is not blank.
+// decodeLine reads any line that is not blank. Of a member that occurs twice the last one counts.
 func decodeLine(raw []byte) (map[string]string, *task.Error) {
-	var row map[string]parameter
-	if err := json.Unmarshal(raw, &row); err != nil {
-		return nil, badLine("it is not a JSON object of strings: %v", err)
+	const maxDepth = 1 // no value may be an object or an array
+	r := jsonline.NewReader(raw, maxDepth)
+	if kind := r.Peek(); kind != jsonline.Object && kind != 0 {
+		return nil, badLine("it is %s and not a JSON object of strings", kindNames[kind])
 	}
-	if row == nil {
-		return nil, badLine("it is null and not a JSON object")
-	}
-	values := make(map[string]string, len(row))
-	for name, p := range row {
-		if p.bad != 0 {
-			return nil, badLine("the value of %s is %s and not a string", rule.Quote(name), map[byte]string{
-				'n': "null", '{': "an object", '[': "an array"}[p.bad])
+	values := make(map[string]string)
+	r.Open()
+	for name, ok := r.Member(); ok; name, ok = r.Member() {
+		key := r.Text(name)
+		switch kind := r.Peek(); kind {
+		case jsonline.Object, jsonline.Array, jsonline.Null:
+			return nil, badLine("the value of %s is %s and not a string", rule.Quote(key), kindNames[kind])
 		}
-		values[name] = p.value
+		values[key] = r.Text(r.Value())
+	}
+	if r.Close(); r.Err() != nil {
+		return nil, badLine("it is not a JSON object of strings: byte %d: %s", r.Err().Offset, r.Err().Message)
 	}
 	return values, nil
 }
 
-// parameter is one value of a line.
-type parameter struct {
-	value string
-	bad   byte // first byte of a value that is no scalar
-}
-
-// UnmarshalJSON takes strings, numbers and booleans.
-func (p *parameter) UnmarshalJSON(raw []byte) error {
-	switch raw[0] {
-	case '"':
-		return json.Unmarshal(raw, &p.value)
-	case '{', '[', 'n':
-		p.bad = raw[0]
-	default:
-		p.value = string(raw)
-	}
-	return nil
+var kindNames = map[jsonline.Kind]string{
+	jsonline.String: "a string", jsonline.Number: "a number", jsonline.True: "true", jsonline.False: "false",
+	jsonline.Null: "null", jsonline.Object: "an object", jsonline.Array: "an array",
 }

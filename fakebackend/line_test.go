@@ -27,6 +27,8 @@ func TestABadLineFailsAlone(t *testing.T) {
 		{"an object as a value", `{"ThingName":{"a":"b"}}`, `the value of "ThingName" is an object`},
 		{"null as a value", `{"ThingName":null}`, `the value of "ThingName" is null`},
 		{"too long", long, "too long: 262160 bytes"},
+		{"a string", `"{}"`, "not a JSON object"},
+		{"a comma too many", `{"ThingName":"x",}`, "not a JSON object of strings: byte 16: a comma before the closing bracket"},
 		{"a missing parameter", `{"ThingName":"x","CSR":"y"}`, "Invalid registration template. Cannot resolve reference value: {Ref=SerialNumber}"},
 		{"a thing name with a space", line(t, map[string]string{"ThingName": "a b", "SerialNumber": "1", "CSR": csrOf(t, key, "x")}),
 			"1 validation error detected: Value 'a b' at 'thingName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+"},
