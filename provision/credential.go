@@ -211,7 +211,7 @@ func (m *MakeCSR) taken(device string) error {
 	switch s := m.Store.(type) {
 	case interface{ Path(device string) string }: // a folder for each
 		place = " in " + s.Path(device)
-	case interface{ Path() string }: // an archive
+	case interface{ Path() string }: // one file
 		place = " in " + s.Path()
 	}
 	return fmt.Errorf("device %q has a key of an earlier run%s, which is left as it is: %w; give this run another place for its keys",

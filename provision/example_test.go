@@ -108,7 +108,7 @@ func ExampleMakeCSR_hardware() {
 		RoleARN:  role,
 		Credential: &provision.MakeCSR{
 			Keys:    &module{slots: map[string]*slot{}},
-			Store:   keystore.None(), // a Folder or an Archive opened with KeysElsewhere keeps the requests
+			Store:   keystore.None(), // a Folder, or a Store of package sqlitekeys, opened with KeysElsewhere keeps the requests
 			Workers: 1,               // sessions that the module has
 		},
 	})

@@ -20,9 +20,9 @@
 //	}
 //	// Only now may the requests go to AWS.
 //
-// [Folder] keeps a folder for each device, which openssl and people can read. [Archive] keeps all records in one file, for
-// fleets too big for that, and writes such folders on demand. [None] is for keys that rest in hardware
-// or elsewhere, and [Memory] for tests. [WriteFile] and [ReplaceFile] write what belongs beside a key with the same care.
+// [Folder] keeps a folder for each device, which openssl and people can read. Package sqlitekeys keeps all records in one
+// SQLite file, for large fleets; [Copy] writes folders from it. [None] is for keys that rest in hardware or elsewhere, and
+// [Memory] for tests.
 //
 // AWS IoT never has the private key of a request and cannot give it back:
 // https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html

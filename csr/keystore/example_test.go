@@ -110,7 +110,7 @@ func ExampleNone() {
 	fmt.Println(keystore.None().Put(context.Background(), keystore.Record{Device: "device-one", Key: result.Key, Request: result.Request}))
 	// Output:
 	// <nil>
-	// device "device-one": private key would be lost: its key was made in this process and this store keeps nothing; use a Folder
+	// device "device-one": private key would be lost: its key was made in this process and this store keeps nothing; use a Folder, or package sqlitekeys
 }
 
 func ExampleMemory() {

@@ -105,14 +105,10 @@ func (f *Folder) Put(ctx context.Context, rec Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkRecord(rec); err != nil {
+	if err := rec.Check(); err != nil {
 		return err
 	}
 	name := FileName(rec.Device)
-	if len(name) > maxFileName {
-		return fmt.Errorf("%w: %s needs a file name of %d bytes, file systems take %d; shorten it (a thing's name has at most 128 characters)",
-			ErrName, rule.Quote(rec.Device), len(name), maxFileName)
-	}
 	files, err := f.filesOf(rec)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 	}
 	name := FileName(device)
 	if len(name) > maxFileName {
-		return Record{}, &notFoundError{device, f.dir}
+		return Record{}, notFound(device, f.dir)
 	}
 	f.mu.Lock()
 	var path string
@@ -57,7 +57,7 @@ func (f *Folder) read(device, path string) (Record, error) {
 	info, err := f.disk.lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Record{}, &notFoundError{device, f.dir}
+		return Record{}, notFound(device, f.dir)
 	case err != nil:
 		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
 	case !info.IsDir():

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-
-	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // Memory keeps records in this process's memory, for tests and trials against a fake. They end with the process: with a
@@ -22,11 +20,8 @@ func (m *memory) Put(ctx context.Context, rec Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkRecord(rec); err != nil {
+	if err := rec.Check(); err != nil {
 		return err
-	}
-	if n := len(FileName(rec.Device)); n > maxFileName { // a test must not pass with a name that folders refuse
-		return fmt.Errorf("%w: %s needs a file name of %d bytes, and file systems take %d", ErrName, rule.Quote(rec.Device), n, maxFileName)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,7 +45,7 @@ func (m *memory) Get(ctx context.Context, device string) (Record, error) {
 	defer m.mu.Unlock()
 	rec, ok := m.records[device]
 	if !ok {
-		return Record{}, &notFoundError{device, "memory"}
+		return Record{}, notFound(device, "memory")
 	}
 	return rec, nil
 }

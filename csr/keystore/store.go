@@ -35,11 +35,10 @@ type Store interface {
 
 // The errors of a store. Each comes wrapped with device, place and what to do; match with errors.Is.
 var (
-	// ErrExists: there is a record of that device, or a file of that name, already. It was left as it is. Such an error
-	// is also a fs.ErrExist.
-	ErrExists = errors.New("exists already")
+	// ErrExists: there is a record of that device already. It was left as it is. Such an error is also a fs.ErrExist.
+	ErrExists error = &alsoError{"exists already", fs.ErrExist}
 	// ErrNotFound: there is no record of that device. Such an error is also a fs.ErrNotExist.
-	ErrNotFound = errors.New("no record")
+	ErrNotFound error = &alsoError{"no record", fs.ErrNotExist}
 	// ErrDamaged: the record is not whole, or not what Put wrote.
 	ErrDamaged = errors.New("record damaged")
 	// ErrMismatch: the private key does not belong to the request.
@@ -54,17 +53,23 @@ var (
 	ErrBroken = errors.New("store failed before")
 )
 
-// ExistsError says what is in the way. It is an [ErrExists].
+// alsoError is an error that is another one, too.
+type alsoError struct {
+	text string
+	also error
+}
+
+func (e *alsoError) Error() string        { return e.text }
+func (e *alsoError) Is(target error) bool { return target == e.also }
+
+// ExistsError reports what is in the way. It is an [ErrExists].
 type ExistsError struct {
-	Device string // empty when a single file is meant
+	Device string
 	Path   string
 }
 
 // Error names device and path.
 func (e *ExistsError) Error() string {
-	if e.Device == "" {
-		return fmt.Sprintf("%s exists already and was left as it is; move it away if it is not wanted any more", e.Path)
-	}
 	return fmt.Sprintf("device %s: %s exists already and was left as it is; Get returns what is there, "+
 		"or move it away if the device shall have a new key", rule.Quote(e.Device), e.Path)
 }
@@ -73,20 +78,19 @@ func (e *ExistsError) Error() string {
 func (e *ExistsError) Is(target error) bool { return target == ErrExists || target == fs.ErrExist }
 
 // notFound is an [ErrNotFound] with the device's name.
-type notFoundError struct{ device, where string }
-
-func (e *notFoundError) Error() string {
-	return fmt.Sprintf("device %s: no record in %s", rule.Quote(e.device), e.where)
+func notFound(device, where string) error {
+	return fmt.Errorf("device %s: %w in %s", rule.Quote(device), ErrNotFound, where)
 }
 
-func (e *notFoundError) Is(target error) bool {
-	return target == ErrNotFound || target == fs.ErrNotExist
-}
-
-// checkRecord applies what every store demands of a record.
-func checkRecord(rec Record) error {
+// Check reports what no store keeps: a record without a name or with one that no [Folder] could have ([ErrName]), without
+// a request, or with a key that does not belong to it ([ErrMismatch]).
+func (rec Record) Check() error {
 	if rec.Device == "" {
 		return fmt.Errorf("%w: it is empty", ErrName)
+	}
+	if n := len(FileName(rec.Device)); n > maxFileName {
+		return fmt.Errorf("%w: %s needs a file name of %d bytes, file systems take %d; shorten it (a thing's name has at most 128 characters)",
+			ErrName, rule.Quote(rec.Device), n, maxFileName)
 	}
 	if rec.Request == nil || len(rec.Request.DER()) == 0 {
 		return fmt.Errorf("device %s: the record has no request", rule.Quote(rec.Device))
@@ -108,11 +112,11 @@ func (none) Put(ctx context.Context, rec Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkRecord(rec); err != nil {
+	if err := rec.Check(); err != nil {
 		return err
 	}
 	if rec.Key.Exportable() {
-		return fmt.Errorf("device %s: %w: its key was made in this process and this store keeps nothing; use a Folder",
+		return fmt.Errorf("device %s: %w: its key was made in this process and this store keeps nothing; use a Folder, or package sqlitekeys",
 			rule.Quote(rec.Device), ErrKeyLost)
 	}
 	return nil
@@ -124,5 +128,5 @@ func (none) Get(ctx context.Context, device string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, err
 	}
-	return Record{}, &notFoundError{device, "a store that keeps nothing"}
+	return Record{}, notFound(device, "a store that keeps nothing")
 }

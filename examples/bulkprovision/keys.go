@@ -8,54 +8,55 @@ import (
 	"path/filepath"
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore/sqlitekeys"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
 // keys is where the run keeps its keys, and what takes the credentials over.
 type keys struct {
 	keystore.Store
-	output  provision.Output  // nil leaves certificates in the ledger
-	archive *keystore.Archive // nil with -keys folders
+	output   provision.Output  // nil leaves certificates in the ledger
+	database *sqlitekeys.Store // nil with -keys folders
 }
 
-// openKeys opens the folders or the archive. A run must find again the keys it has made, so it never changes from one to
+// openKeys opens the folders or the database. A run must find again the keys it has made, so it never changes from one to
 // the other.
-func (o *options) openKeys() (*keys, error) {
-	folders, file := filepath.Join(o.dir, "devices"), filepath.Join(o.dir, "fleet.keys")
+func (o *options) openKeys(ctx context.Context) (*keys, error) {
+	folders, file := filepath.Join(o.dir, "devices"), filepath.Join(o.dir, "keys.db")
 	_, noFolders := os.Stat(folders)
-	_, noArchive := os.Stat(file)
+	_, noDatabase := os.Stat(file)
 	switch {
-	case o.keys != "folders" && o.keys != "archive":
-		return nil, fmt.Errorf("-keys is %q; it must be folders or archive", o.keys)
+	case o.keys != "folders" && o.keys != "database":
+		return nil, fmt.Errorf("-keys is %q; it must be folders or database", o.keys)
 	case o.keys == "folders" && o.export:
-		return nil, errors.New("-export is for -keys archive; the folders are there without it")
-	case o.keys == "folders" && noArchive == nil:
-		return nil, fmt.Errorf("the keys of this run are in %s; give -keys archive", file)
-	case o.keys == "archive" && noArchive != nil && noFolders == nil:
-		return nil, fmt.Errorf("the keys of this run are in %s; leave out -keys archive", folders)
-	case o.keys == "archive":
-		archive, err := keystore.OpenArchive(file, nil)
-		return &keys{Store: archive, archive: archive}, err
+		return nil, errors.New("-export is for -keys database; the folders are there without it")
+	case o.keys == "folders" && noDatabase == nil:
+		return nil, fmt.Errorf("the keys of this run are in %s; give -keys database", file)
+	case o.keys == "database" && noDatabase != nil && noFolders == nil:
+		return nil, fmt.Errorf("the keys of this run are in %s; leave out -keys database", folders)
+	case o.keys == "database":
+		database, err := sqlitekeys.Open(ctx, file, nil)
+		return &keys{Store: database, database: database}, err
 	}
 	folder, err := keystore.OpenFolder(folders, nil)
 	return &keys{Store: folder, output: provision.Folder(folder)}, err
 }
 
 func (k *keys) close() error {
-	if k.archive == nil {
+	if k.database == nil {
 		return nil
 	}
-	return k.archive.Close()
+	return k.database.Close()
 }
 
-// exportDevices writes the folders of -keys folders, out of archive and ledger. What is there already stays as it is.
+// exportDevices writes the folders of -keys folders, out of the database and the ledger. What is there already stays as it
+// is.
 func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run) error {
-	dir := filepath.Join(o.dir, "devices")
-	if _, err := k.archive.Export(ctx, dir); err != nil {
+	folder, err := keystore.OpenFolder(filepath.Join(o.dir, "devices"), nil)
+	if err != nil {
 		return err
 	}
-	folder, err := keystore.OpenFolder(dir, nil)
-	if err != nil {
+	if _, err := keystore.Copy(ctx, folder, k.database); err != nil {
 		return err
 	}
 	_, err = job.Deliver(ctx, provision.Folder(folder))

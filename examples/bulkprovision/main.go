@@ -11,7 +11,7 @@
 // The fake's account is kept in DIR when the program ends, also after Ctrl-C. If the program was killed, the account of
 // that time is lost: devices whose task it had end as failed, and -retry-failed registers them.
 //
-// For a large fleet there is -keys archive: private keys are kept in the one file fleet.keys, certificates in fleet.db, and
+// For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db, and
 // devices/ is written by -export, at the end or later.
 //
 // The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not exist,
@@ -68,8 +68,8 @@ func main() {
 	flag.BoolVar(&o.setup, "setup", false, "make the bucket and the role if they do not exist")
 	flag.StringVar(&o.region, "region", "", "AWS `region`; without it, that of the environment or profile")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
-	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|archive`, a folder for each device or one file for all")
-	flag.BoolVar(&o.export, "export", false, "with -keys archive, write the devices' folders at the end, however many they are")
+	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
+	flag.BoolVar(&o.export, "export", false, "with -keys database, write the devices' folders at the end, however many they are")
 	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")
 	flag.IntVar(&o.part, "part", 0, "greatest number of `lines` in one task; 0 for the library's default")
 	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
@@ -149,7 +149,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		}
 	}
 
-	keys, err := o.openKeys()
+	keys, err := o.openKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (o *options) open(ctx context.Context) (task.Backend, func(), error) {
 }
 
 // boundHeap makes the program's memory the same for any number of devices: garbage is collected when the heap is at a bound,
-// not whenever it has doubled. Two parts of 10,000 lines take about 40 MB of it, the index of a million keys in an archive 11.
+// not whenever it has doubled. Two parts of 10,000 lines take about 40 MB of it, keys that wait for a sync 10.
 // If all that is in use came near the bound, as with very long rows, collecting would take up to half of the processor time:
 // set GOMEMLIMIT to a higher one.
 func boundHeap() {

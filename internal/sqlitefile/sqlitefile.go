@@ -72,7 +72,18 @@ func (d *DB) Conn() *sql.Conn { return d.conn }
 
 // Prepare prepares a statement of the connection that writes. Close closes it.
 func (d *DB) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
-	s, err := d.conn.PrepareContext(ctx, query)
+	return d.prepare(ctx, d.conn, query)
+}
+
+// PrepareRead prepares a statement of the connections for reading. Close closes it.
+func (d *DB) PrepareRead(ctx context.Context, query string) (*sql.Stmt, error) {
+	return d.prepare(ctx, d.read, query)
+}
+
+func (d *DB) prepare(ctx context.Context, on interface {
+	PrepareContext(context.Context, string) (*sql.Stmt, error)
+}, query string) (*sql.Stmt, error) {
+	s, err := on.PrepareContext(ctx, query)
 	if err == nil {
 		d.stmts = append(d.stmts, s)
 	}
@@ -122,11 +133,11 @@ func (d *DB) Close() error {
 	d.turn <- struct{}{} // the change under way ends first
 	defer func() { <-d.turn }()
 	var errs []error
-	if d.read != nil {
-		errs = append(errs, d.read.Close())
-	}
 	for _, s := range d.stmts {
 		errs = append(errs, s.Close())
+	}
+	if d.read != nil {
+		errs = append(errs, d.read.Close())
 	}
 	if d.conn != nil {
 		errs = append(errs, d.conn.Close())

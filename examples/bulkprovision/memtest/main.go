@@ -2,9 +2,9 @@
 //
 //	go run ./examples/bulkprovision/memtest [-devices 100000,1000000] [-limit 256] [-spread 10]
 //
-// For each number of devices it starts examples/fakeaws anew and provisions them over HTTP, with P-256 keys in an archive and
+// For each number of devices it starts examples/fakeaws anew and provisions them over HTTP, with P-256 keys in a database and
 // an SQLite ledger. It prints a line for each: how long it took, the processor time of the client and the most memory it had,
-// how large ledger and archive became, and the most memory of the fake. It fails if a peak of the client is over the limit,
+// how large ledger and key database became, and the most memory of the fake. It fails if a peak of the client is over the limit,
 // or if the peaks differ by more than the spread.
 //
 // The fake keeps all it has in memory: some gigabytes for a million devices. The files, as much again, are in the system's
@@ -36,8 +36,8 @@ type test struct {
 
 // result is what a run has taken; sizes are in bytes.
 type result struct {
-	wall, cpu                       time.Duration
-	peak, ledger, archive, fakePeak int64
+	wall, cpu                    time.Duration
+	peak, ledger, keys, fakePeak int64
 }
 
 func main() {
@@ -80,7 +80,7 @@ func (t *test) run(ctx context.Context) (err error) {
 			return fmt.Errorf("building %s: %w\n%s", program, err, out)
 		}
 	}
-	fmt.Println("   devices       wall        cpu   peak MiB  ledger MB  archive MB  fake's peak MiB")
+	fmt.Println("   devices       wall        cpu   peak MiB  ledger MB     keys MB  fake's peak MiB")
 	var least, most int64
 	for i, n := range t.devices {
 		r, err := t.measure(ctx, n)
@@ -88,7 +88,7 @@ func (t *test) run(ctx context.Context) (err error) {
 			return fmt.Errorf("%d devices: %w", n, err)
 		}
 		fmt.Printf("%10d %10s %10s %10.1f %10.1f %11.1f %16.1f\n", n, r.wall.Round(time.Second), r.cpu.Round(time.Second),
-			mib(r.peak), float64(r.ledger)/1e6, float64(r.archive)/1e6, mib(r.fakePeak))
+			mib(r.peak), float64(r.ledger)/1e6, float64(r.keys)/1e6, mib(r.fakePeak))
 		if most = max(most, r.peak); i == 0 || r.peak < least {
 			least = r.peak
 		}
@@ -116,7 +116,7 @@ func (t *test) measure(ctx context.Context, n int) (r result, err error) {
 		r.ledger, err = size(t.path("run/fleet.db"))
 	}
 	if err == nil {
-		r.archive, err = size(t.path("run/fleet.keys"))
+		r.keys, err = size(t.path("run/keys.db"))
 	}
 	_ = fake.Process.Kill()
 	_ = fake.Wait() // it says that it was killed
@@ -147,7 +147,7 @@ func (t *test) startFake(ctx context.Context) (fake *exec.Cmd, endpoint string, 
 // provision runs the client, which reads the devices as they are written. Its progress goes to standard error.
 func (t *test) provision(ctx context.Context, endpoint string, n int, r *result) error {
 	client := exec.CommandContext(ctx, t.path("bulkprovision"), "-backend", "aws", "-setup", "-bucket", "memtest",
-		"-devices", "-", "-keys", "archive", "-run", t.path("run"))
+		"-devices", "-", "-keys", "database", "-run", t.path("run"))
 	client.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=fake", "AWS_SECRET_ACCESS_KEY=fake")
 	client.Stderr = os.Stderr
 	input, err := client.StdinPipe()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore/sqlitekeys"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -32,13 +33,13 @@ func (p folderPlace) where(device string) string {
 	return filepath.Join(p.dir, keystore.FileName(device))
 }
 
-type archivePlace struct{ path string }
+type sqlitePlace struct{ path string }
 
-func (p archivePlace) open(t testing.TB) keystore.Store { return openArchive(t, p.path) }
-func (archivePlace) leave(t testing.TB, s keystore.Store) {
-	require.NoError(t, s.(*keystore.Archive).Close())
+func (p sqlitePlace) open(t testing.TB) keystore.Store { return openSQLite(t, p.path) }
+func (sqlitePlace) leave(t testing.TB, s keystore.Store) {
+	require.NoError(t, s.(*sqlitekeys.Store).Close())
 }
-func (p archivePlace) where(string) string { return p.path }
+func (p sqlitePlace) where(string) string { return p.path }
 
 // memoryPlace has one store, which the next "process" goes on with: what rests in memory can't be opened again.
 type memoryPlace struct{ store keystore.Store }
@@ -47,7 +48,16 @@ func (p memoryPlace) open(testing.TB) keystore.Store { return p.store }
 func (memoryPlace) leave(testing.TB, keystore.Store) {}
 func (memoryPlace) where(string) string              { return "in memory" }
 
-// TestEveryStoreThatKeepsKeysKeepsTheSamePromises runs over Folder, Archive and Memory.
+func openSQLite(t testing.TB, path string) *sqlitekeys.Store {
+	t.Helper()
+	s, err := sqlitekeys.Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// TestEveryStoreThatKeepsKeysKeepsTheSamePromises runs over Folder, Memory and the Store of package
+// sqlitekeys.
 func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 	promises := map[string]func(*testing.T, place){
 		"what is put can be got at once, and after Sync by the next process": func(t *testing.T, p place) {
@@ -226,7 +236,7 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 	for name, check := range promises {
 		t.Run(name, func(t *testing.T) {
 			t.Run("Folder", func(t *testing.T) { check(t, folderPlace{filepath.Join(t.TempDir(), "keys")}) })
-			t.Run("Archive", func(t *testing.T) { check(t, archivePlace{filepath.Join(t.TempDir(), "keys", "fleet.keys")}) })
+			t.Run("SQLite", func(t *testing.T) { check(t, sqlitePlace{filepath.Join(t.TempDir(), "keys.db")}) })
 			t.Run("Memory", func(t *testing.T) { check(t, memoryPlace{keystore.Memory()}) })
 		})
 	}

@@ -1,0 +1,10 @@
+-- Version 1 of the keys. The package's documentation explains the columns.
+
+CREATE TABLE keys (              -- one row for each device
+    position          INTEGER PRIMARY KEY,
+    device            TEXT NOT NULL UNIQUE,
+    private_key_pem   TEXT,
+    csr_pem           TEXT NOT NULL,
+    public_key_sha256 TEXT NOT NULL,
+    created           TEXT NOT NULL
+);
