@@ -30,6 +30,34 @@ type bench struct {
 	devices []device
 }
 
+// failure ends a case: [Case.Check] recovers it. So the checks need no error of their own, and run without a testing.T.
+type failure struct{ err error }
+
+// must ends the case with err, if there is one. doing words what was tried.
+func (b *bench) must(err error, doing ...string) {
+	for _, d := range doing {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", d, err)
+		}
+	}
+	if err != nil {
+		panic(failure{err})
+	}
+}
+
+// failf ends the case with what was seen.
+func (b *bench) failf(format string, args ...any) { b.must(fmt.Errorf(format, args...)) }
+
+// want ends the case unless err, which came of what, matches a sentinel.
+func (b *bench) want(sentinel, err error, what string) {
+	if !errors.Is(err, sentinel) {
+		b.failf("%s returned %s, which does not match %q", what, said(err), sentinel)
+	}
+}
+
+// skip ends the case without a verdict.
+func (b *bench) skip(format string, args ...any) { b.must(&SkipError{fmt.Sprintf(format, args...)}) }
+
 // device is one line of a data file.
 type device struct {
 	name   string
@@ -59,31 +87,25 @@ func token() string {
 }
 
 // newDevices makes n devices with keys of their own.
-func (b *bench) newDevices(n int) ([]device, error) {
+func (b *bench) newDevices(n int) []device {
 	run := token()
 	made := make([]device, n)
 	for i := range made {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, fmt.Errorf("make a key: %w", err)
-		}
+		b.must(err)
 		name := fmt.Sprintf("tasktest-%s-%d", run, i+1)
 		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
-		if err != nil {
-			return nil, fmt.Errorf("make a certificate signing request: %w", err)
-		}
+		b.must(err)
 		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-		if err != nil {
-			return nil, fmt.Errorf("encode a public key: %w", err)
-		}
+		b.must(err)
 		csr := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 		made[i] = device{name: name, csr: string(csr), key: public}
 	}
 	b.devices = append(b.devices, made...)
-	return made, nil
+	return made
 }
 
-// spoil gives every second device a name that AWS refuses.
+// spoil changes the name of every second device into one that AWS refuses.
 func spoil(devices []device) {
 	for i := range devices {
 		if i%2 == 1 {
@@ -113,15 +135,16 @@ func input(key string, data []byte) *task.UploadInput {
 func newKey() string { return "tasktest/" + token() + ".json" }
 
 // upload stores the devices under a new key.
-func (b *bench) upload(devices []device) (*task.Object, error) {
-	object, err := b.backend.Upload(b.ctx, input(newKey(), dataFile(devices)))
-	if err == nil && object == nil {
-		err = errors.New("neither an object nor an error")
+func (b *bench) upload(devices []device) *task.Object { return b.put(newKey(), devices) }
+
+// put stores the devices under a key.
+func (b *bench) put(key string, devices []device) *task.Object {
+	object, err := b.backend.Upload(b.ctx, input(key, dataFile(devices)))
+	b.must(err, "backend.Upload of a good file")
+	if object == nil {
+		b.failf("backend.Upload of a good file returned neither an object nor an error")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("backend.Upload of a good file: %w", err)
-	}
-	return object, nil
+	return object
 }
 
 func (b *bench) startInput(object *task.Object) *task.StartInput {
@@ -129,64 +152,63 @@ func (b *bench) startInput(object *task.Object) *task.StartInput {
 }
 
 // start starts a task over the object. A task that another case left behind may take a while to go.
-func (b *bench) start(object *task.Object) (*task.Task, error) {
+func (b *bench) start(object *task.Object) *task.Task {
 	for attempt := 0; ; attempt++ {
 		t, err := task.Start(b.ctx, b.backend, b.startInput(object))
 		if err == nil {
 			b.tasks = append(b.tasks, t)
-			return t, nil
+			return t
 		}
 		const most = 10
 		if !errors.Is(err, task.ErrTaskRunning) || attempt == most {
-			return nil, err
+			b.must(err)
 		}
-		if err := b.pause(time.Second); err != nil {
-			return nil, err
-		}
+		b.pause(time.Second)
 	}
 }
 
 // begin uploads the devices and starts a task over them.
-func (b *bench) begin(devices []device) (*task.Task, error) {
-	object, err := b.upload(devices)
-	if err != nil {
-		return nil, err
-	}
-	return b.start(object)
-}
+func (b *bench) begin(devices []device) *task.Task { return b.start(b.upload(devices)) }
 
 // run registers the devices and waits for the end of the task, which must be Completed.
-func (b *bench) run(devices []device) (*task.Task, *task.Description, error) {
-	t, err := b.begin(devices)
-	if err != nil {
-		return nil, nil, err
-	}
+func (b *bench) run(devices []device) (*task.Task, *task.Description) {
+	t := b.begin(devices)
 	d, err := t.Wait(b.ctx, b.waiting(nil))
-	return t, d, err
+	b.must(err)
+	return t, d
 }
 
 // runSome makes n devices and runs a task over them.
-func (b *bench) runSome(n int) ([]device, *task.Task, *task.Description, error) {
-	devices, err := b.newDevices(n)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	t, d, err := b.run(devices)
-	return devices, t, d, err
+func (b *bench) runSome(n int) ([]device, *task.Task, *task.Description) {
+	devices := b.newDevices(n)
+	t, d := b.run(devices)
+	return devices, t, d
 }
 
 // beginLong starts a task that stays in progress for a while.
-func (b *bench) beginLong() ([]device, *task.Task, error) {
+func (b *bench) beginLong() ([]device, *task.Task) {
 	lines := 40
 	if p, ok := b.harness.(Pacer); ok {
 		lines = p.LinesInProgress()
 	}
-	devices, err := b.newDevices(lines)
-	if err != nil {
-		return nil, nil, err
+	devices := b.newDevices(lines)
+	return devices, b.begin(devices)
+}
+
+// ended waits for the end of a task, however it ends.
+func (b *bench) ended(t *task.Task) *task.Description {
+	d, err := t.Wait(b.ctx, b.waiting(nil))
+	if d == nil || !d.Status.Done() {
+		b.must(err)
 	}
-	t, err := b.begin(devices)
-	return devices, t, err
+	return d
+}
+
+// describe returns the task as it is now.
+func (b *bench) describe(t *task.Task) *task.Description {
+	d, err := t.Describe(b.ctx)
+	b.must(err)
+	return d
 }
 
 // waiting looks more often than the defaults do: the tasks here are short.
@@ -195,50 +217,68 @@ func (b *bench) waiting(progress func(*task.Description)) *task.WaitOptions {
 }
 
 // pause waits for d.
-func (b *bench) pause(d time.Duration) error {
+func (b *bench) pause(d time.Duration) {
 	select {
 	case <-time.After(d):
-		return nil
 	case <-b.ctx.Done():
-		return context.Cause(b.ctx)
+		b.must(context.Cause(b.ctx))
 	}
+}
+
+// results reads the RESULTS report.
+func (b *bench) results(t *task.Task) (all []*task.Result) {
+	for r, err := range t.Results(b.ctx) {
+		b.must(err)
+		if r.Malformed != nil {
+			b.must(r.Malformed)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// refusals reads the ERRORS report, each line of which must have a message.
+func (b *bench) refusals(t *task.Task) (all []*task.LineError) {
+	for e, err := range t.Errors(b.ctx) {
+		b.must(err)
+		if e.Malformed != nil {
+			b.must(e.Malformed)
+		}
+		if e.Message == "" {
+			b.failf("the ERRORS line %s has no message", e.Raw)
+		}
+		all = append(all, e)
+	}
+	return all
 }
 
 // registered reads the RESULTS report and checks that it has one certificate for the key of each of the devices and
 // nothing else.
-func (b *bench) registered(t *task.Task, devices []device) error {
+func (b *bench) registered(t *task.Task, devices []device) {
 	missing := map[string]string{} // name by public key
 	for _, d := range devices {
 		missing[string(d.key)] = d.name
 	}
 	seen := map[string]bool{}
-	for r, err := range t.Results(b.ctx) {
-		if err != nil {
-			return err
-		}
-		if r.Malformed != nil {
-			return r.Malformed
-		}
+	for _, r := range b.results(t) {
 		key, err := certificateKey(r.CertificatePEM)
-		if err != nil {
-			return fmt.Errorf("RESULTS line %d: %w", r.Line, err)
-		}
 		name, ok := missing[string(key)]
 		switch {
+		case err != nil:
+			b.failf("RESULTS line %d: %w", r.Line, err)
 		case seen[string(key)]:
-			return fmt.Errorf("RESULTS has two lines for the key of one device (%s)", r.ARNs.Thing())
+			b.failf("RESULTS has two lines for the key of one device (%s)", r.ARNs.Thing())
 		case !ok:
-			return fmt.Errorf("RESULTS has a certificate for a key that no line asked for (%s)", r.ARNs.Thing())
+			b.failf("RESULTS has a certificate for a key that no line asked for (%s)", r.ARNs.Thing())
 		case task.ResourceName(r.ARNs.Thing()) != name:
-			return fmt.Errorf("RESULTS has the certificate of %s beside the thing %q", name, r.ARNs.Thing())
+			b.failf("RESULTS has the certificate of %s beside the thing %q", name, r.ARNs.Thing())
 		}
 		seen[string(key)] = true
 		delete(missing, string(key))
 	}
 	for _, name := range missing {
-		return fmt.Errorf("RESULTS lacks %d of %d registered lines, such as that of %s", len(missing), len(devices), name)
+		b.failf("RESULTS lacks %d of %d registered lines, such as that of %s", len(missing), len(devices), name)
 	}
-	return nil
 }
 
 // certificateKey returns the SubjectPublicKeyInfo of a certificate.
@@ -255,76 +295,72 @@ func certificateKey(text string) ([]byte, error) {
 }
 
 // all lists all tasks in a status, page by page. It does not trust the token to become empty.
-func (b *bench) all(status task.Status, pageSize int) (ids []task.ID, err error) {
+func (b *bench) all(status task.Status, pageSize int) (ids []task.ID) {
 	in := task.ListInput{Status: status, MaxResults: pageSize}
 	tokens := map[string]bool{}
 	for empty := 0; ; {
 		page, err := b.backend.ListTasks(b.ctx, new(in))
-		if err != nil {
-			return nil, fmt.Errorf("ListTasks: %w", err)
-		}
+		b.must(err, "ListTasks")
 		if pageSize > 0 && len(page.IDs) > pageSize {
-			return nil, fmt.Errorf("ListTasks gave %d ids for a MaxResults of %d", len(page.IDs), pageSize)
+			b.failf("ListTasks returned %d ids for a MaxResults of %d", len(page.IDs), pageSize)
 		}
 		ids = append(ids, page.IDs...)
 		if page.NextToken == "" {
-			return ids, nil
+			return ids
 		}
 		if empty++; len(page.IDs) > 0 {
 			empty = 0
 		}
 		const most = 100
 		if tokens[page.NextToken] || empty > most {
-			return nil, errors.New("ListTasks never comes to a last page")
+			b.failf("ListTasks never comes to a last page")
 		}
 		tokens[page.NextToken] = true
 		in.Token = page.NextToken
 	}
 }
 
-// tasksOver counts the tasks over a data file among those that are not in before.
-func (b *bench) tasksOver(object *task.Object, before []task.ID) (found []*task.Task, err error) {
-	ids, err := b.all("", 0)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
+// tasksOver returns the tasks over a data file among those that are not in before.
+func (b *bench) tasksOver(object *task.Object, before []task.ID) (found []*task.Task) {
+	for _, id := range b.all("", 0) {
 		if slices.Contains(before, id) {
 			continue
 		}
 		d, err := b.backend.DescribeTask(b.ctx, id)
-		if err != nil {
-			return nil, fmt.Errorf("DescribeTask of the listed task %s: %w", id, err)
-		}
+		b.must(err, "DescribeTask of the listed task "+string(id))
 		if d.InputFileKey == object.Key && d.InputFileBucket == object.Bucket {
 			found = append(found, task.Attach(b.backend, id))
 		}
 	}
 	b.tasks = append(b.tasks, found...)
-	return found, nil
+	return found
 }
 
 // links lists the links of all pages of a report.
-func (b *bench) links(t *task.Task, kind task.ReportType) (links []task.Link, err error) {
+func (b *bench) links(t *task.Task, kind task.ReportType) (links []task.Link) {
 	tokens := map[string]bool{}
 	for token := ""; ; {
 		page, err := b.backend.ListReports(b.ctx, t.ID(), kind, token)
-		if err != nil {
-			return nil, fmt.Errorf("ListReports: %w", err)
-		}
+		b.must(err, "ListReports")
 		links = append(links, page.Links...)
 		if page.NextToken == "" {
-			return links, nil
+			return links
 		}
 		if token = page.NextToken; tokens[token] {
-			return nil, errors.New("ListReports never comes to a last page")
+			b.failf("ListReports never comes to a last page")
 		}
 		tokens[token] = true
 	}
 }
 
-// read opens a link at an offset and reads it to its end.
-func (b *bench) read(link task.Link, offset int64) ([]byte, error) {
+// read reads what a link leads to from an offset to its end.
+func (b *bench) read(link task.Link, offset int64) []byte {
+	data, err := b.tryRead(link, offset)
+	b.must(err)
+	return data
+}
+
+func (b *bench) tryRead(link task.Link, offset int64) ([]byte, error) {
 	body, err := b.backend.Open(b.ctx, link, offset)
 	if err != nil {
 		return nil, fmt.Errorf("backend.Open at byte %d: %w", offset, err)
@@ -337,7 +373,7 @@ func (b *bench) read(link task.Link, offset int64) ([]byte, error) {
 	return data, nil
 }
 
-// said words an answer that should have been an error and may be none.
+// said returns words for an answer that should have been an error and may be none.
 func said(err error) string {
 	if err == nil {
 		return "no error"
@@ -345,17 +381,18 @@ func said(err error) string {
 	return fmt.Sprintf("the error %q", err)
 }
 
-// inject arranges for a fault, or gives a SkipError when that cannot be done.
-func (b *bench) inject(fault Fault) (lift func(), err error) {
+// inject arranges for a fault, or skips the case when that cannot be done.
+func (b *bench) inject(fault Fault) (lift func()) {
 	f, ok := b.harness.(Faulter)
 	if !ok {
-		return nil, &SkipError{fmt.Sprintf("the harness is no Faulter, so it cannot %s", fault)}
+		b.skip("the harness is no Faulter, so it cannot %s", fault)
 	}
-	lift, err = f.Inject(fault)
+	lift, err := f.Inject(fault)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return nil, &SkipError{fmt.Sprintf("the harness cannot %s", fault)}
+		b.skip("the harness cannot %s", fault)
 	}
-	return lift, err
+	b.must(err)
+	return lift
 }
 
 // close ends the tasks of the case and removes its devices. A failure to do so matters only to a case that passed.

@@ -18,7 +18,7 @@ type Case struct {
 	// user.
 	Explanation string
 
-	check func(*bench) error
+	check func(*bench)
 }
 
 // timeLimit bounds one case; the longest wait for a task of a few dozen lines.
@@ -30,19 +30,24 @@ func (c Case) Check(ctx context.Context, h Harness) error {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	b := &bench{ctx: ctx, harness: h, backend: h.Backend()}
-	err := c.guarded(b)
+	err := guarded(func() { c.check(b) })
 	return errors.Join(err, b.close(err != nil))
 }
 
-// guarded runs the check and turns a panic, such as that of a backend or about a nil answer without an error, into an
-// error.
-func (c Case) guarded(b *bench) (err error) {
+// guarded runs a check and returns what it ended with. A panic, such as that of a backend or about a nil answer without
+// an error, becomes an error.
+func guarded(check func()) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case failure:
+			err = p.err
+		default:
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return c.check(b)
+	check()
+	return nil
 }
 
 // Cases returns all cases, in the order of the interfaces they are about.

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,313 +43,204 @@ func abilityCases() []Case {
 	}
 }
 
-// ability returns an ability of the backend, or a SkipError when it has none of the kind.
-func ability[T any](b *bench, name string) (T, error) {
+// ability returns an ability of the backend, or skips the case when it has none of the kind.
+func ability[T any](b *bench, name string) T {
 	t, ok := task.As[T](b.backend)
 	if !ok {
-		return t, &SkipError{"the backend is no " + name}
+		b.skip("the backend is no %s", name)
 	}
-	return t, nil
+	return t
 }
 
-func checkIdentity(b *bench) error {
-	who, err := ability[task.Identifier](b, "Identifier")
-	if err != nil {
-		return err
-	}
+func checkIdentity(b *bench) {
+	who := ability[task.Identifier](b, "Identifier")
 	id, err := who.Identity(b.ctx)
-	if err != nil {
-		return fmt.Errorf("backend.Identity: %w", err)
-	}
-	_, t, _, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
+	b.must(err, "backend.Identity")
+	_, t, _ := b.runSome(1)
 	prefix := fmt.Sprintf("arn:%s:iot:%s:%s:", id.Partition, id.Region, id.Account)
-	for r, err := range t.Results(b.ctx) {
-		if err != nil {
-			return err
-		}
+	for _, r := range b.results(t) {
 		for name, arn := range r.ARNs {
 			if !strings.HasPrefix(arn, prefix) {
-				return fmt.Errorf("backend.Identity is %+v and the ARN of %q is %s", *id, name, arn)
+				b.failf("backend.Identity is %+v and the ARN of %q is %s", *id, name, arn)
 			}
 		}
 	}
-	return nil
 }
 
-func checkEndpoint(b *bench) error {
-	e, err := ability[task.Endpointer](b, "Endpointer")
-	if err != nil {
-		return err
-	}
+func checkEndpoint(b *bench) {
+	e := ability[task.Endpointer](b, "Endpointer")
 	host, err := e.DataEndpoint(b.ctx)
-	if err == nil && (host == "" || strings.ContainsAny(host, ":/ ")) {
-		err = fmt.Errorf("DataEndpoint is %q", host)
+	b.must(err, "DataEndpoint")
+	if host == "" || strings.ContainsAny(host, ":/ ") {
+		b.failf("DataEndpoint is %q", host)
 	}
-	return err
 }
 
 func registration(d device) *task.RegisterInput {
 	return &task.RegisterInput{TemplateBody: template, Parameters: map[string]string{"ThingName": d.name, "CSR": d.csr}}
 }
 
-func checkRegister(b *bench) error {
-	r, err := ability[task.Registrar](b, "Registrar")
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
+func checkRegister(b *bench) {
+	r := ability[task.Registrar](b, "Registrar")
+	devices := b.newDevices(1)
 	got, err := r.RegisterThing(b.ctx, registration(devices[0]))
-	if err != nil {
-		return fmt.Errorf("RegisterThing: %w", err)
-	}
+	b.must(err, "RegisterThing")
 	key, err := certificateKey(got.CertificatePEM)
+	b.must(err, "RegisterThing")
 	switch {
-	case err != nil:
-		return fmt.Errorf("RegisterThing: %w", err)
 	case string(key) != string(devices[0].key):
-		return errors.New("RegisterThing returned a certificate for another key")
+		b.failf("RegisterThing returned a certificate for another key")
 	case task.ResourceName(got.ARNs.Thing()) != devices[0].name:
-		return fmt.Errorf("RegisterThing of %s returned the thing %q", devices[0].name, got.ARNs.Thing())
+		b.failf("RegisterThing of %s returned the thing %q", devices[0].name, got.ARNs.Thing())
 	}
 	devices[0].name = "name with spaces"
 	if _, err := r.RegisterThing(b.ctx, registration(devices[0])); !task.Refused(err) {
-		return fmt.Errorf("RegisterThing of a name with spaces gave %s, of which Refused is false", said(err))
+		b.failf("RegisterThing of a name with spaces returned %s, of which Refused is false", said(err))
 	}
-	return nil
 }
 
-func checkRegisterOnce(b *bench) error {
-	r, err := ability[task.Registrar](b, "Registrar")
-	if err != nil {
-		return err
-	}
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(DropRegisterAfter)
-	if err != nil {
-		return err
-	}
+func checkRegisterOnce(b *bench) {
+	r := ability[task.Registrar](b, "Registrar")
+	reader := ability[task.DeviceReader](b, "DeviceReader")
+	devices := b.newDevices(1)
+	lift := b.inject(DropRegisterAfter)
 	_, registerErr := r.RegisterThing(b.ctx, registration(devices[0]))
 	lift()
 	if registerErr == nil || task.Refused(registerErr) {
-		return fmt.Errorf("RegisterThing whose answer was lost gave %s, which must say that the outcome is open", said(registerErr))
+		b.failf("RegisterThing whose answer was lost returned %s, which must say that the outcome is open", said(registerErr))
 	}
 	got, err := reader.ReadDevice(b.ctx, devices[0].name)
-	if err == nil && len(got.Certificates) != 1 {
-		err = fmt.Errorf("RegisterThing whose answer was lost made %d certificates; the request was sent once, so one was expected", len(got.Certificates))
+	b.must(err)
+	if len(got.Certificates) != 1 {
+		b.failf("RegisterThing whose answer was lost made %d certificates; the request was sent once, so one was expected", len(got.Certificates))
 	}
-	return err
+}
+
+// reported registers a device by a task and returns the line of its RESULTS report.
+func (b *bench) reported() (device, *task.Result, *task.Description) {
+	devices, t, d := b.runSome(1)
+	results := b.results(t)
+	if len(results) == 0 {
+		b.failf("the RESULTS report of a task that registered a line is empty")
+	}
+	return devices[0], results[0], d
 }
 
 // readBack registers a device by a task and reads it.
-func (b *bench) readBack(reader task.DeviceReader) (device, *task.Result, *task.Device, error) {
-	devices, t, _, err := b.runSome(1)
-	if err != nil {
-		return device{}, nil, nil, err
-	}
-	var result *task.Result
-	for r, err := range t.Results(b.ctx) {
-		if err != nil {
-			return device{}, nil, nil, err
-		}
-		result = r
-	}
-	if result == nil {
-		return device{}, nil, nil, errors.New("the RESULTS report of a task that registered a line is empty")
-	}
-	got, err := reader.ReadDevice(b.ctx, devices[0].name)
-	if err != nil {
-		err = fmt.Errorf("ReadDevice of a registered device: %w", err)
-	}
-	return devices[0], result, got, err
+func (b *bench) readBack(reader task.DeviceReader) (device, *task.Result, *task.Device) {
+	dev, result, _ := b.reported()
+	got, err := reader.ReadDevice(b.ctx, dev.name)
+	b.must(err, "ReadDevice of a registered device")
+	return dev, result, got
 }
 
-func checkReadDevice(b *bench) error {
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return err
-	}
-	dev, result, got, err := b.readBack(reader)
-	if err != nil {
-		return err
-	}
+// sameCertificate reports whether two PEM texts hold the same certificate.
+func sameCertificate(a, b string) bool {
+	x, _ := pem.Decode([]byte(a))
+	y, _ := pem.Decode([]byte(b))
+	return x != nil && y != nil && string(x.Bytes) == string(y.Bytes)
+}
+
+func checkReadDevice(b *bench) {
+	reader := ability[task.DeviceReader](b, "DeviceReader")
+	dev, result, got := b.readBack(reader)
 	if got.ThingName != dev.name || got.ThingARN != result.ARNs.Thing() || got.Attributes["line"] != "tasktest" {
-		return fmt.Errorf("ReadDevice of %s gave the thing %q, %s, with attributes %v", dev.name, got.ThingName, got.ThingARN, got.Attributes)
+		b.failf("ReadDevice of %s returned the thing %q, %s, with attributes %v", dev.name, got.ThingName, got.ThingARN, got.Attributes)
 	}
 	if len(got.Certificates) != 1 {
-		return fmt.Errorf("ReadDevice of a device registered once gave %d certificates", len(got.Certificates))
+		b.failf("ReadDevice of a device registered once returned %d certificates", len(got.Certificates))
 	}
-	want, _ := pem.Decode([]byte(result.CertificatePEM))
 	cert := got.Certificates[0]
-	have, _ := pem.Decode([]byte(cert.PEM))
-	if want == nil || have == nil || string(want.Bytes) != string(have.Bytes) {
-		return errors.New("ReadDevice gave another certificate than the report")
+	if !sameCertificate(cert.PEM, result.CertificatePEM) {
+		b.failf("ReadDevice returned another certificate than the report has")
 	}
-	digest := sha256.Sum256(want.Bytes)
+	block, _ := pem.Decode([]byte(cert.PEM))
+	digest := sha256.Sum256(block.Bytes)
 	if cert.ID != hex.EncodeToString(digest[:]) || cert.ARN != result.ARNs.Certificate() || cert.Status != "ACTIVE" {
-		return fmt.Errorf("ReadDevice gave the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
+		b.failf("ReadDevice returned the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
 			cert.ID, cert.ARN, cert.Status, digest, result.ARNs.Certificate())
 	}
-	if err := hasPolicy(&cert, result.ARNs); err != nil {
-		return fmt.Errorf("ReadDevice: %w", err)
-	}
-	return nil
+	b.hasPolicy("ReadDevice", &cert, result.ARNs)
 }
 
 // hasPolicy checks that a certificate that was read has the one policy of the template: the one that the report names,
 // if it names any.
-func hasPolicy(read *task.Certificate, arns task.ARNs) error {
+func (b *bench) hasPolicy(method string, read *task.Certificate, arns task.ARNs) {
 	for _, arn := range arns.Policies() {
 		if name := task.ResourceName(arn); !slices.Contains(read.Policies, name) {
-			return fmt.Errorf("the policy %s was attached to certificate %s, which is read with the policies %q", name, read.ID, read.Policies)
+			b.failf("the policy %s was attached to certificate %s, which %s returned with the policies %q", name, read.ID, method, read.Policies)
 		}
 	}
 	if len(read.Policies) != 1 {
-		return fmt.Errorf("one policy was attached to certificate %s, which is read with the policies %q", read.ID, read.Policies)
+		b.failf("one policy was attached to certificate %s, which %s returned with the policies %q", read.ID, method, read.Policies)
 	}
-	return nil
 }
 
-func checkReadEvery(b *bench) error {
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(2)
-	if err != nil {
-		return err
-	}
+func checkReadEvery(b *bench) {
+	reader := ability[task.DeviceReader](b, "DeviceReader")
+	devices := b.newDevices(2)
 	name := devices[0].name
 	devices[1].name = name // two keys, one thing
-	t, d, err := b.run(devices)
-	if err != nil {
-		return err
-	}
+	t, d := b.run(devices)
 	if d.Succeeded == 1 && d.Failed == 1 {
-		return &SkipError{"the service does not register a thing that is there"}
+		b.skip("the service does not register a thing that is there")
 	}
-	if err := b.registered(t, devices); err != nil {
-		return err
-	}
+	b.registered(t, devices)
 	got, err := reader.ReadDevice(b.ctx, name)
-	if err != nil {
-		return fmt.Errorf("ReadDevice of a device registered twice: %w", err)
-	}
+	b.must(err, "ReadDevice of a device registered twice")
 	read := map[string]bool{}
 	for _, c := range got.Certificates {
 		key, err := certificateKey(c.PEM)
 		if err != nil {
-			return fmt.Errorf("ReadDevice: %w", err)
+			b.failf("ReadDevice: %w", err)
 		}
 		read[string(key)] = true
 	}
 	if len(got.Certificates) != 2 || !read[string(devices[0].key)] || !read[string(devices[1].key)] {
-		return fmt.Errorf("two certificates are attached to the thing and ReadDevice gave %d for %d of their keys", len(got.Certificates), len(read))
+		b.failf("two certificates are attached to the thing and ReadDevice returned %d for %d of their keys", len(got.Certificates), len(read))
 	}
-	return nil
 }
 
-func checkReadUnknown(b *bench) error {
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return err
-	}
-	if _, err := reader.ReadDevice(b.ctx, "tasktest-nobody-"+token()); !errors.Is(err, task.ErrNotFound) {
-		return fmt.Errorf("ReadDevice of an unknown thing gave %s, which is not ErrNotFound", said(err))
-	}
-	return nil
+func checkReadUnknown(b *bench) {
+	reader := ability[task.DeviceReader](b, "DeviceReader")
+	_, err := reader.ReadDevice(b.ctx, "tasktest-nobody-"+token())
+	b.want(task.ErrNotFound, err, "ReadDevice of an unknown thing")
 }
 
-func checkRemoveCertificate(b *bench) error {
-	remover, err := ability[task.CertificateRemover](b, "CertificateRemover")
-	if err != nil {
-		return err
-	}
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return err
-	}
-	dev, _, got, err := b.readBack(reader)
-	if err != nil {
-		return err
-	}
+func checkRemoveCertificate(b *bench) {
+	remover := ability[task.CertificateRemover](b, "CertificateRemover")
+	reader := ability[task.DeviceReader](b, "DeviceReader")
+	dev, _, got := b.readBack(reader)
 	for _, cert := range got.Certificates {
 		for range 2 {
-			if err := remover.RemoveCertificate(b.ctx, cert.ID); err != nil {
-				return fmt.Errorf("RemoveCertificate: %w", err)
-			}
+			b.must(remover.RemoveCertificate(b.ctx, cert.ID), "RemoveCertificate")
 		}
 	}
-	got, err = reader.ReadDevice(b.ctx, dev.name)
-	if err != nil {
-		return fmt.Errorf("ReadDevice of a thing whose certificate was removed: %w", err)
-	}
+	got, err := reader.ReadDevice(b.ctx, dev.name)
+	b.must(err, "ReadDevice of a thing whose certificate was removed")
 	if len(got.Certificates) > 0 {
-		return fmt.Errorf("certificate %s was removed and is still attached", got.Certificates[0].ID)
+		b.failf("certificate %s was removed and is still attached", got.Certificates[0].ID)
 	}
-	return nil
 }
 
-// reported registers a device and returns its certificate's id and DER as the report has them, and the ARNs beside it.
-func (b *bench) reported() (id string, der []byte, arns task.ARNs, d *task.Description, err error) {
-	_, t, d, err := b.runSome(1)
-	if err != nil {
-		return "", nil, nil, nil, err
-	}
-	for r, err := range t.Results(b.ctx) {
-		if err != nil {
-			return "", nil, nil, nil, err
-		}
-		block, _ := pem.Decode([]byte(r.CertificatePEM))
-		if block == nil {
-			return "", nil, nil, nil, errors.New("the RESULTS line has no certificate")
-		}
-		return task.ResourceName(r.ARNs.Certificate()), block.Bytes, r.ARNs, d, nil
-	}
-	return "", nil, nil, nil, errors.New("the RESULTS report of a task that registered a line is empty")
-}
-
-func checkListCertificates(b *bench) error {
-	lister, err := ability[task.CertificateLister](b, "CertificateLister")
-	if err != nil {
-		return err
-	}
-	id, _, _, d, err := b.reported()
-	if err != nil {
-		return err
-	}
-	if err := b.pause(1100 * time.Millisecond); err != nil { // the service may count in seconds
-		return err
-	}
-	newer, _, _, _, err := b.reported()
-	if err != nil {
-		return err
-	}
+func checkListCertificates(b *bench) {
+	lister := ability[task.CertificateLister](b, "CertificateLister")
+	_, first, d := b.reported()
+	b.pause(1100 * time.Millisecond) // the service may count in seconds
+	_, second, _ := b.reported()
+	id, newer := task.ResourceName(first.ARNs.Certificate()), task.ResourceName(second.ARNs.Certificate())
 	var last, created time.Time
 	times := map[string]int{}
 	since := d.Created.Add(-time.Second)
 	for c, err := range lister.ListCertificates(b.ctx, since) {
+		b.must(err, "ListCertificates")
 		switch {
-		case err != nil:
-			return fmt.Errorf("ListCertificates: %w", err)
 		case c.PEM != "" || len(c.Policies) > 0:
-			return fmt.Errorf("ListCertificates gave %s with its PEM or policies", c.ID)
+			b.failf("ListCertificates returned %s with its PEM or policies", c.ID)
 		case c.Created.Before(since):
-			return fmt.Errorf("ListCertificates since %v gave one of %v", since, c.Created)
+			b.failf("ListCertificates since %v returned one of %v", since, c.Created)
 		case !last.IsZero() && c.Created.After(last):
-			return fmt.Errorf("ListCertificates gave one of %v behind one of %v", c.Created, last)
+			b.failf("ListCertificates returned one of %v behind one of %v", c.Created, last)
 		}
 		last = c.Created
 		times[c.ID]++
@@ -359,121 +249,73 @@ func checkListCertificates(b *bench) error {
 		}
 	}
 	if times[id] != 1 || times[newer] != 1 {
-		return fmt.Errorf("two certificates were issued since and ListCertificates gave one %d times and the other %d times", times[id], times[newer])
+		b.failf("two certificates were issued since and ListCertificates returned one %d times and the other %d times", times[id], times[newer])
 	}
 	for c, err := range lister.ListCertificates(b.ctx, created) {
 		if err != nil {
-			return fmt.Errorf("ListCertificates: %w", err)
+			b.failf("ListCertificates: %w", err)
 		}
 		if c.ID == id {
-			return fmt.Errorf("ListCertificates since %v gave an older one", created)
+			b.failf("ListCertificates since %v returned an older one", created)
 		}
 	}
-	return nil
 }
 
-func checkReadCertificate(b *bench) error {
-	lister, err := ability[task.CertificateLister](b, "CertificateLister")
-	if err != nil {
-		return err
-	}
-	id, der, arns, _, err := b.reported()
-	if err != nil {
-		return err
-	}
+func checkReadCertificate(b *bench) {
+	lister := ability[task.CertificateLister](b, "CertificateLister")
+	_, result, _ := b.reported()
+	id := task.ResourceName(result.ARNs.Certificate())
 	got, err := lister.ReadCertificate(b.ctx, id)
-	if err != nil {
-		return fmt.Errorf("ReadCertificate: %w", err)
+	b.must(err, "ReadCertificate")
+	if got.ID != id || !sameCertificate(got.PEM, result.CertificatePEM) {
+		b.failf("ReadCertificate of %s returned %s and another certificate than the report has", id, got.ID)
 	}
-	block, _ := pem.Decode([]byte(got.PEM))
-	if got.ID != id || block == nil || string(block.Bytes) != string(der) {
-		return fmt.Errorf("ReadCertificate of %s gave %s and another certificate than the report", id, got.ID)
-	}
-	if err := hasPolicy(got, arns); err != nil {
-		return fmt.Errorf("ReadCertificate: %w", err)
-	}
-	if _, err := lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id))); !errors.Is(err, task.ErrNotFound) {
-		return fmt.Errorf("ReadCertificate of an unknown certificate gave %s, which is not ErrNotFound", said(err))
-	}
-	return nil
+	b.hasPolicy("ReadCertificate", got, result.ARNs)
+	_, err = lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id)))
+	b.want(task.ErrNotFound, err, "ReadCertificate of an unknown certificate")
 }
 
-func checkRemoveDevice(b *bench) error {
-	remover, err := ability[task.DeviceRemover](b, "DeviceRemover")
-	if err != nil {
-		return err
-	}
-	devices, _, _, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
+func checkRemoveDevice(b *bench) {
+	remover := ability[task.DeviceRemover](b, "DeviceRemover")
+	devices, _, _ := b.runSome(1)
 	for range 2 {
-		if err := remover.RemoveDevice(b.ctx, devices[0].name); err != nil {
-			return fmt.Errorf("RemoveDevice: %w", err)
-		}
+		b.must(remover.RemoveDevice(b.ctx, devices[0].name), "RemoveDevice")
 	}
-	reader, err := ability[task.DeviceReader](b, "DeviceReader")
-	if err != nil {
-		return nil // nothing to check it by
+	reader, ok := task.As[task.DeviceReader](b.backend)
+	if !ok {
+		return // nothing to check it by
 	}
-	if _, err := reader.ReadDevice(b.ctx, devices[0].name); !errors.Is(err, task.ErrNotFound) {
-		return fmt.Errorf("ReadDevice of a removed device gave %s, which is not ErrNotFound", said(err))
-	}
-	return nil
+	_, err := reader.ReadDevice(b.ctx, devices[0].name)
+	b.want(task.ErrNotFound, err, "ReadDevice of a removed device")
 }
 
-func checkEnsureBucket(b *bench) error {
-	bucket, err := ability[task.BucketEnsurer](b, "BucketEnsurer")
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
+func checkEnsureBucket(b *bench) {
+	bucket := ability[task.BucketEnsurer](b, "BucketEnsurer")
+	devices := b.newDevices(1)
+	object := b.upload(devices)
 	for range 2 {
-		if err := bucket.EnsureBucket(b.ctx); err != nil {
-			return fmt.Errorf("EnsureBucket of a bucket that is there: %w", err)
-		}
+		b.must(bucket.EnsureBucket(b.ctx), "EnsureBucket of a bucket that is there")
 	}
-	t, _, err := b.runOver(object)
-	if err != nil {
-		return err
-	}
-	return b.registered(t, devices)
+	t, _ := b.runOver(object)
+	b.registered(t, devices)
 }
 
-func checkEnsureRole(b *bench) error {
-	role, err := ability[task.RoleEnsurer](b, "RoleEnsurer")
-	if err != nil {
-		return err
-	}
+func checkEnsureRole(b *bench) {
+	role := ability[task.RoleEnsurer](b, "RoleEnsurer")
 	in := &task.RoleInput{Name: "iotfleet-tasktest"}
 	arn, err := role.EnsureRole(b.ctx, in)
-	if err != nil {
-		return fmt.Errorf("EnsureRole: %w", err)
-	}
+	b.must(err, "EnsureRole")
 	again, err := role.EnsureRole(b.ctx, in)
-	if err != nil {
-		return fmt.Errorf("EnsureRole of a role that is there: %w", err)
-	}
+	b.must(err, "EnsureRole of a role that is there")
 	if again != arn {
-		return fmt.Errorf("EnsureRole returned %s and, called again, %s", arn, again)
+		b.failf("EnsureRole returned %s and, called again, %s", arn, again)
 	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
+	devices := b.newDevices(1)
 	b.harness = withRole{b.harness, arn}
-	t, _, err := b.run(devices)
-	if err != nil {
-		return fmt.Errorf("a task with the role that EnsureRole made: %w", err)
-	}
-	return b.registered(t, devices)
+	b.must(guarded(func() {
+		t, _ := b.run(devices)
+		b.registered(t, devices)
+	}), "a task with the role that EnsureRole made")
 }
 
 // withRole is a harness with another role.
@@ -484,37 +326,31 @@ type withRole struct {
 
 func (w withRole) RoleARN() string { return w.arn }
 
-func checkPreflight(b *bench) error {
-	p, err := ability[task.Preflighter](b, "Preflighter")
-	if err != nil {
-		return err
-	}
+func checkPreflight(b *bench) {
+	p := ability[task.Preflighter](b, "Preflighter")
 	missing := "tasktest-no-type-" + token()
 	findings, err := p.Preflight(b.ctx, &task.PreflightInput{TemplateBody: template, RoleARN: b.harness.RoleARN(), ThingTypes: []string{missing}})
-	if err != nil {
-		return fmt.Errorf("backend.Preflight: %w", err)
-	}
+	b.must(err, "backend.Preflight")
 	reported := false
 	for _, f := range findings {
 		switch f.Result {
 		case task.FindingOK, task.FindingProblem, task.FindingUnknown, task.FindingAdvisory:
 		default:
-			return fmt.Errorf("the finding %+v has a result of its own making", f)
+			b.failf("the finding %+v has a result of its own making", f)
 		}
 		if f.Check == "" || f.Detail == "" && f.Result != task.FindingOK {
-			return fmt.Errorf("the finding %+v lacks its check or what to do", f)
+			b.failf("the finding %+v lacks its check or what to do", f)
 		}
 		if f.Subject == missing {
 			reported = true
 			if f.Result == task.FindingOK {
-				return fmt.Errorf("the thing type %s does not exist and the finding is %+v", missing, f)
+				b.failf("the thing type %s does not exist and the finding is %+v", missing, f)
 			}
 		} else if f.Result == task.FindingProblem {
-			return fmt.Errorf("the harness is ready for tasks and the finding is %+v", f)
+			b.failf("the harness is ready for tasks and the finding is %+v", f)
 		}
 	}
 	if !reported {
-		return fmt.Errorf("backend.Preflight says nothing about the thing type %s, which does not exist", missing)
+		b.failf("backend.Preflight says nothing about the thing type %s, which does not exist", missing)
 	}
-	return nil
 }

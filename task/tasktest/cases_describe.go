@@ -1,8 +1,6 @@
 package tasktest
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -31,37 +29,17 @@ func describeCases() []Case {
 	}
 }
 
-func checkDescribeUnknown(b *bench) error {
-	return expectNotFound("DescribeTask", func(id task.ID) error { _, err := b.backend.DescribeTask(b.ctx, id); return err })
+func checkDescribeUnknown(b *bench) {
+	_, err := b.backend.DescribeTask(b.ctx, unknownTask)
+	b.want(task.ErrNotFound, err, "DescribeTask of an unknown task")
 }
 
-// expectNotFound calls a method with an id that no task has.
-func expectNotFound(method string, call func(task.ID) error) error {
-	if err := call(unknownTask); !errors.Is(err, task.ErrNotFound) {
-		return fmt.Errorf("%s of an unknown task gave %s, which is not ErrNotFound", method, said(err))
-	}
-	return nil
-}
-
-func checkDescribeEcho(b *bench) error {
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	t, err := b.start(object)
-	if err != nil {
-		return err
-	}
+func checkDescribeEcho(b *bench) {
+	object := b.upload(b.newDevices(1))
+	t := b.start(object)
 	in := b.startInput(object)
 	for range 2 { // while it runs, perhaps, and after its end
-		d, err := t.Describe(b.ctx)
-		if err != nil {
-			return err
-		}
+		d := b.describe(t)
 		for _, m := range []struct{ what, given, got string }{
 			{"ID", string(t.ID()), string(d.ID)},
 			{"InputFileBucket", in.InputFileBucket, d.InputFileBucket},
@@ -70,105 +48,69 @@ func checkDescribeEcho(b *bench) error {
 			{"TemplateBody", in.TemplateBody, d.TemplateBody},
 		} {
 			if m.given != m.got {
-				return fmt.Errorf("%s was given as %q and described as %q", m.what, m.given, m.got)
+				b.failf("%s was given as %q and described as %q", m.what, m.given, m.got)
 			}
 		}
-		if _, err := t.Wait(b.ctx, b.waiting(nil)); err != nil {
-			return err
-		}
+		b.ended(t)
 	}
-	return nil
 }
 
 // watch runs a task of good and bad lines and shows every state of it.
-func (b *bench) watch(see func(d *task.Description, lines int) error) error {
-	devices, err := b.newDevices(12)
-	if err != nil {
-		return err
-	}
+func (b *bench) watch(see func(d *task.Description, lines int)) {
+	devices := b.newDevices(12)
 	spoil(devices)
-	t, err := b.begin(devices)
-	if err != nil {
-		return err
-	}
-	var seen error
-	_, err = t.Wait(b.ctx, b.waiting(func(d *task.Description) {
-		if seen == nil {
-			seen = see(d, len(devices))
-		}
-	}))
-	if seen != nil {
-		return seen
-	}
-	return err
+	_, err := b.begin(devices).Wait(b.ctx, b.waiting(func(d *task.Description) { see(d, len(devices)) }))
+	b.must(err)
 }
 
-func checkCountsNeverFall(b *bench) error {
+func checkCountsNeverFall(b *bench) {
 	var last task.Description
-	return b.watch(func(d *task.Description, _ int) error {
+	b.watch(func(d *task.Description, _ int) {
 		if d.Succeeded < last.Succeeded || d.Failed < last.Failed {
-			return fmt.Errorf("counts fell from %d registered and %d refused to %d and %d", last.Succeeded, last.Failed, d.Succeeded, d.Failed)
+			b.failf("counts fell from %d registered and %d refused to %d and %d", last.Succeeded, last.Failed, d.Succeeded, d.Failed)
 		}
 		last = *d
-		return nil
 	})
 }
 
-func checkCountsWithinLines(b *bench) error {
-	return b.watch(func(d *task.Description, lines int) error {
+func checkCountsWithinLines(b *bench) {
+	b.watch(func(d *task.Description, lines int) {
 		if d.Succeeded < 0 || d.Failed < 0 || d.Succeeded+d.Failed > lines {
-			return fmt.Errorf("%d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
+			b.failf("%d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
 		}
 		if d.Status == task.Completed && d.Succeeded+d.Failed != lines {
-			return fmt.Errorf("completed with %d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
+			b.failf("completed with %d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
 		}
-		return nil
 	})
 }
 
-func checkPercent(b *bench) error {
-	return b.watch(func(d *task.Description, _ int) error {
+func checkPercent(b *bench) {
+	b.watch(func(d *task.Description, _ int) {
 		if d.Percent < 0 || d.Percent > 100 || d.Status == task.Completed && d.Percent != 100 {
-			return fmt.Errorf("a task that is %s is at %d%%", d.Status, d.Percent)
+			b.failf("a task that is %s is at %d%%", d.Status, d.Percent)
 		}
-		return nil
 	})
 }
 
-func checkEndedStays(b *bench) error {
-	_, t, first, err := b.runSome(2)
-	if err != nil {
-		return err
-	}
+func checkEndedStays(b *bench) {
+	_, t, first := b.runSome(2)
 	for range 3 {
-		if _, err := b.links(t, task.ResultsReport); err != nil {
-			return err
-		}
-		if err := b.pause(300 * time.Millisecond); err != nil {
-			return err
-		}
-		d, err := t.Describe(b.ctx)
-		if err != nil {
-			return err
-		}
-		if err := same(first, d); err != nil {
-			return err
-		}
+		b.links(t, task.ResultsReport)
+		b.pause(300 * time.Millisecond)
+		b.unchanged(first, b.describe(t))
 	}
-	return nil
 }
 
-// same compares two descriptions of an ended task.
-func same(first, later *task.Description) error {
-	a, b := *first, *later
-	if !a.Created.Equal(b.Created) || !a.LastModified.Equal(b.LastModified) {
-		return fmt.Errorf("the dates of an ended task changed from %v, %v to %v, %v", a.Created, a.LastModified, b.Created, b.LastModified)
+// unchanged compares two descriptions of an ended task.
+func (b *bench) unchanged(first, later *task.Description) {
+	x, y := *first, *later
+	if !x.Created.Equal(y.Created) || !x.LastModified.Equal(y.LastModified) {
+		b.failf("the dates of an ended task changed from %v, %v to %v, %v", x.Created, x.LastModified, y.Created, y.LastModified)
 	}
-	a.Created, a.LastModified = b.Created, b.LastModified
-	if a != b {
-		return fmt.Errorf("an ended task changed from %+v to %+v", *first, *later)
+	x.Created, x.LastModified = y.Created, y.LastModified
+	if x != y {
+		b.failf("an ended task changed from %+v to %+v", *first, *later)
 	}
-	return nil
 }
 
 func listCases() []Case {
@@ -184,83 +126,49 @@ func listCases() []Case {
 	}
 }
 
-func checkListAtOnce(b *bench) error {
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
+func checkListAtOnce(b *bench) {
+	t := b.begin(b.newDevices(1))
+	if !slices.Contains(b.all("", 0), t.ID()) {
+		b.failf("StartTask returned %s and ListTasks does not have it", t.ID())
 	}
-	t, err := b.begin(devices)
-	if err != nil {
-		return err
-	}
-	ids, err := b.all("", 0)
-	if err == nil && !slices.Contains(ids, t.ID()) {
-		err = fmt.Errorf("StartTask returned %s and ListTasks does not have it", t.ID())
-	}
-	return err
 }
 
-func checkListEachOnce(b *bench) error {
+func checkListEachOnce(b *bench) {
 	var started []task.ID
 	for range 3 {
-		_, t, _, err := b.runSome(1)
-		if err != nil {
-			return err
-		}
+		_, t, _ := b.runSome(1)
 		started = append(started, t.ID())
 	}
 	for _, size := range []int{1, 2, 0} {
-		ids, err := b.all("", size)
-		if err != nil {
-			return err
-		}
 		times := map[task.ID]int{}
-		for _, id := range ids {
+		for _, id := range b.all("", size) {
 			times[id]++
 		}
 		for _, id := range started {
 			if times[id] != 1 {
-				return fmt.Errorf("task %s is listed %d times over pages of MaxResults %d", id, times[id], size)
+				b.failf("task %s is listed %d times over pages of MaxResults %d", id, times[id], size)
 			}
 		}
 	}
-	return nil
 }
 
-func checkListLastPage(b *bench) error {
-	if _, _, _, err := b.runSome(1); err != nil {
-		return err
-	}
-	if _, err := b.all("", 0); err != nil {
-		return err
-	}
-	_, err := b.all(task.Completed, 1)
-	return err
+func checkListLastPage(b *bench) {
+	b.runSome(1)
+	b.all("", 0)
+	b.all(task.Completed, 1)
 }
 
-func checkListPageSize(b *bench) error {
-	for range 2 {
-		if _, _, _, err := b.runSome(1); err != nil {
-			return err
-		}
-	}
-	_, err := b.all("", 1) // compares every page with its size
-	return err
+func checkListPageSize(b *bench) {
+	b.runSome(1)
+	b.runSome(1)
+	b.all("", 1) // compares every page with its size
 }
 
-func checkListStatus(b *bench) error {
-	_, t, _, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
+func checkListStatus(b *bench) {
+	_, t, _ := b.runSome(1)
 	for _, status := range []task.Status{task.InProgress, task.Completed, task.Failed, task.Cancelled, task.Cancelling} {
-		ids, err := b.all(status, 0)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(ids, t.ID()) != (status == task.Completed) {
-			return fmt.Errorf("a task that is Completed: listed under %s is %v", status, !(status == task.Completed))
+		if slices.Contains(b.all(status, 0), t.ID()) != (status == task.Completed) {
+			b.failf("a task that is Completed: listed under %s is %v", status, !(status == task.Completed))
 		}
 	}
-	return nil
 }

@@ -2,7 +2,6 @@ package tasktest
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -26,7 +25,7 @@ var lineFaults = []lineFault{
 	{name: "lines/policies-attached", fault: FailLineAfterPolicies, certificate: true, thing: true, policy: true,
 		why: "The certificate can act although no report names it."},
 	{name: "lines/certificate-attached", fault: FailLineAfterAttachment, certificate: true, thing: true, policy: true, attachedToo: true,
-		why: "The device is complete but for the status of its certificate, and yet reported as refused."},
+		why: "The device is complete except for the status of its certificate, and yet reported as refused."},
 	{name: "lines/all-made", fault: FailLineAfterAll, certificate: true, thing: true, policy: true, attachedToo: true,
 		why: "Nothing but reading the device back tells that it can work."},
 }
@@ -43,112 +42,76 @@ func lineCases() []Case {
 }
 
 // check registers four devices, of which the second fails on its way.
-func (f lineFault) check(b *bench) error {
-	lift, err := b.inject(f.fault)
-	if err != nil {
-		return err
-	}
+func (f lineFault) check(b *bench) {
+	lift := b.inject(f.fault)
 	defer lift()
-	before, err := b.all("", 0)
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(4)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	t, err := b.start(object)
-	if err != nil {
-		return err
-	}
-	d, err := t.Wait(b.ctx, b.waiting(nil))
-	if err != nil {
-		return err
-	}
+	before := b.all("", 0)
+	devices := b.newDevices(4)
+	object := b.upload(devices)
+	t := b.start(object)
+	d := b.ended(t)
 	if d.Succeeded != 3 || d.Failed != 1 {
-		return fmt.Errorf("of four lines with one that fails %d were registered and %d refused", d.Succeeded, d.Failed)
+		b.failf("of four lines with one that fails %d were registered and %d refused", d.Succeeded, d.Failed)
 	}
-	if tasks, err := b.tasksOver(object, before); err != nil || len(tasks) != 1 {
-		return errors.Join(err, fmt.Errorf("%d tasks work on the data file", len(tasks)))
+	if tasks := b.tasksOver(object, before); len(tasks) != 1 {
+		b.failf("%d tasks work on the data file", len(tasks))
 	}
 	failed := devices[failingLine-1]
 	others := append(devices[:failingLine-1:failingLine-1], devices[failingLine:]...)
-	if err := b.registered(t, others); err != nil {
-		return err
+	b.registered(t, others)
+	refused := b.refusals(t)
+	if len(refused) != 1 {
+		b.failf("ERRORS has %d lines for the one that was refused", len(refused))
 	}
-	refused := 0
-	for e, err := range t.Errors(b.ctx) {
-		switch {
-		case err != nil:
-			return err
-		case e.Malformed != nil:
-			return e.Malformed
-		case e.Message == "" || e.Line != 0 && e.Line != failingLine:
-			return fmt.Errorf("the ERRORS line for line %d is %s", failingLine, e.Raw)
-		}
-		refused++
+	if e := refused[0]; e.Line != 0 && e.Line != failingLine {
+		b.failf("the ERRORS line for line %d is %s", failingLine, e.Raw)
 	}
-	if refused != 1 {
-		return fmt.Errorf("ERRORS has %d lines for the one that was refused", refused)
-	}
-	return errors.Join(f.readBack(b, failed), f.certificates(b, d.Created, failed, others))
+	f.readBack(b, failed)
+	f.certificates(b, d.Created, failed, others)
 }
 
 // readBack looks for the thing of the failed line, as far as the backend can do that.
-func (f lineFault) readBack(b *bench, failed device) error {
+func (f lineFault) readBack(b *bench, failed device) {
 	reader, ok := task.As[task.DeviceReader](b.backend)
 	if !ok {
-		return nil
+		return
 	}
 	got, err := reader.ReadDevice(b.ctx, failed.name)
 	if !f.thing {
-		if !errors.Is(err, task.ErrNotFound) {
-			return fmt.Errorf("ReadDevice of a thing that was never made gave %s, which is not ErrNotFound", said(err))
-		}
-		return nil
+		b.want(task.ErrNotFound, err, "ReadDevice of a thing that was never made")
+		return
 	}
-	if err != nil {
-		return fmt.Errorf("ReadDevice of a thing whose line failed later: %w", err)
-	}
+	b.must(err, "ReadDevice of a thing whose line failed later")
 	want := 0
 	if f.attachedToo {
 		want = 1
 	}
 	if len(got.Certificates) != want {
-		return fmt.Errorf("ReadDevice gave %d certificates, and %d is attached to the thing", len(got.Certificates), want)
+		b.failf("ReadDevice returned %d certificates, and %d is attached to the thing", len(got.Certificates), want)
 	}
 	for _, c := range got.Certificates {
 		if key, err := certificateKey(c.PEM); err != nil || string(key) != string(failed.key) {
-			return errors.Join(err, errors.New("ReadDevice gave a certificate for another key than the device's"))
+			b.failf("ReadDevice returned a certificate for another key than the device's: %s", said(err))
 		}
 	}
-	return nil
 }
 
 // certificates looks through those the task made, as far as the backend can do that: one for the key of each device,
 // the failed one's included if it came that far.
-func (f lineFault) certificates(b *bench, since time.Time, failed device, others []device) error {
+func (f lineFault) certificates(b *bench, since time.Time, failed device, others []device) {
 	lister, ok := task.As[task.CertificateLister](b.backend)
 	if !ok {
-		return nil
+		return
 	}
 	made := map[string]int{} // by key
 	policies := -1           // of the failed line's certificate
 	for c, err := range lister.ListCertificates(b.ctx, since.Add(-time.Second)) {
-		if err != nil {
-			return fmt.Errorf("ListCertificates: %w", err)
-		}
+		b.must(err, "ListCertificates")
 		read, err := lister.ReadCertificate(b.ctx, c.ID)
 		if errors.Is(err, task.ErrNotFound) {
 			continue // somebody else's, removed since
 		}
-		if err != nil {
-			return fmt.Errorf("ReadCertificate of a listed one: %w", err)
-		}
+		b.must(err, "ReadCertificate of a listed one")
 		if key, err := certificateKey(read.PEM); err == nil {
 			made[string(key)]++
 			if string(key) == string(failed.key) {
@@ -158,7 +121,7 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 	}
 	for _, d := range others {
 		if n := made[string(d.key)]; n != 1 {
-			return fmt.Errorf("the account holds %d certificates for the key of %s, which was registered once", n, d.name)
+			b.failf("the account holds %d certificates for the key of %s, which was registered once", n, d.name)
 		}
 	}
 	want := 0
@@ -166,10 +129,9 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 		want = 1
 	}
 	if n := made[string(failed.key)]; n != want {
-		return fmt.Errorf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
+		b.failf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
 	}
 	if f.certificate && (policies > 0) != f.policy {
-		return fmt.Errorf("the certificate of the failed line is read with %d policies; that the line came to attach its own is %t", policies, f.policy)
+		b.failf("the certificate of the failed line is read with %d policies; that the line came to attach its own is %t", policies, f.policy)
 	}
-	return nil
 }

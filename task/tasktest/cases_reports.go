@@ -2,8 +2,6 @@ package tasktest
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -23,22 +21,16 @@ func reportCases() []Case {
 	}
 }
 
-func checkResults(b *bench) error {
-	devices, t, d, err := b.runSome(7)
-	if err != nil {
-		return err
-	}
+func checkResults(b *bench) {
+	devices, t, d := b.runSome(7)
 	if d.Succeeded != len(devices) {
-		return fmt.Errorf("%d of %d good lines were registered and %d refused: %s", d.Succeeded, len(devices), d.Failed, d.Message)
+		b.failf("%d of %d good lines were registered and %d refused: %s", d.Succeeded, len(devices), d.Failed, d.Message)
 	}
-	return b.registered(t, devices)
+	b.registered(t, devices)
 }
 
-func checkErrorLines(b *bench) error {
-	devices, err := b.newDevices(7)
-	if err != nil {
-		return err
-	}
+func checkErrorLines(b *bench) {
+	devices := b.newDevices(7)
 	spoil(devices)
 	var good []device
 	bad := map[int64]bool{} // by line number
@@ -49,110 +41,67 @@ func checkErrorLines(b *bench) error {
 			good = append(good, d)
 		}
 	}
-	t, d, err := b.run(devices)
-	if err != nil {
-		return err
-	}
+	t, d := b.run(devices)
 	if d.Succeeded != len(good) || d.Failed != len(bad) {
-		return fmt.Errorf("of %d good and %d bad lines %d were registered and %d refused", len(good), len(bad), d.Succeeded, d.Failed)
+		b.failf("of %d good and %d bad lines %d were registered and %d refused", len(good), len(bad), d.Succeeded, d.Failed)
 	}
-	lines := 0
-	for e, err := range t.Errors(b.ctx) {
-		switch {
-		case err != nil:
-			return err
-		case e.Malformed != nil:
-			return e.Malformed
-		case e.Message == "":
-			return fmt.Errorf("the ERRORS line %s has no message", e.Raw)
-		case e.Line != 0 && !bad[e.Line]:
-			return fmt.Errorf("the ERRORS line %s is about line %d, which is good or was named before", e.Raw, e.Line)
+	lines := b.refusals(t)
+	for _, e := range lines {
+		if e.Line != 0 && !bad[e.Line] {
+			b.failf("the ERRORS line %s is about line %d, which is good or was named before", e.Raw, e.Line)
 		}
 		delete(bad, e.Line)
-		lines++
 	}
-	if lines != d.Failed {
-		return fmt.Errorf("ERRORS has %d lines for %d refused ones", lines, d.Failed)
+	if len(lines) != d.Failed {
+		b.failf("ERRORS has %d lines for %d refused ones", len(lines), d.Failed)
 	}
-	return b.registered(t, good)
+	b.registered(t, good)
 }
 
 // files reads all files of a report, one by one.
-func (b *bench) files(t *task.Task, kind task.ReportType) ([][]byte, error) {
-	links, err := b.links(t, kind)
-	if err != nil {
-		return nil, err
+func (b *bench) files(t *task.Task, kind task.ReportType) (files [][]byte) {
+	for _, link := range b.links(t, kind) {
+		files = append(files, b.read(link, 0))
 	}
-	var files [][]byte
-	for _, link := range links {
-		file, err := b.read(link, 0)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, file)
-	}
-	return files, nil
+	return files
 }
 
-func checkReportsAgain(b *bench) error {
-	_, t, _, err := b.runSome(7)
-	if err != nil {
-		return err
-	}
-	first, err := b.files(t, task.ResultsReport)
-	if err != nil {
-		return err
-	}
+func checkReportsAgain(b *bench) {
+	_, t, _ := b.runSome(7)
+	first := b.files(t, task.ResultsReport)
 	if len(bytes.Join(first, nil)) == 0 {
-		return errors.New("the RESULTS report of a task that registered lines is empty")
+		b.failf("the RESULTS report of a task that registered lines is empty")
 	}
 	for range 3 {
-		again, err := b.files(t, task.ResultsReport)
-		if err != nil {
-			return err
-		}
+		again := b.files(t, task.ResultsReport)
 		if len(again) != len(first) {
-			return fmt.Errorf("the RESULTS report had %d files and has %d now", len(first), len(again))
+			b.failf("the RESULTS report had %d files and has %d now", len(first), len(again))
 		}
 		for i := range first {
 			if !bytes.Equal(first[i], again[i]) {
-				return fmt.Errorf("file %d of the RESULTS report is another one than before", i+1)
+				b.failf("file %d of the RESULTS report is another one than before", i+1)
 			}
 		}
 	}
-	return nil
 }
 
-func checkReportsExpired(b *bench) error {
-	devices, t, _, err := b.runSome(7)
-	if err != nil {
-		return err
-	}
-	old, err := b.links(t, task.ResultsReport)
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(ExpireLinks)
-	if err != nil {
-		return err
-	}
+func checkReportsExpired(b *bench) {
+	devices, t, _ := b.runSome(7)
+	old := b.links(t, task.ResultsReport)
+	lift := b.inject(ExpireLinks)
 	defer lift()
 	if len(old) > 0 {
-		if _, err := b.read(old[0], 0); !errors.Is(err, task.ErrLinkExpired) {
-			return fmt.Errorf("backend.Open of an expired link gave %s, which is not ErrLinkExpired", said(err))
-		}
+		_, err := b.tryRead(old[0], 0)
+		b.want(task.ErrLinkExpired, err, "backend.Open of an expired link")
 	}
-	return b.registered(t, devices)
+	b.registered(t, devices)
 }
 
-func checkReportsUnknown(b *bench) error {
+func checkReportsUnknown(b *bench) {
 	for _, kind := range []task.ReportType{task.ResultsReport, task.ErrorsReport} {
-		err := expectNotFound("ListReports", func(id task.ID) error { _, err := b.backend.ListReports(b.ctx, id, kind, ""); return err })
-		if err != nil {
-			return err
-		}
+		_, err := b.backend.ListReports(b.ctx, unknownTask, kind, "")
+		b.want(task.ErrNotFound, err, "ListReports of an unknown task")
 	}
-	return nil
 }
 
 func stopCases() []Case {
@@ -168,102 +117,65 @@ func stopCases() []Case {
 	}
 }
 
-func checkStopUnknown(b *bench) error {
-	return expectNotFound("StopTask", func(id task.ID) error { return b.backend.StopTask(b.ctx, id) })
+func checkStopUnknown(b *bench) {
+	b.want(task.ErrNotFound, b.backend.StopTask(b.ctx, unknownTask), "StopTask of an unknown task")
 }
 
 // stopRunning starts a long task, waits until enough lines are registered, stops it and waits for its end.
-func (b *bench) stopRunning(enough int) ([]device, *task.Task, *task.Description, error) {
-	devices, t, err := b.beginLong()
-	if err != nil {
-		return nil, nil, nil, err
+func (b *bench) stopRunning(enough int) ([]device, *task.Task, *task.Description) {
+	devices, t := b.beginLong()
+	d := b.describe(t)
+	for ; d.Succeeded < enough && !d.Status.Done(); d = b.describe(t) {
+		b.pause(100 * time.Millisecond)
 	}
-	var d *task.Description
-	for {
-		if d, err = t.Describe(b.ctx); err != nil {
-			return nil, nil, nil, err
-		}
-		if d.Status.Done() {
-			return nil, nil, nil, &SkipError{"the task ended before it could be stopped; more LinesInProgress are needed"}
-		}
-		if d.Succeeded >= enough {
-			break
-		}
-		if err := b.pause(100 * time.Millisecond); err != nil {
-			return nil, nil, nil, err
-		}
+	if d.Status.Done() {
+		b.skip("the task ended before it could be stopped; more LinesInProgress are needed")
 	}
 	percent := d.Percent
-	if err := t.Stop(b.ctx); err != nil {
-		return nil, nil, nil, err
+	b.must(t.Stop(b.ctx))
+	d = b.ended(t)
+	if d.Status == task.Completed && percent > 50 {
+		b.skip("the task may have completed before the stop reached it; more LinesInProgress are needed")
 	}
-	d, err = t.Wait(b.ctx, b.waiting(nil))
-	if d != nil && d.Status.Done() {
-		err = nil
-	}
-	if err == nil && d.Status == task.Completed && percent > 50 {
-		err = &SkipError{"the task may have completed before the stop reached it; more LinesInProgress are needed"}
-	}
-	return devices, t, d, err
+	return devices, t, d
 }
 
-func checkStopCancelled(b *bench) error {
-	_, _, d, err := b.stopRunning(0)
-	if err == nil && d.Status != task.Cancelled {
-		err = fmt.Errorf("a stopped task ended as %s: %s", d.Status, d.Message)
+func checkStopCancelled(b *bench) {
+	if _, _, d := b.stopRunning(0); d.Status != task.Cancelled {
+		b.failf("a stopped task ended as %s: %s", d.Status, d.Message)
 	}
-	return err
 }
 
-func checkStopKeepsLines(b *bench) error {
-	devices, t, d, err := b.stopRunning(2)
-	if err != nil {
-		return err
-	}
+func checkStopKeepsLines(b *bench) {
+	devices, t, d := b.stopRunning(2)
 	if d.Succeeded < 2 {
-		return fmt.Errorf("2 lines were registered before the stop and %d are now", d.Succeeded)
+		b.failf("2 lines were registered before the stop and %d are now", d.Succeeded)
 	}
 	byKey := map[string]device{}
 	for _, dev := range devices {
 		byKey[string(dev.key)] = dev
 	}
 	var found []device
-	for r, err := range t.Results(b.ctx) {
-		if err != nil {
-			return err
-		}
+	for _, r := range b.results(t) {
 		key, err := certificateKey(r.CertificatePEM)
-		if err != nil {
-			return err
-		}
+		b.must(err)
 		found = append(found, byKey[string(key)])
 	}
 	if len(found) != d.Succeeded {
-		return fmt.Errorf("%d lines were registered and RESULTS has %d", d.Succeeded, len(found))
+		b.failf("%d lines were registered and RESULTS has %d", d.Succeeded, len(found))
 	}
-	reader, ok := task.As[task.DeviceReader](b.backend)
-	if !ok {
-		return nil
-	}
-	for _, dev := range found {
-		if _, err := reader.ReadDevice(b.ctx, dev.name); err != nil {
-			return fmt.Errorf("a device registered before the stop: %w", err)
+	if reader, ok := task.As[task.DeviceReader](b.backend); ok {
+		for _, dev := range found {
+			_, err := reader.ReadDevice(b.ctx, dev.name)
+			b.must(err, "a device registered before the stop")
 		}
 	}
-	return nil
 }
 
-func checkStopEnded(b *bench) error {
-	_, t, before, err := b.runSome(2)
-	if err != nil {
-		return err
-	}
+func checkStopEnded(b *bench) {
+	_, t, before := b.runSome(2)
 	_ = t.Stop(b.ctx) // either answer is allowed
-	after, err := t.Describe(b.ctx)
-	if err != nil {
-		return err
-	}
-	return same(before, after)
+	b.unchanged(before, b.describe(t))
 }
 
 // badLink changes the signed part of a link.

@@ -3,7 +3,6 @@ package tasktest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -11,81 +10,68 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
+// Promises that several cases defend.
+const (
+	promiseHonour   = "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause."
+	promiseKinds    = "Errors returned by a Backend must wrap [*Error] when the service answered, and one of this package's Err sentinels whenever one fits."
+	promiseSentOnce = "It must send the request at most once, an explicit throttle apart"
+	promiseRunning  = "It must refuse with [ErrTaskRunning] while another task of the account is in progress"
+	promiseInvalid  = "with [ErrInvalidRequest] when the template is empty, longer than 10,240 characters or not JSON, or a required member is missing."
+)
+
 func backendCases() []Case {
 	return []Case{
 		{"backend/concurrent", quoted("Backend", "A Backend must be safe for concurrent use.",
 			"Tasks of several parts are watched and read at the same time; an answer that goes to the wrong caller gives a device the certificate of another."),
 			checkConcurrent},
-		{"backend/context", quoted("Backend", "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause.",
+		{"backend/context", quoted("Backend", promiseHonour,
 			"A factory tool that is stopped has to stop, and has to be able to say why it did."),
 			checkContext},
-		{"backend/deadline", quoted("Backend", "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause.",
+		{"backend/deadline", quoted("Backend", promiseHonour,
 			"A service that never answers would otherwise hold a production line for ever."),
 			checkDeadline},
-		{"backend/errors", quoted("Backend", "Errors returned by a Backend must wrap [*Error] when the service answered, and one of this package's Err sentinels whenever one fits.",
+		{"backend/errors", quoted("Backend", promiseKinds,
 			"People search for the service's own code and words; programs match the sentinel."),
 			checkErrors},
 	}
 }
 
-func checkConcurrent(b *bench) error {
-	devices, t, d, err := b.runSome(3)
-	if err != nil {
-		return err
-	}
-	_, other, otherDone, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
+func checkConcurrent(b *bench) {
+	devices, t, d := b.runSome(3)
+	_, other, otherDone := b.runSome(1)
 	var wg sync.WaitGroup
 	const workers = 8
 	errs := make([]error, workers)
 	for i := range workers {
-		wg.Go(func() {
+		look := func() {
 			mine, want, lines := t, d, devices
 			if i%2 == 1 {
 				mine, want, lines = other, otherDone, nil
 			}
 			for range 3 {
-				got, err := mine.Describe(b.ctx)
-				switch {
-				case err != nil:
-					errs[i] = err
-				case got.ID != want.ID || got.InputFileKey != want.InputFileKey || got.Succeeded != want.Succeeded:
-					errs[i] = fmt.Errorf("DescribeTask of %s, called while others call it, answered for %s", mine.ID(), got.ID)
-				case lines != nil:
-					errs[i] = b.registered(mine, lines)
+				got := b.describe(mine)
+				if got.ID != want.ID || got.InputFileKey != want.InputFileKey || got.Succeeded != want.Succeeded {
+					b.failf("DescribeTask of %s, called while others call it, answered for %s", mine.ID(), got.ID)
 				}
-				if errs[i] != nil {
-					return
+				if lines != nil {
+					b.registered(mine, lines)
 				}
 			}
-		})
+		}
+		wg.Go(func() { errs[i] = guarded(look) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	b.must(errors.Join(errs...))
 }
 
-func checkContext(b *bench) error {
-	devices, t, _, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	links, err := b.links(t, task.ResultsReport)
-	if err != nil {
-		return err
-	}
+func checkContext(b *bench) {
+	devices, t, _ := b.runSome(1)
+	object := b.upload(devices)
+	links := b.links(t, task.ResultsReport)
 	if len(links) == 0 {
-		return errors.New("the RESULTS report of a task that registered a line has no link")
+		b.failf("the RESULTS report of a task that registered a line has no link")
 	}
-	before, err := b.all("", 0)
-	if err != nil {
-		return err
-	}
+	before := b.all("", 0)
 	cause := errors.New("stopped by tasktest")
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	cancel(cause)
@@ -107,39 +93,26 @@ func checkContext(b *bench) error {
 			return err
 		},
 	} {
-		if err := call(); !errors.Is(err, cause) {
-			return fmt.Errorf("%s with a cancelled context gave %s, which does not wrap the context's cause", name, said(err))
-		}
+		b.want(cause, call(), name+" with a cancelled context")
 	}
-	found, err := b.tasksOver(object, before)
-	if err == nil && len(found) > 0 {
-		err = fmt.Errorf("StartTask with a cancelled context started %d tasks", len(found))
+	if found := b.tasksOver(object, before); len(found) > 0 {
+		b.failf("StartTask with a cancelled context started %d tasks", len(found))
 	}
-	return err
 }
 
-func checkDeadline(b *bench) error {
-	_, t, _, err := b.runSome(1)
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(HangDescribe)
-	if err != nil {
-		return err
-	}
+func checkDeadline(b *bench) {
+	_, t, _ := b.runSome(1)
+	lift := b.inject(HangDescribe)
 	defer lift()
 	cause := errors.New("tasktest's patience is at its end")
 	ctx, cancel := context.WithTimeoutCause(b.ctx, patience, cause)
 	defer cancel()
 	start := time.Now()
-	_, err = b.backend.DescribeTask(ctx, t.ID())
-	switch took := time.Since(start); {
-	case !errors.Is(err, cause):
-		return fmt.Errorf("DescribeTask past its deadline gave %s, which does not wrap the context's cause", said(err))
-	case took > patience+promptly:
-		return fmt.Errorf("DescribeTask returned %v after its deadline", took-patience)
+	_, err := b.backend.DescribeTask(ctx, t.ID())
+	b.want(cause, err, "DescribeTask past its deadline")
+	if took := time.Since(start); took > patience+promptly {
+		b.failf("DescribeTask returned %v after its deadline", took-patience)
 	}
-	return nil
 }
 
 // patience is how long a service that never answers is waited for, promptly how long a method may take to return then.
@@ -148,22 +121,21 @@ const (
 	promptly = 5 * time.Second
 )
 
-func checkErrors(b *bench) error {
+func checkErrors(b *bench) {
 	_, err := b.backend.DescribeTask(b.ctx, unknownTask)
 	e, ok := errors.AsType[*task.Error](err)
 	switch {
 	case err == nil:
-		return errors.New("DescribeTask of an unknown task gave no error")
+		b.failf("DescribeTask of an unknown task returned no error")
 	case !ok:
-		return fmt.Errorf("the error of the service's answer wraps no *task.Error: %w", err)
+		b.failf("the error of the service's answer wraps no *task.Error: %w", err)
 	case e.Op == "" || e.Code == "":
-		return fmt.Errorf("the *task.Error lacks the service's operation or code: %+v", *e)
+		b.failf("the *task.Error lacks the service's operation or code: %+v", *e)
 	case e.Kind == nil || !errors.Is(err, e.Kind):
-		return fmt.Errorf("the *task.Error with code %s has the wrong Kind: %s", e.Code, said(e.Kind))
+		b.failf("the *task.Error with code %s has the wrong Kind: %s", e.Code, said(e.Kind))
 	case !task.Refused(err):
-		return fmt.Errorf("the service said no, but Refused is false of it: %w", err)
+		b.failf("the service said no, but Refused is false of it: %w", err)
 	}
-	return nil
 }
 
 // unknownTask is an id of the right shape that no account has.
@@ -171,28 +143,28 @@ const unknownTask task.ID = "00000000-7a5c-4e57-8000-000000000000"
 
 func startCases() []Case {
 	return []Case{
-		{"start/once", quoted("StartTask", "It must send the request at most once, an explicit throttle apart",
+		{"start/once", quoted("StartTask", promiseSentOnce,
 			"A request that is sent again after a lost answer registers every device of the file a second time, with a second certificate."),
 			checkStartOnce},
 		{"start/lost-before", quoted("Backend", "An error of [Service.StartTask] for which [Refused] is false leaves it open whether a task was started.",
 			"Where no answer came, a claim that it was refused would end the search for the task that may be running."),
 			checkStartLost},
-		{"start/slow", quoted("Backend", "Every method must honour its context: when the context is done before the method has an answer, it returns promptly with an error that wraps the context's cause.",
+		{"start/slow", quoted("Backend", promiseHonour,
 			"A start that was given up may still take effect: its error must not say that it was refused, and nothing may be sent again."),
 			checkStartSlow},
-		{"start/throttled", quoted("StartTask", "It must send the request at most once, an explicit throttle apart",
+		{"start/throttled", quoted("StartTask", promiseSentOnce,
 			"A throttled start is a definite no that may be tried again: callers must be able to tell it from a lost answer."),
 			checkStartThrottled},
-		{"start/running", quoted("StartTask", "It must refuse with [ErrTaskRunning] while another task of the account is in progress",
+		{"start/running", quoted("StartTask", promiseRunning,
 			"Whoever queues tasks has to know this refusal from all others: it ends by waiting."),
 			checkStartRunning},
-		{"start/stopping", quoted("StartTask", "It must refuse with [ErrTaskRunning] while another task of the account is in progress",
+		{"start/stopping", quoted("StartTask", promiseRunning,
 			"A task keeps its place until its stop is done. Whoever stops one to start another waits for that; any other error would make them give up."),
 			checkStartStopping},
-		{"start/bad-template", quoted("StartTask", "with [ErrInvalidRequest] when the template is empty, longer than 10,240 characters or not JSON, or a required member is missing.",
+		{"start/bad-template", quoted("StartTask", promiseInvalid,
 			"A template that cannot work is a fault of the caller; trying again cannot help."),
 			checkStartBadTemplate},
-		{"start/missing-member", quoted("StartTask", "with [ErrInvalidRequest] when the template is empty, longer than 10,240 characters or not JSON, or a required member is missing.",
+		{"start/missing-member", quoted("StartTask", promiseInvalid,
 			"A forgotten role or file has to be told from a service that fails."),
 			checkStartMissingMember},
 		{"start/refusal-leaves-nothing", quoted("StartTask", "A refusal must leave no task behind.",
@@ -202,67 +174,47 @@ func startCases() []Case {
 }
 
 // startFaulty starts a task with the fault in place and returns the error and the tasks it led to.
-func (b *bench) startFaulty(fault Fault) (startErr error, found []*task.Task, err error) {
+func (b *bench) startFaulty(fault Fault) (startErr error, found []*task.Task) {
 	return b.startFaultyBy(fault, func(in *task.StartInput) error { _, err := b.backend.StartTask(b.ctx, in); return err })
 }
 
-func (b *bench) startFaultyBy(fault Fault, start func(*task.StartInput) error) (startErr error, found []*task.Task, err error) {
-	devices, err := b.newDevices(2)
-	if err != nil {
-		return nil, nil, err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return nil, nil, err
-	}
-	before, err := b.all("", 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	lift, err := b.inject(fault)
-	if err != nil {
-		return nil, nil, err
-	}
+func (b *bench) startFaultyBy(fault Fault, start func(*task.StartInput) error) (startErr error, found []*task.Task) {
+	object := b.upload(b.newDevices(2))
+	before := b.all("", 0)
+	lift := b.inject(fault)
 	startErr = start(b.startInput(object))
 	lift()
-	found, err = b.tasksOver(object, before)
-	return startErr, found, err
+	return startErr, b.tasksOver(object, before)
 }
 
-func checkStartOnce(b *bench) error {
-	startErr, found, err := b.startFaulty(DropStartAfter)
+func checkStartOnce(b *bench) {
+	startErr, found := b.startFaulty(DropStartAfter)
 	switch {
-	case err != nil:
-		return err
 	case len(found) != 1:
-		return fmt.Errorf("StartTask whose answer was lost led to %d tasks; the request was sent once, so one was expected", len(found))
+		b.failf("StartTask whose answer was lost led to %d tasks; the request was sent once, so one was expected", len(found))
 	case startErr == nil:
-		return errors.New("StartTask gave no error although no answer came")
+		b.failf("StartTask returned no error although no answer came")
 	case task.Refused(startErr):
-		return fmt.Errorf("StartTask started a task and its error says that it was refused: %w", startErr)
+		b.failf("StartTask started a task and its error says that it was refused: %w", startErr)
 	}
-	return nil
 }
 
-func checkStartLost(b *bench) error {
-	startErr, found, err := b.startFaulty(DropStartBefore)
+func checkStartLost(b *bench) {
+	startErr, found := b.startFaulty(DropStartBefore)
 	switch {
-	case err != nil:
-		return err
 	case startErr == nil:
-		return errors.New("StartTask gave no error although the connection was closed before every request")
+		b.failf("StartTask returned no error although the connection was closed before every request")
 	case task.Refused(startErr):
-		return fmt.Errorf("no answer came, but the error says that the service refused: %w", startErr)
+		b.failf("no answer came, but the error says that the service refused: %w", startErr)
 	case len(found) != 0:
-		return fmt.Errorf("StartTask led to %d tasks although no request took effect", len(found))
+		b.failf("StartTask led to %d tasks although no request took effect", len(found))
 	}
-	return nil
 }
 
-func checkStartSlow(b *bench) error {
+func checkStartSlow(b *bench) {
 	cause := errors.New("tasktest's patience is at its end")
 	var took time.Duration
-	startErr, found, err := b.startFaultyBy(HangStart, func(in *task.StartInput) error {
+	startErr, found := b.startFaultyBy(HangStart, func(in *task.StartInput) error {
 		ctx, cancel := context.WithTimeoutCause(b.ctx, patience, cause)
 		defer cancel()
 		begin := time.Now()
@@ -270,121 +222,74 @@ func checkStartSlow(b *bench) error {
 		took = time.Since(begin)
 		return err
 	})
+	b.want(cause, startErr, "StartTask past its deadline")
 	switch {
-	case err != nil:
-		return err
-	case !errors.Is(startErr, cause):
-		return fmt.Errorf("StartTask past its deadline gave %s, which does not wrap the context's cause", said(startErr))
 	case task.Refused(startErr):
-		return fmt.Errorf("no answer came, but the error says that the service refused: %w", startErr)
+		b.failf("no answer came, but the error says that the service refused: %w", startErr)
 	case took > patience+promptly:
-		return fmt.Errorf("StartTask returned %v after its deadline", took-patience)
+		b.failf("StartTask returned %v after its deadline", took-patience)
 	case len(found) > 1:
-		return fmt.Errorf("StartTask whose answer never came led to %d tasks; the request was sent once", len(found))
+		b.failf("StartTask whose answer never came led to %d tasks; the request was sent once", len(found))
 	}
-	return nil
 }
 
-func checkStartThrottled(b *bench) error {
-	startErr, found, err := b.startFaulty(ThrottleStart)
+func checkStartThrottled(b *bench) {
+	startErr, found := b.startFaulty(ThrottleStart)
+	b.want(task.ErrThrottled, startErr, "a throttled StartTask")
 	switch {
-	case err != nil:
-		return err
-	case !errors.Is(startErr, task.ErrThrottled):
-		return fmt.Errorf("a throttled StartTask gave %s, which is not ErrThrottled", said(startErr))
 	case !task.Refused(startErr):
-		return fmt.Errorf("a throttled StartTask is a definite no, but Refused is false of %w", startErr)
+		b.failf("a throttled StartTask is a definite no, but Refused is false of %w", startErr)
 	case len(found) != 0:
-		return fmt.Errorf("a throttled StartTask left %d tasks behind", len(found))
+		b.failf("a throttled StartTask left %d tasks behind", len(found))
 	}
-	return nil
 }
 
-func checkStartRunning(b *bench) error {
-	_, first, err := b.beginLong()
-	if err != nil {
-		return err
-	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	id, startErr := b.backend.StartTask(b.ctx, b.startInput(object))
-	if startErr == nil {
+// startSecond starts a task while another one may have the account's place.
+func (b *bench) startSecond() (task.ID, error) {
+	id, err := b.backend.StartTask(b.ctx, b.startInput(b.upload(b.newDevices(1))))
+	if err == nil {
 		b.tasks = append(b.tasks, task.Attach(b.backend, id))
 	}
-	d, err := first.Describe(b.ctx)
-	switch {
-	case err != nil:
-		return err
+	return id, err
+}
+
+func checkStartRunning(b *bench) {
+	_, first := b.beginLong()
+	id, err := b.startSecond()
+	switch d := b.describe(first); {
 	case d.Status.Done():
-		return &SkipError{"the first task ended before a second one could be started; more LinesInProgress are needed"}
-	case startErr == nil:
-		return fmt.Errorf("StartTask started %s while %s is %s", id, first.ID(), d.Status)
-	case !errors.Is(startErr, task.ErrTaskRunning):
-		return fmt.Errorf("StartTask while another task is in progress gave the error %w, which is not ErrTaskRunning", startErr)
+		b.skip("the first task ended before a second one could be started; more LinesInProgress are needed")
+	case err == nil:
+		b.failf("StartTask started %s while %s is %s", id, first.ID(), d.Status)
 	}
-	return nil
+	b.want(task.ErrTaskRunning, err, "StartTask while another task is in progress")
 }
 
-func checkStartStopping(b *bench) error {
-	_, first, err := b.beginLong()
-	if err != nil {
-		return err
+func checkStartStopping(b *bench) {
+	_, first := b.beginLong()
+	b.must(first.Stop(b.ctx))
+	if _, err := b.startSecond(); err != nil { // otherwise the stop was done already
+		b.want(task.ErrTaskRunning, err, "StartTask while another task is being cancelled")
 	}
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	if err := first.Stop(b.ctx); err != nil {
-		return err
-	}
-	id, err := b.backend.StartTask(b.ctx, b.startInput(object))
-	if err == nil { // the stop was done already
-		b.tasks = append(b.tasks, task.Attach(b.backend, id))
-		return nil
-	}
-	if !errors.Is(err, task.ErrTaskRunning) {
-		return fmt.Errorf("StartTask while another task is being cancelled gave the error %w, which is not ErrTaskRunning", err)
-	}
-	return nil
 }
 
 // checkRefusals starts tasks that have to be refused as invalid.
-func (b *bench) checkRefusals(changes map[string]func(*task.StartInput)) error {
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
+func (b *bench) checkRefusals(changes map[string]func(*task.StartInput)) {
+	object := b.upload(b.newDevices(1))
 	for what, change := range changes {
 		in := b.startInput(object)
 		change(in)
 		id, err := b.backend.StartTask(b.ctx, in)
 		if err == nil {
 			b.tasks = append(b.tasks, task.Attach(b.backend, id))
-			return fmt.Errorf("StartTask took a request with %s and started %s", what, id)
+			b.failf("StartTask took a request with %s and started %s", what, id)
 		}
-		if !errors.Is(err, task.ErrInvalidRequest) {
-			return fmt.Errorf("StartTask with %s gave the error %w, which is not ErrInvalidRequest", what, err)
-		}
+		b.want(task.ErrInvalidRequest, err, "StartTask with "+what)
 	}
-	return nil
 }
 
-func checkStartBadTemplate(b *bench) error {
-	return b.checkRefusals(map[string]func(*task.StartInput){
+func checkStartBadTemplate(b *bench) {
+	b.checkRefusals(map[string]func(*task.StartInput){
 		"an empty template":                  func(in *task.StartInput) { in.TemplateBody = "" },
 		"a template of 10,241 characters":    func(in *task.StartInput) { in.TemplateBody += strings.Repeat(" ", 10241-len([]rune(template))) },
 		"a template that is cut off":         func(in *task.StartInput) { in.TemplateBody = template[:len(template)/2] },
@@ -392,35 +297,23 @@ func checkStartBadTemplate(b *bench) error {
 	})
 }
 
-func checkStartMissingMember(b *bench) error {
-	return b.checkRefusals(map[string]func(*task.StartInput){
+func checkStartMissingMember(b *bench) {
+	b.checkRefusals(map[string]func(*task.StartInput){
 		"no bucket": func(in *task.StartInput) { in.InputFileBucket = "" },
 		"no key":    func(in *task.StartInput) { in.InputFileKey = "" },
 		"no role":   func(in *task.StartInput) { in.RoleARN = "" },
 	})
 }
 
-func checkStartRefusal(b *bench) error {
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	object, err := b.upload(devices)
-	if err != nil {
-		return err
-	}
-	before, err := b.all("", 0)
-	if err != nil {
-		return err
-	}
+func checkStartRefusal(b *bench) {
+	object := b.upload(b.newDevices(1))
+	before := b.all("", 0)
 	in := b.startInput(object)
 	in.TemplateBody = "{"
 	if _, err := b.backend.StartTask(b.ctx, in); err == nil {
-		return errors.New("StartTask took a template that is not JSON")
+		b.failf("StartTask took a template that is not JSON")
 	}
-	found, err := b.tasksOver(object, before)
-	if err == nil && len(found) > 0 {
-		err = fmt.Errorf("StartTask refused and left the task %s behind", found[0].ID())
+	if found := b.tasksOver(object, before); len(found) > 0 {
+		b.failf("StartTask refused and left the task %s behind", found[0].ID())
 	}
-	return err
 }

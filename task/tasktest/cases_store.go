@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -28,116 +27,84 @@ func uploadCases() []Case {
 		{"upload/open-body", quoted("Upload", body, "The caller's file is used again after a failed attempt."), checkUploadBody},
 		{"upload/object", quoted("Upload", "The returned Object must have the size and the digest of what is stored.",
 			"The record of a run says by them what was sent."), checkUploadObject},
-		{"upload/unavailable", quoted("Backend", "Errors returned by a Backend must wrap [*Error] when the service answered, and one of this package's Err sentinels whenever one fits.",
+		{"upload/unavailable", quoted("Backend", promiseKinds,
 			"A store that fails for a while is waited for; one that refuses is not."), checkUploadUnavailable},
 	}
 }
 
 // runOver starts a task over an object and waits for its end, however it ends.
-func (b *bench) runOver(object *task.Object) (*task.Task, *task.Description, error) {
-	t, err := b.start(object)
-	if err != nil {
-		return nil, nil, err
-	}
-	d, err := t.Wait(b.ctx, b.waiting(nil))
-	if d != nil && d.Status.Done() {
-		err = nil
-	}
-	return t, d, err
+func (b *bench) runOver(object *task.Object) (*task.Task, *task.Description) {
+	t := b.start(object)
+	return t, b.ended(t)
 }
 
-func checkUploadBytes(b *bench) error {
-	devices, t, d, err := b.runSome(5)
-	if err != nil {
-		return err
-	}
+func checkUploadBytes(b *bench) {
+	devices, t, d := b.runSome(5)
 	if d.Succeeded != len(devices) || d.Failed != 0 {
-		return fmt.Errorf("of %d lines uploaded the task registered %d and refused %d", len(devices), d.Succeeded, d.Failed)
+		b.failf("of %d lines uploaded the task registered %d and refused %d", len(devices), d.Succeeded, d.Failed)
 	}
-	return b.registered(t, devices)
+	b.registered(t, devices)
 }
 
-// refused uploads under a new key what in says wrongly.
-func (b *bench) refused(change func(*task.UploadInput)) error {
-	devices, err := b.newDevices(2)
-	if err != nil {
-		return err
-	}
-	in := input(newKey(), dataFile(devices))
-	change(in)
-	if _, err := b.backend.Upload(b.ctx, in); !errors.Is(err, task.ErrChecksum) {
-		return fmt.Errorf("backend.Upload gave %s, which is not ErrChecksum", said(err))
-	}
-	return nil
+// misstated are the ways to announce another body than the one that is uploaded.
+var misstated = map[string]func(*task.UploadInput){
+	"more bytes":     func(in *task.UploadInput) { in.Size++ },
+	"fewer bytes":    func(in *task.UploadInput) { in.Size-- },
+	"another digest": func(in *task.UploadInput) { in.SHA256[0] ^= 1 },
 }
 
-func checkUploadLength(b *bench) error {
-	return errors.Join(
-		b.refused(func(in *task.UploadInput) { in.Size++ }),
-		b.refused(func(in *task.UploadInput) { in.Size-- }))
+// checkMisstated uploads a file that is announced with what it does not have.
+func (b *bench) checkMisstated(what ...string) {
+	for _, what := range what {
+		in := input(newKey(), dataFile(b.newDevices(2)))
+		misstated[what](in)
+		_, err := b.backend.Upload(b.ctx, in)
+		b.want(task.ErrChecksum, err, "backend.Upload of a file announced with "+what)
+	}
 }
 
-func checkUploadDigest(b *bench) error {
-	return b.refused(func(in *task.UploadInput) { in.SHA256[0] ^= 1 })
-}
+func checkUploadLength(b *bench) { b.checkMisstated("more bytes", "fewer bytes") }
 
-func checkUploadRefusal(b *bench) error {
-	devices, err := b.newDevices(1)
-	if err != nil {
-		return err
-	}
-	key, file := newKey(), dataFile(devices)
-	good, err := b.backend.Upload(b.ctx, input(key, file))
-	if err != nil {
-		return fmt.Errorf("backend.Upload of a good file: %w", err)
-	}
+func checkUploadDigest(b *bench) { b.checkMisstated("another digest") }
+
+func checkUploadRefusal(b *bench) {
+	devices, key := b.newDevices(1), newKey()
+	good := b.put(key, devices)
 	prefix, ok := strings.CutSuffix(good.Key, key)
 	if !ok {
-		return &SkipError{"the backend stores files under keys of its own, so the key of a refused one is not known"}
+		b.skip("the backend stores files under keys of its own, so the key of a refused one is not known")
 	}
-	for what, change := range map[string]func(*task.UploadInput){
-		"length": func(in *task.UploadInput) { in.Size++ },
-		"digest": func(in *task.UploadInput) { in.SHA256[0] ^= 1 },
-	} {
-		in := input(newKey(), file)
-		change(in)
+	for what, misstate := range misstated {
+		in := input(newKey(), dataFile(devices))
+		misstate(in)
 		if _, err := b.backend.Upload(b.ctx, in); err == nil {
-			return fmt.Errorf("backend.Upload took a file of another %s than announced", what)
+			b.failf("backend.Upload took a file announced with %s", what)
 		}
-		_, d, err := b.runOver(&task.Object{Bucket: good.Bucket, Key: prefix + in.Key})
-		if err == nil && d.Succeeded+d.Failed > 0 {
-			return fmt.Errorf("backend.Upload refused a file of another %s than announced, and a task found %d lines under its key", what, d.Succeeded+d.Failed)
+		lines := 0
+		err := guarded(func() {
+			_, d := b.runOver(&task.Object{Bucket: good.Bucket, Key: prefix + in.Key})
+			lines = d.Succeeded + d.Failed
+		})
+		if lines > 0 {
+			b.failf("backend.Upload refused a file announced with %s, and a task found %d lines under its key", what, lines)
 		}
 		if b.ctx.Err() != nil {
-			return context.Cause(b.ctx)
+			b.must(err)
 		}
 	}
-	return nil
 }
 
-func checkUploadReplaces(b *bench) error {
-	devices, err := b.newDevices(4)
-	if err != nil {
-		return err
-	}
+func checkUploadReplaces(b *bench) {
+	devices := b.newDevices(4)
 	key, last := newKey(), devices[3:]
-	for _, part := range [][]device{devices[:3], last} {
-		if _, err := b.backend.Upload(b.ctx, input(key, dataFile(part))); err != nil {
-			return fmt.Errorf("backend.Upload: %w", err)
-		}
-	}
-	object, err := b.backend.Upload(b.ctx, input(key, dataFile(last)))
-	if err != nil {
-		return fmt.Errorf("backend.Upload: %w", err)
-	}
-	t, d, err := b.runOver(object)
-	if err != nil {
-		return err
-	}
+	b.put(key, devices[:3])
+	b.put(key, last)
+	object := b.put(key, last)
+	t, d := b.runOver(object)
 	if d.Succeeded != 1 || d.Failed != 0 {
-		return fmt.Errorf("a file of one line replaced one of three, and the task registered %d and refused %d", d.Succeeded, d.Failed)
+		b.failf("a file of one line replaced one of three, and the task registered %d and refused %d", d.Succeeded, d.Failed)
 	}
-	return b.registered(t, last)
+	b.registered(t, last)
 }
 
 // sharedBody is the part of a larger file behind its position, and notes being closed.
@@ -149,80 +116,52 @@ type sharedBody struct {
 func (s *sharedBody) Close() error { s.closed = true; return nil }
 
 // uploadShared uploads the last two of three devices out of one larger file.
-func (b *bench) uploadShared() ([]device, *task.Object, *sharedBody, error) {
-	devices, err := b.newDevices(3)
-	if err != nil {
-		return nil, nil, nil, err
-	}
+func (b *bench) uploadShared() ([]device, *task.Object, *sharedBody) {
+	devices := b.newDevices(3)
 	whole, rest := dataFile(devices), dataFile(devices[1:])
 	body := &sharedBody{Reader: bytes.NewReader(whole)}
-	if _, err := body.Seek(int64(len(whole)-len(rest)), io.SeekStart); err != nil {
-		return nil, nil, nil, err
-	}
+	_, err := body.Seek(int64(len(whole)-len(rest)), io.SeekStart)
+	b.must(err)
 	object, err := b.backend.Upload(b.ctx, &task.UploadInput{Key: newKey(), Body: body, Size: int64(len(rest)), SHA256: sha256.Sum256(rest)})
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("backend.Upload from a position: %w", err)
-	}
-	return devices[1:], object, body, nil
+	b.must(err, "backend.Upload from a position")
+	return devices[1:], object, body
 }
 
-func checkUploadPosition(b *bench) error {
-	devices, object, _, err := b.uploadShared()
-	if err != nil {
-		return err
-	}
-	t, d, err := b.runOver(object)
-	if err != nil {
-		return err
-	}
+func checkUploadPosition(b *bench) {
+	devices, object, _ := b.uploadShared()
+	t, d := b.runOver(object)
 	if d.Succeeded != len(devices) || d.Failed != 0 {
-		return fmt.Errorf("2 lines stood behind the position and the task registered %d and refused %d", d.Succeeded, d.Failed)
+		b.failf("2 lines stood behind the position and the task registered %d and refused %d", d.Succeeded, d.Failed)
 	}
-	return b.registered(t, devices)
+	b.registered(t, devices)
 }
 
-func checkUploadBody(b *bench) error {
-	_, _, body, err := b.uploadShared()
-	if err == nil && body.closed {
-		err = errors.New("backend.Upload closed the body")
+func checkUploadBody(b *bench) {
+	if _, _, body := b.uploadShared(); body.closed {
+		b.failf("backend.Upload closed the body")
 	}
-	return err
 }
 
-func checkUploadObject(b *bench) error {
-	devices, err := b.newDevices(2)
-	if err != nil {
-		return err
-	}
+func checkUploadObject(b *bench) {
+	devices := b.newDevices(2)
 	in := input(newKey(), dataFile(devices))
 	object, err := b.backend.Upload(b.ctx, in)
+	b.must(err, "backend.Upload of a good file")
 	switch {
-	case err != nil:
-		return fmt.Errorf("backend.Upload of a good file: %w", err)
 	case object.Bucket == "" || object.Key == "":
-		return fmt.Errorf("backend.Upload returned an Object without bucket or key: %+v", *object)
+		b.failf("backend.Upload returned an Object without bucket or key: %+v", *object)
 	case object.Size != in.Size || object.SHA256 != in.SHA256:
-		return fmt.Errorf("backend.Upload of %d bytes with digest %x returned size %d and digest %x", in.Size, in.SHA256, object.Size, object.SHA256)
+		b.failf("backend.Upload of %d bytes with digest %x returned size %d and digest %x", in.Size, in.SHA256, object.Size, object.SHA256)
 	}
-	return nil
 }
 
-func checkUploadUnavailable(b *bench) error {
-	devices, err := b.newDevices(2)
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(FailUpload)
-	if err != nil {
-		return err
-	}
-	_, err = b.backend.Upload(b.ctx, input(newKey(), dataFile(devices)))
+func checkUploadUnavailable(b *bench) {
+	devices := b.newDevices(2)
+	lift := b.inject(FailUpload)
+	_, err := b.backend.Upload(b.ctx, input(newKey(), dataFile(devices)))
 	lift()
-	if !errors.Is(err, task.ErrUnavailable) {
-		return fmt.Errorf("backend.Upload to a store that answers 503 gave %s, which is not ErrUnavailable", said(err))
-	}
-	_, err = b.upload(devices)
-	return err
+	b.want(task.ErrUnavailable, err, "backend.Upload to a store that answers 503")
+	b.upload(devices)
 }
 
 func openCases() []Case {
@@ -242,136 +181,84 @@ func openCases() []Case {
 }
 
 // firstFile runs a task over a few lines and returns the first file of its RESULTS report.
-func (b *bench) firstFile() (task.Link, []byte, error) {
-	_, t, _, err := b.runSome(4)
-	if err != nil {
-		return task.Link{}, nil, err
-	}
-	links, err := b.links(t, task.ResultsReport)
-	if err != nil {
-		return task.Link{}, nil, err
-	}
+func (b *bench) firstFile() (task.Link, []byte) {
+	_, t, _ := b.runSome(4)
+	links := b.links(t, task.ResultsReport)
 	if len(links) == 0 {
-		return task.Link{}, nil, errors.New("the RESULTS report of a task that registered lines has no link")
+		b.failf("the RESULTS report of a task that registered lines has no link")
 	}
-	whole, err := b.read(links[0], 0)
-	if err == nil && len(whole) == 0 {
-		err = errors.New("the first file of the RESULTS report is empty")
+	whole := b.read(links[0], 0)
+	if len(whole) == 0 {
+		b.failf("the first file of the RESULTS report is empty")
 	}
-	return links[0], whole, err
+	return links[0], whole
 }
 
-func checkOpenOffset(b *bench) error {
-	link, whole, err := b.firstFile()
-	if err != nil {
-		return err
-	}
+func checkOpenOffset(b *bench) {
+	link, whole := b.firstFile()
 	size := int64(len(whole))
 	for _, offset := range slices.Compact([]int64{0, 1, size / 3, size / 2, size - 1}) {
-		rest, err := b.read(link, offset)
-		if err != nil {
-			return err
-		}
+		rest := b.read(link, offset)
 		if !bytes.Equal(rest, whole[offset:]) {
-			return fmt.Errorf("reading from byte %d of %d gave %d bytes that are not the rest of the file", offset, size, len(rest))
+			b.failf("reading from byte %d of %d returned %d bytes that are not the rest of the file", offset, size, len(rest))
 		}
 	}
-	return nil
 }
 
-func checkOpenEnd(b *bench) error {
-	link, whole, err := b.firstFile()
-	if err != nil {
-		return err
+func checkOpenEnd(b *bench) {
+	link, whole := b.firstFile()
+	if rest := b.read(link, int64(len(whole))); len(rest) > 0 {
+		b.failf("reading from the end returned %d bytes", len(rest))
 	}
-	rest, err := b.read(link, int64(len(whole)))
-	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("reading from the end gave %d bytes", len(rest))
-	}
-	return err
 }
 
-func checkOpenRefused(b *bench) error {
-	link, _, err := b.firstFile()
-	if err != nil {
-		return err
-	}
-	if _, err := b.read(badLink(link), 0); !errors.Is(err, task.ErrLinkExpired) {
-		return fmt.Errorf("backend.Open of a link with a wrong signature gave %s, which is not ErrLinkExpired", said(err))
-	}
-	return nil
+func checkOpenRefused(b *bench) {
+	link, _ := b.firstFile()
+	_, err := b.tryRead(badLink(link), 0)
+	b.want(task.ErrLinkExpired, err, "backend.Open of a link with a wrong signature")
 }
 
-func checkOpenExpired(b *bench) error {
-	link, _, err := b.firstFile()
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(ExpireLinks)
-	if err != nil {
-		return err
-	}
+func checkOpenExpired(b *bench) {
+	link, _ := b.firstFile()
+	lift := b.inject(ExpireLinks)
 	defer lift()
 	for _, offset := range []int64{0, 10} {
-		if _, err := b.read(link, offset); !errors.Is(err, task.ErrLinkExpired) {
-			return fmt.Errorf("backend.Open of an expired link gave %s, which is not ErrLinkExpired", said(err))
-		}
+		_, err := b.tryRead(link, offset)
+		b.want(task.ErrLinkExpired, err, "backend.Open of an expired link")
 	}
-	return nil
 }
 
-func checkOpenTruncated(b *bench) error {
-	link, whole, err := b.firstFile()
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(TruncateReports)
-	if err != nil {
-		return err
-	}
+func checkOpenTruncated(b *bench) {
+	link, whole := b.firstFile()
+	lift := b.inject(TruncateReports)
 	defer lift()
-	got, err := b.read(link, 0)
+	got, err := b.tryRead(link, 0)
 	switch {
 	case len(got) >= len(whole):
-		return fmt.Errorf("the harness cut no body: all %d bytes came", len(got))
+		b.failf("the harness cut no body: all %d bytes came", len(got))
 	case !errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("a body of %d bytes ended after %d with %s, which is not io.ErrUnexpectedEOF", len(whole), len(got), said(err))
+		b.failf("a body of %d bytes ended after %d with %s, which is not io.ErrUnexpectedEOF", len(whole), len(got), said(err))
 	}
-	return nil
 }
 
-func checkOpenResumed(b *bench) error {
-	devices, t, _, err := b.runSome(4)
-	if err != nil {
-		return err
-	}
-	lift, err := b.inject(TruncateReportsOnce)
-	if err != nil {
-		return err
-	}
+func checkOpenResumed(b *bench) {
+	devices, t, _ := b.runSome(4)
+	lift := b.inject(TruncateReportsOnce)
 	defer lift()
-	return b.registered(t, devices)
+	b.registered(t, devices)
 }
 
-func checkOpenContext(b *bench) error {
-	link, _, err := b.firstFile()
-	if err != nil {
-		return err
-	}
+func checkOpenContext(b *bench) {
+	link, _ := b.firstFile()
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	defer cancel(nil)
 	body, err := b.backend.Open(ctx, link, 0)
-	if err != nil {
-		return fmt.Errorf("backend.Open: %w", err)
-	}
+	b.must(err, "backend.Open")
 	defer body.Close()
-	if _, err := io.ReadFull(body, make([]byte, 1)); err != nil {
-		return fmt.Errorf("read the first byte: %w", err)
-	}
+	_, err = io.ReadFull(body, make([]byte, 1))
+	b.must(err, "read the first byte")
 	cause := errors.New("stopped by tasktest")
 	cancel(cause)
-	if _, err := io.Copy(io.Discard, body); !errors.Is(err, cause) {
-		return fmt.Errorf("reading after the context was cancelled ended with %s, which does not wrap the context's cause", said(err))
-	}
-	return nil
+	_, err = io.Copy(io.Discard, body)
+	b.want(cause, err, "reading after the context was cancelled")
 }

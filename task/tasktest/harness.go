@@ -35,7 +35,7 @@ const (
 	DropStartBefore Fault = "drop the connection before StartThingRegistrationTask takes effect"
 	// DropStartAfter closes the connection after each StartThingRegistrationTask has taken effect, without an answer.
 	DropStartAfter Fault = "drop the connection after StartThingRegistrationTask has taken effect"
-	// HangStart gives no answer to StartThingRegistrationTask, whether it takes effect or not.
+	// HangStart leaves StartThingRegistrationTask without an answer, whether it takes effect or not.
 	HangStart Fault = "never answer StartThingRegistrationTask"
 	// DropRegisterAfter closes the connection after each RegisterThing has taken effect, without an answer.
 	DropRegisterAfter Fault = "drop the connection after RegisterThing has taken effect"
@@ -46,9 +46,9 @@ const (
 	TruncateReports Fault = "cut report bodies off"
 	// TruncateReportsOnce does so with the first report body only.
 	TruncateReportsOnce Fault = "cut the first report body off"
-	// ExpireLinks makes the links that were given out until now unacceptable. It concerns no later ones.
-	ExpireLinks Fault = "expire the report links given out until now"
-	// HangDescribe gives no answer to DescribeThingRegistrationTask.
+	// ExpireLinks makes the links that were returned until now unacceptable. It concerns no later ones.
+	ExpireLinks Fault = "expire the report links returned until now"
+	// HangDescribe leaves DescribeThingRegistrationTask without an answer.
 	HangDescribe Fault = "never answer DescribeThingRegistrationTask"
 )
 
@@ -72,10 +72,10 @@ const (
 const failingLine = 2
 
 // SkipError is what [Case.Check] returns when the harness lacks what the case needs, or the service did not get into
-// the situation the case is about. It says nothing about the backend.
+// the situation the case is about. Nothing follows from it about the backend.
 type SkipError struct {
 	Reason string
 }
 
-// Error gives the reason.
+// Error returns the reason.
 func (e *SkipError) Error() string { return "skipped: " + e.Reason }
