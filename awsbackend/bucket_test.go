@@ -105,9 +105,10 @@ func TestCredentialsThatCannotBeHadSayNothingAboutTheBucket(t *testing.T) {
 }
 
 func TestTwoWhoMakeTheBucketAtOnceBothSucceed(t *testing.T) {
-	b, _ := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "PutPublicAccessBlock": reply(200, ""),
+	b, w := onWire(t, answers{"HeadBucket": inTurn(noBucket, bucketHere), "PutPublicAccessBlock": reply(200, ""),
 		"CreateBucket": xmlError(409, "BucketAlreadyOwnedByYou", "yours")})
 	require.NoError(t, b.EnsureBucket(t.Context()))
+	assert.Equal(t, []string{"HeadBucket", "CreateBucket", "PutPublicAccessBlock", "HeadBucket"}, w.ops(), "whoever made it, it is closed to the public")
 }
 
 func TestABucketThatNeverShowsIsGivenUp(t *testing.T) {

@@ -1,6 +1,7 @@
 package awsbackend
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -139,11 +140,15 @@ func TestInputThatAWSWouldRefuseIsNotSent(t *testing.T) {
 }
 
 func TestATemplateOfExactlyTheLimitIsSent(t *testing.T) {
-	b, _ := onWire(t, answers{startOp: reply(200, `{"taskId":"id"}`)})
+	b, w := onWire(t, answers{startOp: reply(200, `{"taskId":"id"}`)})
 	in := *startInput
 	in.TemplateBody = `"` + strings.Repeat("é", 10238) + `"`
-	_, err := b.StartTask(t.Context(), &in)
+	id, err := b.StartTask(t.Context(), &in)
 	require.NoError(t, err)
+	assert.EqualValues(t, "id", id)
+	var sent struct{ TemplateBody string }
+	require.NoError(t, json.Unmarshal([]byte(w.last(startOp).body), &sent))
+	assert.Equal(t, in.TemplateBody, sent.TemplateBody)
 }
 
 func TestDescribeTaskGivesEveryMember(t *testing.T) {

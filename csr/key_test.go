@@ -247,16 +247,18 @@ func (m messageSigner) SignMessage(random io.Reader, message []byte, opts crypto
 }
 
 func TestCreateWorksWithAnySigner(t *testing.T) {
-	for _, alg := range csr.Algorithms() {
-		request, err := csr.Create(hardware{testKey(t, alg)}, csr.CommonName("d"))
-		require.NoError(t, err, "%s", alg)
-		_, err = csr.Parse(request.DER())
-		require.NoError(t, err, "%s", alg)
+	works := func(name string, signer crypto.Signer) {
+		request, err := csr.Create(signer, csr.CommonName("d"))
+		require.NoError(t, err, name)
+		parsed, err := csr.Parse(request.DER())
+		require.NoError(t, err, name)
+		assert.True(t, parsed.Matches(signer.Public()), "%s: the request is for another key", name)
+		assert.Equal(t, "CN=d", parsed.Subject().String(), name)
 	}
-	request, err := csr.Create(messageSigner{p256(t)}, csr.CommonName("d"))
-	require.NoError(t, err)
-	_, err = csr.Parse(request.DER())
-	require.NoError(t, err)
+	for _, alg := range csr.Algorithms() {
+		works(fmt.Sprint(alg), hardware{testKey(t, alg)})
+	}
+	works("a signer of messages", messageSigner{p256(t)})
 }
 
 func TestCreateVerifiesWhatASignerSigned(t *testing.T) {

@@ -198,6 +198,9 @@ func TestAChangedInputIsRefusedWithItsFirstDifference(t *testing.T) {
 		"a column": {provision.Devices(provision.Device{Row: map[string]string{
 			"ThingName": "device-1", "SerialNumber": "001", "Colour": "red",
 		}}), "record 1 (device \"device-1\") had no Colour"},
+		"a name": {provision.Devices(provision.Device{Name: "device-7", Row: map[string]string{
+			"ThingName": "device-1", "SerialNumber": "001",
+		}}), "record 1 was device \"device-1\" and is now another one"},
 		"shorter": {rows(3), "ends after 3 records"},
 		"longer":  {rows(5), "record 5 is one more"},
 	} {

@@ -68,8 +68,9 @@ func TestStartCountsCharactersNotBytes(t *testing.T) {
 	in := goodInput()
 	in.TemplateBody = `"` + strings.Repeat("é", 10238) + `"`
 	b := &script{start: func(*task.StartInput) (task.ID, error) { return "t-1", nil }}
-	_, err := task.Start(t.Context(), b, in)
+	started, err := task.Start(t.Context(), b, in)
 	require.NoError(t, err)
+	assert.EqualValues(t, "t-1", started.ID())
 }
 
 func TestStartHandsTheInputOnByteForByteAndKeepsTheCallers(t *testing.T) {

@@ -385,7 +385,15 @@ func TestAnAttemptToMakeALedgerThatFailedIsMadeAgain(t *testing.T) {
 func TestPeopleMayAddIndexesAndViewsOfTheirOwn(t *testing.T) {
 	path := fleet(t, 3)
 	mustExec(t, path, "CREATE INDEX mine ON devices (source)", "CREATE VIEW my_view AS SELECT name FROM devices")
-	require.NoError(t, mustOpen(t, path).Apply(t.Context(), step(3)))
+	l := mustOpen(t, path)
+	require.NoError(t, l.Apply(t.Context(), step(3)))
+	require.NoError(t, l.Close())
+	var names, made int
+	db := plain(t, path)
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM my_view").Scan(&names))
+	assert.Equal(t, 4*perStep, names, "a view shows what was written since")
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_schema WHERE name IN ('mine', 'my_view')").Scan(&made))
+	assert.Equal(t, 2, made, "they are left as they are")
 }
 
 func TestAClosedLedgerSaysSo(t *testing.T) {
