@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // scope is what a request's signature says, as far as it could be read.
@@ -57,8 +58,7 @@ func guess(r *http.Request) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	first, rest, _ := strings.Cut(host, ".")
-	if strings.Contains(rest, "amazonaws.com") {
+	if first, _, _ := strings.Cut(host, "."); partition.OwnsHost(host) {
 		switch {
 		case first == "iot" || first == "iot-fips":
 			return "iot"

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // Signer makes presigned links for reading and checks them. It signs as AWS's own services do, with a temporary key.
@@ -44,12 +45,9 @@ func (s *Signer) AccessKey() string { return s.credentials.AccessKey }
 // Presign makes a link that lets its holder read an object for a while, at most seven days. The link leads to the
 // bucket's own host at AWS when base is empty, else to base/bucket/key, such as http://127.0.0.1:4566.
 func (s *Signer) Presign(base, bucket, key string, now time.Time, life time.Duration) (string, error) {
-	u := &url.URL{Scheme: "https", Host: bucket + ".s3." + s.region + ".amazonaws.com", Path: "/" + key}
-	switch {
-	case s.region == "us-east-1":
-		u.Host = bucket + ".s3.amazonaws.com"
-	case strings.HasPrefix(s.region, "cn-"):
-		u.Host += ".cn"
+	u := &url.URL{Scheme: "https", Host: bucket + ".s3." + s.region + "." + partition.Of(s.region).DNSSuffix, Path: "/" + key}
+	if s.region == "us-east-1" {
+		u.Host = bucket + ".s3.amazonaws.com" // the first region has no name here
 	}
 	if base != "" {
 		var err error
@@ -112,9 +110,9 @@ func SignatureError(err error, presigned bool) error {
 	return &Error{Code: code, Message: strings.TrimPrefix(err.Error(), sigv4.ErrMalformed.Error()+": "), Status: 400}
 }
 
-// Address tells bucket and key of a request by its host and its decoded path: the bucket is in the host
-// (bucket.s3.region.amazonaws.com, bucket.s3.amazonaws.com, bucket.localhost) or is the first part of the path. Either
-// may be empty. The host s3.localhost is S3 itself: a bucket cannot have so short a name.
+// Address returns bucket and key of a request by its host and its decoded path: the bucket is in the host
+// (bucket.s3.region.amazonaws.com and the like in each partition, bucket.s3.amazonaws.com, bucket.localhost) or is the
+// first part of the path. Either may be empty. The host s3.localhost is S3 itself: a bucket cannot have so short a name.
 func Address(host, path string) (bucket, key string) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host = host[:i]
@@ -126,7 +124,7 @@ func Address(host, path string) (bucket, key string) {
 			continue
 		}
 		rest := host[i:]
-		if mark == ".localhost" && rest != mark || mark != ".localhost" && !strings.Contains(rest, ".amazonaws.com") && !strings.Contains(rest, ".localhost") {
+		if mark == ".localhost" && rest != mark || mark != ".localhost" && !partition.OwnsHost(host) && !strings.Contains(rest, ".localhost") {
 			continue
 		}
 		return strings.TrimSuffix(host[:i], ".s3"), path

@@ -35,11 +35,18 @@ func TestALinkOpensItsObjectUntilItExpires(t *testing.T) {
 func TestLinksLeadToTheBucketsOwnHostAtAWS(t *testing.T) {
 	for region, host := range map[string]string{
 		"us-east-1": "https://reports.s3.amazonaws.com/k?", "eu-central-1": "https://reports.s3.eu-central-1.amazonaws.com/k?",
-		"cn-north-1": "https://reports.s3.cn-north-1.amazonaws.com.cn/k?",
+		"cn-north-1": "https://reports.s3.cn-north-1.amazonaws.com.cn/k?", "eusc-de-east-1": "https://reports.s3.eusc-de-east-1.amazonaws.eu/k?",
+		"us-gov-west-1": "https://reports.s3.us-gov-west-1.amazonaws.com/k?", "us-iso-east-1": "https://reports.s3.us-iso-east-1.c2s.ic.gov/k?",
+		"us-isob-east-1": "https://reports.s3.us-isob-east-1.sc2s.sgov.gov/k?", "eu-isoe-west-1": "https://reports.s3.eu-isoe-west-1.cloud.adc-e.uk/k?",
+		"us-isof-south-1": "https://reports.s3.us-isof-south-1.csp.hci.ic.gov/k?",
 	} {
-		link, err := NewSigner([]byte("seed"), region).Presign("", "reports", "k", now, time.Hour)
+		signer := NewSigner([]byte("seed"), region)
+		link, err := signer.Presign("", "reports", "k", now, time.Hour)
 		require.NoError(t, err)
 		assert.True(t, strings.HasPrefix(link, host), link)
+		bucket, key, err := signer.Open(link, now)
+		require.NoError(t, err, "the link opens what it was made for")
+		assert.Equal(t, "reports k", bucket+" "+key, region)
 	}
 }
 
