@@ -64,7 +64,7 @@ func (h *Handler) authenticate(r *request, json bool) *task.Error {
 
 // authenticateS3 checks the signature of a request to S3. The link of a report is checked against the key it was made
 // with, whatever keys the handler knows, and at the time of the fake's own clock; what clients sign is checked at this
-// machine's time. It says whether the request is such a link.
+// machine's time. It reports whether the request is such a link.
 func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 	s := r.scope
 	switch {

@@ -82,8 +82,8 @@ func (c *xmlChecksums) of(kind string) string {
 // sumText is a checksum as it stands in headers.
 func sumText(h hash.Hash) string { return base64.StdEncoding.EncodeToString(h.Sum(nil)) }
 
-// compositeChecksum is the checksum of a multipart object that was uploaded with checksums of its parts: the checksum of
-// their checksums, and their number.
+// compositeChecksum is the checksum of a multipart object that was uploaded with checksums of its parts: the checksum
+// of their checksums, and their number.
 func compositeChecksum(kind string, parts []*s3.Part) (string, error) {
 	h := newChecksum(kind)
 	for _, p := range parts {
@@ -115,7 +115,7 @@ func checkMD5(text string) ([]byte, error) {
 	return raw, nil
 }
 
-// checkChecksum says whether a header's value can be a checksum of the kind.
+// checkChecksum refuses a header's value that cannot be a checksum of the kind.
 func checkChecksum(kind, text string) error {
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) != newChecksum(kind).Size() {

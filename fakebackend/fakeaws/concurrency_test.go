@@ -20,8 +20,8 @@ import (
 )
 
 // A hundred clients upload, start tasks and register single things at once, half of them things that another client
-// registers, too. However they meet: at most one task is in progress, a task that was refused leaves none behind, counts
-// add up, and no thing or certificate is there twice or half.
+// registers, too. However they meet: at most one task is in progress, a task that was refused leaves none behind,
+// counts add up, and no thing or certificate is there twice or half.
 func TestAHundredClientsAtOnceKeepTheInvariants(t *testing.T) {
 	const hundred = 100
 	backend := newBackend(t, fakebackend.Options{Rate: 2000})

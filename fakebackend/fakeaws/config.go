@@ -28,19 +28,19 @@ const endpoint = "https://192.0.2.1"
 //	backend, err := awsbackend.New(fakeaws.Config(fake), awsbackend.Options{Bucket: "fleet"})
 func Config(b *fakebackend.Backend) aws.Config { return NewHandler(b, Options{}).Config() }
 
-// Config returns a configuration of the AWS SDK whose requests end in the handler: HTTP over connections in memory, each
-// for one request. Region, endpoint, credentials, HTTP client and retryer are set; the caller may change the copy. With
-// [Options.Credentials] the credentials are those of the first access key by name, and signatures are checked. The HTTP
-// client sends requests for every host to the handler, so it also opens the report links that the account makes. A fault
-// that drops a connection looks to it, and to [net/http/httptrace], as on a network.
+// Config returns a configuration of the AWS SDK whose requests end in the handler: HTTP over connections in memory,
+// each for one request. Region, endpoint, credentials, HTTP client and retryer are set; the caller may change the copy.
+// With [Options.Credentials] the credentials are those of the first access key by name, and signatures are checked. The
+// HTTP client sends requests for every host to the handler, so it also opens the report links that the account makes. A
+// fault that drops a connection looks to it, and to [net/http/httptrace], as on a network.
 //
-// Nothing has to be closed. The goroutines of a request belong to the caller's synctest bubble, and end when the body of
-// its answer is read to its end or closed, or the request's context ends.
+// Nothing has to be closed. The goroutines of a request belong to the caller's synctest bubble, and end when the body
+// of its answer is read to its end or closed, or the request's context ends.
 //
-// Signatures are made and checked at the time of the machine, or of the bubble, wherever the account's own clock is; so a
-// test can move it by days and clients stay accepted. Report links follow the account's clock. The clients wait before
-// they try a request again on the machine's (or the bubble's) timer while the account's clock runs. When the clock was
-// stopped by [fakebackend.Backend.SetTime] they move it by 1, 2, 4 s and so on instead, and take no time.
+// Signatures are made and checked at the time of the machine, or of the bubble, wherever the account's own clock is; so
+// a test can move it by days and clients stay accepted. Report links follow the account's clock. The clients wait
+// before they try a request again on the machine's (or the bubble's) timer while the account's clock runs. When the
+// clock was stopped by [fakebackend.Backend.SetTime] they move it by 1, 2, 4 s and so on instead, and take no time.
 func (h *Handler) Config() aws.Config {
 	credentials := aws.Credentials{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "example", Source: "fakeaws"}
 	if len(h.opts.Credentials) > 0 {
@@ -62,7 +62,8 @@ func (h *Handler) Config() aws.Config {
 }
 
 // newTransport returns a transport that ends in the handler. A request never waits for another's connection and no
-// connection outlives its request: an idle one would keep goroutines, and those would keep a synctest bubble from ending.
+// connection outlives its request: an idle one would keep goroutines, and those would keep a synctest bubble from
+// ending.
 func newTransport(h http.Handler) *http.Transport {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.TLS = &tls.ConnectionState{} // the links in answers are https, as AWS's are

@@ -18,11 +18,11 @@ import (
 
 // controlRoutes are the handler's own interface, by what follows /_fake/ and by method.
 var controlRoutes = map[string]map[string]func(*Handler, http.ResponseWriter, *http.Request){
-	"ca.pem":  {http.MethodGet: (*Handler).giveCA},
-	"state":   {http.MethodGet: (*Handler).giveState},
+	"ca.pem":  {http.MethodGet: (*Handler).getCA},
+	"state":   {http.MethodGet: (*Handler).getState},
 	"reset":   {http.MethodPost: (*Handler).reset},
-	"faults":  {http.MethodGet: (*Handler).giveFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
-	"calls":   {http.MethodGet: (*Handler).giveCalls},
+	"faults":  {http.MethodGet: (*Handler).getFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
+	"calls":   {http.MethodGet: (*Handler).getCalls},
 	"advance": {http.MethodPost: (*Handler).advance},
 }
 
@@ -48,12 +48,12 @@ func (h *Handler) serveControl(w http.ResponseWriter, r *http.Request) {
 	serve(h, w, r)
 }
 
-func (h *Handler) giveCA(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) getCA(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(h.backend.CA())
 }
 
-func (h *Handler) giveState(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) getState(w http.ResponseWriter, _ *http.Request) {
 	raw, err := h.backend.StateJSON()
 	if err != nil {
 		controlError(w, http.StatusInternalServerError, err.Error())
@@ -68,7 +68,7 @@ func (h *Handler) reset(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (h *Handler) giveCalls(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) getCalls(w http.ResponseWriter, _ *http.Request) {
 	calls := h.Calls()
 	if calls == nil {
 		calls = []Call{}
@@ -86,7 +86,7 @@ func (h *Handler) advance(w http.ResponseWriter, r *http.Request) {
 	controlJSON(w, map[string]string{"now": h.backend.Now().UTC().Format(time.RFC3339Nano)})
 }
 
-func (h *Handler) giveFaults(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) getFaults(w http.ResponseWriter, _ *http.Request) {
 	faults := h.backend.Faults()
 	if faults == nil {
 		faults = []fakebackend.FaultStatus{}

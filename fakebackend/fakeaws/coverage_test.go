@@ -22,8 +22,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/coverage.md")
 
-// TestTheCoveragePageSaysWhatTheRoutesSay generates docs/coverage.md from the route tables and the AWS SDK's inputs, and
-// compares. With -update it writes the page.
+// TestTheCoveragePageSaysWhatTheRoutesSay generates docs/coverage.md from the route tables and the AWS SDK's inputs,
+// and compares. With -update it writes the page.
 func TestTheCoveragePageSaysWhatTheRoutesSay(t *testing.T) {
 	page := coveragePage(t)
 	file := filepath.Join("..", "..", "docs", "coverage.md")

@@ -112,8 +112,8 @@ func wellFormed(raw []byte) error {
 	}
 }
 
-// FuzzDecodeIoT checks, for every operation, that a body that is taken comes back the same when the input is written and
-// read again.
+// FuzzDecodeIoT checks, for every operation, that a body that is taken comes back the same when the input is written
+// and read again.
 func FuzzDecodeIoT(f *testing.F) {
 	for i, r := range iotRoutes {
 		in := reflect.New(r.input)

@@ -19,13 +19,13 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Options say how a [Handler] deals with requests. The zero value takes every signed request without checking the
+// Options set how a [Handler] treats requests. The zero value accepts every signed request without checking the
 // signature.
 type Options struct {
-	// Credentials are the secret keys by access key id. If set, signatures, also those of presigned links and of chunked
-	// uploads, are checked as AWS checks them, and other access keys are refused.
+	// Credentials are the secret keys by access key id. If set, signatures, also those of presigned links and of
+	// chunked uploads, are checked as AWS checks them, and other access keys are refused.
 	Credentials map[string]string
-	// AllowUnsigned takes requests that are not signed at all, for trying things with curl. AWS refuses them.
+	// AllowUnsigned accepts requests that are not signed at all, for trying things with curl. AWS refuses them.
 	AllowUnsigned bool
 	// Logger gets one record for each request: service, operation, status, error code, time taken. Never a header, a
 	// query or a body. Nil logs nothing.
@@ -69,10 +69,10 @@ func NewHandler(b *fakebackend.Backend, opts Options) *Handler {
 // Backend returns the account behind the handler.
 func (h *Handler) Backend() *fakebackend.Backend { return h.backend }
 
-// Call says how often an operation was requested.
+// Call is how often an operation was requested.
 type Call struct {
 	Service   string `json:"service"`   // iot, s3, iam or sts
-	Operation string `json:"operation"` // AWS's name of it; of an unknown one, what the request said
+	Operation string `json:"operation"` // AWS's name of it; of an unknown one, the request's own word for it
 	Count     int    `json:"count"`
 	Known     bool   `json:"known"` // the fake has this operation
 }
@@ -115,7 +115,7 @@ type request struct {
 	*http.Request
 	id      string // request id, in the form of the service
 	service string
-	scope   *scope // what the signature says; nil if there is none
+	scope   *scope // what the signature claims; nil if there is none
 	query   url.Values
 	body    []byte // of IoT, IAM and STS, read whole, or to one byte more than maxBody; S3 streams
 	wire    wire.Services

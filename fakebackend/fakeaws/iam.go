@@ -88,7 +88,7 @@ func wireTags(tags []iam.Tag) *xmlTags {
 	return &xmlTags{tags}
 }
 
-// wireRole writes a role. Documents are percent-encoded, as IAM gives them.
+// wireRole writes a role. Documents are percent-encoded, as IAM returns them.
 func wireRole(r *iam.Role) xmlRole {
 	return xmlRole{
 		Path: r.Path, RoleName: r.Name, RoleID: r.ID, Arn: r.ARN, CreateDate: r.Created.Format(iamTime),

@@ -41,7 +41,7 @@ func (h *Handler) serveQuery(w http.ResponseWriter, r *request, service *querySe
 		form = r.query
 	}
 	name := form.Get("Action")
-	// An unsigned request cannot say which of the two services it means, but its action can.
+	// An unsigned request does not name its service. Its action does: no action is in both.
 	if r.scope == nil {
 		for _, other := range []*queryService{iamService, stsService} {
 			if other.find(name) != nil {
@@ -182,7 +182,8 @@ func membersOf(form url.Values, name string) []string {
 	return out
 }
 
-// pageQuery takes one page of a list by the form's Marker and MaxItems. A marker is the number of items before the page.
+// pageQuery takes one page of a list by the form's Marker and MaxItems. A marker is the number of items before the
+// page.
 func pageQuery[T any](form url.Values, all []T) (page []T, next string, err error) {
 	size, from := 100, 0
 	if n, err := strconv.Atoi(form.Get("MaxItems")); err == nil { // it was checked
@@ -201,7 +202,7 @@ func pageQuery[T any](form url.Values, all []T) (page []T, next string, err erro
 	return all[from:end], next, nil
 }
 
-// paging is the part of a list's answer that says whether there is more.
+// paging is the part of a list's answer that tells whether there are more items.
 type paging struct {
 	IsTruncated bool
 	Marker      string `xml:",omitempty"`

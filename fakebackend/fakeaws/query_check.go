@@ -58,7 +58,7 @@ const tagPattern = `[\p{L}\p{Z}\p{N}_.:/=+\-@]`
 
 var documentShape = parameterShape{aString, 1, 131072, `[\u0009\u000A\u000D\u0020-\u00FF]+`, regexp.MustCompile(`^[\t\n\r\x{20}-\x{ff}]+$`)}
 
-// broken says which constraints a value breaks, in AWS's words and order.
+// broken returns the constraints that a value breaks, in AWS's words and order.
 func (s *parameterShape) broken(value string) []string {
 	var out []string
 	what, n := "length", utf8.RuneCountInString(value)

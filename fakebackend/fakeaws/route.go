@@ -11,7 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
-// scope is what a request's signature says, as far as it could be read.
+// scope is what a request's signature claims, as far as it could be read.
 type scope struct {
 	signature *sigv4.Signature // nil when it could not be read
 	err       error            // why not
@@ -26,8 +26,8 @@ var errOldSignature = fmt.Errorf("%w: the signature is one of version 2", sigv4.
 // execute-api.
 var signingNames = map[string]string{"iot": "iot", "execute-api": "iot", "s3": "s3", "s3express": "s3", "iam": "iam", "sts": "sts"}
 
-// route says which service a request is for: the one its signature is scoped to, else the one its host or its path
-// suggests.
+// route returns the service that a request is for: the one its signature is scoped to, else the one that its host or
+// path suggests.
 func route(r *http.Request, q url.Values) (service string, s *scope) {
 	if header := r.Header.Get("Authorization"); header != "" {
 		if s = (&scope{}); strings.HasPrefix(header, "AWS ") {
@@ -52,7 +52,7 @@ func route(r *http.Request, q url.Values) (service string, s *scope) {
 	return guess(r), s
 }
 
-// guess goes by host and path.
+// guess returns the service that host and path suggest.
 func guess(r *http.Request) string {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {

@@ -15,7 +15,7 @@ import (
 
 const s3Namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 
-// s3Request is a request to S3 with what its address says.
+// s3Request is a request to S3 with the bucket and the key of its address.
 type s3Request struct {
 	*request
 	bucket, key string

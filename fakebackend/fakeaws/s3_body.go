@@ -38,7 +38,7 @@ type upload struct {
 	kind    string // the checksum kept with the object
 	md5     []byte
 	md5Sum  hash.Hash
-	sha256  string // hex, of x-amz-content-sha256; "" if it says something else
+	sha256  string // hex, of x-amz-content-sha256; "" if that is no digest
 	shaSum  hash.Hash
 	length  int64 // announced; -1 if not
 	read    int64
@@ -98,7 +98,7 @@ func (h *Handler) openUpload(r *s3Request) (*upload, error) {
 // aboutChecksums are the headers that begin like those with a checksum and hold none.
 var aboutChecksums = []string{"ALGORITHM", "TYPE", "MODE"}
 
-// announced finds the checksum that a header gives, or promises for the trailer. S3 takes one at most.
+// announced finds the checksum in a header, or the one that a header announces for the trailer. S3 accepts one at most.
 func (u *upload) announced(h http.Header) error {
 	invalid := func(message string) error {
 		return &s3.Error{Code: "InvalidRequest", Message: message, Status: http.StatusBadRequest}
@@ -134,7 +134,7 @@ func (u *upload) announced(h http.Header) error {
 	return invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 }
 
-// announcedKind is the algorithm of the checksum that the client gives or promises; "" for none.
+// announcedKind is the algorithm of the checksum that the client announced; "" for none.
 func (u *upload) announcedKind() string {
 	for kind := range u.want { // one at most
 		return kind
@@ -156,7 +156,7 @@ func (u *upload) trailers(h http.Header, add func(kind, value string)) error {
 		if !strings.HasPrefix(name, checksumPrefix) || !slices.Contains(checksumKinds, kind) {
 			return &s3.Error{Code: "InvalidRequest", Message: "The value specified in the x-amz-trailer header is not supported", Status: http.StatusBadRequest}
 		}
-		add(kind, "") // the trailer will say
+		add(kind, "") // its value is in the trailer
 		u.chunked.expect = append(u.chunked.expect, name)
 	}
 	return nil

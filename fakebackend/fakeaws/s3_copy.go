@@ -11,8 +11,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Copies: CopyObject and UploadPartCopy, which aws s3 cp and sync use when both sides are in S3. A data file is copied so
-// when it was made for another region's bucket: AWS IoT reads it from its own region only.
+// Copies: CopyObject and UploadPartCopy, which aws s3 cp and sync use when both sides are in S3. A data file is copied
+// so when it was made for another region's bucket: AWS IoT reads it from its own region only.
 //
 // Not modelled: tags, versions.
 
@@ -42,8 +42,8 @@ func copySource(r *s3Request) (*s3.Object, error) {
 	return o, nil
 }
 
-// copyObject stores a copy whole. What is kept with the source is kept with the copy, unless the directive says that the
-// request has it; storage class and encryption are the request's in any case.
+// copyObject stores a copy whole. What is kept with the source is kept with the copy, unless the directive is
+// REPLACE; storage class and encryption are the request's in any case.
 func (h *Handler) copyObject(w http.ResponseWriter, r *s3Request) error {
 	from, err := copySource(r)
 	if err != nil {

@@ -24,8 +24,8 @@ type listedObject struct {
 
 type commonPrefix struct{ Prefix string }
 
-// keyEncoder gives keys as they are, or encoded as in a URL when the client asked for that: XML cannot hold every
-// character a key can.
+// keyEncoder returns a function that leaves keys as they are, or encodes them as in a URL when the client asked for
+// that: a key may hold characters that XML cannot.
 func keyEncoder(r *s3Request) (func(string) string, error) {
 	switch r.query.Get("encoding-type") {
 	case "":

@@ -156,13 +156,13 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 	return writeXML(w, out)
 }
 
-// ofWhole reports whether the checksum of an object made of parts is one of all its bytes: for CRC64NVME always, for the
-// other CRCs when asked for. Else it is made of the parts' checksums.
+// ofWhole reports whether the checksum of an object made of parts is one of all its bytes: for CRC64NVME always, for
+// the other CRCs when asked for. Else it is made of the parts' checksums.
 func ofWhole(algorithm, kindOfSum string) bool {
 	return algorithm == "CRC64NVME" || kindOfSum == "FULL_OBJECT" && strings.HasPrefix(algorithm, "CRC")
 }
 
-// completed gives the checksum of an object made of parts, and its kind.
+// completed returns the checksum of an object made of parts, and its type.
 func completed(u *s3.Upload, kindOfSum string, announced http.Header, parts []*s3.Part) (map[string]string, string, error) {
 	algorithm := cmp.Or(u.ChecksumKind, "CRC64NVME")
 	var sum string

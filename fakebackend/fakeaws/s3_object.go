@@ -12,8 +12,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
-// Objects: PutObject, GetObject, HeadObject, DeleteObject; and the report files of tasks, which lie in a bucket of AWS's
-// and open by their links only.
+// Objects: PutObject, GetObject, HeadObject, DeleteObject; and the report files of tasks, which lie in a bucket of
+// AWS's and open by their links only.
 //
 // Not modelled: versions, tags, locks, storage classes beyond their name, encryption beyond the names of algorithm and
 // key, SSE-C, website redirects, reading by part number, headers of an answer that a link asks for.
@@ -100,7 +100,7 @@ func (h *Handler) putObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
-// writeStored says what was stored.
+// writeStored sets the headers about a stored object.
 func writeStored(h http.Header, o *s3.Object) {
 	h.Set("Etag", `"`+o.ETag+`"`)
 	h.Set("X-Amz-Server-Side-Encryption", o.Encryption)
@@ -263,7 +263,8 @@ func (h *Handler) deleteObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
-// getObjectTagging answers that an object has no tags. Version 2 of the AWS CLI asks before it copies an object in parts.
+// getObjectTagging answers that an object has no tags. Version 2 of the AWS CLI asks before it copies an object in
+// parts.
 func (h *Handler) getObjectTagging(w http.ResponseWriter, r *s3Request) error {
 	if _, err := r.wire.S3.Get(r.bucket, r.key); err != nil {
 		return err

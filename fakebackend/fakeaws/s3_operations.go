@@ -37,9 +37,9 @@ const (
 	copyMembers = "CopySource, CopySourceIfMatch, CopySourceIfNoneMatch"
 )
 
-// s3Operations are the operations that the commands mb, cp, ls, rm, sync and presign of the AWS CLI, boto3's upload_file,
-// download_file and listings, the upload managers of the Go SDK, and package awsbackend call. Of several that match a
-// request, the first is meant.
+// s3Operations are the operations that the commands mb, cp, ls, rm, sync and presign of the AWS CLI, boto3's
+// upload_file, download_file and listings, the upload managers of the Go SDK, and package awsbackend call. Of several
+// that match a request, the first is meant.
 var s3Operations = []*s3Operation{
 	{"ListBuckets", onService, "GET", "", "", "", (*Handler).listBuckets},
 

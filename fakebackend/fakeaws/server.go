@@ -23,7 +23,7 @@ import (
 // Server is a fake AWS that listens on a port of its own. Its fields may be read once it is started, and changed
 // between [NewUnstartedServer] and a start.
 type Server struct {
-	// URL is the address to give clients as their endpoint, without a slash at the end. A start sets it. Of a Listener
+	// URL is the endpoint for clients, without a slash at the end. A start sets it. Of a Listener
 	// on all of the machine's addresses it is the one at 127.0.0.1; clients elsewhere put this machine's name in.
 	URL string
 	// Listener is where the server accepts connections. NewUnstartedServer leaves it nil; Start and StartTLS then open
@@ -154,8 +154,8 @@ func (s *Server) Client() *http.Client { return s.client }
 // Certificate returns the certificate of a server started with StartTLS, else nil.
 func (s *Server) Certificate() *x509.Certificate { return s.certificate }
 
-// Close stops the server: it accepts no more, ends the requests in progress (also those that a fault holds up) and waits
-// until their handlers have returned. Closing twice does nothing.
+// Close stops the server: it accepts no more, ends the requests in progress (also those that a fault holds up) and
+// waits until their handlers have returned. Closing twice does nothing.
 func (s *Server) Close() {
 	s.closed.Do(func() {
 		if s.stop == nil {

@@ -63,7 +63,8 @@ func newBackend(t testing.TB, opts fakebackend.Options) *fakebackend.Backend {
 	return b
 }
 
-// connect makes clients of a started server. They make one attempt: the SDK's own retries would hide what the fake does.
+// connect makes clients of a started server. They make one attempt: the SDK's own retries would hide what the fake
+// does.
 func connect(server *fakeaws.Server) *clients {
 	config := aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(), RetryMaxAttempts: 1,

@@ -7,9 +7,9 @@
 //	page, err := store.List(s3.ListInput{Bucket: "fleet", Prefix: "devices"})
 //
 // An object is one version, whole and unchanging: whoever holds an [Object] reads the same bytes for ever, whatever is
-// put under its key meanwhile. The store refuses what S3 refuses with an [*Error] of S3's code and status. Not modelled:
-// versions, locks, access policies and lists, life cycles, replication, and the encryption itself (what was asked for is
-// kept and given back).
+// put under its key meanwhile. The store refuses what S3 refuses with an [*Error] of S3's code and status. Not
+// modelled: versions, locks, access policies and lists, life cycles, replication, and the encryption itself (what was
+// asked for is kept and given back).
 //
 // AWS: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 package s3

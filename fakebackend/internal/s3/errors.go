@@ -11,7 +11,7 @@ type Error struct {
 	Key     string
 }
 
-// Error gives code, message and what they are about.
+// Error returns code, message and the object they are about.
 func (e *Error) Error() string {
 	switch {
 	case e.Key != "":

@@ -2,7 +2,7 @@ package s3
 
 import "strings"
 
-// ListInput says which keys to list. The zero value of all but Bucket lists everything, 1,000 entries a page.
+// ListInput selects the keys to list. The zero value of all but Bucket lists everything, 1,000 entries a page.
 type ListInput struct {
 	Bucket    string
 	Prefix    string
@@ -15,7 +15,7 @@ type ListInput struct {
 type ListPage struct {
 	Objects        []*Object
 	CommonPrefixes []string
-	Next           string // give this as After to get the next page; empty on the last
+	Next           string // After of the next page; empty on the last
 }
 
 // List returns a page of a bucket's keys.

@@ -120,8 +120,8 @@ type CompletePart struct {
 	ETag   string
 }
 
-// Complete makes the object of the parts named, in that order. Checksum, if set, is asked for the object's checksums and
-// their type, given the parts.
+// Complete makes the object of the parts named, in that order. Checksum, if set, is asked for the object's checksums
+// and their type, given the parts.
 func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMatch, ifNoneMatch string,
 	checksum func(parts []*Part) (sums map[string]string, kind string, err error), now time.Time,
 ) (*Object, error) {

@@ -60,8 +60,8 @@ func (s *Signer) Presign(base, bucket, key string, now time.Time, life time.Dura
 	return sigv4.Presign(http.MethodGet, u, s.region, "s3", s.credentials, now, life), nil
 }
 
-// Open checks a link and says what it leads to. The error is an [*Error] with status 403 when the link has expired or was
-// not made by this signer.
+// Open checks a link and returns what it leads to. The error is an [*Error] with status 403 when the link has expired
+// or was not made by this signer.
 func (s *Signer) Open(link string, now time.Time) (bucket, key string, err error) {
 	u, err := url.Parse(link)
 	if err != nil || u.Host == "" {
@@ -84,8 +84,8 @@ func (s *Signer) Verify(r *http.Request, now time.Time) error {
 	return SignatureError(err, true)
 }
 
-// SignatureError gives S3's [*Error] for a signature that package sigv4 does not accept; nil for nil. Its chain also has
-// the [*sigv4.UnsignedError], if it is one.
+// SignatureError returns S3's [*Error] for a signature that package sigv4 does not accept; nil for nil. Its chain also
+// has the [*sigv4.UnsignedError], if it is one.
 func SignatureError(err error, presigned bool) error {
 	code := "AuthorizationHeaderMalformed"
 	if presigned {
@@ -95,7 +95,7 @@ func SignatureError(err error, presigned bool) error {
 	switch {
 	case err == nil:
 		return nil
-	case ok: // S3 gives the names beside its message, not in it
+	case ok: // S3 puts the names beside its message, not in it
 		return fmt.Errorf("%w: %w", &Error{Code: "AccessDenied", Message: "There were headers present in the request which were not signed", Status: 403}, unsigned)
 	case errors.Is(err, sigv4.ErrExpired):
 		return &Error{Code: "AccessDenied", Message: "Request has expired", Status: 403}
@@ -112,7 +112,8 @@ func SignatureError(err error, presigned bool) error {
 
 // Address returns bucket and key of a request by its host and its decoded path: the bucket is in the host
 // (bucket.s3.region.amazonaws.com and the like in each partition, bucket.s3.amazonaws.com, bucket.localhost) or is the
-// first part of the path. Either may be empty. The host s3.localhost is S3 itself: a bucket cannot have so short a name.
+// first part of the path. Either may be empty. The host s3.localhost is S3 itself: a bucket cannot have so short a
+// name.
 func Address(host, path string) (bucket, key string) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host = host[:i]

@@ -391,7 +391,7 @@ func parseDigits(s string) (int64, bool) {
 	return n, true
 }
 
-// id gives an upload id; the caller holds the lock.
+// id returns a new upload id; the caller holds the lock.
 func (s *Store) id() string {
 	s.made++
 	sum := sha256.Sum256(fmt.Appendf(nil, "upload %d", s.made))

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Chunks checks the signatures of a streamed upload. Each chunk's signature covers the one before it, beginning with the
-// request's own.
+// Chunks checks the signatures of a streamed upload. Each chunk's signature covers the one before it, beginning with
+// the request's own.
 type Chunks struct {
 	key      []byte
 	at       time.Time

@@ -63,13 +63,13 @@ type Credentials struct {
 	SessionToken string // empty for a long-term key
 }
 
-// String gives the access key and nothing secret.
+// String returns the access key and nothing secret.
 func (c Credentials) String() string { return "credentials " + c.AccessKey }
 
 // GoString is [Credentials.String].
 func (c Credentials) GoString() string { return c.String() }
 
-// Signature is what a request says about its own signing.
+// Signature is what a request claims about its own signing.
 type Signature struct {
 	AccessKey     string
 	Date          string // of the scope, 20060102
@@ -197,8 +197,8 @@ func (s *Signature) Verify(r *http.Request, payload, secretKey string, now time.
 	return nil
 }
 
-// unsigned gives the headers that S3 wants signed and that are not: host, content-md5 and all x-amz-… ones. The digest of
-// the body is not among them: it is part of what is signed whether its header is or not.
+// unsigned returns the headers that S3 wants signed and that are not: host, content-md5 and all x-amz-… ones. The
+// digest of the body is not among them: it is part of what is signed whether its header is or not.
 func (s *Signature) unsigned(h http.Header) []string {
 	var left []string
 	if !slices.Contains(s.SignedHeaders, "host") {
@@ -331,7 +331,8 @@ func canonicalQuery(raw string) string {
 	return strings.Join(pairs, "&")
 }
 
-// headerValue gives a header as it is signed: values joined by commas, outer spaces gone, inner runs of spaces made one.
+// headerValue returns a header as it is signed: values joined by commas, outer spaces gone, inner runs of spaces made
+// one.
 func headerValue(r *http.Request, name string) string {
 	switch name {
 	case "host":
