@@ -8,6 +8,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -77,14 +78,10 @@ func ExampleBackend_Preflight() {
 		fmt.Println(err)
 		return
 	}
-	for _, f := range findings {
-		if f.Result != task.FindingOK {
-			fmt.Printf("%s %s: %s: %s\n", f.Result, f.Check, f.Subject, f.Detail)
-		}
-	}
+	fmt.Println(findings.AtLeast(finding.Unknown))
 	// Output:
-	// advice endpoint: aws 123456789012 eu-central-1: this is the fake: no certificate from here works on AWS
-	// problem bucket: my-fleet-eu: there is no such bucket: make it with EnsureBucket, or name another
-	// problem role: arn:aws:iam::123456789012:role/fleet-registration: there is no such role: make it with EnsureRole
-	// problem thing-type: sensor: there is no such thing type: every line that names it would fail, make it first
+	// "aws 123456789012 eu-central-1": warning: this is the fake: no certificate from here works on AWS [endpoint]
+	// "my-fleet-eu": error: there is no such bucket: make it with EnsureBucket, or name another [bucket]
+	// "arn:aws:iam::123456789012:role/fleet-registration": error: there is no such role: make it with EnsureRole [role]
+	// "sensor": error: there is no such thing type: every line that names it would fail, make it first [thing-type]
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/task/tasktest"
@@ -257,22 +258,22 @@ func TestPreflightOverTheWireFindsWhatIsMissing(t *testing.T) {
 		}
 		list, err := w.backend.Preflight(t.Context(), in)
 		require.NoError(t, err)
-		got := map[string]task.FindingResult{}
+		got := map[finding.Rule]finding.Severity{}
 		for _, f := range list {
-			got[f.Check] = f.Result
+			got[f.Rule] = f.Severity
 		}
-		assert.Equal(t, map[string]task.FindingResult{
-			awsbackend.CheckTemplate: task.FindingOK, awsbackend.CheckEndpoint: task.FindingAdvisory, awsbackend.CheckTaskRunning: task.FindingOK,
-			awsbackend.CheckBucket: task.FindingOK, awsbackend.CheckBucketRegion: task.FindingOK, awsbackend.CheckBucketPublic: task.FindingOK,
-			awsbackend.CheckRole: task.FindingOK, awsbackend.CheckRoleTrust: task.FindingOK, awsbackend.CheckRoleRead: task.FindingOK,
-			awsbackend.CheckRoleRegistration: task.FindingOK, awsbackend.CheckThingType: task.FindingProblem, awsbackend.CheckThingGroup: task.FindingProblem,
-			awsbackend.CheckBillingGroup: task.FindingProblem, awsbackend.CheckPolicy: task.FindingProblem,
+		assert.Equal(t, map[finding.Rule]finding.Severity{
+			awsbackend.CheckTemplate: finding.OK, awsbackend.CheckEndpoint: finding.Warning, awsbackend.CheckTaskRunning: finding.OK,
+			awsbackend.CheckBucket: finding.OK, awsbackend.CheckBucketRegion: finding.OK, awsbackend.CheckBucketPublic: finding.OK,
+			awsbackend.CheckRole: finding.OK, awsbackend.CheckRoleTrust: finding.OK, awsbackend.CheckRoleRead: finding.OK,
+			awsbackend.CheckRoleRegistration: finding.OK, awsbackend.CheckThingType: finding.Error, awsbackend.CheckThingGroup: finding.Error,
+			awsbackend.CheckBillingGroup: finding.Error, awsbackend.CheckPolicy: finding.Error,
 		}, got, "%+v", list)
 
 		list, err = w.fake.Preflight(t.Context(), in)
 		require.NoError(t, err)
 		for _, f := range list {
-			assert.Contains(t, got, f.Check, "the fake in process has a check of another name")
+			assert.Contains(t, got, f.Rule, "the fake in process has a check of another name")
 		}
 	})
 }

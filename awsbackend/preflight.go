@@ -13,38 +13,39 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// The names of the checks in [task.Finding].Check.
+// The rules of what [Backend.Preflight] finds.
 const (
-	CheckTemplate         = "template"          // its length and form
-	CheckEndpoint         = "endpoint"          // AWS or the fake
-	CheckTaskRunning      = "task-running"      // whether another task is in progress
-	CheckBucket           = "bucket"            // exists, and the caller may use it
-	CheckBucketRegion     = "bucket-region"     // is where AWS IoT reads it
-	CheckBucketPublic     = "bucket-public"     // blocks public access
-	CheckRole             = "role"              // exists in this account
-	CheckRoleTrust        = "role-trust"        // AWS IoT may assume it
-	CheckRoleRead         = "role-read"         // may read data files
-	CheckRoleDecrypt      = "role-decrypt"      // may decrypt them
-	CheckRoleRegistration = "role-registration" // may register things
-	CheckThingType        = "thing-type"
-	CheckThingGroup       = "thing-group"
-	CheckBillingGroup     = "billing-group"
-	CheckPolicy           = "policy"
+	CheckTemplate         finding.Rule = "template"          // its length and form
+	CheckEndpoint         finding.Rule = "endpoint"          // AWS or the fake
+	CheckTaskRunning      finding.Rule = "task-running"      // whether another task is in progress
+	CheckBucket           finding.Rule = "bucket"            // exists, and the caller may use it
+	CheckBucketRegion     finding.Rule = "bucket-region"     // is where AWS IoT reads it
+	CheckBucketPublic     finding.Rule = "bucket-public"     // blocks public access
+	CheckRole             finding.Rule = "role"              // exists in this account
+	CheckRoleTrust        finding.Rule = "role-trust"        // AWS IoT may assume it
+	CheckRoleRead         finding.Rule = "role-read"         // may read data files
+	CheckRoleDecrypt      finding.Rule = "role-decrypt"      // may decrypt them
+	CheckRoleRegistration finding.Rule = "role-registration" // may register things
+	CheckThingType        finding.Rule = "thing-type"
+	CheckThingGroup       finding.Rule = "thing-group"
+	CheckBillingGroup     finding.Rule = "billing-group"
+	CheckPolicy           finding.Rule = "policy"
 )
 
 // Preflight implements [task.Preflighter]. It changes nothing and needs read permissions only; what may not be read is
-// reported as [task.FindingUnknown] with the permission that is missing. The findings come in the order of the Check
+// reported as [finding.Unknown] with the permission that is missing. The findings come in the order of the Check
 // constants, one for each thing type, group, billing group and policy named.
 //
 // Role policies are read and evaluated here. Conditions, permissions boundaries and service control policies are not,
 // so a condition gives "could not check".
 //
 // The error is not nil when the context ended or AWS could not be reached; the findings until then are returned.
-func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	if in == nil {
 		return nil, fmt.Errorf("preflight: %w", &task.InputError{Member: "input", Problem: "is nil"})
 	}
@@ -64,25 +65,25 @@ type preflight struct {
 	b        *Backend
 	in       *task.PreflightInput
 	who      *task.Identity
-	findings []task.Finding
+	findings finding.List
 }
 
-func (p *preflight) add(check, subject string, result task.FindingResult, format string, args ...any) {
-	p.findings = append(p.findings, task.Finding{Check: check, Subject: subject, Result: result, Detail: fmt.Sprintf(format, args...)})
+func (p *preflight) add(check finding.Rule, resource string, severity finding.Severity, format string, args ...any) {
+	p.findings = append(p.findings, finding.Finding{Rule: check, Resource: resource, Severity: severity, Message: fmt.Sprintf(format, args...)})
 }
 
 // settled turns an error into findings where it is an answer: missing is a problem, denied is unknown. Other errors are
 // returned. done is false if there was no error and the caller has to judge the answer.
-func (p *preflight) settled(check, subject, missing string, err error) (done bool, _ error) {
+func (p *preflight) settled(check finding.Rule, resource, missing string, err error) (done bool, _ error) {
 	switch {
 	case err == nil:
 		return false, nil
 	case errors.Is(err, task.ErrNotFound):
-		p.add(check, subject, task.FindingProblem, "%s", missing)
+		p.add(check, resource, finding.Error, "%s", missing)
 	case isDenied(err):
-		p.add(check, subject, task.FindingUnknown, "could not check: %v", err)
+		p.add(check, resource, finding.Unknown, "could not check: %v", err)
 	case errors.Is(err, task.ErrInvalidRequest):
-		p.add(check, subject, task.FindingProblem, "AWS refuses the name: %v", err)
+		p.add(check, resource, finding.Error, "AWS refuses the name: %v", err)
 	default:
 		return true, err
 	}
@@ -92,17 +93,17 @@ func (p *preflight) settled(check, subject, missing string, err error) (done boo
 func (p *preflight) template(context.Context) error {
 	body := p.in.TemplateBody
 	if err := checkTemplate(body); err != nil {
-		p.add(CheckTemplate, "", task.FindingProblem, "%v", err)
+		p.add(CheckTemplate, "", finding.Error, "%v", err)
 		return nil
 	}
-	p.add(CheckTemplate, "", task.FindingOK, "%d of at most %d characters", utf8.RuneCountInString(body), rule.TemplateBody)
+	p.add(CheckTemplate, "", finding.OK, "%d of at most %d characters", utf8.RuneCountInString(body), rule.TemplateBody)
 	return nil
 }
 
 func (p *preflight) endpoint(ctx context.Context) error {
 	who, err := p.b.Identity(ctx)
 	if errors.Is(err, task.ErrAccessDenied) {
-		p.add(CheckEndpoint, "", task.FindingProblem, "the credentials are not accepted: %v", err)
+		p.add(CheckEndpoint, "", finding.Error, "the credentials are not accepted: %v", err)
 		return nil
 	}
 	if err != nil {
@@ -111,10 +112,10 @@ func (p *preflight) endpoint(ctx context.Context) error {
 	p.who = who
 	subject := fmt.Sprintf("%s %s %s", who.Partition, who.Account, who.Region)
 	if who.Fake {
-		p.add(CheckEndpoint, subject, task.FindingAdvisory, "this is the fake: no certificate from here works on AWS")
+		p.add(CheckEndpoint, subject, finding.Warning, "this is the fake: no certificate from here works on AWS")
 		return nil
 	}
-	p.add(CheckEndpoint, subject, task.FindingOK, "AWS account %s in %s", who.Account, who.Region)
+	p.add(CheckEndpoint, subject, finding.OK, "AWS account %s in %s", who.Account, who.Region)
 	return nil
 }
 
@@ -124,18 +125,18 @@ func (p *preflight) running(ctx context.Context) error {
 		return err
 	}
 	if id != "" {
-		p.add(CheckTaskRunning, string(id), task.FindingAdvisory,
+		p.add(CheckTaskRunning, string(id), finding.Warning,
 			"task %s is %s, and AWS runs one at a time: wait for it or stop it", id, status)
 		return nil
 	}
-	p.add(CheckTaskRunning, "", task.FindingOK, "no task is in progress")
+	p.add(CheckTaskRunning, "", finding.OK, "no task is in progress")
 	return nil
 }
 
 func (p *preflight) bucket(ctx context.Context) error {
 	b := p.b
 	if b.bucket == "" {
-		p.add(CheckBucket, "", task.FindingProblem, "no bucket is set: Options.Bucket is empty")
+		p.add(CheckBucket, "", finding.Error, "no bucket is set: Options.Bucket is empty")
 		return nil
 	}
 	region, err := b.headBucket(ctx)
@@ -150,8 +151,8 @@ func (p *preflight) bucket(ctx context.Context) error {
 		return err
 	}
 	if !done {
-		p.add(CheckBucket, b.bucket, task.FindingOK, "%s", found)
-	} else if p.findings[len(p.findings)-1].Result == task.FindingProblem {
+		p.add(CheckBucket, b.bucket, finding.OK, "%s", found)
+	} else if p.findings[len(p.findings)-1].Severity == finding.Error {
 		return nil
 	}
 	if err := p.bucketRegion(ctx); err != nil {
@@ -167,11 +168,11 @@ func (p *preflight) bucketRegion(ctx context.Context) error {
 		return err
 	}
 	if region != b.region {
-		p.add(CheckBucketRegion, b.bucket, task.FindingProblem,
+		p.add(CheckBucketRegion, b.bucket, finding.Error,
 			"the bucket is in %s, AWS IoT is used in %s and reads data files only there: use a bucket in %[2]s", region, b.region)
 		return nil
 	}
-	p.add(CheckBucketRegion, b.bucket, task.FindingOK, "in %s", region)
+	p.add(CheckBucketRegion, b.bucket, finding.OK, "in %s", region)
 	return nil
 }
 
@@ -181,7 +182,7 @@ func (p *preflight) bucketPublic(ctx context.Context) error {
 	out, err := call(ctx, b, b.s3.GetPublicAccessBlock, &s3.GetPublicAccessBlockInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
 	if err != nil {
 		if codeOf(err) == "NoSuchPublicAccessBlockConfiguration" {
-			p.add(CheckBucketPublic, b.bucket, task.FindingAdvisory, "the bucket does not block public access; %s", remedy)
+			p.add(CheckBucketPublic, b.bucket, finding.Warning, "the bucket does not block public access; %s", remedy)
 			return nil
 		}
 		if errors.Is(err, task.ErrWrongRegion) {
@@ -193,10 +194,10 @@ func (p *preflight) bucketPublic(ctx context.Context) error {
 	c := out.PublicAccessBlockConfiguration
 	if c == nil || !aws.ToBool(c.BlockPublicAcls) || !aws.ToBool(c.BlockPublicPolicy) ||
 		!aws.ToBool(c.IgnorePublicAcls) || !aws.ToBool(c.RestrictPublicBuckets) {
-		p.add(CheckBucketPublic, b.bucket, task.FindingAdvisory, "the bucket does not block all public access; %s", remedy)
+		p.add(CheckBucketPublic, b.bucket, finding.Warning, "the bucket does not block all public access; %s", remedy)
 		return nil
 	}
-	p.add(CheckBucketPublic, b.bucket, task.FindingOK, "all public access is blocked")
+	p.add(CheckBucketPublic, b.bucket, finding.OK, "all public access is blocked")
 	return nil
 }
 
@@ -209,9 +210,9 @@ func (p *preflight) thingTypes(ctx context.Context) error {
 			return err
 		case done:
 		case out.ThingTypeMetadata != nil && out.ThingTypeMetadata.Deprecated:
-			p.add(CheckThingType, name, task.FindingProblem, "the thing type is deprecated: AWS makes no new things of it")
+			p.add(CheckThingType, name, finding.Error, "the thing type is deprecated: AWS makes no new things of it")
 		default:
-			p.add(CheckThingType, name, task.FindingOK, "exists")
+			p.add(CheckThingType, name, finding.OK, "exists")
 		}
 	}
 	return nil
@@ -226,9 +227,9 @@ func (p *preflight) thingGroups(ctx context.Context) error {
 			return err
 		case done:
 		case aws.ToString(out.QueryString) != "":
-			p.add(CheckThingGroup, name, task.FindingProblem, "the group is dynamic, its query decides who is in it: name a static group")
+			p.add(CheckThingGroup, name, finding.Error, "the group is dynamic, its query decides who is in it: name a static group")
 		default:
-			p.add(CheckThingGroup, name, task.FindingOK, "exists")
+			p.add(CheckThingGroup, name, finding.OK, "exists")
 		}
 	}
 	return nil
@@ -242,7 +243,7 @@ func (p *preflight) billingGroups(ctx context.Context) error {
 			return err
 		}
 		if !done {
-			p.add(CheckBillingGroup, name, task.FindingOK, "exists")
+			p.add(CheckBillingGroup, name, finding.OK, "exists")
 		}
 	}
 	return nil
@@ -257,7 +258,7 @@ func (p *preflight) policies(ctx context.Context) error {
 			return err
 		}
 		if !done {
-			p.add(CheckPolicy, name, task.FindingOK, "exists")
+			p.add(CheckPolicy, name, finding.OK, "exists")
 		}
 	}
 	return nil

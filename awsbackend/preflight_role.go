@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -30,9 +31,9 @@ func (p *preflight) role(ctx context.Context) error {
 		return err
 	}
 	if got := aws.ToString(role.Arn); got != arn {
-		p.add(CheckRole, arn, task.FindingProblem, "the role's ARN is %s: give that one, path included", got)
+		p.add(CheckRole, arn, finding.Error, "the role's ARN is %s: give that one, path included", got)
 	} else {
-		p.add(CheckRole, arn, task.FindingOK, "exists")
+		p.add(CheckRole, arn, finding.OK, "exists")
 	}
 	p.trust(arn, decoded(role.AssumeRolePolicyDocument))
 	return p.permissions(ctx, arn, name)
@@ -42,11 +43,11 @@ func (p *preflight) role(ctx context.Context) error {
 func (p *preflight) roleName(arn string) (string, bool) {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") {
-		p.add(CheckRole, arn, task.FindingProblem, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partition.Of(p.b.region).Name)
+		p.add(CheckRole, arn, finding.Error, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partition.Of(p.b.region).Name)
 		return "", false
 	}
 	if p.who != nil && (parts[1] != p.who.Partition || parts[4] != p.who.Account) {
-		p.add(CheckRole, arn, task.FindingProblem, "the role is in %s account %s, these credentials are for %s account %s",
+		p.add(CheckRole, arn, finding.Error, "the role is in %s account %s, these credentials are for %s account %s",
 			parts[1], parts[4], p.who.Partition, p.who.Account)
 		return "", false
 	}
@@ -60,16 +61,16 @@ func (p *preflight) trust(arn, document string) {
 	}
 	trust, err := parsePolicy(document)
 	if err != nil {
-		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %v", err)
+		p.add(CheckRoleTrust, arn, finding.Unknown, "could not check: %v", err)
 		return
 	}
 	switch d := trusts(trust, account); {
 	case d.Allowed():
-		p.add(CheckRoleTrust, arn, task.FindingOK, "%s may assume it", partition.IoT)
+		p.add(CheckRoleTrust, arn, finding.OK, "%s may assume it", partition.IoT)
 	case d.Undecided:
-		p.add(CheckRoleTrust, arn, task.FindingUnknown, "could not check: %s may assume it under conditions, see its trust policy", partition.IoT)
+		p.add(CheckRoleTrust, arn, finding.Unknown, "could not check: %s may assume it under conditions, see its trust policy", partition.IoT)
 	default:
-		p.add(CheckRoleTrust, arn, task.FindingProblem, "the trust policy does not let %s assume it: run EnsureRole", partition.IoT)
+		p.add(CheckRoleTrust, arn, finding.Error, "the trust policy does not let %s assume it: run EnsureRole", partition.IoT)
 	}
 }
 
@@ -78,7 +79,7 @@ func (p *preflight) permissions(ctx context.Context, arn, name string) error {
 	policies, managed, err := p.rolePolicies(ctx, name)
 	b := p.b
 	if err != nil {
-		checks := []string{CheckRoleRead}
+		checks := []finding.Rule{CheckRoleRead}
 		if b.kmsKey != "" {
 			checks = append(checks, CheckRoleDecrypt)
 		}
@@ -96,23 +97,23 @@ func (p *preflight) permissions(ctx context.Context, arn, name string) error {
 	if key := b.kmsKey; strings.HasPrefix(key, "arn:") {
 		p.judge(CheckRoleDecrypt, arn, policies, "kms:Decrypt", key)
 	} else if key != "" {
-		p.add(CheckRoleDecrypt, arn, task.FindingUnknown,
+		p.add(CheckRoleDecrypt, arn, finding.Unknown,
 			"could not check kms:Decrypt: Options.KMSKeyID %s is not the key's ARN", key)
 	}
 	p.registers(arn, policies, managed)
 	return nil
 }
 
-func (p *preflight) judge(check, arn string, policies []*policy.Document, action, resource string) {
+func (p *preflight) judge(check finding.Rule, arn string, policies []*policy.Document, action, resource string) {
 	switch d := roleMay(policies, action, resource); {
 	case d.Allowed():
-		p.add(check, arn, task.FindingOK, "%s on %s is allowed", action, resource)
+		p.add(check, arn, finding.OK, "%s on %s is allowed", action, resource)
 	case d.Undecided:
-		p.add(check, arn, task.FindingUnknown, "could not check: %s on %s hangs on conditions, see the role's policies", action, resource)
+		p.add(check, arn, finding.Unknown, "could not check: %s on %s hangs on conditions, see the role's policies", action, resource)
 	case d.Denied():
-		p.add(check, arn, task.FindingProblem, "a policy of the role denies %s on %s", action, resource)
+		p.add(check, arn, finding.Error, "a policy of the role denies %s on %s", action, resource)
 	default:
-		p.add(check, arn, task.FindingProblem, "no policy of the role allows %s on %s: run EnsureRole", action, resource)
+		p.add(check, arn, finding.Error, "no policy of the role allows %s on %s: run EnsureRole", action, resource)
 	}
 }
 
@@ -130,19 +131,19 @@ func (p *preflight) registers(arn string, policies []*policy.Document, managed b
 	}
 	switch {
 	case len(missing) > 0 && managed:
-		p.add(CheckRoleRegistration, arn, task.FindingProblem, "%s is attached, yet these are not allowed: %s",
+		p.add(CheckRoleRegistration, arn, finding.Error, "%s is attached, yet these are not allowed: %s",
 			registrationPolicy, strings.Join(missing, ", "))
 	case len(missing) > 0:
-		p.add(CheckRoleRegistration, arn, task.FindingProblem, "%s is not attached, and these are not allowed otherwise: %s: run EnsureRole",
+		p.add(CheckRoleRegistration, arn, finding.Error, "%s is not attached, and these are not allowed otherwise: %s: run EnsureRole",
 			registrationPolicy, strings.Join(missing, ", "))
 	case len(unsure) > 0:
-		p.add(CheckRoleRegistration, arn, task.FindingUnknown, "could not check: these are allowed under conditions or for certain resources only: %s", strings.Join(unsure, ", "))
+		p.add(CheckRoleRegistration, arn, finding.Unknown, "could not check: these are allowed under conditions or for certain resources only: %s", strings.Join(unsure, ", "))
 	default:
-		p.add(CheckRoleRegistration, arn, task.FindingOK, "may register things")
+		p.add(CheckRoleRegistration, arn, finding.OK, "may register things")
 	}
 	const withoutCA = "iot:RegisterCertificateWithoutCA"
 	if bringsCertificates(p.in.TemplateBody) && !roleMay(policies, withoutCA, "*").Allowed() {
-		p.add(CheckRoleRegistration, arn, task.FindingAdvisory,
+		p.add(CheckRoleRegistration, arn, finding.Warning,
 			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks", withoutCA, registrationPolicy)
 	}
 }

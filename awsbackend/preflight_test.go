@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -39,13 +40,13 @@ var preflightInput = &task.PreflightInput{
 	ThingTypes: []string{"sensor"}, ThingGroups: []string{"line-7"}, BillingGroups: []string{"plant"}, Policies: []string{"device"},
 }
 
-func findings(t *testing.T, b *Backend, in *task.PreflightInput) map[string]task.Finding {
+func findings(t *testing.T, b *Backend, in *task.PreflightInput) map[finding.Rule]finding.Finding {
 	t.Helper()
 	list, err := b.Preflight(t.Context(), in)
 	require.NoError(t, err)
-	byCheck := map[string]task.Finding{}
+	byCheck := map[finding.Rule]finding.Finding{}
 	for _, f := range list {
-		byCheck[f.Check] = f
+		byCheck[f.Rule] = f
 	}
 	return byCheck
 }
@@ -55,12 +56,12 @@ func TestAPreflightWithNothingWrongIsAllOK(t *testing.T) {
 	b, w := onWire(t, a)
 	list, err := b.Preflight(t.Context(), preflightInput)
 	require.NoError(t, err)
-	var checks []string
+	var checks []finding.Rule
 	for _, f := range list {
-		assert.Equal(t, task.FindingOK, f.Result, "%s: %s", f.Check, f.Detail)
-		checks = append(checks, f.Check)
+		assert.Equal(t, finding.OK, f.Severity, "%s: %s", f.Rule, f.Message)
+		checks = append(checks, f.Rule)
 	}
-	assert.Equal(t, []string{CheckTemplate, CheckEndpoint, CheckTaskRunning, CheckBucket, CheckBucketRegion, CheckBucketPublic,
+	assert.Equal(t, []finding.Rule{CheckTemplate, CheckEndpoint, CheckTaskRunning, CheckBucket, CheckBucketRegion, CheckBucketPublic,
 		CheckRole, CheckRoleTrust, CheckRoleRead, CheckRoleRegistration, CheckThingType, CheckThingGroup, CheckBillingGroup, CheckPolicy}, checks)
 	for _, op := range w.ops() {
 		assert.True(t, strings.HasPrefix(op, "Get") || strings.HasPrefix(op, "List") || strings.HasPrefix(op, "Describe") || op == "HeadBucket", op)
@@ -71,112 +72,112 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 	iotMissing := missing
 	for name, c := range map[string]struct {
 		change func(answers, *iamState, *task.PreflightInput)
-		check  string
-		result task.FindingResult
+		check  finding.Rule
+		result finding.Severity
 		detail string
 	}{
 		"template too long": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.TemplateBody = strings.Repeat(" ", 10241) },
-			CheckTemplate, task.FindingProblem, "10241"},
+			CheckTemplate, finding.Error, "10241"},
 		"the fake": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			for op, answer := range a {
 				a[op] = marked(answer)
 			}
-		}, CheckEndpoint, task.FindingAdvisory, "fake"},
+		}, CheckEndpoint, finding.Warning, "fake"},
 		"credentials": {func(a answers, _ *iamState, in *task.PreflightInput) {
 			a["GetCallerIdentity"] = queryError(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
-		}, CheckEndpoint, task.FindingProblem, "not accepted"},
+		}, CheckEndpoint, finding.Error, "not accepted"},
 		"task running": {func(a answers, _ *iamState, _ *task.PreflightInput) { a[listOp] = reply(200, `{"taskIds":["t-9"]}`) },
-			CheckTaskRunning, task.FindingAdvisory, "t-9"},
+			CheckTaskRunning, finding.Warning, "t-9"},
 		"no bucket": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["HeadBucket"] = noBucket },
-			CheckBucket, task.FindingProblem, "EnsureBucket"},
+			CheckBucket, finding.Error, "EnsureBucket"},
 		"bucket elsewhere": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["HeadBucket"] = reply(301, "", "X-Amz-Bucket-Region", "us-west-2")
 			a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
-		}, CheckBucketRegion, task.FindingProblem, "us-west-2"},
+		}, CheckBucketRegion, finding.Error, "us-west-2"},
 		"bucket hidden": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", inRegion)
-		}, CheckBucket, task.FindingUnknown, "s3:ListBucket"},
+		}, CheckBucket, finding.Unknown, "s3:ListBucket"},
 		"bucket open": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["GetPublicAccessBlock"] = xmlError(404, "NoSuchPublicAccessBlockConfiguration", "none")
-		}, CheckBucketPublic, task.FindingAdvisory, "PutPublicAccessBlock"},
+		}, CheckBucketPublic, finding.Warning, "PutPublicAccessBlock"},
 		"bucket half open": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["GetPublicAccessBlock"] = reply(200, `<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls></PublicAccessBlockConfiguration>`)
-		}, CheckBucketPublic, task.FindingAdvisory, "all public access"},
+		}, CheckBucketPublic, finding.Warning, "all public access"},
 		"no role": {func(_ answers, s *iamState, _ *task.PreflightInput) { s.trust = "" },
-			CheckRole, task.FindingProblem, "EnsureRole"},
+			CheckRole, finding.Error, "EnsureRole"},
 		"role unreadable": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["GetRole"] = queryError(403, "AccessDenied", "no")
 		},
-			CheckRole, task.FindingUnknown, "iam:GetRole"},
+			CheckRole, finding.Unknown, "iam:GetRole"},
 		"role of another account": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.RoleARN = "arn:aws:iam::999999999999:role/r" },
-			CheckRole, task.FindingProblem, "999999999999"},
+			CheckRole, finding.Error, "999999999999"},
 		"role with a path": {func(_ answers, _ *iamState, in *task.PreflightInput) {
 			in.RoleARN = "arn:aws:iam::123456789012:role/path/fleet-registration"
 		},
-			CheckRole, task.FindingProblem, roleARN},
+			CheckRole, finding.Error, roleARN},
 		"no ARN": {func(_ answers, _ *iamState, in *task.PreflightInput) { in.RoleARN = "fleet-registration" },
-			CheckRole, task.FindingProblem, "not the ARN of a role"},
+			CheckRole, finding.Error, "not the ARN of a role"},
 		"trusts another": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, "iot.", "lambda.", 1)
-		}, CheckRoleTrust, task.FindingProblem, "EnsureRole"},
+		}, CheckRoleTrust, finding.Error, "EnsureRole"},
 		"trust with a condition": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Action"`, `"Condition":{"ArnLike":{"aws:SourceArn":"x"}},"Action"`, 1)
-		}, CheckRoleTrust, task.FindingUnknown, "conditions"},
+		}, CheckRoleTrust, finding.Unknown, "conditions"},
 		"guarded for this account": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Action"`, `"Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}},"Action"`, 1)
-		}, CheckRoleTrust, task.FindingOK, "may assume it"},
+		}, CheckRoleTrust, finding.OK, "may assume it"},
 		"cannot read the bucket": {func(_ answers, s *iamState, _ *task.PreflightInput) { clear(s.inline) },
-			CheckRoleRead, task.FindingProblem, "s3:GetObject"},
+			CheckRoleRead, finding.Error, "s3:GetObject"},
 		"reading is denied": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.inline["deny"] = `{"Statement":{"Effect":"Deny","Action":"s3:*","Resource":"*"}}`
-		}, CheckRoleRead, task.FindingProblem, "denies"},
+		}, CheckRoleRead, finding.Error, "denies"},
 		"policies unreadable": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["ListRolePolicies"] = queryError(403, "AccessDenied", "no")
-		}, CheckRoleRead, task.FindingUnknown, "iam:ListRolePolicies"},
+		}, CheckRoleRead, finding.Unknown, "iam:ListRolePolicies"},
 		"cannot register": {func(_ answers, s *iamState, _ *task.PreflightInput) { s.attached = nil },
-			CheckRoleRegistration, task.FindingProblem, "AWSIoTThingsRegistration is not attached"},
+			CheckRoleRegistration, finding.Error, "AWSIoTThingsRegistration is not attached"},
 		"registers by a policy of its own": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.attached, s.inline["all"] = nil, `{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}`
-		}, CheckRoleRegistration, task.FindingOK, ""},
+		}, CheckRoleRegistration, finding.OK, ""},
 		"registers certain things only": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.attached, s.inline["some"] = nil, `{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:eu-central-1:123456789012:*"}}`
-		}, CheckRoleRegistration, task.FindingUnknown, "certain resources only: iot:AttachPolicy"},
+		}, CheckRoleRegistration, finding.Unknown, "certain resources only: iot:AttachPolicy"},
 		"certain things only, and nothing for policies": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.attached, s.inline["some"] = nil, `{"Statement":{"Effect":"Allow","NotAction":["iot:AttachPolicy"],"Resource":"arn:aws:iot:eu-central-1:123456789012:*"}}`
-		}, CheckRoleRegistration, task.FindingProblem, "not allowed otherwise: iot:AttachPolicy"},
+		}, CheckRoleRegistration, finding.Error, "not allowed otherwise: iot:AttachPolicy"},
 		"trust with a denial under a condition": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":{"Service":"iot.amazonaws.com"},
 				"Action":"sts:AssumeRole","Condition":{"ArnNotLike":{"aws:SourceArn":"arn:aws:iot:*:999999999999:*"}}},`, 1)
-		}, CheckRoleTrust, task.FindingUnknown, "conditions"},
+		}, CheckRoleTrust, finding.Unknown, "conditions"},
 		"trust with a denial for all accounts except another": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":{"Service":"iot.amazonaws.com"},
 				"Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:SourceAccount":"999999999999"}}},`, 1)
-		}, CheckRoleTrust, task.FindingProblem, "does not let"},
+		}, CheckRoleTrust, finding.Error, "does not let"},
 		"trust with a denial for everyone": {func(_ answers, s *iamState, _ *task.PreflightInput) {
 			s.trust = strings.Replace(walkthroughTrust, `"Statement": [`, `"Statement": [{"Effect":"Deny","Principal":"*","Action":"sts:*"},`, 1)
-		}, CheckRoleTrust, task.FindingProblem, "does not let"},
+		}, CheckRoleTrust, finding.Error, "does not let"},
 		"AWS's own policy may not be read": {func(a answers, _ *iamState, in *task.PreflightInput) {
 			in.Policies = nil
 			a["GetPolicy"] = queryError(403, "AccessDenied", "no")
-		}, CheckRoleRegistration, task.FindingOK, ""},
+		}, CheckRoleRegistration, finding.OK, ""},
 		"certificates without a CA": {func(_ answers, _ *iamState, in *task.PreflightInput) {
 			in.TemplateBody = `{"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificatePem":{"Ref":"Pem"}}}}}`
-		}, CheckRoleRegistration, task.FindingAdvisory, "iot:RegisterCertificateWithoutCA"},
-		"no thing type":    {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingType"] = iotMissing }, CheckThingType, task.FindingProblem, "make it first"},
-		"no thing group":   {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingGroup"] = iotMissing }, CheckThingGroup, task.FindingProblem, "make it first"},
-		"no billing group": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeBillingGroup"] = iotMissing }, CheckBillingGroup, task.FindingProblem, "make it first"},
+		}, CheckRoleRegistration, finding.Warning, "iot:RegisterCertificateWithoutCA"},
+		"no thing type":    {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingType"] = iotMissing }, CheckThingType, finding.Error, "make it first"},
+		"no thing group":   {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingGroup"] = iotMissing }, CheckThingGroup, finding.Error, "make it first"},
+		"no billing group": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeBillingGroup"] = iotMissing }, CheckBillingGroup, finding.Error, "make it first"},
 		"thing type deprecated": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["DescribeThingType"] = reply(200, `{"thingTypeMetadata":{"deprecated":true}}`)
-		}, CheckThingType, task.FindingProblem, "deprecated"},
+		}, CheckThingType, finding.Error, "deprecated"},
 		"dynamic group": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["DescribeThingGroup"] = reply(200, `{"queryString":"attributes.x:1"}`)
-		}, CheckThingGroup, task.FindingProblem, "dynamic"},
+		}, CheckThingGroup, finding.Error, "dynamic"},
 		"bad type name": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["DescribeThingType"] = exception(400, "InvalidRequestException", "1 validation error")
-		}, CheckThingType, task.FindingProblem, "validation"},
+		}, CheckThingType, finding.Error, "validation"},
 		"type may not be read": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["DescribeThingType"] = exception(403, "AccessDeniedException", "")
-		}, CheckThingType, task.FindingUnknown, "iot:DescribeThingType"},
+		}, CheckThingType, finding.Unknown, "iot:DescribeThingType"},
 		"no policy": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			iam := a["GetPolicy"]
 			a["GetPolicy"] = func(r *request) *http.Response {
@@ -185,7 +186,7 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 				}
 				return iam(r)
 			}
-		}, CheckPolicy, task.FindingProblem, "an IAM policy does not count"},
+		}, CheckPolicy, finding.Error, "an IAM policy does not count"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, state := ready()
@@ -194,18 +195,18 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 			b, _ := onWire(t, a)
 			f := findings(t, b, &in)
 			require.Contains(t, f, c.check)
-			assert.Equal(t, c.result, f[c.check].Result, f[c.check].Detail)
-			assert.Contains(t, f[c.check].Detail, c.detail)
+			assert.Equal(t, c.result, f[c.check].Severity, f[c.check].Message)
+			assert.Contains(t, f[c.check].Message, c.detail)
 		})
 	}
 }
 
 func TestPreflightChecksTheKMSKey(t *testing.T) {
 	const key = "arn:aws:kms:eu-central-1:123456789012:key/1234"
-	for id, want := range map[string]task.FindingResult{key: task.FindingProblem, "alias/fleet": task.FindingUnknown} {
+	for id, want := range map[string]finding.Severity{key: finding.Error, "alias/fleet": finding.Unknown} {
 		a, _ := ready()
 		b, _ := onWireWith(t, Options{Bucket: "fleet-bucket", Prefix: "in", KMSKeyID: id}, a)
-		assert.Equal(t, want, findings(t, b, preflightInput)[CheckRoleDecrypt].Result)
+		assert.Equal(t, want, findings(t, b, preflightInput)[CheckRoleDecrypt].Severity)
 	}
 }
 
@@ -214,9 +215,9 @@ func TestPoliciesThatMayNotBeReadLeaveEveryCheckOfThemOpen(t *testing.T) {
 	a["ListRolePolicies"] = queryError(403, "AccessDenied", "no")
 	b, _ := onWireWith(t, Options{Bucket: "fleet-bucket", KMSKeyID: "arn:aws:kms:eu-central-1:123456789012:key/1234"}, a)
 	f := findings(t, b, preflightInput)
-	for _, check := range []string{CheckRoleRead, CheckRoleDecrypt, CheckRoleRegistration} {
-		assert.Equal(t, task.FindingUnknown, f[check].Result, check)
-		assert.Contains(t, f[check].Detail, "iam:ListRolePolicies", check)
+	for _, check := range []finding.Rule{CheckRoleRead, CheckRoleDecrypt, CheckRoleRegistration} {
+		assert.Equal(t, finding.Unknown, f[check].Severity, check)
+		assert.Contains(t, f[check].Message, "iam:ListRolePolicies", check)
 	}
 }
 
@@ -225,7 +226,7 @@ func TestABucketElsewhereIsNotSaidToBeListable(t *testing.T) {
 	a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", "us-west-2")
 	a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
 	b, _ := onWire(t, a)
-	assert.Equal(t, "exists", findings(t, b, preflightInput)[CheckBucket].Detail)
+	assert.Equal(t, "exists", findings(t, b, preflightInput)[CheckBucket].Message)
 }
 
 func TestPreflightAsksForEachNameOnce(t *testing.T) {
@@ -237,8 +238,8 @@ func TestPreflightAsksForEachNameOnce(t *testing.T) {
 	require.NoError(t, err)
 	var types []string
 	for _, f := range list {
-		if f.Check == CheckThingType {
-			types = append(types, f.Subject)
+		if f.Rule == CheckThingType {
+			types = append(types, f.Resource)
 		}
 	}
 	assert.Equal(t, []string{"a", "b"}, types)
@@ -253,7 +254,7 @@ func TestAPreflightThatCannotReachAWSIsAnError(t *testing.T) {
 		b, _ := onWire(t, a)
 		list, err := b.Preflight(t.Context(), preflightInput)
 		require.ErrorIs(t, err, task.ErrUnavailable)
-		assert.True(t, slices.ContainsFunc(list, func(f task.Finding) bool { return f.Check == CheckThingType }), "what was found until then is given")
+		assert.True(t, slices.ContainsFunc(list, func(f finding.Finding) bool { return f.Rule == CheckThingType }), "what was found until then is given")
 		_, err = b.Preflight(t.Context(), nil)
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -51,8 +52,8 @@ func TestATaskOnALaterPageAndOneThatIsBeingCancelledRunToo(t *testing.T) {
 		a, _ := ready()
 		a[listOp] = list
 		b, _ = onWire(t, a)
-		finding := findings(t, b, preflightInput)[CheckTaskRunning]
-		assert.Equal(t, []any{task.FindingAdvisory, id}, []any{finding.Result, finding.Subject})
+		found := findings(t, b, preflightInput)[CheckTaskRunning]
+		assert.Equal(t, []any{finding.Warning, id}, []any{found.Severity, found.Resource})
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // CSVOptions says how to read CSV. The zero value reads comma-separated columns, all of them, as they stand.
@@ -102,7 +104,7 @@ func (c *csvReader) header() error {
 		return err
 	}
 	bad := func(i int, name, format string, args ...any) error {
-		p := &Problem{Line: row.line, Offset: row.offset, Name: name, Rule: ErrHeader, Detail: fmt.Sprintf(format, args...)}
+		p := &finding.Finding{Severity: finding.Error, Line: row.line, Offset: row.offset, Parameter: name, Rule: ErrHeader, Message: fmt.Sprintf(format, args...)}
 		if i >= 0 {
 			p.Line, p.Column, p.Offset = row.places[i].line, row.places[i].column, row.places[i].offset
 		}
@@ -194,14 +196,14 @@ func (c *csvReader) next() (Row, error) {
 	}
 }
 
-// problem makes a Problem of the row's fault.
+// problem makes a finding of the row's fault.
 func (c *csvReader) problem(row *csvRow) error {
 	f := row.fault
-	p := &Problem{
-		Row: c.row, Line: f.line.number, Column: f.at + 1, Offset: f.line.offset + int64(f.at), Rule: f.rule, Detail: f.detail,
+	p := &finding.Finding{Severity: finding.Error,
+		Row: c.row, Line: f.line.number, Column: f.at + 1, Offset: f.line.offset + int64(f.at), Rule: f.rule, Message: f.detail,
 	}
 	if c.columns != nil && f.field >= 0 && f.field < len(c.columns.names) {
-		p.Name = c.columns.names[f.field]
+		p.Parameter = c.columns.names[f.field]
 	}
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 func readCSV(t *testing.T, text string, opts *datafile.CSVOptions) []datafile.Row {
@@ -53,28 +54,28 @@ func TestReadCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 	cases := []struct {
 		name   string
 		bad    string // rows between first and last
-		rules  []datafile.Rule
+		rules  []finding.Rule
 		line   int64 // of the first problem
 		column int
 		field  string
 		says   string
 	}{
-		{"too few values", "x\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "1 values for 2 columns"},
-		{"too many values", "x,y,z\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "must be in quotes"},
-		{"too few values over lines", "\"x\ny\"\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 4"},
-		{"two stray quotes", "x,\"y\nin between,1\nz\",3\n", []datafile.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 5, so if a quote is there by mistake"},
-		{"a quote within a value", "x,5\" pipe\n", []datafile.Rule{datafile.ErrQuote}, 3, 4, "B", "double those inside"},
-		{"a space before the quote", "x, \"y\"\n", []datafile.Rule{datafile.ErrQuote}, 3, 4, "B", ""},
-		{"text after the closing quote", "\"x\"y,z\n", []datafile.Rule{datafile.ErrQuote}, 3, 3, "A", "more text follows"},
-		{"a quote that closes late", "x,\"y\ngood,1\nz\",\"u\"v\n", []datafile.Rule{datafile.ErrQuote, "", datafile.ErrQuote}, 5, 6, "", "more text follows"},
-		{"a quote that swallows a quoted row", "x,\"y\ngood,\"1\"\n", []datafile.Rule{datafile.ErrQuote, ""}, 4, 6, "B", "begins on line 3, column 3"},
-		{"a quote that never closes", "x,\"y\n", []datafile.Rule{datafile.ErrQuote}, 3, 3, "B", "not closed before the input ends"},
-		{"a NUL byte", "x,y\x00z\n", []datafile.Rule{datafile.ErrNUL}, 3, 4, "B", "NUL"},
-		{"Latin-1", "x,ger\xe4t\n", []datafile.Rule{datafile.ErrInvalidUTF8}, 3, 6, "B", "UTF-8"},
-		{"Latin-1 in a later line", "x,\"a\nb\xe4\"\n", []datafile.Rule{datafile.ErrInvalidUTF8}, 4, 2, "B", "UTF-8"},
-		{"too long a line", "x," + strings.Repeat("y", datafile.MaxLine) + "\n", []datafile.Rule{datafile.ErrLineTooLong}, 3, 1, "", "262144"},
+		{"too few values", "x\n", []finding.Rule{datafile.ErrValueCount}, 3, 1, "", "1 values for 2 columns"},
+		{"too many values", "x,y,z\n", []finding.Rule{datafile.ErrValueCount}, 3, 1, "", "must be in quotes"},
+		{"too few values over lines", "\"x\ny\"\n", []finding.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 4"},
+		{"two stray quotes", "x,\"y\nin between,1\nz\",3\n", []finding.Rule{datafile.ErrValueCount}, 3, 1, "", "on to line 5, so if a quote is there by mistake"},
+		{"a quote within a value", "x,5\" pipe\n", []finding.Rule{datafile.ErrQuote}, 3, 4, "B", "double those inside"},
+		{"a space before the quote", "x, \"y\"\n", []finding.Rule{datafile.ErrQuote}, 3, 4, "B", ""},
+		{"text after the closing quote", "\"x\"y,z\n", []finding.Rule{datafile.ErrQuote}, 3, 3, "A", "more text follows"},
+		{"a quote that closes late", "x,\"y\ngood,1\nz\",\"u\"v\n", []finding.Rule{datafile.ErrQuote, "", datafile.ErrQuote}, 5, 6, "", "more text follows"},
+		{"a quote that swallows a quoted row", "x,\"y\ngood,\"1\"\n", []finding.Rule{datafile.ErrQuote, ""}, 4, 6, "B", "begins on line 3, column 3"},
+		{"a quote that never closes", "x,\"y\n", []finding.Rule{datafile.ErrQuote}, 3, 3, "B", "not closed before the input ends"},
+		{"a NUL byte", "x,y\x00z\n", []finding.Rule{datafile.ErrNUL}, 3, 4, "B", "NUL"},
+		{"Latin-1", "x,ger\xe4t\n", []finding.Rule{datafile.ErrInvalidUTF8}, 3, 6, "B", "UTF-8"},
+		{"Latin-1 in a later line", "x,\"a\nb\xe4\"\n", []finding.Rule{datafile.ErrInvalidUTF8}, 4, 2, "B", "UTF-8"},
+		{"too long a line", "x," + strings.Repeat("y", datafile.MaxLine) + "\n", []finding.Rule{datafile.ErrLineTooLong}, 3, 1, "", "262144"},
 		{"too long a row", "x,\"" + strings.Repeat(strings.Repeat("y", 99_999)+"\n", 3) + "\"\n",
-			[]datafile.Rule{datafile.ErrQuote, datafile.ErrValueCount, datafile.ErrValueCount, datafile.ErrQuote}, 3, 3, "B", "not closed within"},
+			[]finding.Rule{datafile.ErrQuote, datafile.ErrValueCount, datafile.ErrValueCount, datafile.ErrQuote}, 3, 3, "B", "not closed within"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,7 +101,7 @@ func TestReadCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 			assert.Equal(t, c.line, p.Line)
 			assert.Equal(t, c.column, p.Column)
 			if c.field != "" {
-				assert.Equal(t, c.field, p.Name)
+				assert.Equal(t, c.field, p.Parameter)
 			}
 			lines := strings.SplitAfter(text, "\n")
 			assert.Equal(t, int64(len(strings.Join(lines[:c.line-1], ""))+c.column-1), p.Offset)
@@ -129,7 +130,7 @@ func TestReadCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 	cases := []struct {
 		name, text string
 		opts       *datafile.CSVOptions
-		rule       datafile.Rule
+		rule       finding.Rule
 		line       int64
 		column     int
 		says       string

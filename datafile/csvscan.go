@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
@@ -52,7 +53,7 @@ type csvFault struct {
 	line   csvLine
 	at     int // byte in the line
 	field  int // -1: the row as a whole
-	rule   Rule
+	rule   finding.Rule
 	detail string
 }
 
@@ -105,7 +106,7 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 	}
 	b := s.bytes(line)
 	size := len(b)
-	fault := func(line csvLine, at int, rule Rule, format string, args ...any) {
+	fault := func(line csvLine, at int, rule finding.Rule, format string, args ...any) {
 		r.fault = &csvFault{line, at, len(r.places) - 1, rule, fmt.Sprintf(format, args...)}
 	}
 	if at := s.carriageReturn(b); at >= 0 {

@@ -14,8 +14,8 @@
 //	}
 //	err := out.Close() // now out.Lines, out.Bytes and out.SHA256 describe the file
 //
-// What is wrong with one row is a [*Problem] in that row's value: it names the row, the place in the text, the
-// parameter and the [Rule], and reading goes on with the next row. The error of an iterator is terminal: it comes at
+// What is wrong with one row is a [*finding.Finding] in that row's value: it names the row, the place in the text, the
+// parameter and the rule, and reading goes on with the next row. The error of an iterator is terminal: it comes at
 // most once, last, when the input itself cannot be read any further. All iterators here are single-use, hold one row at
 // a time, and use memory that depends on the limits below and not on the size of the file.
 //

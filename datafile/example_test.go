@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // A data file has a line for each device. The newlines of a certificate signing request are escaped.
@@ -40,7 +41,7 @@ func ExampleWriter_WriteRow() {
 		{"ThingName": "device-four", "SerialNumber": "004"},
 	} {
 		err := w.WriteRow(row)
-		if problem, ok := errors.AsType[*datafile.Problem](err); ok {
+		if problem, ok := errors.AsType[*finding.Finding](err); ok {
 			fmt.Printf("%s: %v\n", row["ThingName"], problem)
 		}
 	}

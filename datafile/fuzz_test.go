@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // jsonRow reads a line with encoding/json alone. ok is false for what Read has to refuse. known is false where
@@ -92,7 +93,7 @@ func FuzzRead(f *testing.F) {
 				require.Equal(t, ok, line.Err == nil, "%q: %v", want, line.Err)
 			}
 			if line.Err != nil {
-				p := problemOf(t, line.Err, line.Err.(*datafile.Problem).Rule)
+				p := problemOf(t, line.Err, line.Err.(*finding.Finding).Rule)
 				require.NotZero(t, p.Column)
 				require.LessOrEqual(t, p.Column, len(want)+1)
 				if p.Rule == datafile.ErrSyntax {
@@ -114,8 +115,8 @@ func FuzzRead(f *testing.F) {
 			w := datafile.NewWriter(&out, columns...)
 			if err := w.WriteRow(row); err != nil {
 				// A line may have what a data file should not: no columns, an empty name, a private key.
-				rule := err.(*datafile.Problem).Rule
-				require.Contains(t, []datafile.Rule{datafile.ErrColumns, datafile.ErrPrivateKey, datafile.ErrLineTooLong}, rule)
+				rule := err.(*finding.Finding).Rule
+				require.Contains(t, []finding.Rule{datafile.ErrColumns, datafile.ErrPrivateKey, datafile.ErrLineTooLong}, rule)
 				if rule == datafile.ErrColumns {
 					require.True(t, len(row) == 0 || columns[0] == "" || len(slices.MaxFunc(columns, byLength)) > 2048)
 				}
@@ -207,13 +208,13 @@ func csvRows(t *testing.T, data []byte, opts *datafile.CSVOptions) (columns []st
 	var line int64
 	for rec, err := range datafile.ReadCSV(io.MultiReader(bytes.NewReader(data)), opts) {
 		if err != nil {
-			_ = problemOf(t, err, err.(*datafile.Problem).Rule)
+			_ = problemOf(t, err, err.(*finding.Finding).Rule)
 			return columns, rows, false, err
 		}
 		require.Greater(t, rec.Line, line, "rows come in order")
 		line = rec.Line
 		if rec.Err != nil {
-			p := problemOf(t, rec.Err, rec.Err.(*datafile.Problem).Rule)
+			p := problemOf(t, rec.Err, rec.Err.(*finding.Finding).Rule)
 			require.GreaterOrEqual(t, p.Line, rec.Line)
 			require.LessOrEqual(t, p.Offset, int64(len(data)))
 			clean = false

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
@@ -22,7 +23,7 @@ type Row struct {
 	Offset int64
 	// Values maps parameter to value; nil when Err is set. The map is the caller's.
 	Values map[string]string
-	// Err is why the row cannot be used, a [*Problem]. Reading goes on.
+	// Err is why the row cannot be used, a [*finding.Finding]. Reading goes on.
 	Err error
 
 	columns []string
@@ -58,7 +59,7 @@ func Read(r io.Reader) iter.Seq2[Row, error] {
 			}
 			n++
 			row := Row{Number: n, Line: line.Number, Offset: line.Offset}
-			var bad *Problem
+			var bad *finding.Finding
 			if row.Values, bad = p.row(line); bad != nil {
 				bad.Row, bad.Line, bad.Offset = n, line.Number, line.Offset+int64(bad.Column-1)
 				row.Err = bad
@@ -83,7 +84,7 @@ func (l lines) next() (jsonline.Line, error) {
 	}
 	if line.Number == 1 {
 		if detail := notUTF8(line.Text); detail != "" {
-			return line, &Problem{Line: 1, Column: 1, Rule: ErrEncoding, Detail: detail}
+			return line, &finding.Finding{Severity: finding.Error, Line: 1, Column: 1, Rule: ErrEncoding, Message: detail}
 		}
 	}
 	return line, err
@@ -120,13 +121,13 @@ type member struct {
 	start, end int // in the text of all values
 }
 
-// at makes a Problem that knows its place in the line only.
-func at(offset int, name string, r Rule, detail string) *Problem {
-	return &Problem{Column: offset + 1, Name: name, Rule: r, Detail: detail}
+// at makes a finding that knows its place in the line only.
+func at(offset int, name string, r finding.Rule, detail string) *finding.Finding {
+	return &finding.Finding{Severity: finding.Error, Column: offset + 1, Parameter: name, Rule: r, Message: detail}
 }
 
 // row returns the values in line, which share one string. Nothing of the line is kept.
-func (p *rowParser) row(line jsonline.Line) (map[string]string, *Problem) {
+func (p *rowParser) row(line jsonline.Line) (map[string]string, *finding.Finding) {
 	if line.TooLong() {
 		return nil, at(0, "", ErrLineTooLong, fmt.Sprintf("the line is longer than %d bytes, the most AWS takes in one line", MaxLine))
 	}
@@ -157,7 +158,7 @@ func (p *rowParser) row(line jsonline.Line) (map[string]string, *Problem) {
 }
 
 // member reads the value behind a name.
-func (p *rowParser) member(text *strings.Builder, name jsonline.Value, line []byte) *Problem {
+func (p *rowParser) member(text *strings.Builder, name jsonline.Value, line []byte) *finding.Finding {
 	key, bad := p.name(name)
 	if bad != nil {
 		return bad
@@ -184,7 +185,7 @@ func (p *rowParser) member(text *strings.Builder, name jsonline.Value, line []by
 }
 
 // name returns the name of the next member, from the line before if it is the same there.
-func (p *rowParser) name(v jsonline.Value) (string, *Problem) {
+func (p *rowParser) name(v jsonline.Value) (string, *finding.Finding) {
 	n := len(p.members)
 	if n == len(p.names) {
 		p.names = append(p.names, "")
@@ -200,7 +201,7 @@ func (p *rowParser) name(v jsonline.Value) (string, *Problem) {
 }
 
 // string decodes a string, the value of the parameter name.
-func (p *rowParser) string(text *strings.Builder, v jsonline.Value, name string) *Problem {
+func (p *rowParser) string(text *strings.Builder, v jsonline.Value, name string) *finding.Finding {
 	if v.NonASCII {
 		if i := jsonline.InvalidUTF8(p.json.Raw(v)); i >= 0 {
 			return at(v.Start+1+i, name, ErrInvalidUTF8, "this byte is not UTF-8; convert the file to UTF-8")
@@ -213,7 +214,7 @@ func (p *rowParser) string(text *strings.Builder, v jsonline.Value, name string)
 }
 
 // notObject says what a line is that does not begin as an object.
-func (p *rowParser) notObject(line []byte) *Problem {
+func (p *rowParser) notObject(line []byte) *finding.Finding {
 	start := p.json.Offset()
 	const csv = "is this CSV? Read it with ReadCSV"
 	switch p.json.Peek() {
@@ -228,13 +229,13 @@ func (p *rowParser) notObject(line []byte) *Problem {
 	bad := p.syntax("", line)
 	if bad.Rule == ErrSyntax {
 		c, _ := utf8.DecodeRune(line[start:])
-		bad.Detail = fmt.Sprintf("found %q where { should be; %s", c, csv)
+		bad.Message = fmt.Sprintf("found %q where { should be; %s", c, csv)
 	}
 	return bad
 }
 
 // syntax returns what the reader found wrong with the line, near the parameter name.
-func (p *rowParser) syntax(name string, line []byte) *Problem {
+func (p *rowParser) syntax(name string, line []byte) *finding.Finding {
 	e := p.json.Err()
 	if !e.AtEnd && jsonline.InvalidUTF8(line[e.Offset:]) == 0 {
 		return at(e.Offset, name, ErrInvalidUTF8, fmt.Sprintf("byte 0x%02x is not UTF-8; convert the file to UTF-8", line[e.Offset]))

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // readAll reads every row of a data file.
@@ -76,7 +77,7 @@ func TestReadRefusesABadLineAndReadsOn(t *testing.T) {
 	cases := []struct {
 		name   string
 		line   string
-		rule   datafile.Rule
+		rule   finding.Rule
 		column int
 		field  string
 		says   string
@@ -138,7 +139,7 @@ func TestReadRefusesABadLineAndReadsOn(t *testing.T) {
 				assert.Equal(t, int64(3), p.Line)
 				assert.Equal(t, c.column, p.Column)
 				assert.Equal(t, bad.Offset+int64(c.column-1), p.Offset)
-				assert.Equal(t, c.field, p.Name)
+				assert.Equal(t, c.field, p.Parameter)
 				assert.Contains(t, p.Error(), c.says)
 				assert.Contains(t, p.Error(), fmt.Sprintf("row 2 (line 3, column %d): ", c.column))
 				assert.Less(t, len(p.Error()), 300)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -24,7 +25,7 @@ const writerBuffer = 64 << 10
 // string. A value may hold anything that is UTF-8; newlines, as in a PEM, are escaped, so a row is always one line.
 // Characters that JSON takes as they are, <, > and & among them, are written as they are.
 //
-// A row that breaks a rule is refused with a [*Problem] and leaves no trace in the file; the next row can be written. An
+// A row that breaks a rule is refused with a [*finding.Finding] and leaves no trace in the file; the next row can be written. An
 // error of the underlying writer is kept: every later call returns it.
 //
 // A Writer is not safe for concurrent use.
@@ -74,7 +75,7 @@ func NewWriter(w io.Writer, columns ...string) *Writer {
 }
 
 func columnsError(name, detail string) error {
-	return &Problem{Name: name, Rule: ErrColumns, Detail: detail}
+	return &finding.Finding{Severity: finding.Error, Parameter: name, Rule: ErrColumns, Message: detail}
 }
 
 // Optional lets [Writer.WriteRow] leave these columns out of a line when the row has no value for them, so that AWS uses
@@ -153,7 +154,7 @@ func (w *Writer) begin() error {
 		return w.err
 	}
 	if w.closed {
-		return &Problem{Rule: ErrClosed, Detail: "a row was written after Close"}
+		return &finding.Finding{Severity: finding.Error, Rule: ErrClosed, Message: "a row was written after Close"}
 	}
 	w.rows++
 	return nil
@@ -250,8 +251,8 @@ func (w *Writer) Close() error {
 	return w.flush()
 }
 
-func (w *Writer) problem(name string, r Rule, detail string) error {
-	return &Problem{Row: w.rows, Line: w.lines + 1, Offset: w.bytes, Name: name, Rule: r, Detail: detail}
+func (w *Writer) problem(name string, r finding.Rule, detail string) error {
+	return &finding.Finding{Severity: finding.Error, Row: w.rows, Line: w.lines + 1, Offset: w.bytes, Parameter: name, Rule: r, Message: detail}
 }
 
 func (w *Writer) missing(name string, row map[string]string) error {

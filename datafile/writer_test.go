@@ -14,16 +14,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 const csrText = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"
 
-// problemOf demands that err is a Problem that breaks the rule.
-func problemOf(t *testing.T, err error, rule datafile.Rule) *datafile.Problem {
+// problemOf demands that err is a finding that breaks the rule.
+func problemOf(t *testing.T, err error, rule finding.Rule) *finding.Finding {
 	t.Helper()
 	require.ErrorIs(t, err, rule)
-	p, ok := errors.AsType[*datafile.Problem](err)
+	p, ok := errors.AsType[*finding.Finding](err)
 	require.True(t, ok, "%T", err)
+	require.Equal(t, finding.Error, p.Severity)
 	return p
 }
 
@@ -68,7 +70,7 @@ func TestWriterRefusesABadRowAndKeepsTheGoodOnes(t *testing.T) {
 	cases := []struct {
 		name  string
 		write func(w *datafile.Writer) error
-		rule  datafile.Rule
+		rule  finding.Rule
 		field string
 		says  string
 	}{
@@ -104,7 +106,7 @@ func TestWriterRefusesABadRowAndKeepsTheGoodOnes(t *testing.T) {
 			assert.Equal(t, int64(2), p.Row)
 			assert.Equal(t, int64(2), p.Line)
 			assert.Equal(t, int64(32), p.Offset)
-			assert.Equal(t, c.field, p.Name)
+			assert.Equal(t, c.field, p.Parameter)
 			assert.Contains(t, p.Error(), c.says)
 			assert.Contains(t, p.Error(), "line 2: ")
 			assert.Less(t, len(p.Error()), 300, "a long value must not fill the log")
@@ -265,7 +267,7 @@ func TestInvalidUTF8IsFoundWhereverItStands(t *testing.T) {
 			v[at] = 0xe9
 			w := datafile.NewWriter(io.Discard, "A")
 			p := problemOf(t, w.Write(string(v)), datafile.ErrInvalidUTF8)
-			require.Contains(t, p.Detail, fmt.Sprintf("byte %d ", at+1))
+			require.Contains(t, p.Message, fmt.Sprintf("byte %d ", at+1))
 			row := readAll(t, strings.NewReader(`{"A":"`+string(v)+`"}`))[0]
 			require.Equal(t, at+7, problemOf(t, row.Err, datafile.ErrInvalidUTF8).Column)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -188,41 +189,41 @@ func (b *Backend) RemoveDevice(ctx context.Context, thingName string) error {
 }
 
 // preflight gathers findings.
-type preflight struct{ findings []task.Finding }
+type preflight struct{ findings finding.List }
 
-func (p *preflight) add(check, subject string, result task.FindingResult, format string, args ...any) {
-	p.findings = append(p.findings, task.Finding{Check: check, Subject: subject, Result: result, Detail: fmt.Sprintf(format, args...)})
+func (p *preflight) add(check finding.Rule, resource string, severity finding.Severity, format string, args ...any) {
+	p.findings = append(p.findings, finding.Finding{Rule: check, Resource: resource, Severity: severity, Message: fmt.Sprintf(format, args...)})
 }
 
 // exists adds a finding for something that has to be there.
-func (p *preflight) exists(check, name string, ok bool, what string) {
+func (p *preflight) exists(check finding.Rule, name string, ok bool, what string) {
 	if ok {
-		p.add(check, name, task.FindingOK, "the %s exists", what)
+		p.add(check, name, finding.OK, "the %s exists", what)
 		return
 	}
-	p.add(check, name, task.FindingProblem, "there is no %s %s; create it first, since a task does not", what, name)
+	p.add(check, name, finding.Error, "there is no %s %s; create it first, since a task does not", what, name)
 }
 
 // Preflight checks that a task can run. See [task.Preflighter]. Its checks have the names that package awsbackend gives them.
-func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	in = orZero(in)
-	return invokeList(ctx, b.IoT, "Preflight", func() []task.Finding {
+	return invokeList(ctx, b.IoT, "Preflight", func() []finding.Finding {
 		p := new(preflight)
 		b.checkBucket(p)
 		b.checkRole(p, in.RoleARN)
 		if in.TemplateBody != "" {
 			if n := len([]rune(in.TemplateBody)); n > shapeTemplateBody.max {
-				p.add("template", "", task.FindingProblem, "the template has %d characters; AWS takes %d", n, shapeTemplateBody.max)
+				p.add("template", "", finding.Error, "the template has %d characters; AWS takes %d", n, shapeTemplateBody.max)
 			} else if _, err := b.compile(in.TemplateBody); err != nil {
-				p.add("template", "", task.FindingProblem, "%s", err)
+				p.add("template", "", finding.Error, "%s", err)
 			} else {
-				p.add("template", "", task.FindingOK, "the template can be used")
+				p.add("template", "", finding.OK, "the template can be used")
 			}
 		}
 		for _, name := range in.ThingTypes {
 			t, ok := b.st.thingTypes.get(name)
 			if ok && !t.deprecated.IsZero() {
-				p.add("thing-type", name, task.FindingProblem, "the thing type %s is deprecated and takes no new things", name)
+				p.add("thing-type", name, finding.Error, "the thing type %s is deprecated and takes no new things", name)
 				continue
 			}
 			p.exists("thing-type", name, ok, "thing type")
@@ -240,9 +241,9 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) ([]tas
 			p.exists("policy", name, ok, "policy")
 		}
 		if r := b.st.running; r != nil {
-			p.add("task-running", r.id, task.FindingAdvisory, "task %s is in progress; a new task has to wait for it", r.id)
+			p.add("task-running", r.id, finding.Warning, "task %s is in progress; a new task has to wait for it", r.id)
 		} else {
-			p.add("task-running", "", task.FindingOK, "no task is in progress")
+			p.add("task-running", "", finding.OK, "no task is in progress")
 		}
 		return p.findings
 	})
@@ -256,14 +257,14 @@ func (b *IoT) checkBucket(p *preflight) {
 	where, err := b.objects.HeadBucket(b.opts.Bucket)
 	switch {
 	case err != nil:
-		p.add("bucket", b.opts.Bucket, task.FindingProblem, "there is no bucket %s; create it in %s", b.opts.Bucket, b.opts.Region)
+		p.add("bucket", b.opts.Bucket, finding.Error, "there is no bucket %s; create it in %s", b.opts.Bucket, b.opts.Region)
 	case where.Region != b.opts.Region:
-		p.add("bucket", b.opts.Bucket, task.FindingOK, "the bucket exists")
-		p.add("bucket-region", b.opts.Bucket, task.FindingProblem, "the bucket %s is in %s; a task in %s needs one in its own region",
+		p.add("bucket", b.opts.Bucket, finding.OK, "the bucket exists")
+		p.add("bucket-region", b.opts.Bucket, finding.Error, "the bucket %s is in %s; a task in %s needs one in its own region",
 			b.opts.Bucket, where.Region, b.opts.Region)
 	default:
-		p.add("bucket", b.opts.Bucket, task.FindingOK, "the bucket exists")
-		p.add("bucket-region", b.opts.Bucket, task.FindingOK, "the bucket is in %s", where.Region)
+		p.add("bucket", b.opts.Bucket, finding.OK, "the bucket exists")
+		p.add("bucket-region", b.opts.Bucket, finding.OK, "the bucket is in %s", where.Region)
 	}
 }
 
@@ -280,15 +281,15 @@ func (b *IoT) checkRole(p *preflight, arn string) {
 	}
 	session, err := b.session(arn)
 	if err != nil {
-		p.add("role-trust", arn, task.FindingProblem, "%s; make the role and let iot.amazonaws.com assume it", err)
+		p.add("role-trust", arn, finding.Error, "%s; make the role and let iot.amazonaws.com assume it", err)
 		return
 	}
-	p.add("role-trust", arn, task.FindingOK, "AWS IoT can assume the role")
+	p.add("role-trust", arn, finding.OK, "AWS IoT can assume the role")
 	object := fmt.Sprintf("arn:%s:s3:::%s/", b.partition().Name, b.opts.Bucket)
 	if session.Allows("s3:GetObject", object+"any") || session.Allows("s3:GetObject", object+"*") {
-		p.add("role-read", arn, task.FindingOK, "the role can read the bucket")
+		p.add("role-read", arn, finding.OK, "the role can read the bucket")
 	} else {
-		p.add("role-read", arn, task.FindingAdvisory, "the role cannot read every object of the bucket %s; make sure that its s3:GetObject covers the data files", b.opts.Bucket)
+		p.add("role-read", arn, finding.Warning, "the role cannot read every object of the bucket %s; make sure that its s3:GetObject covers the data files", b.opts.Bucket)
 	}
 	var missing []string
 	for _, action := range lineActions {
@@ -298,9 +299,9 @@ func (b *IoT) checkRole(p *preflight, arn string) {
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
-		p.add("role-registration", arn, task.FindingAdvisory, "the role does not allow %s on every resource; attach AWSIoTThingsRegistration unless the template needs none of it",
+		p.add("role-registration", arn, finding.Warning, "the role does not allow %s on every resource; attach AWSIoTThingsRegistration unless the template needs none of it",
 			strings.Join(missing, ", "))
 		return
 	}
-	p.add("role-registration", arn, task.FindingOK, "the role allows what lines need")
+	p.add("role-registration", arn, finding.OK, "the role allows what lines need")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -85,9 +86,9 @@ func TestPreflightFindsWhatWouldFailATask(t *testing.T) {
 		findings, err := fake.Preflight(t.Context(), in)
 		require.NoError(t, err)
 		for _, f := range findings {
-			assert.NotEmpty(t, f.Detail)
-			if f.Result != task.FindingOK {
-				checks = append(checks, f.Check)
+			assert.NotEmpty(t, f.Message)
+			if f.Severity != finding.OK {
+				checks = append(checks, string(f.Rule))
 			}
 		}
 		return checks

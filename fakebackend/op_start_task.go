@@ -107,18 +107,9 @@ func (b *IoT) compile(body string) (*template.Program, error) {
 	}
 	p, err := t.Compile(template.CompileOptions{AllowFunctions: b.opts.AllowFunctions, EmptyIsMissing: b.opts.EmptyIsMissing})
 	if err != nil {
-		return nil, errors.New(awsMessage(err))
+		return nil, errors.New(template.AWSMessage(err))
 	}
 	return p, nil
-}
-
-// awsMessage words an error of package template as AWS does.
-func awsMessage(err error) string {
-	var worded interface{ AWSMessage() string }
-	if errors.As(err, &worded) {
-		return worded.AWSMessage()
-	}
-	return err.Error()
 }
 
 // assume takes on the service role, and makes sure that it can read the data file.

@@ -32,7 +32,7 @@ type worker struct {
 func (w *worker) register(program *template.Program, row map[string]string) (outcome, *task.Error) {
 	want, err := program.Resolve(row)
 	if err != nil {
-		return outcome{}, refuse(codeInvalidRequest, "%s", awsMessage(err))
+		return outcome{}, refuse(codeInvalidRequest, "%s", template.AWSMessage(err))
 	}
 	if len(want.Things) > 0 {
 		w.name = want.Things[0].ThingName

@@ -79,8 +79,8 @@ func TestAWrappedStepChecksRowsAndRecognisesLines(t *testing.T) {
 	w.opts.Credential = wrapping{&provision.GivenCSR{}}
 	report, err := w.run(t).Check(t.Context(), provision.Rows(map[string]string{"ThingName": "a", "SerialNumber": "1", "CSR": "none"}))
 	require.NoError(t, err)
-	require.Len(t, report.Problems, 1)
-	assert.Equal(t, provision.CauseCSRRefused, report.Problems[0].Cause)
+	require.Len(t, report.Refusals, 1)
+	assert.Equal(t, provision.CauseCSRRefused, report.Refusals[0].Cause)
 }
 
 // unable is a step that can't recognise lines that were made elsewhere.

@@ -7,25 +7,25 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // CheckReport is what [Run.Check] found.
 type CheckReport struct {
-	Devices  int64           // records of the input
-	Refused  int64           // of them, those that would be Failed without being sent
-	Problems []Result        // the first 100 of the refused
-	Samples  []Sample        // what the first good records would create
-	Issues   template.Issues // what is doubtful about the template
-	Findings []task.Finding  // the state of the AWS side; nil when the backend can't tell
+	Devices  int64    // records of the input
+	Refused  int64    // of them, those that would be Failed without being sent
+	Refusals []Result // the first 100 of the refused
+	Samples  []Sample // what the first good records would create
+	// Findings are about the template, then about the account. A backend without [task.Preflighter] has none about the
+	// account.
+	Findings finding.List
 }
 
 // OK reports whether every device would be sent and nothing was found that would make the task fail.
 func (c *CheckReport) OK() bool {
-	return c.Devices > 0 && c.Refused == 0 && !slices.ContainsFunc(c.Findings, func(f task.Finding) bool {
-		return f.Result == task.FindingProblem
-	})
+	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil
 }
 
 // Sample is one device and what its line would create. Its credential is not made; a dash stands in its place.
@@ -35,7 +35,7 @@ type Sample struct {
 }
 
 const (
-	checkProblems = 100
+	checkRefusals = 100
 	checkSamples  = 3
 )
 
@@ -69,8 +69,8 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		rec, want := c.one(report.Devices, d)
 		if rec.Verdict == Failed {
 			report.Refused++
-			if len(report.Problems) < checkProblems {
-				report.Problems = append(report.Problems, rec.Result)
+			if len(report.Refusals) < checkRefusals {
+				report.Refusals = append(report.Refusals, rec.Result)
 			}
 			continue
 		}
@@ -106,12 +106,12 @@ func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 }
 
 // account asks the backend about what a task would need.
-func (c *checker) account(ctx context.Context, roleARN string, report *CheckReport) (err error) {
+func (c *checker) account(ctx context.Context, roleARN string, report *CheckReport) error {
 	pf, ok := task.As[task.Preflighter](c.intake.backend)
 	if !ok {
 		return nil
 	}
-	report.Findings, err = pf.Preflight(ctx, &task.PreflightInput{
+	account, err := pf.Preflight(ctx, &task.PreflightInput{
 		TemplateBody: c.intake.shape.body, RoleARN: roleARN,
 		ThingTypes: c.needs.types.names(), ThingGroups: c.needs.groups.names(),
 		BillingGroups: c.needs.billing.names(), Policies: c.needs.policies.names(),
@@ -119,6 +119,7 @@ func (c *checker) account(ctx context.Context, roleARN string, report *CheckRepo
 	if err != nil {
 		return fmt.Errorf("checking the AWS side: %w", err)
 	}
+	report.Findings = append(report.Findings, account...)
 	return nil
 }
 

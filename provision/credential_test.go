@@ -103,9 +103,9 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 	assert.False(t, report.OK(), "a dry run looks at requests, too")
 	report, err = w.run(t).Check(t.Context(), provision.Devices(device("pem", text("pem")), device("twin", text("twin")), device("copy", text("copy"))))
 	require.NoError(t, err)
-	require.Len(t, report.Problems, 1)
-	assert.Equal(t, all[4].Cause, report.Problems[0].Cause)
-	assert.Equal(t, "record 2 has the same public key; each device needs a key of its own", report.Problems[0].Message)
+	require.Len(t, report.Refusals, 1)
+	assert.Equal(t, all[4].Cause, report.Refusals[0].Cause)
+	assert.Equal(t, "record 2 has the same public key; each device needs a key of its own", report.Refusals[0].Message)
 }
 
 func TestACredentialStepThatCannotBeTheTemplatesIsRefusedBeforeAnythingIsMade(t *testing.T) {

@@ -264,13 +264,13 @@ func ExampleRun_Check() {
 	}
 	fmt.Println("all well:", report.OK())
 	fmt.Println("the first would get", report.Samples[0].Creates.Things[0].Attributes)
-	for _, p := range report.Problems {
+	for _, p := range report.Refusals {
 		fmt.Printf("%s: %s: %s\n", p.Source, p.Cause, p.Message)
 	}
 	// Output:
 	// all well: false
 	// the first would get map[Place:hall-1]
-	// pumps.csv:3: invalid-record: parameter "Place": attribute value "hall 2" has ' ' at byte 4; AWS allows [a-zA-Z0-9_.,@/:#=\[\]-]* [attribute-value] at /Resources/thing/Properties/AttributePayload/Place
+	// pumps.csv:3: invalid-record: parameter "Place": /Resources/thing/Properties/AttributePayload/Place: attribute value "hall 2" has ' ' at byte 4; AWS allows [a-zA-Z0-9_.,@/:#=\[\]-]* [attribute-value]
 }
 
 // What failed is written as CSV, mended by somebody, and given back to the same run.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
-	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -82,16 +82,16 @@ func TestCheckFindsWhatIsWrongAndChangesNothing(t *testing.T) {
 	assert.EqualValues(t, 7, report.Devices)
 	assert.EqualValues(t, 3, report.Refused)
 	var causes []provision.Cause
-	for _, p := range report.Problems {
+	for _, p := range report.Refusals {
 		causes = append(causes, p.Cause)
 	}
 	assert.Equal(t, []provision.Cause{provision.CauseInvalidRecord, provision.CauseDuplicate, provision.CauseInvalidRecord}, causes)
 	require.Len(t, report.Samples, 3)
 	assert.Equal(t, "a", report.Samples[0].Creates.Things[0].ThingName)
 	assert.Equal(t, "lamp", report.Samples[0].Creates.Things[0].ThingTypeName)
-	i := slices.IndexFunc(report.Findings, func(f task.Finding) bool { return f.Subject == "lamp" })
+	i := slices.IndexFunc(report.Findings, func(f finding.Finding) bool { return f.Resource == "lamp" })
 	require.GreaterOrEqual(t, i, 0, "the type that the rows name is looked for: %v", report.Findings)
-	assert.Equal(t, task.FindingProblem, report.Findings[i].Result)
+	assert.Equal(t, finding.Error, report.Findings[i].Severity)
 
 	assert.Equal(t, before, w.fake.Counts())
 	_, err = w.opts.Ledger.Run(t.Context())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -117,7 +118,7 @@ func (ps *parts) writeLines(f io.Writer, p *part, devices []*DeviceRecord, rows 
 			continue // refused, or left for the next part
 		}
 		if err := w.WriteRow(rows[i]); err != nil {
-			if _, ok := errors.AsType[*datafile.Problem](err); !ok {
+			if _, ok := errors.AsType[*finding.Finding](err); !ok {
 				return nil, err
 			}
 			d.fail(CauseInvalidRecord, err.Error())

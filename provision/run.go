@@ -32,7 +32,7 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 	if devices == nil {
 		return nil, errors.New("the devices are missing")
 	}
-	report := &CheckReport{Issues: r.opts.Template.Check(template.Bulk)}
+	report := &CheckReport{Findings: r.opts.Template.Check(template.Bulk)}
 	c := newChecker(&intake{session: r.newSession(), shape: r.shape}, r.opts.Credential)
 	if err := c.all(ctx, devices, report); err != nil {
 		return nil, err

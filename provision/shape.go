@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -165,7 +166,7 @@ func (s *shape) filled(row map[string]string) map[string]string {
 func (s *shape) checkValues(row map[string]string) error {
 	var texts []string
 	for _, is := range s.program.CheckRow(row) {
-		if _, fills := s.fills[is.Parameter]; fills || is.Severity != template.Error {
+		if _, fills := s.fills[is.Parameter]; fills || !is.Severity.AtLeast(finding.Error) {
 			continue
 		}
 		texts = append(texts, is.Error())

@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // Unwrapper is implemented by a Backend that wraps another one, so that [As] can find the abilities of the inner one.
@@ -143,31 +145,14 @@ type PreflightInput struct {
 	ThingTypes, ThingGroups, BillingGroups, Policies []string
 }
 
-// Finding is the answer to one preflight question.
-type Finding struct {
-	Check   string        // a stable name, such as bucket-region or thing-type
-	Subject string        // what was looked at, such as the type's name
-	Result  FindingResult // how it stands
-	Detail  string        // what was found and, unless OK, what to do next
-}
-
-// FindingResult says how a preflight question was answered.
-type FindingResult string
-
-// The answers to a preflight question.
-const (
-	FindingOK       FindingResult = "ok"
-	FindingProblem  FindingResult = "problem"         // a task would fail
-	FindingUnknown  FindingResult = "could not check" // reading was denied; a task may well work
-	FindingAdvisory FindingResult = "advice"          // a task would work, but look at this
-)
-
 // Preflighter is the ability to check, changing nothing, that a task can run.
 type Preflighter interface {
-	// Preflight returns what was found. An error means that checking itself failed; what was found wrong is in the
-	// findings. A thing type that does not exist must not be reported as OK, and every finding except an OK must have
-	// in Detail what to do.
-	Preflight(ctx context.Context, in *PreflightInput) ([]Finding, error)
+	// Preflight returns one finding for each question. Rule is a stable name, such as bucket-region or thing-type, and
+	// Resource what was looked at, such as the type's name. [finding.Error] means that a task would fail,
+	// [finding.Warning] that it would work and a person should look at something, [finding.Unknown] that reading was
+	// denied. A thing type that does not exist must not be reported as OK, and every finding except an OK must have in
+	// Message what to do. An error means that checking itself failed.
+	Preflight(ctx context.Context, in *PreflightInput) (finding.List, error)
 }
 
 // CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -186,7 +187,7 @@ func TestPoliciesThatLetADeviceConnectAreRecognised(t *testing.T) {
 		if connects {
 			assert.Empty(t, issues, text)
 		} else if assert.Len(t, issues, 1, text) {
-			assert.Equal(t, "policy-no-connect", issues[0].Rule)
+			assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
 		}
 	}
 }
@@ -226,7 +227,7 @@ func TestAPolicyLetsADeviceConnectOnlyForAClientAndWithoutADeny(t *testing.T) {
 		if connects {
 			assert.Empty(t, issues, text)
 		} else if assert.Len(t, issues, 1, text) {
-			assert.Equal(t, "policy-no-connect", issues[0].Rule)
+			assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
 			assert.Equal(t, strings.Contains(text, "Deny"), strings.Contains(issues[0].Message, "denies iot:Connect to every client"), text)
 		}
 	}
@@ -237,7 +238,7 @@ func TestADenyWinsOverWhateverAnotherPolicyAllows(t *testing.T) {
 	tm.Resources["zz"] = template.Policy{PolicyDocument: template.Document(template.Deny("iot:Connect").On("*"))}
 	issues := tm.Check(template.Bulk)
 	require.Len(t, issues, 1)
-	assert.Equal(t, "policy-no-connect", issues[0].Rule)
+	assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
 	assert.Equal(t, "/Resources/zz/Properties/PolicyDocument", issues[0].Pointer, "the policy that denies")
 }
 
@@ -266,7 +267,7 @@ func TestWhatARowSaysAboutConnectingIsNotGuessed(t *testing.T) {
 		tm := template.FromCertificateID(tc.policy)
 		tm.Parameters["A"], tm.Parameters["R"] = template.Parameter{}, template.Parameter{}
 		tm.Parameters["D"] = template.Parameter{Default: publish}
-		warned := slices.ContainsFunc(tm.Check(template.Fleet), func(i template.Issue) bool { return i.Rule == "policy-no-connect" })
+		warned := slices.ContainsFunc(tm.Check(template.Fleet), func(i finding.Finding) bool { return i.Rule == "policy-no-connect" })
 		assert.Equal(t, tc.warns, warned, name)
 	}
 }
@@ -286,7 +287,7 @@ func TestAPolicyThatAllowsEverythingIsRecognisedHoweverItIsWritten(t *testing.T)
 	} {
 		text := statements(`{"Effect":"Allow",` + rest + `}`)
 		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
-		found := slices.ContainsFunc(issues, func(i template.Issue) bool { return i.Rule == "policy-allows-everything" })
+		found := slices.ContainsFunc(issues, func(i finding.Finding) bool { return i.Rule == "policy-allows-everything" })
 		assert.Equal(t, everything, found, text)
 	}
 }

@@ -8,18 +8,19 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // Check looks for everything in the template that AWS refuses, that keeps a device from working, or that is unlikely
-// to be what was meant. [Rules] lists what it knows. It returns nil when there is nothing to say; [Issues.Err] tells
-// whether the template can work at all.
+// to be what was meant. [Rules] lists what it knows. It returns nil when there is nothing to report; [finding.List.Err]
+// tells whether the template can work at all.
 //
 // Check sees constants and defaults; what comes from the rows [Program.CheckRow] checks.
-func (t *Template) Check(kind Kind) Issues {
+func (t *Template) Check(kind Kind) finding.List {
 	c := &checker{
-		t: t, kind: kind, seen: map[Issue]bool{}, parameterNames: sortedKeys(t.Parameters), mappingNames: sortedKeys(t.Mappings),
+		t: t, kind: kind, seen: map[seenFinding]bool{}, parameterNames: sortedKeys(t.Parameters), mappingNames: sortedKeys(t.Mappings),
 		compiler: &compiler{t: t, functions: true, opts: CompileOptions{Kind: kind}},
 	}
 	c.compiler.referred = map[string]bool{}
@@ -30,15 +31,15 @@ func (t *Template) Check(kind Kind) Issues {
 	c.resources()
 	c.deviceConfiguration()
 	c.references()
-	return c.issues
+	return c.findings
 }
 
 type checker struct {
 	t        *Template
 	kind     Kind
 	compiler *compiler
-	issues   Issues
-	seen     map[Issue]bool
+	findings finding.List
+	seen     map[seenFinding]bool
 	granted  bool    // some policy allows iot:Connect, or one that cannot be seen might
 	denied   pointer // the first policy document that denies iot:Connect to every client
 	usedMaps map[string]bool
@@ -46,14 +47,20 @@ type checker struct {
 	parameterNames, mappingNames []string // sorted
 }
 
-func (c *checker) add(ruleName string, severity Severity, at pointer, format string, args ...any) {
-	i := Issue{Rule: ruleName, Severity: severity, Pointer: string(at), Offset: c.t.src.offset(at), Message: fmt.Sprintf(format, args...)}
-	if i.Offset >= 0 {
-		i.Line, i.Column = c.t.src.lineColumn(i.Offset)
-	}
-	if !c.seen[i] {
-		c.seen[i] = true
-		c.issues = append(c.issues, i)
+// seenFinding is what makes two findings the same.
+type seenFinding struct {
+	rule     finding.Rule
+	severity finding.Severity
+	at       pointer
+	message  string
+}
+
+func (c *checker) add(r finding.Rule, severity finding.Severity, at pointer, format string, args ...any) {
+	f := finding.Finding{Rule: r, Severity: severity, Pointer: string(at), Message: fmt.Sprintf(format, args...)}
+	if key := (seenFinding{f.Rule, f.Severity, at, f.Message}); !c.seen[key] {
+		c.seen[key] = true
+		c.t.src.place(&f)
+		c.findings = append(c.findings, f)
 	}
 }
 
@@ -61,44 +68,44 @@ func (c *checker) fault(f fault, at pointer) { c.add(f.rule, f.severity, at, "%s
 
 // fail notes a fault that compiling would find too.
 func (c *checker) fail(err error) {
-	if e, ok := errors.AsType[*CompileError](err); ok {
-		c.add(e.Rule, Error, pointer(e.Pointer), "%s", e.Message)
+	if e, ok := errors.AsType[*finding.Finding](err); ok {
+		c.add(e.Rule, finding.Error, pointer(e.Pointer), "%s", e.Message)
 	}
 }
 
 func (c *checker) document() {
 	if c.t.src != nil {
 		if c.t.src.wrapped {
-			c.add(ruleWrapped, Note, "", "the text holds the template inside another document; send what Body returns")
+			c.add(ruleWrapped, finding.Note, "", "the text holds the template inside another document; send what Body returns")
 		}
 		c.duplicates(c.t.src.root, "")
 	}
 	if body, err := c.t.MarshalJSON(); err != nil {
-		c.add(ruleValueShape, Error, "", "the template cannot be written: %v", err)
+		c.add(ruleValueShape, finding.Error, "", "the template cannot be written: %v", err)
 	} else {
 		if n := utf8.RuneCount(body); n > MaxBody {
-			c.add(ruleBodyLength, Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
+			c.add(ruleBodyLength, finding.Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
 		}
 		c.privateKeys(body)
 	}
 	if c.kind != Fleet && c.t.Mappings != nil {
-		c.add(ruleSection, Warning, "/Mappings", "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
+		c.add(ruleSection, finding.Warning, "/Mappings", "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
 	}
 	if c.kind != Fleet && c.t.DeviceConfiguration != nil {
-		c.add(ruleSection, Warning, "/DeviceConfiguration",
+		c.add(ruleSection, finding.Warning, "/DeviceConfiguration",
 			"AWS documents DeviceConfiguration for fleet templates only, this is a %s template", c.kind)
 	}
 	c.extra(c.t.Extra, "", ruleUnknown, "AWS does not document %s at the top of a template")
 }
 
 // extra notes undocumented members; format has one verb for the name.
-func (c *checker) extra(x Extra, at pointer, ruleName, format string) {
+func (c *checker) extra(x Extra, at pointer, r finding.Rule, format string) {
 	for _, name := range sortedKeys(x) {
 		if string(x[name]) == "null" {
-			c.add(ruleNull, Warning, at.child(name), "%s is null; leave it out", rule.Quote(name))
+			c.add(ruleNull, finding.Warning, at.child(name), "%s is null; leave it out", rule.Quote(name))
 			continue
 		}
-		c.add(ruleName, Warning, at.child(name), format, rule.Quote(name))
+		c.add(r, finding.Warning, at.child(name), format, rule.Quote(name))
 	}
 }
 
@@ -114,7 +121,7 @@ func (c *checker) privateKeys(body []byte) {
 	var look func(n *node, at pointer)
 	look = func(n *node, at pointer) {
 		if n.kind == kindString && privatekey.In(n.text) {
-			c.add(rulePrivateKey, Error, at, privateKeyMessage)
+			c.add(rulePrivateKey, finding.Error, at, privateKeyMessage)
 		}
 		for i, e := range n.elems {
 			look(e, at.index(i))
@@ -130,7 +137,7 @@ func (c *checker) duplicates(n *node, at pointer) {
 	for _, d := range n.dups {
 		p := at.child(d.key)
 		line, column := c.t.src.lineColumn(d.offset)
-		c.add(ruleDuplicateKey, Warning, p, "%s stands twice in its object, first in line %d, column %d; the last one counts",
+		c.add(ruleDuplicateKey, finding.Warning, p, "%s stands twice in its object, first in line %d, column %d; the last one counts",
 			rule.Quote(d.key), line, column)
 	}
 	for i, e := range n.elems {
@@ -146,29 +153,29 @@ func (c *checker) parameters() {
 		p := c.t.Parameters[name]
 		at := pointer("/Parameters").child(name)
 		if n := utf8.RuneCountInString(name); n == 0 || n > rule.ParameterName {
-			c.add(ruleParameterName, Error, at, "a parameter's name of %d characters; AWS wants 1 to %d", n, rule.ParameterName)
+			c.add(ruleParameterName, finding.Error, at, "a parameter's name of %d characters; AWS wants 1 to %d", n, rule.ParameterName)
 		}
 		switch {
 		case p.untyped && p.Type == "" && p.Extra["Type"] == nil:
-			c.add(ruleParameterType, Warning, at, `the parameter has no Type; AWS documents "Type": "String"`)
+			c.add(ruleParameterType, finding.Warning, at, `the parameter has no Type; AWS documents "Type": "String"`)
 		case p.typeName() != "String":
-			c.add(ruleParameterType, Warning, at.child("Type"), "the type is %s; AWS documents String only", rule.Quote(p.Type))
+			c.add(ruleParameterType, finding.Warning, at.child("Type"), "the type is %s; AWS documents String only", rule.Quote(p.Type))
 		}
 		c.extra(p.Extra, at, ruleParameterMember, "AWS IoT does not document %s for a parameter and checks nothing by it")
 		if p.Default == nil || isNull(p.Default) {
 			if isNull(p.Default) {
-				c.add(ruleNull, Warning, at.child("Default"), `"Default" is null; leave it out`)
+				c.add(ruleNull, finding.Warning, at.child("Default"), `"Default" is null; leave it out`)
 			}
 			continue
 		}
 		text, ok := scalar(p.Default)
 		if !ok {
-			c.add(ruleParameterDefault, Error, at.child("Default"), "a Default must be a constant string")
+			c.add(ruleParameterDefault, finding.Error, at.child("Default"), "a Default must be a constant string")
 			continue
 		}
 		c.compiler.defaults[name] = text
 		if _, isText := p.Default.(Literal); !isText {
-			c.add(ruleParameterDefault, Warning, at.child("Default"), "the Default is not a string; write %s", rule.Quote(text))
+			c.add(ruleParameterDefault, finding.Warning, at.child("Default"), "the Default is not a string; write %s", rule.Quote(text))
 		}
 	}
 }
@@ -184,21 +191,21 @@ func (c *checker) mappings() {
 				walkRefs(v, at, func(string, pointer) { found = true })
 				walkCalls(v, at, func(Call, pointer) { found = true })
 				if found {
-					c.add(ruleFunctionInMappings, Error, at, "Mappings can hold neither parameters nor functions")
+					c.add(ruleFunctionInMappings, finding.Error, at, "Mappings can hold neither parameters nor functions")
 				}
 			}
 		}
 	}
 	// Tables are compiled for the values below; a fault was noted above or is noted here.
 	if err := c.compiler.mappings(); err != nil {
-		if e, ok := errors.AsType[*CompileError](err); ok && !c.has(pointer(e.Pointer)) {
+		if e, ok := errors.AsType[*finding.Finding](err); ok && !c.has(pointer(e.Pointer)) {
 			c.fail(err)
 		}
 	}
 }
 
 func (c *checker) has(at pointer) bool {
-	return slices.ContainsFunc(c.issues, func(i Issue) bool { return i.Pointer == string(at) })
+	return slices.ContainsFunc(c.findings, func(i finding.Finding) bool { return i.Pointer == string(at) })
 }
 
 func (c *checker) deviceConfiguration() {
@@ -207,7 +214,7 @@ func (c *checker) deviceConfiguration() {
 		v := c.t.DeviceConfiguration[name]
 		switch expand(v).(type) {
 		case Object, List:
-			c.add(ruleDeviceConfig, Error, at, "DeviceConfiguration allows no nesting: give a plain value")
+			c.add(ruleDeviceConfig, finding.Error, at, "DeviceConfiguration allows no nesting: give a plain value")
 			continue
 		}
 		c.value(v, at, "")
@@ -241,12 +248,12 @@ func (c *checker) text(e *namedExpr, property string) {
 		case !partial && len(e.from) == 0:
 			c.fault(f, e.at)
 		case !partial:
-			f.severity = Warning
+			f.severity = finding.Warning
 			f.message = "with the default: " + f.message
 			c.fault(f, e.at)
 		case ok && v.Offset >= 0 && property != "CertificateId":
 			// A character of the template itself, since the stand-in is allowed everywhere.
-			c.add(f.rule, Error, e.at, "the text around the parameter breaks a rule: %s", f.message)
+			c.add(f.rule, finding.Error, e.at, "the text around the parameter breaks a rule: %s", f.message)
 		}
 	}
 }
@@ -266,12 +273,12 @@ func (c *checker) standIn(from []string, value string) (row map[string]string, p
 // noResult notes a function that has none, either always or with the defaults of the parameters it is made from: those
 // a row can replace.
 func (c *checker) noResult(err error, from []string) {
-	e, ok := errors.AsType[*ResolveError](err)
+	e, ok := errors.AsType[*finding.Finding](err)
 	switch {
 	case ok && len(from) == 0:
-		c.add(ruleFunctionResult, Error, pointer(e.Pointer), "%s", e.Message)
+		c.add(ruleFunctionResult, finding.Error, pointer(e.Pointer), "%s", e.Message)
 	case ok:
-		c.add(ruleFunctionResult, Warning, pointer(e.Pointer), "with the default: %s", e.Message)
+		c.add(ruleFunctionResult, finding.Warning, pointer(e.Pointer), "with the default: %s", e.Message)
 	}
 }
 
@@ -279,7 +286,7 @@ func (c *checker) noResult(err error, from []string) {
 func (c *checker) calls(v Value, at pointer) {
 	walkCalls(v, at, func(call Call, at pointer) {
 		if c.kind != Fleet && call.Function != fnRef {
-			c.add(ruleFunctionUndocumented, Warning, at, "AWS documents %s for fleet templates only, this is a %s template: "+
+			c.add(ruleFunctionUndocumented, finding.Warning, at, "AWS documents %s for fleet templates only, this is a %s template: "+
 				"safer is to work the value out beforehand and give it as a parameter", call.Function, c.kind)
 		}
 		switch call.Function {
@@ -290,7 +297,7 @@ func (c *checker) calls(v Value, at pointer) {
 			}
 			name, ok := scalar(args[0])
 			if _, exists := c.t.Mappings[name]; ok && !exists {
-				c.add(ruleMappingMissing, Error, at.index(0), "Mappings has no table %s%s", rule.Quote(name),
+				c.add(ruleMappingMissing, finding.Error, at.index(0), "Mappings has no table %s%s", rule.Quote(name),
 					didYouMean(name, c.mappingNames))
 			}
 			if c.usedMaps == nil {
@@ -309,7 +316,7 @@ func (c *checker) calls(v Value, at pointer) {
 				_, own := vars[p.name]
 				_, declared := c.t.Parameters[p.name]
 				if p.name != "" && !own && !declared && strings.Contains(p.name, ":") && !strings.HasPrefix(p.name, pseudoPrefix) {
-					c.add(ruleSubVariable, Warning, textAt, "Fn::Sub would replace %s: to keep a policy variable, put the text "+
+					c.add(ruleSubVariable, finding.Warning, textAt, "Fn::Sub would replace %s: to keep a policy variable, put the text "+
 						"together with Fn::Join", rule.Quote("${"+p.name+"}"))
 				}
 			}
@@ -330,7 +337,7 @@ func (c *checker) siblings(v Value, at pointer) {
 	case Object:
 		for _, k := range sortedKeys(v) {
 			if isFunction(k) {
-				c.add(ruleFunctionSiblings, Error, at.child(k), "%s stands beside other members; a function is alone in its object", k)
+				c.add(ruleFunctionSiblings, finding.Error, at.child(k), "%s stands beside other members; a function is alone in its object", k)
 			}
 			c.siblings(v[k], at.child(k))
 		}
@@ -356,12 +363,12 @@ func (c *checker) references() {
 	walkRefs(c.t.DeviceConfiguration, "/DeviceConfiguration", note)
 	for _, name := range c.parameterNames {
 		if !used[name] {
-			c.add(ruleParameterUnused, Warning, pointer("/Parameters").child(name), "parameter %s is used nowhere", rule.Quote(name))
+			c.add(ruleParameterUnused, finding.Warning, pointer("/Parameters").child(name), "parameter %s is used nowhere", rule.Quote(name))
 		}
 	}
 	for _, table := range c.mappingNames {
 		if !c.usedMaps[table] {
-			c.add(ruleMappingUnused, Warning, pointer("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
+			c.add(ruleMappingUnused, finding.Warning, pointer("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
 		}
 	}
 	c.cycles()
@@ -375,29 +382,29 @@ func (c *checker) reference(name string, at pointer) {
 	case strings.HasPrefix(name, pseudoPrefix):
 		switch known := slices.Contains(pseudoParameters, name); {
 		case c.kind == JITP && !known:
-			c.add(ruleRefPseudo, Error, at, "AWS does not fill %s; it fills %s", quoted, strings.Join(pseudoParameters, ", "))
+			c.add(ruleRefPseudo, finding.Error, at, "AWS does not fill %s; it fills %s", quoted, strings.Join(pseudoParameters, ", "))
 		case c.kind == JITP && !declared:
-			c.add(ruleParameterUndeclared, Error, at, "%s must be declared under Parameters", quoted)
+			c.add(ruleParameterUndeclared, finding.Error, at, "%s must be declared under Parameters", quoted)
 		case c.kind == Fleet && name != pseudoPrefix+"Id":
-			c.add(ruleRefPseudo, Warning, at, "%s is filled for JITP templates; in fleet provisioning only %sId is", quoted, pseudoPrefix)
+			c.add(ruleRefPseudo, finding.Warning, at, "%s is filled for JITP templates; in fleet provisioning only %sId is", quoted, pseudoPrefix)
 		case c.kind == Bulk:
-			c.add(ruleRefPseudo, Warning, at, "nothing fills %s in a bulk template: each row must give it", quoted)
+			c.add(ruleRefPseudo, finding.Warning, at, "nothing fills %s in a bulk template: each row must give it", quoted)
 		case !declared:
-			c.add(ruleParameterUndeclared, Warning, at, "%s is not declared under Parameters", quoted)
+			c.add(ruleParameterUndeclared, finding.Warning, at, "%s is not declared under Parameters", quoted)
 		}
 	case strings.HasPrefix(name, "AWS::") && !declared:
-		c.add(ruleRefPseudo, Error, at, "%s is CloudFormation's; AWS IoT answers that it cannot resolve the reference", quoted)
+		c.add(ruleRefPseudo, finding.Error, at, "%s is CloudFormation's; AWS IoT answers that it cannot resolve the reference", quoted)
 	case declared:
 		if _, hasDefault := c.compiler.defaults[name]; c.kind == JITP && !hasDefault {
-			c.add(ruleParameterUnfilled, Error, at, "nothing fills parameter %s in a JITP template: AWS fills only those named %s…; "+
+			c.add(ruleParameterUnfilled, finding.Error, at, "nothing fills parameter %s in a JITP template: AWS fills only those named %s…; "+
 				"give it a Default", quoted, pseudoPrefix)
 		}
 	case isResource:
-		c.add(ruleRefResource, Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
+		c.add(ruleRefResource, finding.Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
 	default:
-		severity := Warning // a row may fill it all the same
+		severity := finding.Warning // a row may fill it all the same
 		if c.kind == JITP {
-			severity = Error
+			severity = finding.Error
 		}
 		c.add(ruleParameterUndeclared, severity, at, "parameter %s is not declared%s", quoted, didYouMean(name, c.parameterNames))
 	}
@@ -434,7 +441,7 @@ func (c *checker) cycles() {
 		switch state[n] {
 		case onTrail:
 			i := slices.Index(trail, n)
-			c.add(ruleReferenceCycle, Error, at[n], "references go round: %s", strings.Join(append(slices.Clone(trail[i:]), n), " → "))
+			c.add(ruleReferenceCycle, finding.Error, at[n], "references go round: %s", strings.Join(append(slices.Clone(trail[i:]), n), " → "))
 			return
 		case done:
 			return

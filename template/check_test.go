@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -51,125 +52,125 @@ func manyAttributes(n int) string {
 
 // broken has a template for each rule, that breaks it.
 var broken = []struct {
-	rule     string
+	rule     finding.Rule
 	kind     template.Kind
-	severity template.Severity
+	severity finding.Severity
 	pointer  string
 	src      string
 }{
-	{"wrapped", template.Bulk, template.Note, "", fmt.Sprintf(`{"templateBody": %q}`, good{})},
-	{"body-length", template.Bulk, template.Error, "", good{top: `, "Description": "` + strings.Repeat("x", 10240) + `"`}.String()},
-	{"duplicate-key", template.Bulk, template.Warning, "/Resources/thing/Properties/AttributePayload/version", good{attributes: `, "version": "v2"`}.String()},
-	{"unknown-member", template.Bulk, template.Warning, "/Description", good{top: `, "Description": "our fleet"`}.String()},
-	{"unknown-member", template.Bulk, template.Warning, "/Resources/thing/DependsOn", good{beside: `, "DependsOn": "policy"`}.String()},
-	{"unknown-property", template.Bulk, template.Warning, "/Resources/thing/Properties/Tags", good{thing: `, "Tags": []`}.String()},
-	{"null-member", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": null`}.String()},
-	{"no-resources", template.Bulk, template.Error, "/Resources", `{"Resources": {}}`},
-	{"no-resources", template.Bulk, template.Error, "/Resources", `{}`},
-	{"section-undocumented", template.Bulk, template.Warning, "/Mappings", good{top: `, "Mappings": {}`}.String()},
-	{"section-undocumented", template.JITP, template.Warning, "/DeviceConfiguration", good{top: `, "DeviceConfiguration": {}`}.String()},
-	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": ["a"]`}.String()},
-	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": "a"`}.String()},
-	{"value-shape", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": {"Ref": "CSR"}`}.String()},
-	{"device-configuration", template.Fleet, template.Error, "/DeviceConfiguration/urls", good{top: `, "DeviceConfiguration": {"urls": {"a": "b"}}`}.String()},
+	{"wrapped", template.Bulk, finding.Note, "", fmt.Sprintf(`{"templateBody": %q}`, good{})},
+	{"body-length", template.Bulk, finding.Error, "", good{top: `, "Description": "` + strings.Repeat("x", 10240) + `"`}.String()},
+	{"duplicate-key", template.Bulk, finding.Warning, "/Resources/thing/Properties/AttributePayload/version", good{attributes: `, "version": "v2"`}.String()},
+	{"unknown-member", template.Bulk, finding.Warning, "/Description", good{top: `, "Description": "our fleet"`}.String()},
+	{"unknown-member", template.Bulk, finding.Warning, "/Resources/thing/DependsOn", good{beside: `, "DependsOn": "policy"`}.String()},
+	{"unknown-property", template.Bulk, finding.Warning, "/Resources/thing/Properties/Tags", good{thing: `, "Tags": []`}.String()},
+	{"null-member", template.Bulk, finding.Warning, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": null`}.String()},
+	{"no-resources", template.Bulk, finding.Error, "/Resources", `{"Resources": {}}`},
+	{"no-resources", template.Bulk, finding.Error, "/Resources", `{}`},
+	{"section-undocumented", template.Bulk, finding.Warning, "/Mappings", good{top: `, "Mappings": {}`}.String()},
+	{"section-undocumented", template.JITP, finding.Warning, "/DeviceConfiguration", good{top: `, "DeviceConfiguration": {}`}.String()},
+	{"value-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": ["a"]`}.String()},
+	{"value-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": "a"`}.String()},
+	{"value-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": {"Ref": "CSR"}`}.String()},
+	{"device-configuration", template.Fleet, finding.Error, "/DeviceConfiguration/urls", good{top: `, "DeviceConfiguration": {"urls": {"a": "b"}}`}.String()},
 
-	{"parameter-undeclared", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
-	{"parameter-undeclared", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
-	{"parameter-undeclared", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
-	{"parameter-unfilled", template.JITP, template.Error, "/Resources/thing/Properties/ThingName/Ref", good{}.String()},
-	{"parameter-unused", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {"Type": "String"}`}.String()},
-	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial/Type", good{parameters: `, "Serial": {"Type": "Number"}`}.String()},
-	{"parameter-type", template.Bulk, template.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {}`}.String()},
-	{"parameter-member", template.Bulk, template.Warning, "/Parameters/Serial/AllowedValues", good{parameters: `, "Serial": {"Type": "String", "AllowedValues": ["a"]}`}.String()},
-	{"parameter-default", template.Bulk, template.Error, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": ["a"]}`}.String()},
-	{"parameter-default", template.Bulk, template.Warning, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": 7}`}.String()},
-	{"parameter-name", template.Bulk, template.Error, "/Parameters/", good{parameters: `, "": {"Type": "String"}`}.String()},
-	{"ref-resource", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "policy"}`}.String()},
-	{"ref-pseudo", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::Region"}`}.String()},
-	{"ref-pseudo", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
-	{"ref-pseudo", template.JITP, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Colour"}`}.String()},
-	{"ref-pseudo", template.Fleet, template.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
-	{"reference-cycle", template.Bulk, template.Error, "/Parameters/A", good{parameters: `, "A": {"Default": {"Ref": "B"}}, "B": {"Default": {"Ref": "A"}}`}.String()},
-	{"reference-cycle", template.Bulk, template.Error, "/Resources/thing", good{thing: `, "BillingGroup": {"Ref": "thing"}`}.String()},
+	{"parameter-undeclared", template.Bulk, finding.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
+	{"parameter-undeclared", template.JITP, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"parameter-undeclared", template.JITP, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
+	{"parameter-unfilled", template.JITP, finding.Error, "/Resources/thing/Properties/ThingName/Ref", good{}.String()},
+	{"parameter-unused", template.Bulk, finding.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {"Type": "String"}`}.String()},
+	{"parameter-type", template.Bulk, finding.Warning, "/Parameters/Serial/Type", good{parameters: `, "Serial": {"Type": "Number"}`}.String()},
+	{"parameter-type", template.Bulk, finding.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {}`}.String()},
+	{"parameter-member", template.Bulk, finding.Warning, "/Parameters/Serial/AllowedValues", good{parameters: `, "Serial": {"Type": "String", "AllowedValues": ["a"]}`}.String()},
+	{"parameter-default", template.Bulk, finding.Error, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": ["a"]}`}.String()},
+	{"parameter-default", template.Bulk, finding.Warning, "/Parameters/Serial/Default", good{parameters: `, "Serial": {"Type": "String", "Default": 7}`}.String()},
+	{"parameter-name", template.Bulk, finding.Error, "/Parameters/", good{parameters: `, "": {"Type": "String"}`}.String()},
+	{"ref-resource", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "policy"}`}.String()},
+	{"ref-pseudo", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::Region"}`}.String()},
+	{"ref-pseudo", template.Bulk, finding.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"ref-pseudo", template.JITP, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Colour"}`}.String()},
+	{"ref-pseudo", template.Fleet, finding.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"reference-cycle", template.Bulk, finding.Error, "/Parameters/A", good{parameters: `, "A": {"Default": {"Ref": "B"}}, "B": {"Default": {"Ref": "A"}}`}.String()},
+	{"reference-cycle", template.Bulk, finding.Error, "/Resources/thing", good{thing: `, "BillingGroup": {"Ref": "thing"}`}.String()},
 
-	{"function-shape", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["a", "b", "c"]}`}.String()},
-	{"function-shape", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": ["CSR"]}`}.String()},
-	{"function-shape", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Split", good{thing: `, "BillingGroup": {"Fn::Split": ["-", "a-b"]}`}.String()},
-	{"function-result", template.Fleet, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap", good{parameters: `, "Site": {"Type": "String", "Default": "unset"}`, thing: `, "BillingGroup": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "group"]}`, top: `, "Mappings": {"Sites": {"ulm": {"group": "g"}}}`}.String()},
-	{"function-result", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::Select", good{thing: `, "BillingGroup": {"Fn::Select": [2, ["a", "b"]]}`}.String()},
-	{"function-result", template.Fleet, template.Error, "/Resources/policy/Properties/PolicyDocument/Fn::Select", good{document: `"PolicyDocument": {"Fn::Select": [1, ["{}"]]}`}.String()},
-	{"function-undocumented", template.Bulk, template.Warning, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["-", ["a", "b"]]}`}.String()},
-	{"function-in-mappings", template.Fleet, template.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": {"Ref": "CSR"}}}}`}.String()},
-	{"function-siblings", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "CSR", "and": "more"}`}.String()},
-	{"function-siblings", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument/Statement/0/Resource/Ref", good{document: `"PolicyDocument": {"Statement": [{"Resource": {"Ref": "CSR", "and": "more"}}]}`}.String()},
-	{"mapping-missing", template.Fleet, template.Error, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap/0", good{thing: `, "BillingGroup": {"Fn::FindInMap": ["Nope", {"Ref": "ThingName"}, "x"]}`}.String()},
-	{"mapping-unused", template.Fleet, template.Warning, "/Mappings/T", good{top: `, "Mappings": {"T": {"a": {"b": "c"}}}`}.String()},
-	{"sub-variable", template.Fleet, template.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": "client/${iot:ClientId}"}`}.String()},
+	{"function-shape", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["a", "b", "c"]}`}.String()},
+	{"function-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": ["CSR"]}`}.String()},
+	{"function-shape", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Split", good{thing: `, "BillingGroup": {"Fn::Split": ["-", "a-b"]}`}.String()},
+	{"function-result", template.Fleet, finding.Warning, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap", good{parameters: `, "Site": {"Type": "String", "Default": "unset"}`, thing: `, "BillingGroup": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "group"]}`, top: `, "Mappings": {"Sites": {"ulm": {"group": "g"}}}`}.String()},
+	{"function-result", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Select", good{thing: `, "BillingGroup": {"Fn::Select": [2, ["a", "b"]]}`}.String()},
+	{"function-result", template.Fleet, finding.Error, "/Resources/policy/Properties/PolicyDocument/Fn::Select", good{document: `"PolicyDocument": {"Fn::Select": [1, ["{}"]]}`}.String()},
+	{"function-undocumented", template.Bulk, finding.Warning, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["-", ["a", "b"]]}`}.String()},
+	{"function-in-mappings", template.Fleet, finding.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": {"Ref": "CSR"}}}}`}.String()},
+	{"function-siblings", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "CSR", "and": "more"}`}.String()},
+	{"function-siblings", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument/Statement/0/Resource/Ref", good{document: `"PolicyDocument": {"Statement": [{"Resource": {"Ref": "CSR", "and": "more"}}]}`}.String()},
+	{"mapping-missing", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap/0", good{thing: `, "BillingGroup": {"Fn::FindInMap": ["Nope", {"Ref": "ThingName"}, "x"]}`}.String()},
+	{"mapping-unused", template.Fleet, finding.Warning, "/Mappings/T", good{top: `, "Mappings": {"T": {"a": {"b": "c"}}}`}.String()},
+	{"sub-variable", template.Fleet, finding.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": "client/${iot:ClientId}"}`}.String()},
 
-	{"no-thing", template.Bulk, template.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
-	{"several-things", template.Bulk, template.Warning, "/Resources/thing2", good{resources: `, "thing2": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "CSR"}}}`}.String()},
-	{"thing-name-missing", template.Bulk, template.Error, "/Resources/thing", good{thingName: `"BillingGroup": "b"`}.String()},
-	{"constant-thing-name", template.Bulk, template.Warning, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device"`}.String()},
-	{"attribute-shape", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/attributes", good{attributes: `, "attributes": {"a": "b"}`}.String()},
-	{"attribute-count", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload", good{attributes: manyAttributes(3)}.String()},
-	{"attribute-count", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload", good{thing: `, "ThingTypeName": "t"`, attributes: manyAttributes(50)}.String()},
-	{"group-count", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","b","c","d","e","f","g","h","i","j","k"]`}.String()},
-	{"group-repeated", template.Bulk, template.Warning, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","a"]`}.String()},
+	{"no-thing", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
+	{"several-things", template.Bulk, finding.Warning, "/Resources/thing2", good{resources: `, "thing2": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "CSR"}}}`}.String()},
+	{"thing-name-missing", template.Bulk, finding.Error, "/Resources/thing", good{thingName: `"BillingGroup": "b"`}.String()},
+	{"constant-thing-name", template.Bulk, finding.Warning, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device"`}.String()},
+	{"attribute-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/AttributePayload/attributes", good{attributes: `, "attributes": {"a": "b"}`}.String()},
+	{"attribute-count", template.Bulk, finding.Error, "/Resources/thing/Properties/AttributePayload", good{attributes: manyAttributes(3)}.String()},
+	{"attribute-count", template.Bulk, finding.Error, "/Resources/thing/Properties/AttributePayload", good{thing: `, "ThingTypeName": "t"`, attributes: manyAttributes(50)}.String()},
+	{"group-count", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","b","c","d","e","f","g","h","i","j","k"]`}.String()},
+	{"group-repeated", template.Bulk, finding.Warning, "/Resources/thing/Properties/ThingGroups", good{thing: `, "ThingGroups": ["a","a"]`}.String()},
 
-	{"several-certificates", template.Bulk, template.Error, "/Resources/zweites", good{resources: `, "zweites": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "CSR"}}}`}.String()},
-	{"certificate-form", template.Bulk, template.Error, "/Resources/certificate", good{certificate: `, "CertificateId": {"Ref": "CSR"}`}.String()},
-	{"certificate-form", template.Bulk, template.Error, "/Resources/certificate", good{form: `"Status": "ACTIVE"`}.String()},
-	{"certificate-kind", template.Fleet, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
-	{"certificate-kind", template.JITP, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
-	{"certificate-ca", template.Bulk, template.Warning, "/Resources/certificate/Properties/CACertificatePem", good{certificate: `, "CACertificatePem": {"Ref": "CSR"}`}.String()},
-	{"certificate-status", template.Bulk, template.Error, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "PENDING"`}.String()},
-	{"status-case", template.Bulk, template.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "Active"`}.String()},
-	{"status-inactive", template.Bulk, template.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "INACTIVE"`}.String()},
-	{"constant-credential", template.Bulk, template.Warning, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "` + strings.Repeat("a", 64) + `"`}.String()},
+	{"several-certificates", template.Bulk, finding.Error, "/Resources/zweites", good{resources: `, "zweites": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "CSR"}}}`}.String()},
+	{"certificate-form", template.Bulk, finding.Error, "/Resources/certificate", good{certificate: `, "CertificateId": {"Ref": "CSR"}`}.String()},
+	{"certificate-form", template.Bulk, finding.Error, "/Resources/certificate", good{form: `"Status": "ACTIVE"`}.String()},
+	{"certificate-kind", template.Fleet, finding.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
+	{"certificate-kind", template.JITP, finding.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{}.String()},
+	{"certificate-ca", template.Bulk, finding.Warning, "/Resources/certificate/Properties/CACertificatePem", good{certificate: `, "CACertificatePem": {"Ref": "CSR"}`}.String()},
+	{"certificate-status", template.Bulk, finding.Error, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "PENDING"`}.String()},
+	{"status-case", template.Bulk, finding.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "Active"`}.String()},
+	{"status-inactive", template.Bulk, finding.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "INACTIVE"`}.String()},
+	{"constant-credential", template.Bulk, finding.Warning, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "` + strings.Repeat("a", 64) + `"`}.String()},
 
-	{"policy-source", template.Bulk, template.Error, "/Resources/policy", good{policy: `, "PolicyName": "p"`}.String()},
-	{"policy-source", template.Bulk, template.Error, "/Resources/q", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {}}`}.String()},
-	{"policy-count", template.Bulk, template.Error, "/Resources", good{resources: morePolicies(10)}.String()},
-	{"policy-without-certificate", template.Bulk, template.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
-	{"no-policy", template.Bulk, template.Warning, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}}}`},
-	{"policy-document-json", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{“Version”: "2012-10-17"}`)}.String()},
-	{"policy-document-shape", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17"}`)}.String()},
-	{"policy-document-shape", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "allow", "Action": "iot:*", "Resource": "x"}]}`)}.String()},
-	{"policy-document-shape", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`)}.String()},
-	{"policy-document-size", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "` + strings.Repeat("x", 2048) + `"}]}`)}.String()},
-	{"policy-document-object", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`}.String()},
-	{"policy-no-connect", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"], "Resource": ["*"]}]}`)}.String()},
-	{"policy-allows-everything", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}`)}.String()},
+	{"policy-source", template.Bulk, finding.Error, "/Resources/policy", good{policy: `, "PolicyName": "p"`}.String()},
+	{"policy-source", template.Bulk, finding.Error, "/Resources/q", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {}}`}.String()},
+	{"policy-count", template.Bulk, finding.Error, "/Resources", good{resources: morePolicies(10)}.String()},
+	{"policy-without-certificate", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
+	{"no-policy", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}}}`},
+	{"policy-document-json", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{“Version”: "2012-10-17"}`)}.String()},
+	{"policy-document-shape", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17"}`)}.String()},
+	{"policy-document-shape", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "allow", "Action": "iot:*", "Resource": "x"}]}`)}.String()},
+	{"policy-document-shape", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`)}.String()},
+	{"policy-document-size", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "` + strings.Repeat("x", 2048) + `"}]}`)}.String()},
+	{"policy-document-object", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "x"}]}`}.String()},
+	{"policy-no-connect", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"], "Resource": ["*"]}]}`)}.String()},
+	{"policy-allows-everything", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}`)}.String()},
 
-	{"policy-allows-everything", template.Bulk, template.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": ["arn:aws:iot:us-east-1:123456789012:*"]}]}`)}.String()},
+	{"policy-allows-everything", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": ["arn:aws:iot:us-east-1:123456789012:*"]}]}`)}.String()},
 
-	{"override-value", template.Bulk, template.Error, "/Resources/thing/OverrideSettings/ThingTypeName", good{beside: `, "OverrideSettings": {"ThingTypeName": "MERGE"}`}.String()},
-	{"override-value", template.Bulk, template.Error, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": {"Ref": "CSR"}}`}.String()},
-	{"override-undocumented", template.Bulk, template.Warning, "/Resources/thing/OverrideSettings/BillingGroup", good{beside: `, "OverrideSettings": {"BillingGroup": "REPLACE"}`}.String()},
-	{"override-undocumented", template.Bulk, template.Warning, "/Resources/q/OverrideSettings", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "q"}, "OverrideSettings": {}}`}.String()},
-	{"override-misplaced", template.Bulk, template.Warning, "/Resources/thing/Properties/OverrideSettings", good{thing: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
-	{"override-without-use", template.Bulk, template.Note, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
+	{"override-value", template.Bulk, finding.Error, "/Resources/thing/OverrideSettings/ThingTypeName", good{beside: `, "OverrideSettings": {"ThingTypeName": "MERGE"}`}.String()},
+	{"override-value", template.Bulk, finding.Error, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": {"Ref": "CSR"}}`}.String()},
+	{"override-undocumented", template.Bulk, finding.Warning, "/Resources/thing/OverrideSettings/BillingGroup", good{beside: `, "OverrideSettings": {"BillingGroup": "REPLACE"}`}.String()},
+	{"override-undocumented", template.Bulk, finding.Warning, "/Resources/q/OverrideSettings", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "q"}, "OverrideSettings": {}}`}.String()},
+	{"override-misplaced", template.Bulk, finding.Warning, "/Resources/thing/Properties/OverrideSettings", good{thing: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
+	{"override-without-use", template.Bulk, finding.Note, "/Resources/thing/OverrideSettings/ThingGroups", good{beside: `, "OverrideSettings": {"ThingGroups": "FAIL"}`}.String()},
 
-	{"thing-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device 1"`}.String()},
-	{"thing-name", template.Fleet, template.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": {"Fn::Join": [" ", ["device", {"Ref": "ThingName"}]]}`}.String()},
-	{"thing-type-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingTypeName", good{thing: `, "ThingTypeName": "my.type"`}.String()},
-	{"thing-group-name", template.Bulk, template.Error, "/Resources/thing/Properties/ThingGroups/1", good{thing: `, "ThingGroups": ["a", ""]`}.String()},
-	{"billing-group-name", template.Bulk, template.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": "a/b"`}.String()},
-	{"attribute-name", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/serial number", good{attributes: `, "serial number": "1"`}.String()},
-	{"attribute-value", template.Bulk, template.Error, "/Resources/thing/Properties/AttributePayload/place", good{attributes: `, "place": "New York"`}.String()},
-	{"attribute-value", template.Bulk, template.Warning, "/Resources/thing/Properties/AttributePayload/place", good{parameters: `, "Place": {"Type": "String", "Default": "New York"}`, attributes: `, "place": {"Ref": "Place"}`}.String()},
-	{"policy-name", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyName", good{document: `"PolicyName": "my policy"`}.String()},
-	{"certificate-id", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "abc"`}.String()},
-	{"csr", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "CSR"`}.String()},
-	{"certificate-pem", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificatePem", good{form: `"CertificatePem": "x"`}.String()},
-	{"private-key", template.Bulk, template.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "-----BEGIN CERTIFICATE REQUEST-----\n-----BEGIN PRIVATE KEY-----"`}.String()},
-	{"private-key", template.Bulk, template.Error, "/Parameters/Key/Default", good{parameters: `, "Key": {"Type": "String", "Default": "-----BEGIN EC PRIVATE KEY-----"}`}.String()},
-	{"private-key", template.Fleet, template.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": "-----BEGIN PRIVATE KEY-----"}}}`}.String()},
-	{"private-key", template.Bulk, template.Error, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": "-----BEGIN PRIVATE KEY-----"`}.String()},
-	{"private-key", template.Bulk, template.Error, "/Resources/thing/Properties/PackageVersions", good{thing: `, "PackageVersions": "-----BEGIN PRIVATE KEY-----"`}.String()},
-	{"private-key", template.Fleet, template.Error, "/DeviceConfiguration/key/Fn::Join/1/0", good{top: `, "DeviceConfiguration": {"key": {"Fn::Join": ["", ["-----BEGIN PRIVATE KEY-----", {"Ref": "CSR"}]]}}`}.String()},
-	{"private-key", template.Bulk, template.Error, "/Metadata/key", good{top: `, "Metadata": {"key": "-----BEGIN PRIVATE KEY-----"}`}.String()},
-	{"private-key", template.Fleet, template.Error, "/DeviceConfiguration/key", good{top: `, "DeviceConfiguration": {"key": "-----BEGIN RSA PRIVATE KEY-----"}`}.String()},
+	{"thing-name", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": "device 1"`}.String()},
+	{"thing-name", template.Fleet, finding.Error, "/Resources/thing/Properties/ThingName", good{thingName: `"ThingName": {"Fn::Join": [" ", ["device", {"Ref": "ThingName"}]]}`}.String()},
+	{"thing-type-name", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingTypeName", good{thing: `, "ThingTypeName": "my.type"`}.String()},
+	{"thing-group-name", template.Bulk, finding.Error, "/Resources/thing/Properties/ThingGroups/1", good{thing: `, "ThingGroups": ["a", ""]`}.String()},
+	{"billing-group-name", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup", good{thing: `, "BillingGroup": "a/b"`}.String()},
+	{"attribute-name", template.Bulk, finding.Error, "/Resources/thing/Properties/AttributePayload/serial number", good{attributes: `, "serial number": "1"`}.String()},
+	{"attribute-value", template.Bulk, finding.Error, "/Resources/thing/Properties/AttributePayload/place", good{attributes: `, "place": "New York"`}.String()},
+	{"attribute-value", template.Bulk, finding.Warning, "/Resources/thing/Properties/AttributePayload/place", good{parameters: `, "Place": {"Type": "String", "Default": "New York"}`, attributes: `, "place": {"Ref": "Place"}`}.String()},
+	{"policy-name", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyName", good{document: `"PolicyName": "my policy"`}.String()},
+	{"certificate-id", template.Bulk, finding.Error, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "abc"`}.String()},
+	{"csr", template.Bulk, finding.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "CSR"`}.String()},
+	{"certificate-pem", template.Bulk, finding.Error, "/Resources/certificate/Properties/CertificatePem", good{form: `"CertificatePem": "x"`}.String()},
+	{"private-key", template.Bulk, finding.Error, "/Resources/certificate/Properties/CertificateSigningRequest", good{form: `"CertificateSigningRequest": "-----BEGIN CERTIFICATE REQUEST-----\n-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Bulk, finding.Error, "/Parameters/Key/Default", good{parameters: `, "Key": {"Type": "String", "Default": "-----BEGIN EC PRIVATE KEY-----"}`}.String()},
+	{"private-key", template.Fleet, finding.Error, "/Mappings/T/a/b", good{top: `, "Mappings": {"T": {"a": {"b": "-----BEGIN PRIVATE KEY-----"}}}`}.String()},
+	{"private-key", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": "-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Bulk, finding.Error, "/Resources/thing/Properties/PackageVersions", good{thing: `, "PackageVersions": "-----BEGIN PRIVATE KEY-----"`}.String()},
+	{"private-key", template.Fleet, finding.Error, "/DeviceConfiguration/key/Fn::Join/1/0", good{top: `, "DeviceConfiguration": {"key": {"Fn::Join": ["", ["-----BEGIN PRIVATE KEY-----", {"Ref": "CSR"}]]}}`}.String()},
+	{"private-key", template.Bulk, finding.Error, "/Metadata/key", good{top: `, "Metadata": {"key": "-----BEGIN PRIVATE KEY-----"}`}.String()},
+	{"private-key", template.Fleet, finding.Error, "/DeviceConfiguration/key", good{top: `, "DeviceConfiguration": {"key": "-----BEGIN RSA PRIVATE KEY-----"}`}.String()},
 }
 
 func morePolicies(n int) string {
@@ -182,19 +183,19 @@ func morePolicies(n int) string {
 
 func TestCheckFindsEachFaultWhereItIsAndPointsIntoTheText(t *testing.T) {
 	for _, tc := range broken {
-		t.Run(tc.rule, func(t *testing.T) {
+		t.Run(string(tc.rule), func(t *testing.T) {
 			tm, err := template.Parse([]byte(tc.src))
 			require.NoError(t, err)
 			issues := tm.Check(tc.kind)
-			i := slices.IndexFunc(issues, func(i template.Issue) bool { return i.Rule == tc.rule && i.Pointer == tc.pointer })
+			i := slices.IndexFunc(issues, func(i finding.Finding) bool { return i.Rule == tc.rule && i.Pointer == tc.pointer })
 			require.GreaterOrEqual(t, i, 0, "%s at %s is missing from:\n%s", tc.rule, tc.pointer, issues)
 			assert.Equal(t, tc.severity, issues[i].Severity)
 			assert.NotEmpty(t, issues[i].Message)
-			if key := tc.pointer[strings.LastIndexByte(tc.pointer, '/')+1:]; tc.pointer != "" && issues[i].Offset >= 0 {
+			if key := tc.pointer[strings.LastIndexByte(tc.pointer, '/')+1:]; tc.pointer != "" && issues[i].Line > 0 {
 				// The place is that of the member's name, or of the element in a list.
 				at := tc.src[issues[i].Offset:]
 				assert.True(t, strings.HasPrefix(at, `"`+key+`"`) || isIndex(key), "offset points at %.20q", at)
-				assert.Equal(t, 1+strings.Count(tc.src[:issues[i].Offset], "\n"), issues[i].Line)
+				assert.Equal(t, 1+strings.Count(tc.src[:issues[i].Offset], "\n"), int(issues[i].Line))
 			}
 		})
 	}
@@ -210,29 +211,29 @@ func TestCheckSaysNothingAboutAGoodTemplate(t *testing.T) {
 }
 
 func TestEveryRuleIsListedExplainedAndProvoked(t *testing.T) {
-	provoked := map[string]bool{"missing-parameter": true, "unknown-parameter": true} // rows: see CheckRow
+	provoked := map[finding.Rule]bool{"missing-parameter": true, "unknown-parameter": true} // rows: see CheckRow
 	for _, tc := range broken {
 		provoked[tc.rule] = true
 	}
-	listed := map[string]template.Rule{}
+	listed := map[finding.Rule]template.RuleDoc{}
 	for _, r := range template.Rules() {
-		assert.NotContains(t, listed, r.Name, "listed twice")
-		assert.NotEmpty(t, r.Explanation, r.Name)
-		assert.True(t, provoked[r.Name], "no template in this test breaks %s", r.Name)
-		listed[r.Name] = r
+		assert.NotContains(t, listed, r.Rule, "listed twice")
+		assert.NotEmpty(t, r.Explanation, r.Rule)
+		assert.True(t, provoked[r.Rule], "no template in this test breaks %s", r.Rule)
+		listed[r.Rule] = r
 	}
 	for _, tc := range broken {
 		require.Contains(t, listed, tc.rule)
-		assert.LessOrEqual(t, tc.severity, listed[tc.rule].Severity+1)
+		assert.True(t, tc.severity != finding.Error || listed[tc.rule].Severity.AtLeast(finding.Warning), tc.rule)
 	}
 }
 
 func TestWalkthroughsOwnTemplateDrawsOnlyTheWarningThatItsDevicesCannotConnect(t *testing.T) {
 	issues := template.Walkthrough().Check(template.Bulk)
 	require.Len(t, issues, 1)
-	assert.Equal(t, "policy-no-connect", issues[0].Rule)
-	assert.Equal(t, template.Warning, issues[0].Severity)
-	assert.Equal(t, -1, issues[0].Offset, "a template built in Go has no text")
+	assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
+	assert.Equal(t, finding.Warning, issues[0].Severity)
+	assert.Zero(t, issues[0].Line, "a template built in Go has no text")
 	assert.NoError(t, issues.Err())
 }
 
@@ -250,7 +251,7 @@ func TestReadyTemplatesDrawNoIssueAtAll(t *testing.T) {
 	}
 	assert.Empty(t, template.FromCertificateID(policy).Check(template.Fleet))
 	for _, i := range template.FromCertificateID(policy).Check(template.JITP) {
-		assert.Equal(t, "parameter-unfilled", i.Rule, "its rows hold what just-in-time provisioning has not: %v", i)
+		assert.Equal(t, finding.Rule("parameter-unfilled"), i.Rule, "its rows hold what just-in-time provisioning has not: %v", i)
 	}
 }
 
@@ -258,32 +259,32 @@ func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) 
 	statement := func(s string) string { return `{"Version":"2012-10-17","Statement":[` + s + `]}` }
 	for _, tc := range []struct {
 		document string
-		severity template.Severity
+		severity finding.Severity
 		message  string
 	}{
-		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "effect", which AWS does not document for policies; did you mean "Effect"?`},
-		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has no Effect: it must be Allow or Deny`},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","condition":{}}`), template.Warning, `did you mean "Condition"?`},
-		{statement(`{"Effect":["Allow"],"Action":"iot:Connect","Resource":"x"}`), template.Error, `statement 1 of the policy has the Effect "": it must be Allow or Deny`},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x"},{"Effect":"Allow","Action":7,"Resource":"x"}`), template.Error, "statement 2 of the policy: Action must be a string or a list of strings, here is a number"},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":["x",{"a":1}]}`), template.Error, "statement 1 of the policy: Resource must be a string or a list of strings, here is an object"},
-		{statement(`{"Effect":"Allow","Action":null,"Resource":"x"}`), template.Error, "statement 1 of the policy has no Action"},
-		{statement(`{"Effect":"Allow","Action":[],"Resource":"x"}`), template.Error, "statement 1 of the policy has no Action"},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect"}`), template.Error, "statement 1 of the policy has no Resource"},
-		{statement(`{"Effect":"Deny","Effect":"Allow","Action":"iot:Connect","Resource":"x"}`), template.Warning, `statement 1 of the policy has "Effect" twice; the last one counts`},
-		{statement(`"iot:Connect"`), template.Error, "statement 1 of the policy must be an object, this is a string"},
-		{`{"Version":"2012-10-17","Statement":"iot:Connect"}`, template.Error, "the Statement of the policy must be an object, this is a string"},
-		{`{"Version":"2012-10-17","statement":[]}`, template.Error, "the policy document has no Statement"},
-		{`{"Version":"2012-10-17","statement":[]}`, template.Warning, `did you mean "Statement"?`},
-		{`{"Version":"2008-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"x"}}`, template.Warning, `the Version of the policy document is "2008-10-17"; AWS IoT uses "2012-10-17"`},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Principal":"*"}`), template.Warning, "statement 1 of the policy has a principal"},
-		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Condition":{"StringMatches":{"iot:ClientId":"x"}}}`), template.Error, `unknown operator "StringMatches"`},
-		{`["iot:Connect"]`, template.Error, "must be a JSON object, this is a list"},
+		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), finding.Warning, `statement 1 of the policy has "effect", which AWS does not document for policies; did you mean "Effect"?`},
+		{statement(`{"effect":"Allow","Action":"iot:Connect","Resource":"x"}`), finding.Error, `statement 1 of the policy has no Effect: it must be Allow or Deny`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","condition":{}}`), finding.Warning, `did you mean "Condition"?`},
+		{statement(`{"Effect":["Allow"],"Action":"iot:Connect","Resource":"x"}`), finding.Error, `statement 1 of the policy has the Effect "": it must be Allow or Deny`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x"},{"Effect":"Allow","Action":7,"Resource":"x"}`), finding.Error, "statement 2 of the policy: Action must be a string or a list of strings, here is a number"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":["x",{"a":1}]}`), finding.Error, "statement 1 of the policy: Resource must be a string or a list of strings, here is an object"},
+		{statement(`{"Effect":"Allow","Action":null,"Resource":"x"}`), finding.Error, "statement 1 of the policy has no Action"},
+		{statement(`{"Effect":"Allow","Action":[],"Resource":"x"}`), finding.Error, "statement 1 of the policy has no Action"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect"}`), finding.Error, "statement 1 of the policy has no Resource"},
+		{statement(`{"Effect":"Deny","Effect":"Allow","Action":"iot:Connect","Resource":"x"}`), finding.Warning, `statement 1 of the policy has "Effect" twice; the last one counts`},
+		{statement(`"iot:Connect"`), finding.Error, "statement 1 of the policy must be an object, this is a string"},
+		{`{"Version":"2012-10-17","Statement":"iot:Connect"}`, finding.Error, "the Statement of the policy must be an object, this is a string"},
+		{`{"Version":"2012-10-17","statement":[]}`, finding.Error, "the policy document has no Statement"},
+		{`{"Version":"2012-10-17","statement":[]}`, finding.Warning, `did you mean "Statement"?`},
+		{`{"Version":"2008-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"x"}}`, finding.Warning, `the Version of the policy document is "2008-10-17"; AWS IoT uses "2012-10-17"`},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Principal":"*"}`), finding.Warning, "statement 1 of the policy has a principal"},
+		{statement(`{"Effect":"Allow","Action":"iot:Connect","Resource":"x","Condition":{"StringMatches":{"iot:ClientId":"x"}}}`), finding.Error, `unknown operator "StringMatches"`},
+		{`["iot:Connect"]`, finding.Error, "must be a JSON object, this is a list"},
 	} {
 		tm, err := template.Parse([]byte(good{document: policyDocument(tc.document)}.String()))
 		require.NoError(t, err)
 		issues := tm.Check(template.Bulk)
-		assert.True(t, slices.ContainsFunc(issues, func(i template.Issue) bool {
+		assert.True(t, slices.ContainsFunc(issues, func(i finding.Finding) bool {
 			return i.Severity == tc.severity && strings.Contains(i.Message, tc.message)
 		}), "%q is missing from:\n%s", tc.message, issues)
 		assert.NotContains(t, issues.String(), "policy-no-connect", "a policy that cannot be read is not judged: %s", tc.document)
@@ -291,7 +292,7 @@ func TestWhatIsWrongWithAPolicyDocumentIsSaidInThePolicysOwnWords(t *testing.T) 
 }
 
 func TestAPolicyWithHolesIsJudgedByWhatStandsAroundThem(t *testing.T) {
-	find := func(src, rule string) (found template.Issues) {
+	find := func(src string, rule finding.Rule) (found finding.List) {
 		tm, err := template.Parse([]byte(src))
 		require.NoError(t, err)
 		for _, i := range tm.Check(template.Fleet) {
@@ -308,7 +309,7 @@ func TestAPolicyWithHolesIsJudgedByWhatStandsAroundThem(t *testing.T) {
 	long := good{document: `"PolicyDocument": {"Fn::Sub": "{\"Statement\": ${Statements}, \"Id\": \"` + strings.Repeat("x", 2048) + `\"}"}`}.String()
 	size := find(long, "policy-document-size")
 	require.Len(t, size, 1)
-	assert.Equal(t, template.Warning, size[0].Severity)
+	assert.Equal(t, finding.Warning, size[0].Severity)
 	assert.Contains(t, size[0].Message, "with a single character for each parameter")
 	assert.Empty(t, find(long, "policy-document-json"), "a row's value may make it JSON")
 
@@ -316,7 +317,7 @@ func TestAPolicyWithHolesIsJudgedByWhatStandsAroundThem(t *testing.T) {
 	shape := find(byDefault, "policy-document-shape")
 	require.NotEmpty(t, shape)
 	for _, i := range shape {
-		assert.Equal(t, template.Warning, i.Severity, "a row can bring a better one")
+		assert.Equal(t, finding.Warning, i.Severity, "a row can bring a better one")
 		assert.Contains(t, i.Message, "with the default")
 	}
 }
@@ -326,12 +327,10 @@ func TestErrKeepsOnlyErrorsAndListsThemAll(t *testing.T) {
 	tm, err := template.Parse([]byte(src))
 	require.NoError(t, err)
 	err = tm.Check(template.Bulk).Err()
-	var all *template.IssuesError
-	require.ErrorAs(t, err, &all)
-	assert.Len(t, all.Issues, 2)
-	assert.Contains(t, err.Error(), "billing-group-name")
-	assert.Contains(t, err.Error(), "thing-type-name")
-	assert.NotContains(t, err.Error(), "unknown-member")
+	assert.ErrorIs(t, err, finding.Rule("billing-group-name"))
+	assert.ErrorIs(t, err, finding.Rule("thing-type-name"))
+	assert.NotErrorIs(t, err, finding.Rule("unknown-member"))
+	assert.Contains(t, err.Error(), "2 errors:")
 }
 
 func TestCheckAndCompileAndBodyOfHalfBuiltTemplatesDoNotPanic(t *testing.T) {

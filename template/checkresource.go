@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
@@ -11,7 +12,7 @@ import (
 func (c *checker) resources() {
 	const at = pointer("/Resources")
 	if len(c.t.Resources) == 0 {
-		c.add(ruleNoResources, Error, at, "the template has no Resources: it would create nothing")
+		c.add(ruleNoResources, finding.Error, at, "the template has no Resources: it would create nothing")
 		return
 	}
 	var things, certificates, policies int
@@ -20,39 +21,39 @@ func (c *checker) resources() {
 		switch r := normal(c.t.Resources[name]).(type) {
 		case Thing:
 			if things++; things > 1 {
-				c.add(ruleThings, Warning, at, "a second thing; AWS documents one for a template")
+				c.add(ruleThings, finding.Warning, at, "a second thing; AWS documents one for a template")
 			}
 			c.thing(r, at)
 		case Certificate:
 			if certificates++; certificates > 1 {
-				c.add(ruleCertificates, Error, at, "a second certificate; a device gets one")
+				c.add(ruleCertificates, finding.Error, at, "a second certificate; a device gets one")
 			}
 			c.certificate(r, at)
 		case Policy:
 			policies++
 			c.policy(r, at)
 		default:
-			c.add(ruleValueShape, Error, at, "the resource is nil")
+			c.add(ruleValueShape, finding.Error, at, "the resource is nil")
 			continue
 		}
 		c.settings(c.t.Resources[name], at)
 	}
 	if things == 0 {
-		c.add(ruleNoThing, Warning, at, "the template registers no thing")
+		c.add(ruleNoThing, finding.Warning, at, "the template registers no thing")
 	}
 	if policies > rule.PoliciesPerPrincipal {
 		c.fault(policyCountFault(policies), at)
 	}
 	switch {
 	case certificates == 0 && policies > 0:
-		c.add(rulePolicyCertificate, Warning, at, "the template has policies and no certificate to attach them to")
+		c.add(rulePolicyCertificate, finding.Warning, at, "the template has policies and no certificate to attach them to")
 	case certificates > 0 && policies == 0:
-		c.add(ruleNoPolicy, Warning, at, "the certificate gets no policy: the device could not even connect")
+		c.add(ruleNoPolicy, finding.Warning, at, "the certificate gets no policy: the device could not even connect")
 	case certificates > 0 && c.denied != "":
-		c.add(rulePolicyNoConnect, Warning, c.denied, "the policy denies iot:Connect to every client, which wins over any policy that "+
+		c.add(rulePolicyNoConnect, finding.Warning, c.denied, "the policy denies iot:Connect to every client, which wins over any policy that "+
 			"allows it: the device cannot connect")
 	case certificates > 0 && !c.granted:
-		c.add(rulePolicyNoConnect, Warning, c.firstPolicy(), "no policy allows iot:Connect for a client (arn:…:client/…): "+
+		c.add(rulePolicyNoConnect, finding.Warning, c.firstPolicy(), "no policy allows iot:Connect for a client (arn:…:client/…): "+
 			"the device cannot connect; see OwnTopics for a policy that lets it")
 	}
 }
@@ -69,7 +70,7 @@ func (c *checker) firstPolicy() pointer {
 // present notes and drops a null.
 func (c *checker) present(v Value, at pointer) bool {
 	if v != nil && isNull(v) {
-		c.add(ruleNull, Warning, at, "the property is null; leave it out")
+		c.add(ruleNull, finding.Warning, at, "the property is null; leave it out")
 		return false
 	}
 	return v != nil
@@ -85,11 +86,11 @@ func (c *checker) property(props pointer, name string, v Value) {
 func (c *checker) thing(t Thing, at pointer) {
 	props := at.child("Properties")
 	if t.ThingName == nil || isNull(t.ThingName) {
-		c.add(ruleThingNameMissing, Error, at, "the thing has no ThingName")
+		c.add(ruleThingNameMissing, finding.Error, at, "the thing has no ThingName")
 	} else {
 		c.property(props, "ThingName", t.ThingName)
 		if c.constant(t.ThingName) {
-			c.add(ruleConstantName, Warning, props.child("ThingName"),
+			c.add(ruleConstantName, finding.Warning, props.child("ThingName"),
 				"the name is the same for every row; refer to a parameter so that each device gets its own")
 		}
 	}
@@ -103,11 +104,11 @@ func (c *checker) thing(t Thing, at pointer) {
 	for _, name := range sortedKeys(t.AttributePayload) {
 		v, at := t.AttributePayload[name], attributes.child(name)
 		if isFunction(name) && len(t.AttributePayload) == 1 {
-			c.add(ruleAttributeShape, Error, at, "AttributePayload itself cannot be a function: give each attribute its own")
+			c.add(ruleAttributeShape, finding.Error, at, "AttributePayload itself cannot be a function: give each attribute its own")
 			continue
 		}
 		if err := rule.AttributeName.Check(name); err != nil {
-			c.add(ruleAttributeName, Error, at, "%v", err)
+			c.add(ruleAttributeName, finding.Error, at, "%v", err)
 		}
 		switch expand(v).(type) {
 		case Object, List:
@@ -115,7 +116,7 @@ func (c *checker) thing(t Thing, at pointer) {
 			if strings.EqualFold(name, "attributes") || strings.EqualFold(name, "attributePayload") {
 				hint = "this nesting belongs to the CreateThing API; here the attributes stand directly in AttributePayload"
 			}
-			c.add(ruleAttributeShape, Error, at, "attribute %s is not a string: %s", rule.Quote(name), hint)
+			c.add(ruleAttributeShape, finding.Error, at, "attribute %s is not a string: %s", rule.Quote(name), hint)
 		default:
 			if c.present(v, at) {
 				c.value(v, at, "AttributePayload")
@@ -182,18 +183,18 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 		}
 		forms++
 		if c.kind != Bulk && form.name != "CertificateId" {
-			c.add(ruleCertificateKind, Error, props.child(form.name), "a %s template must use CertificateId, not %s", c.kind, form.name)
+			c.add(ruleCertificateKind, finding.Error, props.child(form.name), "a %s template must use CertificateId, not %s", c.kind, form.name)
 		}
 		if c.constant(form.value) {
-			c.add(ruleConstantCredential, Warning, props.child(form.name),
+			c.add(ruleConstantCredential, finding.Warning, props.child(form.name),
 				"%s is the same for every row: all devices would share one key", form.name)
 		}
 	}
 	if forms != 1 {
-		c.add(ruleCertificateForm, Error, at, "%s", formMessage(forms))
+		c.add(ruleCertificateForm, finding.Error, at, "%s", formMessage(forms))
 	}
 	if cert.CACertificatePem != nil && cert.CertificatePem == nil {
-		c.add(ruleCertificateCA, Warning, props.child("CACertificatePem"), "CACertificatePem has an effect together with CertificatePem only")
+		c.add(ruleCertificateCA, finding.Warning, props.child("CACertificatePem"), "CACertificatePem has an effect together with CertificatePem only")
 	}
 	for _, p := range []property{
 		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePem},
@@ -203,10 +204,10 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 	}
 	if text, ok := scalar(cert.Status); ok && isStatus(text) {
 		if text != strings.ToUpper(text) {
-			c.add(ruleStatusCase, Note, props.child("Status"), "AWS documents the status as %s", strings.ToUpper(text))
+			c.add(ruleStatusCase, finding.Note, props.child("Status"), "AWS documents the status as %s", strings.ToUpper(text))
 		}
 		if strings.EqualFold(text, string(Inactive)) {
-			c.add(ruleStatusInactive, Note, props.child("Status"), "the device cannot connect until its certificate is activated")
+			c.add(ruleStatusInactive, finding.Note, props.child("Status"), "the device cannot connect until its certificate is activated")
 		}
 	}
 }
@@ -220,7 +221,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		}
 	}
 	if sources != 1 {
-		c.add(rulePolicySource, Error, at, "%s", sourceMessage(sources))
+		c.add(rulePolicySource, finding.Error, at, "%s", sourceMessage(sources))
 	}
 	if p.PolicyName != nil {
 		c.granted = true // what it allows is in the account
@@ -232,7 +233,7 @@ func (c *checker) policy(p Policy, at pointer) {
 	}
 	c.calls(p.PolicyDocument, docAt)
 	if _, isObject := expand(p.PolicyDocument).(Object); isObject && c.kind != Fleet {
-		c.add(rulePolicyObject, Warning, docAt, "AWS documents the document of a %s template as a string of JSON", c.kind)
+		c.add(rulePolicyObject, finding.Warning, docAt, "AWS documents the document of a %s template as a string of JSON", c.kind)
 	}
 	e, err := c.compiler.document(p.PolicyDocument, docAt)
 	if err != nil {
@@ -254,12 +255,12 @@ func (c *checker) policy(p Policy, at pointer) {
 	for _, f := range faults {
 		switch {
 		case partial && f.rule == rulePolicySize:
-			f.severity = Warning
+			f.severity = finding.Warning
 			f.message = "with a single character for each parameter: " + f.message
 		case partial && unreadable:
 			continue // a row's value may be what is missing
 		case !partial && len(e.from) > 0:
-			f.severity = Warning
+			f.severity = finding.Warning
 			f.message = "with the default: " + f.message
 		}
 		c.fault(f, docAt)
@@ -270,7 +271,7 @@ func (c *checker) policy(p Policy, at pointer) {
 	}
 	c.connection(e, d, docAt)
 	if allowsEverything(d) {
-		c.add(rulePolicyEverything, Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")
+		c.add(rulePolicyEverything, finding.Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")
 	}
 }
 
@@ -296,7 +297,7 @@ func (c *checker) connection(e *namedExpr, d *policy.Document, at pointer) {
 
 // hasUnreadable reports whether the faults of a policy document keep it from being understood.
 func hasUnreadable(faults []fault) bool {
-	return slices.ContainsFunc(faults, func(f fault) bool { return f.severity == Error && f.rule != rulePolicySize })
+	return slices.ContainsFunc(faults, func(f fault) bool { return f.severity == finding.Error && f.rule != rulePolicySize })
 }
 
 // settings checks OverrideSettings and what AWS does not document about a resource.
@@ -311,23 +312,23 @@ func (c *checker) settings(r Resource, at pointer) {
 	place := at.child("OverrideSettings")
 	for _, s := range settings {
 		if !validOverride(s) {
-			c.add(ruleOverrideValue, Error, place.child(s.name), "%s", overrideMessage(s))
+			c.add(ruleOverrideValue, finding.Error, place.child(s.name), "%s", overrideMessage(s))
 		}
 		// A certificate has a status by default.
 		if s.value != OverrideNone && !has[s.name] && s.name != "Status" {
-			c.add(ruleOverrideWithoutUse, Note, place.child(s.name), "the resource has no %s to override with", s.name)
+			c.add(ruleOverrideWithoutUse, finding.Note, place.child(s.name), "the resource has no %s to override with", s.name)
 		}
 	}
 	for _, name := range sortedKeys(more) {
 		if slices.Contains(overrideNames[typ], name) && string(more[name]) != "null" {
-			c.add(ruleOverrideValue, Error, place.child(name), "an override setting is a constant string")
+			c.add(ruleOverrideValue, finding.Error, place.child(name), "an override setting is a constant string")
 			continue
 		}
 		c.extra(Extra{name: more[name]}, place, ruleOverrideUndefined, "AWS does not document an override setting %s for "+typ)
 	}
 	for _, name := range sortedKeys(inside) {
 		if name == "OverrideSettings" {
-			c.add(ruleOverrideMisplaced, Warning, at.child("Properties").child(name),
+			c.add(ruleOverrideMisplaced, finding.Warning, at.child("Properties").child(name),
 				"OverrideSettings has no effect inside Properties; put it beside")
 			continue
 		}
@@ -335,7 +336,7 @@ func (c *checker) settings(r Resource, at pointer) {
 	}
 	for _, name := range sortedKeys(beside) {
 		if name == "OverrideSettings" && typ == typePolicy {
-			c.add(ruleOverrideUndefined, Warning, place, "AWS documents no OverrideSettings for a policy")
+			c.add(ruleOverrideUndefined, finding.Warning, place, "AWS documents no OverrideSettings for a policy")
 			continue
 		}
 		c.extra(Extra{name: beside[name]}, at, ruleUnknown, "AWS does not document %s in a resource")

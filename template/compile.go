@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -70,48 +71,16 @@ type policyProgram struct {
 	faults         []fault // what is wrong with it then
 }
 
-// CompileError says why a template cannot be used at all, for any row.
-type CompileError struct {
-	Rule    string // the rule of [Template.Check] that finds the same fault
-	Pointer string // JSON pointer to the place in the template
-	Offset  int    // byte offset in the text that was parsed; -1 when the template was built in Go
-	Message string // what is wrong and what to do
-}
-
-// Error gives the place and the reason.
-func (e *CompileError) Error() string {
-	at := e.Pointer
-	if at == "" {
-		at = "the template"
-	}
-	if e.Offset >= 0 {
-		return fmt.Sprintf("template: %s (byte %d): %s [%s]", at, e.Offset, e.Message, e.Rule)
-	}
-	return fmt.Sprintf("template: %s: %s [%s]", at, e.Message, e.Rule)
-}
-
-// AWSMessage words the error as AWS IoT does where its text is known; elsewhere it is the beginning that AWS gives all
-// of them, followed by Message.
-func (e *CompileError) AWSMessage() string {
-	if e.Rule == rulePolicySource && strings.HasPrefix(e.Message, neitherSource) {
-		return "Invalid registration template. Neither policyName nor policyDocument is present in the Template."
-	}
-	return "Invalid registration template. " + e.Message
-}
-
-const neitherSource = "neither PolicyName nor PolicyDocument"
-
 // Compile checks the shape of the template once, so that many rows can be resolved fast. It refuses, with a
-// [*CompileError], what no row could be resolved with; [Template.Check] finds that and much more.
+// [*finding.Finding], what no row could be resolved with; [Template.Check] finds that and much more.
 func (t *Template) Compile(opts CompileOptions) (*Program, error) {
 	c := &compiler{t: t, opts: opts, functions: opts.AllowFunctions || opts.Kind == Fleet}
 	p, err := c.program()
 	if err != nil {
-		var ce *CompileError
-		if errors.As(err, &ce) && ce.Offset < 0 {
-			ce.Offset = t.src.offset(pointer(ce.Pointer))
+		if f, ok := errors.AsType[*finding.Finding](err); ok {
+			t.src.place(f)
 		}
-		return nil, err
+		return nil, fmt.Errorf("template: %w", err)
 	}
 	return p, nil
 }
@@ -125,14 +94,10 @@ type compiler struct {
 	referred  map[string]bool
 }
 
-func compileError(ruleName string, at pointer, format string, args ...any) error {
-	return &CompileError{Rule: ruleName, Pointer: string(at), Offset: -1, Message: fmt.Sprintf(format, args...)}
-}
-
 func (c *compiler) program() (*Program, error) {
 	t := c.t
 	if len(t.Resources) == 0 {
-		return nil, compileError(ruleNoResources, "/Resources", "the template has no Resources: it would create nothing")
+		return nil, fail(ruleNoResources, "/Resources", "the template has no Resources: it would create nothing")
 	}
 	c.referred = map[string]bool{}
 	c.defaults = map[string]string{}
@@ -140,7 +105,7 @@ func (c *compiler) program() (*Program, error) {
 		if d := t.Parameters[name].Default; d != nil && !isNull(d) {
 			text, ok := scalar(d)
 			if !ok {
-				return nil, compileError(ruleParameterDefault, pointer("/Parameters").child(name).child("Default"),
+				return nil, fail(ruleParameterDefault, pointer("/Parameters").child(name).child("Default"),
 					"a Default must be a constant string")
 			}
 			c.defaults[name] = text
@@ -179,7 +144,7 @@ func (c *compiler) program() (*Program, error) {
 func (c *compiler) mappings() error {
 	c.tables = map[string]map[string]map[string]leaf{}
 	if len(c.t.Mappings) > 0 && !c.functions {
-		return compileError(ruleSection, "/Mappings", "AWS documents Mappings for fleet templates only; "+
+		return fail(ruleSection, "/Mappings", "AWS documents Mappings for fleet templates only; "+
 			"CompileOptions.AllowFunctions permits them")
 	}
 	for table, firsts := range c.t.Mappings {
@@ -196,12 +161,12 @@ func (c *compiler) mappings() error {
 					for i, e := range list {
 						text, isText := scalar(e)
 						if !isText {
-							return compileError(ruleFunctionInMappings, at.index(i), "Mappings can hold constants only")
+							return fail(ruleFunctionInMappings, at.index(i), "Mappings can hold constants only")
 						}
 						l.list = append(l.list, text)
 					}
 				} else if l.text, ok = scalar(v); !ok {
-					return compileError(ruleFunctionInMappings, at, "Mappings can hold constants only")
+					return fail(ruleFunctionInMappings, at, "Mappings can hold constants only")
 				}
 				leaves[second] = l
 			}
@@ -241,7 +206,7 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 			overrideGroups: r.OverrideSettings.ThingGroups,
 		}
 		if th.name == nil && failed == nil {
-			return compileError(ruleThingNameMissing, at, "the thing has no ThingName")
+			return fail(ruleThingNameMissing, at, "the thing has no ThingName")
 		}
 		for _, a := range sortedKeys(r.AttributePayload) {
 			if failed != nil {
@@ -258,7 +223,7 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		p.things = append(p.things, th)
 	case Certificate:
 		if p.certificate != nil {
-			return compileError(ruleCertificates, at, "the template has a certificate already (%s): a device gets one",
+			return fail(ruleCertificates, at, "the template has a certificate already (%s): a device gets one",
 				rule.Quote(p.certificate.logicalName))
 		}
 		p.certificate = &certificateProgram{
@@ -269,11 +234,11 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		}
 		if failed == nil {
 			if n := countSet(p.certificate.csr, p.certificate.pem, p.certificate.id); n != 1 {
-				return compileError(ruleCertificateForm, at, "%s", formMessage(n))
+				return fail(ruleCertificateForm, at, "%s", formMessage(n))
 			}
 			if s := p.certificate.state; s != nil && len(s.from) == 0 {
 				if text, err := s.expr.eval(nil); err == nil && !isStatus(text) {
-					return compileError(ruleCertificateStatus, s.at, "%s", statusMessage(text))
+					return fail(ruleCertificateStatus, s.at, "%s", statusMessage(text))
 				}
 			}
 		}
@@ -283,7 +248,7 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 			pol.document, failed = c.document(r.PolicyDocument, props.child("PolicyDocument"))
 		}
 		if failed == nil && countSet(pol.name, pol.document) != 1 {
-			return compileError(rulePolicySource, at, "%s", sourceMessage(countSet(pol.name, pol.document)))
+			return fail(rulePolicySource, at, "%s", sourceMessage(countSet(pol.name, pol.document)))
 		}
 		if d := pol.document; d != nil && len(d.from) == 0 {
 			if text, err := d.expr.eval(nil); err == nil {
@@ -292,7 +257,7 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		}
 		p.policies = append(p.policies, pol)
 	default:
-		return compileError(ruleValueShape, at, "the resource is nil")
+		return fail(ruleValueShape, at, "the resource is nil")
 	}
 	if failed != nil {
 		return failed
@@ -300,7 +265,7 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 	settings, _, _ := overrides(c.t.Resources[name])
 	for _, s := range settings {
 		if !validOverride(s) {
-			return compileError(ruleOverrideValue, at.child("OverrideSettings").child(s.name), "%s", overrideMessage(s))
+			return fail(ruleOverrideValue, at.child("OverrideSettings").child(s.name), "%s", overrideMessage(s))
 		}
 	}
 	return nil

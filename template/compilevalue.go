@@ -51,11 +51,11 @@ func (c *compiler) expr(v Value, at pointer) (expr, error) {
 	case Call:
 		return c.call(v, at)
 	case List:
-		return nil, compileError(ruleValueShape, at, "a list stands where a string is wanted")
+		return nil, fail(ruleValueShape, at, "a list stands where a string is wanted")
 	case Object:
-		return nil, compileError(ruleValueShape, at, "an object stands where a string is wanted")
+		return nil, fail(ruleValueShape, at, "an object stands where a string is wanted")
 	}
-	return nil, compileError(ruleValueShape, at, "there is no string value here")
+	return nil, fail(ruleValueShape, at, "there is no string value here")
 }
 
 func (c *compiler) ref(name string, at pointer) expr {
@@ -83,12 +83,12 @@ func (c *compiler) list(v Value, at pointer) (listExpr, error) {
 		if l, ok := e.(listExpr); ok {
 			return l, nil
 		}
-		return nil, compileError(ruleFunctionShape, at.child(v.Function), "%s gives a string where a list is wanted", v.Function)
+		return nil, fail(ruleFunctionShape, at.child(v.Function), "%s gives a string where a list is wanted", v.Function)
 	case Ref:
-		return nil, compileError(ruleValueShape, at, "a parameter is a string, a list is wanted here: "+
+		return nil, fail(ruleValueShape, at, "a parameter is a string, a list is wanted here: "+
 			`write [{"Ref": %s}]`, rule.Quote(string(v)))
 	}
-	return nil, compileError(ruleValueShape, at, "a list is wanted here: put the value in brackets")
+	return nil, fail(ruleValueShape, at, "a list is wanted here: put the value in brackets")
 }
 
 // oneOrMany compiles a value that must be a string or a list of strings.
@@ -122,7 +122,7 @@ func (c *compiler) call(v Call, at pointer) (expr, error) {
 	if x, ok := e.(expr); ok {
 		return x, nil
 	}
-	return nil, compileError(ruleFunctionShape, at.child(v.Function), "%s gives a list where a string is wanted: take one value with Fn::Select, "+
+	return nil, fail(ruleFunctionShape, at.child(v.Function), "%s gives a list where a string is wanted: take one value with Fn::Select, "+
 		"or put them together with Fn::Join", v.Function)
 }
 
@@ -130,16 +130,16 @@ func (c *compiler) call(v Call, at pointer) (expr, error) {
 func (c *compiler) function(v Call, at pointer) (any, error) {
 	at = at.child(v.Function)
 	shape := func(form string) error {
-		return compileError(ruleFunctionShape, at, "%s is written as %s", v.Function, form)
+		return fail(ruleFunctionShape, at, "%s is written as %s", v.Function, form)
 	}
 	if v.Function == fnRef {
 		return nil, shape(`{"Ref": "Name"}`)
 	}
 	if !slices.Contains(functionNames, v.Function) {
-		return nil, compileError(ruleFunctionShape, at, "there is no function %s", rule.Quote(v.Function))
+		return nil, fail(ruleFunctionShape, at, "there is no function %s", rule.Quote(v.Function))
 	}
 	if !c.functions {
-		return nil, compileError(ruleFunctionUndocumented, at, "AWS documents %s for fleet templates only; "+
+		return nil, fail(ruleFunctionUndocumented, at, "AWS documents %s for fleet templates only; "+
 			"CompileOptions.AllowFunctions permits it", v.Function)
 	}
 	args, isList := expand(v.Args).(List)
@@ -265,7 +265,7 @@ func (c *compiler) jsonText(v Value, at pointer) (concatExpr, error) {
 		w := &writer{}
 		w.raw([]byte(v), at)
 		if w.err != nil {
-			return nil, compileError(ruleValueShape, at, "not JSON: %s", rule.Quote(string(v)))
+			return nil, fail(ruleValueShape, at, "not JSON: %s", rule.Quote(string(v)))
 		}
 		return concatExpr{constExpr(w.b.String())}, nil
 	case Ref:
@@ -311,7 +311,7 @@ func (c *compiler) jsonText(v Value, at pointer) (concatExpr, error) {
 		}
 		return append(parts, constExpr("}")), nil
 	}
-	return nil, compileError(ruleValueShape, at, "there is no value here")
+	return nil, fail(ruleValueShape, at, "there is no value here")
 }
 
 // fold puts neighbouring constants together.

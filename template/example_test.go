@@ -79,7 +79,7 @@ func ExampleProgram_Resolve() {
 	fmt.Println(errors.Is(err, template.ErrMissingParameter), err)
 	// Output:
 	// device-one map[serialNumber:001 version:v1]
-	// true template: /Resources/thing/Properties/AttributePayload/serialNumber/Ref: no value for parameter "SerialNumber": give one in the row, or a Default in the template
+	// true template: parameter "SerialNumber": /Resources/thing/Properties/AttributePayload/serialNumber/Ref: there is no value: give one in the row, or a Default in the template [missing-parameter]
 }
 
 func ExampleProgram_CheckRow() {

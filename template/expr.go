@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -20,38 +21,35 @@ type (
 	}
 )
 
-// Reasons why a row cannot be resolved, for errors.Is on a [*ResolveError].
-var (
+// Why a row cannot be resolved, for errors.Is on what [Program.Resolve] returns.
+const (
 	// ErrMissingParameter: a parameter has neither a value in the row nor a default.
-	ErrMissingParameter = errors.New("missing parameter")
+	ErrMissingParameter finding.Rule = ruleMissingParameter
 	// ErrFunction: an intrinsic function has no result, such as Fn::Select beyond the end of a list.
-	ErrFunction = errors.New("function without a result")
-	// ErrValue: a value that is resolved is not one AWS takes, such as a Status other than ACTIVE and INACTIVE.
-	ErrValue = errors.New("invalid value")
+	ErrFunction finding.Rule = ruleFunctionResult
 )
 
-// ResolveError says why one row cannot be resolved.
-type ResolveError struct {
-	Pointer   string // JSON pointer to the place in the template
-	Parameter string // the missing parameter; "" when the reason is another one
-	Message   string // what is wrong and what to do
-	Err       error  // ErrMissingParameter, ErrFunction or ErrValue
+// fail makes an error that names a place in the template.
+func fail(r finding.Rule, at pointer, format string, args ...any) *finding.Finding {
+	return &finding.Finding{Rule: r, Severity: finding.Error, Pointer: string(at), Message: fmt.Sprintf(format, args...)}
 }
 
-// Error gives the place in the template and the reason.
-func (e *ResolveError) Error() string { return fmt.Sprintf("template: %s: %s", e.Pointer, e.Message) }
-
-// Unwrap returns Err.
-func (e *ResolveError) Unwrap() error { return e.Err }
-
-// AWSMessage words the error as AWS IoT does in its reports and answers. For reasons whose AWS text is not known it is
-// the beginning that AWS gives all of them, followed by Message.
-func (e *ResolveError) AWSMessage() string {
-	if e.Parameter != "" {
-		return fmt.Sprintf("Invalid registration template. Cannot resolve reference value: {Ref=%s}", e.Parameter)
+// AWSMessage words an error of [Template.Compile] or [Program.Resolve] as AWS IoT does in its reports and answers. Where
+// AWS's text is not known it is the beginning that AWS gives all of them, followed by the error's own message.
+func AWSMessage(err error) string {
+	f, ok := errors.AsType[*finding.Finding](err)
+	switch {
+	case !ok:
+		return err.Error()
+	case f.Rule == ErrMissingParameter:
+		return fmt.Sprintf("Invalid registration template. Cannot resolve reference value: {Ref=%s}", f.Parameter)
+	case f.Rule == rulePolicySource && strings.HasPrefix(f.Message, neitherSource):
+		return "Invalid registration template. Neither policyName nor policyDocument is present in the Template."
 	}
-	return "Invalid registration template. " + e.Message
+	return "Invalid registration template. " + f.Message
 }
+
+const neitherSource = "neither PolicyName nor PolicyDocument"
 
 type constExpr string
 
@@ -75,11 +73,10 @@ func (e *refExpr) eval(row map[string]string) (string, error) {
 	return "", missing(e.name, e.at)
 }
 
-func missing(name string, at pointer) *ResolveError {
-	return &ResolveError{
-		Pointer: string(at), Parameter: name, Err: ErrMissingParameter,
-		Message: fmt.Sprintf("no value for parameter %s: give one in the row, or a Default in the template", rule.Quote(name)),
-	}
+func missing(name string, at pointer) *finding.Finding {
+	f := fail(ErrMissingParameter, at, "there is no value: give one in the row, or a Default in the template")
+	f.Parameter = name
+	return f
 }
 
 // concatExpr is Fn::Sub, and a policy document with holes.
@@ -267,5 +264,5 @@ func (e elements) evalList(row map[string]string) ([]string, error) {
 }
 
 func functionError(at pointer, format string, args ...any) error {
-	return &ResolveError{Pointer: string(at), Message: fmt.Sprintf(format, args...), Err: ErrFunction}
+	return fail(ErrFunction, at, format, args...)
 }

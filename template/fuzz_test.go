@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -60,18 +61,18 @@ func FuzzParse(f *testing.F) {
 		for _, kind := range []template.Kind{template.Bulk, template.JITP, template.Fleet} {
 			issues := tm.Check(kind)
 			for _, i := range issues {
-				if i.Offset > len(src) || i.Rule == "" || i.Message == "" {
+				if int(i.Offset) > len(src) || i.Rule == "" || i.Message == "" {
 					t.Fatalf("odd issue %#v", i)
 				}
 				_ = i.String()
 			}
 			p, err := tm.Compile(template.CompileOptions{Kind: kind, AllowFunctions: true})
 			if err != nil {
-				e, ok := errors.AsType[*template.CompileError](err)
+				e, ok := errors.AsType[*finding.Finding](err)
 				if !ok {
 					t.Fatalf("%T: %v", err, err)
 				}
-				if !slices.ContainsFunc(issues, func(i template.Issue) bool { return i.Severity == template.Error && i.Pointer == e.Pointer }) {
+				if !slices.ContainsFunc(issues, func(i finding.Finding) bool { return i.Severity == finding.Error && i.Pointer == e.Pointer }) {
 					t.Fatalf("Check does not find what Compile refuses: %v", err)
 				}
 				continue
@@ -87,7 +88,7 @@ func FuzzParse(f *testing.F) {
 			if errors.Is(err, template.ErrMissingParameter) {
 				t.Fatalf("all required parameters are there: %v", err)
 			}
-			found := slices.ContainsFunc(p.CheckRow(row), func(i template.RowIssue) bool { return i.Severity == template.Error })
+			found := slices.ContainsFunc(p.CheckRow(row), func(i finding.Finding) bool { return i.Severity == finding.Error })
 			if err != nil && !found {
 				t.Fatalf("CheckRow does not find why the row cannot be resolved: %v", err)
 			}

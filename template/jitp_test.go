@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -84,7 +85,7 @@ func TestInJustInTimeProvisioningOnlyADefaultFillsAnotherParameter(t *testing.T)
 	}
 	issues := tm.Check(template.JITP)
 	require.Len(t, issues, 1)
-	assert.Equal(t, "parameter-unfilled", issues[0].Rule)
+	assert.Equal(t, finding.Rule("parameter-unfilled"), issues[0].Rule)
 	assert.Equal(t, "/Resources/thing/Properties/BillingGroup/Ref", issues[0].Pointer)
 	assert.Contains(t, issues[0].Message, `"Site"`)
 	assert.Empty(t, tm.Check(template.Fleet), "a device gives its own parameters there")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
@@ -12,11 +13,11 @@ import (
 // checkDocument checks the text of a policy document and returns it, as far as it can be read.
 func checkDocument(text string) (*policy.Document, []fault) {
 	var faults []fault
-	add := func(ruleName string, severity Severity, format string, args ...any) {
+	add := func(ruleName finding.Rule, severity finding.Severity, format string, args ...any) {
 		faults = append(faults, fault{ruleName, severity, fmt.Sprintf(format, args...), nil})
 	}
 	if n := policy.Size(text); n > rule.PolicyDocument {
-		add(rulePolicySize, Error, "the policy document is %d characters long without white space, AWS allows %d; "+
+		add(rulePolicySize, finding.Error, "the policy document is %d characters long without white space, AWS allows %d; "+
 			"make the policy beforehand and refer to it by PolicyName, or split it", n, rule.PolicyDocument)
 	}
 	// The template's own reader knows what people get wrong in JSON and says how to mend it.
@@ -25,7 +26,7 @@ func checkDocument(text string) (*policy.Document, []fault) {
 		if syntax.Hint != "" {
 			hint = "; " + syntax.Hint
 		}
-		add(rulePolicyJSON, Error, "the policy document is not JSON: at byte %d: %s%s", syntax.Offset, syntax.Message, hint)
+		add(rulePolicyJSON, finding.Error, "the policy document is not JSON: at byte %d: %s%s", syntax.Offset, syntax.Message, hint)
 		return new(policy.Document), faults
 	}
 	d, problems := policy.Parse(text)
@@ -33,35 +34,35 @@ func checkDocument(text string) (*policy.Document, []fault) {
 	for _, p := range problems {
 		switch p.Kind {
 		case policy.NotJSON, policy.NotObject:
-			ruleName := rulePolicyShape
+			ruleName := finding.Rule(rulePolicyShape)
 			if p.Statement < 0 {
 				ruleName, unreadable = rulePolicyJSON, true
 			}
-			add(ruleName, Error, "%s", p.Message)
+			add(ruleName, finding.Error, "%s", p.Message)
 		case policy.UnknownVersion: // below
 		case policy.UnknownMember:
-			add(rulePolicyShape, Warning, "%s%s", p.Message, didYouMean(p.Name, p.Known))
+			add(rulePolicyShape, finding.Warning, "%s%s", p.Message, didYouMean(p.Name, p.Known))
 		case policy.RepeatedMember:
-			add(rulePolicyShape, Warning, "%s", p.Message)
+			add(rulePolicyShape, finding.Warning, "%s", p.Message)
 		default:
-			add(rulePolicyShape, Error, "%s", p.Message)
+			add(rulePolicyShape, finding.Error, "%s", p.Message)
 		}
 	}
 	switch {
 	case unreadable:
 		return d, faults
 	case d.Version == "":
-		add(rulePolicyShape, Warning, "the policy document has no Version; AWS IoT uses %q", policy.Version2012)
+		add(rulePolicyShape, finding.Warning, "the policy document has no Version; AWS IoT uses %q", policy.Version2012)
 	case d.Version != policy.Version2012:
-		add(rulePolicyShape, Warning, "the Version of the policy document is %s; AWS IoT uses %q", rule.Quote(d.Version), policy.Version2012)
+		add(rulePolicyShape, finding.Warning, "the Version of the policy document is %s; AWS IoT uses %q", rule.Quote(d.Version), policy.Version2012)
 	}
 	for i := range d.Statements {
 		s := &d.Statements[i]
 		if len(s.Resources) == 0 && len(s.NotResources) == 0 {
-			add(rulePolicyShape, Error, "statement %d of the policy has no Resource", s.Index+1)
+			add(rulePolicyShape, finding.Error, "statement %d of the policy has no Resource", s.Index+1)
 		}
 		if s.Principals != nil || s.NotPrincipals != nil {
-			add(rulePolicyShape, Warning, "statement %d of the policy has a principal, which AWS does not document for AWS IoT policies", s.Index+1)
+			add(rulePolicyShape, finding.Warning, "statement %d of the policy has a principal, which AWS does not document for AWS IoT policies", s.Index+1)
 		}
 	}
 	return d, faults

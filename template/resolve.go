@@ -1,6 +1,7 @@
 package template
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -55,11 +56,19 @@ func (p *Program) Parameters() []string { return slices.Clone(p.parameters) }
 func (p *Program) Required() []string { return slices.Clone(p.required) }
 
 // Resolve fills the template from a row: parameter name to value. Members of the row that the template does not use
-// are ignored, as AWS does. A row that lacks a value gives a [*ResolveError] that names the parameter and the place in
-// the template; errors.Is tells the reasons apart.
+// are ignored, as AWS does. A row that lacks a value gives an error with a [*finding.Finding] that names the parameter and the place in
+// the template; see [ErrMissingParameter] and [ErrFunction].
 //
 // Resolve does not check values against AWS's patterns: [Program.CheckRow] does.
 func (p *Program) Resolve(row map[string]string) (*Resolution, error) {
+	out, err := p.resolve(row)
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	return out, nil
+}
+
+func (p *Program) resolve(row map[string]string) (*Resolution, error) {
 	// Nearly every template has one thing, one certificate and a policy: one allocation holds them.
 	var all struct {
 		Resolution
@@ -173,7 +182,7 @@ func (c *certificateProgram) resolve(row map[string]string, out *CertificateSpec
 	}
 	if out.Status != string(Active) {
 		if !isStatus(out.Status) {
-			return &ResolveError{Pointer: string(c.state.at), Message: statusMessage(out.Status), Err: ErrValue}
+			return fail(ruleCertificateStatus, c.state.at, "%s", statusMessage(out.Status))
 		}
 		out.Status = strings.ToUpper(out.Status)
 	}

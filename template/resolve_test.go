@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -135,14 +136,14 @@ func TestAFunctionWithoutAResultIsAnErrorAtItsPlace(t *testing.T) {
 		"private key as index": {template.Call{Function: "Fn::Select", Args: template.List{template.Ref("K"), template.Literals("a")}}, at + "Fn::Select", "[private key]"},
 	} {
 		_, err := value(t, tc.value, map[string]string{"P": "a-b-c", "K": "-----BEGIN PRIVATE KEY-----\nMIIB"})
-		var e *template.ResolveError
+		var e *finding.Finding
 		require.ErrorAs(t, err, &e, name)
 		assert.ErrorIs(t, err, template.ErrFunction, name)
 		assert.NotErrorIs(t, err, template.ErrMissingParameter, name)
 		assert.Equal(t, tc.pointer, e.Pointer, name)
 		assert.Contains(t, e.Error(), tc.message, name)
 		assert.NotContains(t, e.Error(), "MIIB", name)
-		assert.True(t, strings.HasPrefix(e.AWSMessage(), "Invalid registration template. "), name)
+		assert.True(t, strings.HasPrefix(template.AWSMessage(err), "Invalid registration template. "), name)
 	}
 }
 
@@ -162,14 +163,14 @@ func TestAMissingParameterIsNamedWithItsPlaceAndInAWSsWords(t *testing.T) {
 			}
 		}
 		_, err := p.Resolve(row)
-		var e *template.ResolveError
+		var e *finding.Finding
 		require.ErrorAs(t, err, &e)
 		assert.ErrorIs(t, err, template.ErrMissingParameter)
 		assert.Equal(t, parameter, e.Parameter)
 		assert.Equal(t, pointer, e.Pointer)
 		assert.Contains(t, err.Error(), parameter)
 		assert.Contains(t, err.Error(), pointer)
-		assert.Equal(t, "Invalid registration template. Cannot resolve reference value: {Ref="+parameter+"}", e.AWSMessage())
+		assert.Equal(t, "Invalid registration template. Cannot resolve reference value: {Ref="+parameter+"}", template.AWSMessage(err))
 	}
 	_, err = p.Resolve(nil)
 	assert.ErrorIs(t, err, template.ErrMissingParameter)
@@ -214,7 +215,7 @@ func TestStatusIsReadInAnyCaseAndGivenInUpperCase(t *testing.T) {
 	}
 	p := compiled(t, good{certificate: `, "Status": {"Ref": "S"}`}.String(), template.CompileOptions{})
 	_, err := p.Resolve(map[string]string{"ThingName": "a", "CSR": "c", "S": "REVOKED"})
-	assert.ErrorIs(t, err, template.ErrValue)
+	assert.ErrorIs(t, err, finding.Rule("certificate-status"))
 }
 
 func TestANullAttributeIsAbsentLikeAnyNullProperty(t *testing.T) {
@@ -252,7 +253,7 @@ func TestPackageVersionsAreOneStringOrAListHoweverTheyAreMade(t *testing.T) {
 	}
 	p := compiled(t, good{thing: `, "PackageVersions": {"Ref": "P"}`}.String(), template.CompileOptions{})
 	_, err := p.Resolve(map[string]string{"ThingName": "a", "CSR": "c"})
-	e, ok := errors.AsType[*template.ResolveError](err)
+	e, ok := errors.AsType[*finding.Finding](err)
 	require.True(t, ok)
 	assert.Equal(t, "/Resources/thing/Properties/PackageVersions/Ref", e.Pointer, "the place in the template as it is written")
 }
@@ -272,10 +273,10 @@ func TestSeveralThingsAndPoliciesComeInTheOrderOfTheirLogicalNames(t *testing.T)
 
 func TestCompileRefusesWhatNoRowCanBeResolvedWith(t *testing.T) {
 	for _, tc := range broken {
-		wants := slices.Contains([]string{
+		wants := slices.Contains([]finding.Rule{
 			"no-resources", "value-shape", "parameter-default", "function-shape", "function-undocumented", "function-in-mappings",
 			"thing-name-missing", "several-certificates", "certificate-form", "certificate-status", "policy-source", "override-value",
-		}, tc.rule) && tc.severity == template.Error || tc.rule == "function-undocumented"
+		}, tc.rule) && tc.severity == finding.Error || tc.rule == "function-undocumented"
 		if tc.rule == "override-value" && strings.HasSuffix(tc.pointer, "ThingGroups") {
 			wants = false // a setting that is not a string is ignored
 		}
@@ -285,13 +286,13 @@ func TestCompileRefusesWhatNoRowCanBeResolvedWith(t *testing.T) {
 		tm, err := template.Parse([]byte(tc.src))
 		require.NoError(t, err)
 		_, err = tm.Compile(template.CompileOptions{Kind: tc.kind})
-		var e *template.CompileError
+		var e *finding.Finding
 		require.ErrorAs(t, err, &e, "%s", tc.src)
 		assert.Equal(t, tc.rule, e.Rule)
 		assert.Equal(t, tc.pointer, e.Pointer)
 		assert.Contains(t, e.Error(), e.Message)
 		if tc.rule == "policy-source" && strings.Contains(e.Message, "neither") {
-			assert.Equal(t, "Invalid registration template. Neither policyName nor policyDocument is present in the Template.", e.AWSMessage())
+			assert.Equal(t, "Invalid registration template. Neither policyName nor policyDocument is present in the Template.", template.AWSMessage(err))
 		}
 	}
 }

@@ -6,52 +6,29 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// RowIssue is one thing that is wrong with a row.
-type RowIssue struct {
-	Rule     string // the stable name of the rule, one of [Rules]
-	Severity Severity
-	// Parameter is the parameter whose value is at fault: the first, when the value is put together from several. It is
-	// empty when the value is a constant of the template, or when a count is wrong.
-	Parameter string
-	Pointer   string // JSON pointer to the place in the template that the value was for; "" when there is none
-	Message   string // what is wrong and what to do; it quotes at most 64 bytes of a value and nothing of a private key
-	Err       error  // the cause, such as a [*ResolveError]; may be nil
-}
-
-// Error gives parameter, place, message and rule.
-func (i *RowIssue) Error() string {
-	var b strings.Builder
-	if i.Parameter != "" {
-		fmt.Fprintf(&b, "parameter %s: ", rule.Quote(i.Parameter))
-	}
-	fmt.Fprintf(&b, "%s [%s]", i.Message, i.Rule)
-	if i.Pointer != "" {
-		fmt.Fprintf(&b, " at %s", i.Pointer)
-	}
-	return b.String()
-}
-
-// Unwrap returns Err.
-func (i *RowIssue) Unwrap() error { return i.Err }
-
 // CheckRow finds everything that would make AWS refuse a row, without asking AWS: missing values, names and values
 // outside AWS's patterns and limits, a CSR or a policy document that is none. It returns nil for a good row. Whether a
 // thing type, a group or a policy exists it cannot know.
-func (p *Program) CheckRow(row map[string]string) []RowIssue {
+//
+// A finding has the Parameter whose value is at fault, unless the value is a constant of the template or a count is
+// wrong, and the Pointer to the place that the value was for. A Message quotes at most 64 bytes of a
+// value and nothing of a private key.
+func (p *Program) CheckRow(row map[string]string) finding.List {
 	c := &rowChecker{p: p, row: row}
 	for _, name := range sortedKeys(row) {
 		switch {
 		case privatekey.In(row[name]):
-			c.out = append(c.out, RowIssue{
-				Rule: rulePrivateKey, Severity: Error, Parameter: name, Message: privateKeyMessage,
+			c.out = append(c.out, finding.Finding{
+				Rule: rulePrivateKey, Severity: finding.Error, Parameter: name, Message: privateKeyMessage,
 			})
 		case !p.known[name]:
-			c.out = append(c.out, RowIssue{
-				Rule: ruleUnknownParameter, Severity: Warning, Parameter: name,
+			c.out = append(c.out, finding.Finding{
+				Rule: ruleUnknownParameter, Severity: finding.Warning, Parameter: name,
 				Message: "the template does not use this value, AWS ignores it" + didYouMean(name, p.parameters),
 			})
 		}
@@ -91,7 +68,7 @@ func (p *Program) CheckRow(row map[string]string) []RowIssue {
 }
 
 func policyCountFault(n int) fault {
-	return fault{rulePolicyCount, Error,
+	return fault{rulePolicyCount, finding.Error,
 		fmt.Sprintf("%d policies; AWS attaches at most %d to a certificate", n, rule.PoliciesPerPrincipal), nil}
 }
 
@@ -109,12 +86,12 @@ func didYouMean(name string, known []string) string {
 type rowChecker struct {
 	p       *Program
 	row     map[string]string
-	out     []RowIssue
+	out     finding.List
 	missing map[string]bool
 }
 
 func (c *rowChecker) add(f fault, at pointer, from []string) {
-	i := RowIssue{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message, Err: f.err}
+	i := finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message, Err: f.err}
 	if len(from) > 0 {
 		i.Parameter = from[0]
 	}
@@ -139,16 +116,15 @@ func (c *rowChecker) complete(from []string, at pointer) bool {
 			c.missing = map[string]bool{}
 		}
 		c.missing[name] = true
-		err := missing(name, at)
-		c.add(fault{ruleMissingParameter, Error, err.Message, err}, at, []string{name})
+		c.add(fault{ruleMissingParameter, finding.Error, missing(name, at).Message, nil}, at, []string{name})
 	}
 	return ok
 }
 
 // failed notes why a value could not be evaluated although its parameters are there.
 func (c *rowChecker) failed(err error, from []string) {
-	if e, ok := errors.AsType[*ResolveError](err); ok {
-		c.add(fault{ruleFunctionResult, Error, e.Message, err}, pointer(e.Pointer), from)
+	if e, ok := errors.AsType[*finding.Finding](err); ok {
+		c.add(fault{ruleFunctionResult, finding.Error, e.Message, nil}, pointer(e.Pointer), from)
 	}
 }
 
@@ -178,7 +154,7 @@ func (c *rowChecker) thing(t *thingProgram) {
 	for i := range t.attributes {
 		a := &t.attributes[i]
 		if err := rule.AttributeName.Check(a.name); err != nil {
-			c.add(fault{ruleAttributeName, Error, err.Error(), err}, a.at, nil)
+			c.add(fault{ruleAttributeName, finding.Error, err.Error(), err}, a.at, nil)
 		}
 		c.value("AttributePayload", a)
 	}

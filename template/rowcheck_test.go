@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -32,7 +33,11 @@ func goodRow() map[string]string {
 func TestCheckRowFindsEachBadValueAndNamesParameterPlaceAndRule(t *testing.T) {
 	p := compiled(t, everything, template.CompileOptions{})
 	require.Empty(t, p.CheckRow(goodRow()))
-	for _, tc := range []struct{ parameter, value, rule, pointer string }{
+	for _, tc := range []struct {
+		parameter, value string
+		rule             finding.Rule
+		pointer          string
+	}{
 		{"Name", "device.1", "thing-name", "/Resources/t/Properties/ThingName"},
 		{"Name", "", "thing-name", "/Resources/t/Properties/ThingName"},
 		{"Name", strings.Repeat("x", 129), "thing-name", "/Resources/t/Properties/ThingName"},
@@ -69,7 +74,7 @@ func TestCheckRowReportsEveryMissingParameterOnce(t *testing.T) {
 	p := compiled(t, everything, template.CompileOptions{})
 	var missing []string
 	for _, i := range p.CheckRow(nil) {
-		assert.Equal(t, "missing-parameter", i.Rule)
+		assert.Equal(t, finding.Rule("missing-parameter"), i.Rule)
 		assert.ErrorIs(t, &i, template.ErrMissingParameter)
 		assert.NotEmpty(t, i.Pointer)
 		missing = append(missing, i.Parameter)
@@ -85,7 +90,7 @@ func TestCheckRowAgreesWithResolveAboutWhatIsMissing(t *testing.T) {
 	row["ThingName"] = ""
 	issues := p.CheckRow(row)
 	require.Len(t, issues, 1)
-	assert.Equal(t, "missing-parameter", issues[0].Rule)
+	assert.Equal(t, finding.Rule("missing-parameter"), issues[0].Rule)
 }
 
 func TestAPrivateKeyInARowIsReportedAndNeverQuoted(t *testing.T) {
@@ -96,7 +101,7 @@ func TestAPrivateKeyInARowIsReportedAndNeverQuoted(t *testing.T) {
 		row[parameter] = key
 		issues := p.CheckRow(row)
 		require.Len(t, issues, 1, parameter)
-		assert.Equal(t, "private-key", issues[0].Rule)
+		assert.Equal(t, finding.Rule("private-key"), issues[0].Rule)
 		assert.Equal(t, parameter, issues[0].Parameter)
 		assert.NotContains(t, issues[0].Error(), "secret")
 	}
@@ -104,7 +109,7 @@ func TestAPrivateKeyInARowIsReportedAndNeverQuoted(t *testing.T) {
 
 func TestCheckRowChecksConstantsAndCountsOfTheTemplateToo(t *testing.T) {
 	row := map[string]string{"ThingName": "a", "CSR": pemCSR}
-	for rule, src := range map[string]string{
+	for rule, src := range map[finding.Rule]string{
 		"attribute-count":      good{attributes: manyAttributes(3)}.String(),
 		"attribute-name":       good{attributes: `, "a b": "c"`}.String(),
 		"billing-group-name":   good{thing: `, "BillingGroup": "a b"`}.String(),
@@ -136,7 +141,7 @@ func TestCheckRowReportsAFunctionThatHasNoResultForTheRow(t *testing.T) {
 	issues := p.CheckRow(map[string]string{"ThingName": "a", "CSR": pemCSR})
 	require.Len(t, issues, 2)
 	for i, pointer := range []string{"BillingGroup/Fn::Select", "ThingGroups/Fn::FindInMap"} {
-		assert.Equal(t, "function-result", issues[i].Rule)
+		assert.Equal(t, finding.Rule("function-result"), issues[i].Rule)
 		assert.Equal(t, "ThingName", issues[i].Parameter)
 		assert.Equal(t, "/Resources/thing/Properties/"+pointer, issues[i].Pointer)
 		assert.ErrorIs(t, &issues[i], template.ErrFunction)

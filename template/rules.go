@@ -1,6 +1,10 @@
 package template
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/seed1ff6f450/iotfleet/finding"
+)
 
 // The names of the rules. They are part of the API: programs filter by them.
 const (
@@ -92,94 +96,95 @@ const (
 	ruleUnknownParameter = "unknown-parameter"
 )
 
-// Rule describes one rule of [Template.Check] or [Program.CheckRow].
-type Rule struct {
-	Name        string   // stable
-	Severity    Severity // what a breach usually weighs; some rules weigh less in one kind of template
-	Explanation string   // what the rule demands and why
+// RuleDoc describes one rule.
+type RuleDoc struct {
+	Rule        finding.Rule
+	Severity    finding.Severity // what a breach usually weighs
+	Explanation string           // what the rule demands and why
 }
 
-// Rules lists every rule, in the order of the template's parts.
-func Rules() []Rule { return slices.Clone(rules) }
+// Rules describes every rule of [Template.Check] and [Program.CheckRow], in the order of the template's parts. Some weigh
+// less in one kind of template than Severity has it.
+func Rules() []RuleDoc { return slices.Clone(rules) }
 
-var rules = []Rule{
-	{ruleWrapped, Note, "The text held the template inside another JSON document. Send what Body returns, not the file."},
-	{ruleBodyLength, Error, "AWS takes 10,240 characters of template."},
-	{ruleDuplicateKey, Warning, "An object has the same member twice. The last one counts, which is seldom what was meant."},
-	{ruleUnknown, Warning, "AWS does not document this member and seems to ignore it."},
-	{ruleUnknownProp, Warning, "AWS does not document this property for the resource's type: it has no effect, or fails the device."},
-	{ruleNull, Warning, "A member is null. Leave it out: what AWS makes of null is not documented."},
-	{ruleNoResources, Error, "A template without resources creates nothing."},
-	{ruleSection, Warning, "Mappings and DeviceConfiguration are documented for fleet templates only."},
-	{ruleValueShape, Error, "A list, an object or nothing stands where a string is wanted, or a string where a list is wanted."},
-	{ruleDeviceConfig, Error, "DeviceConfiguration takes plain values by name, without nesting."},
+var rules = []RuleDoc{
+	{ruleWrapped, finding.Note, "The text held the template inside another JSON document. Send what Body returns, not the file."},
+	{ruleBodyLength, finding.Error, "AWS takes 10,240 characters of template."},
+	{ruleDuplicateKey, finding.Warning, "An object has the same member twice. The last one counts, which is seldom what was meant."},
+	{ruleUnknown, finding.Warning, "AWS does not document this member and seems to ignore it."},
+	{ruleUnknownProp, finding.Warning, "AWS does not document this property for the resource's type: it has no effect, or fails the device."},
+	{ruleNull, finding.Warning, "A member is null. Leave it out: what AWS makes of null is not documented."},
+	{ruleNoResources, finding.Error, "A template without resources creates nothing."},
+	{ruleSection, finding.Warning, "Mappings and DeviceConfiguration are documented for fleet templates only."},
+	{ruleValueShape, finding.Error, "A list, an object or nothing stands where a string is wanted, or a string where a list is wanted."},
+	{ruleDeviceConfig, finding.Error, "DeviceConfiguration takes plain values by name, without nesting."},
 
-	{ruleParameterUndeclared, Warning, "A Ref names a parameter that Parameters does not declare. In a JITP template AWS demands the declaration."},
-	{ruleParameterUnused, Warning, "A declared parameter is used nowhere; often a copied line refers to the wrong one."},
-	{ruleParameterUnfilled, Error, "In just-in-time provisioning AWS fills the pseudo-parameters of the certificate and no others: any other needs a Default."},
-	{ruleParameterType, Warning, "AWS documents the parameter type String only."},
-	{ruleParameterMember, Warning, "A parameter has a Type and a Default. AllowedValues and the like are CloudFormation's: AWS IoT checks nothing by them."},
-	{ruleParameterDefault, Error, "A Default is a constant string. A number or boolean is only a warning."},
-	{ruleParameterName, Error, "A parameter's name has 1 to 2,048 characters."},
-	{ruleRefResource, Error, "A Ref names a resource. What that would give is not documented; it names parameters."},
-	{ruleRefPseudo, Error, "AWS does not fill this pseudo-parameter in this kind of template. A warning where a row may give it."},
-	{ruleReferenceCycle, Error, "References go round in a circle."},
+	{ruleParameterUndeclared, finding.Warning, "A Ref names a parameter that Parameters does not declare. In a JITP template AWS demands the declaration."},
+	{ruleParameterUnused, finding.Warning, "A declared parameter is used nowhere; often a copied line refers to the wrong one."},
+	{ruleParameterUnfilled, finding.Error, "In just-in-time provisioning AWS fills the pseudo-parameters of the certificate and no others: any other needs a Default."},
+	{ruleParameterType, finding.Warning, "AWS documents the parameter type String only."},
+	{ruleParameterMember, finding.Warning, "A parameter has a Type and a Default. AllowedValues and the like are CloudFormation's: AWS IoT checks nothing by them."},
+	{ruleParameterDefault, finding.Error, "A Default is a constant string. A number or boolean is only a warning."},
+	{ruleParameterName, finding.Error, "A parameter's name has 1 to 2,048 characters."},
+	{ruleRefResource, finding.Error, "A Ref names a resource. What that would give is not documented; it names parameters."},
+	{ruleRefPseudo, finding.Error, "AWS does not fill this pseudo-parameter in this kind of template. A warning where a row may give it."},
+	{ruleReferenceCycle, finding.Error, "References go round in a circle."},
 
-	{ruleFunctionShape, Error, "The arguments of a function do not have the form it wants."},
-	{ruleFunctionResult, Error, "A function has no result, such as Fn::Select beyond the end of its list."},
-	{ruleFunctionUndocumented, Warning, "AWS documents intrinsic functions other than Ref for fleet templates only."},
-	{ruleFunctionInMappings, Error, "Mappings can hold neither parameters nor functions."},
-	{ruleFunctionSiblings, Error, "An object has a function and other members beside it. A function stands alone in its object."},
-	{ruleMappingMissing, Error, "Fn::FindInMap names a table that Mappings does not have."},
-	{ruleMappingUnused, Warning, "No Fn::FindInMap uses this table."},
-	{ruleSubVariable, Warning, "Fn::Sub replaces every ${…}: a policy variable such as ${iot:ClientId} has to be built with Fn::Join instead."},
+	{ruleFunctionShape, finding.Error, "The arguments of a function do not have the form it wants."},
+	{ruleFunctionResult, finding.Error, "A function has no result, such as Fn::Select beyond the end of its list."},
+	{ruleFunctionUndocumented, finding.Warning, "AWS documents intrinsic functions other than Ref for fleet templates only."},
+	{ruleFunctionInMappings, finding.Error, "Mappings can hold neither parameters nor functions."},
+	{ruleFunctionSiblings, finding.Error, "An object has a function and other members beside it. A function stands alone in its object."},
+	{ruleMappingMissing, finding.Error, "Fn::FindInMap names a table that Mappings does not have."},
+	{ruleMappingUnused, finding.Warning, "No Fn::FindInMap uses this table."},
+	{ruleSubVariable, finding.Warning, "Fn::Sub replaces every ${…}: a policy variable such as ${iot:ClientId} has to be built with Fn::Join instead."},
 
-	{ruleNoThing, Warning, "The template registers no thing."},
-	{ruleThings, Warning, "AWS documents one thing for a template."},
-	{ruleThingNameMissing, Error, "A thing must have a ThingName."},
-	{ruleConstantName, Warning, "The thing's name is the same for every row: all devices would become one thing."},
-	{ruleAttributeShape, Error, "Attributes are strings by name, flat, without the nesting of the CreateThing API."},
-	{ruleAttributeCount, Error, "A thing has at most 3 attributes without a type, 50 with one."},
-	{ruleGroupCount, Error, "A thing is in at most 10 groups."},
-	{ruleGroupRepeated, Warning, "ThingGroups names the same group twice."},
+	{ruleNoThing, finding.Warning, "The template registers no thing."},
+	{ruleThings, finding.Warning, "AWS documents one thing for a template."},
+	{ruleThingNameMissing, finding.Error, "A thing must have a ThingName."},
+	{ruleConstantName, finding.Warning, "The thing's name is the same for every row: all devices would become one thing."},
+	{ruleAttributeShape, finding.Error, "Attributes are strings by name, flat, without the nesting of the CreateThing API."},
+	{ruleAttributeCount, finding.Error, "A thing has at most 3 attributes without a type, 50 with one."},
+	{ruleGroupCount, finding.Error, "A thing is in at most 10 groups."},
+	{ruleGroupRepeated, finding.Warning, "ThingGroups names the same group twice."},
 
-	{ruleCertificates, Error, "A template has at most one certificate."},
-	{ruleCertificateForm, Error, "A certificate comes from exactly one of CertificateSigningRequest, CertificatePem and CertificateId."},
-	{ruleCertificateKind, Error, "Fleet and JITP templates must use CertificateId."},
-	{ruleCertificateCA, Warning, "CACertificatePem has an effect together with CertificatePem only."},
-	{ruleCertificateStatus, Error, "A certificate's Status is ACTIVE or INACTIVE."},
-	{ruleStatusCase, Note, "AWS documents the status in upper case; its own examples write Active too."},
-	{ruleStatusInactive, Note, "The device cannot connect until its certificate is activated."},
-	{ruleConstantCredential, Warning, "The CSR or certificate is the same for every row: all devices would share one key."},
+	{ruleCertificates, finding.Error, "A template has at most one certificate."},
+	{ruleCertificateForm, finding.Error, "A certificate comes from exactly one of CertificateSigningRequest, CertificatePem and CertificateId."},
+	{ruleCertificateKind, finding.Error, "Fleet and JITP templates must use CertificateId."},
+	{ruleCertificateCA, finding.Warning, "CACertificatePem has an effect together with CertificatePem only."},
+	{ruleCertificateStatus, finding.Error, "A certificate's Status is ACTIVE or INACTIVE."},
+	{ruleStatusCase, finding.Note, "AWS documents the status in upper case; its own examples write Active too."},
+	{ruleStatusInactive, finding.Note, "The device cannot connect until its certificate is activated."},
+	{ruleConstantCredential, finding.Warning, "The CSR or certificate is the same for every row: all devices would share one key."},
 
-	{rulePolicySource, Error, "A policy has PolicyName or PolicyDocument, not both and not neither."},
-	{rulePolicyCount, Error, "At most 10 policies can be attached to a certificate."},
-	{rulePolicyCertificate, Warning, "Policies are attached to the certificate, and the template has none."},
-	{ruleNoPolicy, Warning, "A certificate without a policy allows nothing: the device cannot connect."},
-	{rulePolicyJSON, Error, "A policy document is JSON text."},
-	{rulePolicyShape, Error, "A policy document has statements with Effect, Action and Resource. " +
+	{rulePolicySource, finding.Error, "A policy has PolicyName or PolicyDocument, not both and not neither."},
+	{rulePolicyCount, finding.Error, "At most 10 policies can be attached to a certificate."},
+	{rulePolicyCertificate, finding.Warning, "Policies are attached to the certificate, and the template has none."},
+	{ruleNoPolicy, finding.Warning, "A certificate without a policy allows nothing: the device cannot connect."},
+	{rulePolicyJSON, finding.Error, "A policy document is JSON text."},
+	{rulePolicyShape, finding.Error, "A policy document has statements with Effect, Action and Resource. " +
 		"Another Version than 2012-10-17, or none, an unknown member or one that stands twice is only a warning."},
-	{rulePolicySize, Error, "A policy document has at most 2,048 characters, white space not counted."},
-	{rulePolicyObject, Warning, "In bulk and JITP templates AWS documents the policy document as a string of JSON, not as an object."},
-	{rulePolicyNoConnect, Warning, "No policy of the template allows iot:Connect for a client, or one denies it to every client: the device cannot connect."},
-	{rulePolicyEverything, Warning, "A policy allows every action on everything: one stolen device can act for the whole fleet."},
-	{ruleOverrideValue, Error, "OverrideSettings are DO_NOTHING, REPLACE or FAIL, for attributes and groups also MERGE."},
-	{ruleOverrideUndefined, Warning, "AWS does not document an override setting of this name for the resource's type."},
-	{ruleOverrideMisplaced, Warning, "OverrideSettings stands beside Properties; inside it has no effect."},
-	{ruleOverrideWithoutUse, Note, "An override setting is about a property that the resource does not have."},
+	{rulePolicySize, finding.Error, "A policy document has at most 2,048 characters, white space not counted."},
+	{rulePolicyObject, finding.Warning, "In bulk and JITP templates AWS documents the policy document as a string of JSON, not as an object."},
+	{rulePolicyNoConnect, finding.Warning, "No policy of the template allows iot:Connect for a client, or one denies it to every client: the device cannot connect."},
+	{rulePolicyEverything, finding.Warning, "A policy allows every action on everything: one stolen device can act for the whole fleet."},
+	{ruleOverrideValue, finding.Error, "OverrideSettings are DO_NOTHING, REPLACE or FAIL, for attributes and groups also MERGE."},
+	{ruleOverrideUndefined, finding.Warning, "AWS does not document an override setting of this name for the resource's type."},
+	{ruleOverrideMisplaced, finding.Warning, "OverrideSettings stands beside Properties; inside it has no effect."},
+	{ruleOverrideWithoutUse, finding.Note, "An override setting is about a property that the resource does not have."},
 
-	{ruleThingName, Error, "A thing's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
-	{ruleThingType, Error, "A thing type's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
-	{ruleThingGroup, Error, "A thing group's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
-	{ruleBillingGroup, Error, "A billing group's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
-	{ruleAttributeName, Error, "An attribute's name has 1 to 128 characters of [a-zA-Z0-9_.,@/:#-]."},
-	{ruleAttribute, Error, `An attribute's value has at most 800 characters of [a-zA-Z0-9_.,@/:#=\[\]-]: no spaces.`},
-	{rulePolicyName, Error, `A policy's name has 1 to 128 characters of [\w+=,.@-].`},
-	{ruleCertificateID, Error, "A certificate's id has 64 hexadecimal digits."},
-	{ruleCSR, Error, "A certificate signing request is PEM text of at most 4,096 characters."},
-	{ruleCertPEM, Error, "A certificate is PEM text of at most 65,536 characters."},
-	{rulePrivateKey, Error, "A private key must never be in a template or a data file: the certificate signing request is what AWS needs."},
+	{ruleThingName, finding.Error, "A thing's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
+	{ruleThingType, finding.Error, "A thing type's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
+	{ruleThingGroup, finding.Error, "A thing group's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
+	{ruleBillingGroup, finding.Error, "A billing group's name has 1 to 128 characters of [a-zA-Z0-9:_-]."},
+	{ruleAttributeName, finding.Error, "An attribute's name has 1 to 128 characters of [a-zA-Z0-9_.,@/:#-]."},
+	{ruleAttribute, finding.Error, `An attribute's value has at most 800 characters of [a-zA-Z0-9_.,@/:#=\[\]-]: no spaces.`},
+	{rulePolicyName, finding.Error, `A policy's name has 1 to 128 characters of [\w+=,.@-].`},
+	{ruleCertificateID, finding.Error, "A certificate's id has 64 hexadecimal digits."},
+	{ruleCSR, finding.Error, "A certificate signing request is PEM text of at most 4,096 characters."},
+	{ruleCertPEM, finding.Error, "A certificate is PEM text of at most 65,536 characters."},
+	{rulePrivateKey, finding.Error, "A private key must never be in a template or a data file: the certificate signing request is what AWS needs."},
 
-	{ruleMissingParameter, Error, "A row gives a value for each parameter that has no Default."},
-	{ruleUnknownParameter, Warning, "A row has a value for a name that the template does not use; AWS ignores it."},
+	{ruleMissingParameter, finding.Error, "A row gives a value for each parameter that has no Default."},
+	{ruleUnknownParameter, finding.Warning, "A row has a value for a name that the template does not use; AWS ignores it."},
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
 // source is the text a template came from.
@@ -88,6 +90,14 @@ func (s *source) charactersBefore(offset int) int {
 }
 
 const byteOrderMark = "\ufeff"
+
+// place adds to a finding where its pointer is in the file. A template that was built in Go has no file.
+func (s *source) place(f *finding.Finding) {
+	if offset := s.offset(pointer(f.Pointer)); offset >= 0 {
+		line, column := s.lineColumn(offset)
+		f.Offset, f.Line, f.Column = int64(offset), int64(line), column
+	}
+}
 
 // offset finds the place of a JSON pointer; -1 when there is none.
 func (s *source) offset(p pointer) int {

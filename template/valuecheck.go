@@ -5,21 +5,22 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // fault is a breach of a rule by one value, before it is known where the value stands.
 type fault struct {
-	rule     string
-	severity Severity
+	rule     finding.Rule
+	severity finding.Severity
 	message  string
 	err      error // the cause, for errors.As; may be nil
 }
 
 // valueRule ties a property to the rule for its values.
 type valueRule struct {
-	name string
+	name finding.Rule
 	rule *rule.Rule
 }
 
@@ -38,16 +39,16 @@ const maxCertificate = 65536 // characters of a PEM certificate
 // checkValue checks the value of a property; for AttributePayload and ThingGroups that is one attribute or group.
 func checkValue(property, value string) []fault {
 	if privatekey.In(value) {
-		return []fault{{rulePrivateKey, Error, privateKeyMessage, nil}}
+		return []fault{{rulePrivateKey, finding.Error, privateKeyMessage, nil}}
 	}
 	if vr, ok := valueRules[property]; ok {
 		if err := vr.rule.Check(value); err != nil {
-			return []fault{{vr.name, Error, err.Error(), err}}
+			return []fault{{vr.name, finding.Error, err.Error(), err}}
 		}
 		return nil
 	}
-	one := func(ruleName, format string, args ...any) []fault {
-		return []fault{{ruleName, Error, fmt.Sprintf(format, args...), nil}}
+	one := func(ruleName finding.Rule, format string, args ...any) []fault {
+		return []fault{{ruleName, finding.Error, fmt.Sprintf(format, args...), nil}}
 	}
 	n := utf8.RuneCountInString(value)
 	switch property {
@@ -88,19 +89,19 @@ func checkAttributeCount(n int, hasType bool) []fault {
 	if n <= most {
 		return nil
 	}
-	return []fault{{ruleAttributeCount, Error, fmt.Sprintf("%d attributes; AWS allows %d %s", n, most, with), nil}}
+	return []fault{{ruleAttributeCount, finding.Error, fmt.Sprintf("%d attributes; AWS allows %d %s", n, most, with), nil}}
 }
 
 func checkGroups(groups []string) []fault {
 	var out []fault
 	if n := len(groups); n > rule.GroupsPerThing {
-		out = append(out, fault{ruleGroupCount, Error,
+		out = append(out, fault{ruleGroupCount, finding.Error,
 			fmt.Sprintf("%d groups; AWS allows %d", n, rule.GroupsPerThing), nil})
 	}
 	seen := map[string]bool{}
 	for _, g := range groups {
 		if seen[g] {
-			out = append(out, fault{ruleGroupRepeated, Warning, fmt.Sprintf("group %s is named twice", rule.Quote(g)), nil})
+			out = append(out, fault{ruleGroupRepeated, finding.Warning, fmt.Sprintf("group %s is named twice", rule.Quote(g)), nil})
 		}
 		seen[g] = true
 	}

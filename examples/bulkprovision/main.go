@@ -42,6 +42,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -143,10 +144,8 @@ func (o *options) run(ctx context.Context) (err error) {
 		credential.Store, opts.PartDir = keystore.None(), ""
 		return o.check(ctx, opts)
 	}
-	for _, issue := range opts.Template.Check(template.Bulk) {
-		if issue.Severity >= template.Warning {
-			fmt.Fprintln(os.Stderr, "template:", issue)
-		}
+	for _, found := range opts.Template.Check(template.Bulk).AtLeast(finding.Warning) {
+		fmt.Fprintln(os.Stderr, "template:", found)
 	}
 
 	keys, err := o.openKeys(ctx)
@@ -317,13 +316,10 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 			return err
 		}
 	}
-	for _, i := range report.Issues {
-		fmt.Println("template:", i)
-	}
 	for _, f := range report.Findings {
-		fmt.Printf("%-9s %s %s: %s\n", f.Result, f.Check, f.Subject, f.Detail)
+		fmt.Println(f)
 	}
-	for _, p := range report.Problems {
+	for _, p := range report.Refusals {
 		fmt.Printf("record %d %s %s: %s\n", p.Seq, p.Name, p.Source, p.Message)
 	}
 	fmt.Printf("%d devices, %d of them would be refused here. Nothing was changed.\n", report.Devices, report.Refused)
@@ -335,7 +331,7 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 
 // saveCA writes the fake's issuing CA, to check certificates with. On AWS there is none to write.
 func (o *options) saveCA(ctx context.Context, b task.Backend) error {
-	file := filepath.Join(o.dir, "issuer-ca.pem")
+	file := filepath.Join(o.dir, "foundr-ca.pem")
 	if fake, ok := task.As[*fakebackend.Backend](b); ok {
 		return keystore.ReplaceFile(file, fake.CA(), 0o644)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -47,7 +48,7 @@ type (
 	}
 	preflight struct {
 		hooks
-		change func(f *task.Finding)
+		change func(f *finding.Finding)
 	}
 )
 
@@ -134,7 +135,7 @@ func (r *roles) EnsureRole(ctx context.Context, in *task.RoleInput) (string, err
 	return arn, err
 }
 
-func (p *preflight) Preflight(ctx context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+func (p *preflight) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	findings, err := inner[task.Preflighter](&p.hooks).Preflight(ctx, in)
 	for i := range findings {
 		p.change(&findings[i])
@@ -198,7 +199,7 @@ func breakRole(again func(arn string) (string, error)) func(task.Backend) task.B
 	return func(b task.Backend) task.Backend { return &roles{hooks: hooks{Backend: b}, again: again} }
 }
 
-func breakPreflight(change func(f *task.Finding)) func(task.Backend) task.Backend {
+func breakPreflight(change func(f *finding.Finding)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &preflight{hooks{Backend: b}, change} }
 }
 
@@ -356,9 +357,9 @@ var brokenAbilities = []breakage{
 		return "", &task.Error{Op: "CreateRole", Code: "EntityAlreadyExists", Status: 409, Kind: task.ErrConflict}
 	})},
 	{"role/ensure", "another role each time", breakRole(func(arn string) (string, error) { return arn + "-2", nil })},
-	{"preflight/findings", "all is well", breakPreflight(func(f *task.Finding) { f.Result = task.FindingOK })},
-	{"preflight/findings", "does not say what to do", breakPreflight(func(f *task.Finding) { f.Detail = "" })},
-	{"preflight/findings", "a sound role is a problem", breakPreflight(func(f *task.Finding) {
-		f.Result, f.Detail = task.FindingProblem, "it looks odd"
+	{"preflight/findings", "all is well", breakPreflight(func(f *finding.Finding) { f.Severity = finding.OK })},
+	{"preflight/findings", "does not say what to do", breakPreflight(func(f *finding.Finding) { f.Message = "" })},
+	{"preflight/findings", "a sound role is a problem", breakPreflight(func(f *finding.Finding) {
+		f.Severity, f.Message = finding.Error, "it looks odd"
 	})},
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -38,7 +39,7 @@ func abilityCases() []Case {
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",
 			"A role that cannot be assumed yet fails the whole task."), checkEnsureRole},
-		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Detail what to do.",
+		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}
 }
@@ -333,20 +334,20 @@ func checkPreflight(b *bench) {
 	b.must(err, "backend.Preflight")
 	reported := false
 	for _, f := range findings {
-		switch f.Result {
-		case task.FindingOK, task.FindingProblem, task.FindingUnknown, task.FindingAdvisory:
+		switch f.Severity {
+		case finding.OK, finding.Error, finding.Unknown, finding.Warning:
 		default:
-			b.failf("the finding %+v has a result of its own making", f)
+			b.failf("the finding %+v has a severity that no preflight has", f)
 		}
-		if f.Check == "" || f.Detail == "" && f.Result != task.FindingOK {
-			b.failf("the finding %+v lacks its check or what to do", f)
+		if f.Rule == "" || f.Message == "" && f.Severity != finding.OK {
+			b.failf("the finding %+v lacks its rule or what to do", f)
 		}
-		if f.Subject == missing {
+		if f.Resource == missing {
 			reported = true
-			if f.Result == task.FindingOK {
+			if f.Severity == finding.OK {
 				b.failf("the thing type %s does not exist and the finding is %+v", missing, f)
 			}
-		} else if f.Result == task.FindingProblem {
+		} else if f.Severity == finding.Error {
 			b.failf("the harness is ready for tasks and the finding is %+v", f)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/task/tasktest"
 )
@@ -115,13 +116,13 @@ func (r *reference) EnsureRole(ctx context.Context, in *task.RoleInput) (string,
 	return arn, nil
 }
 
-func (r *reference) Preflight(_ context.Context, in *task.PreflightInput) ([]task.Finding, error) {
+func (r *reference) Preflight(_ context.Context, in *task.PreflightInput) (finding.List, error) {
 	if in.RoleARN != referenceRole {
 		return nil, errors.New("not modelled")
 	}
-	findings := []task.Finding{{Check: "role", Subject: in.RoleARN, Result: task.FindingOK}}
+	findings := finding.List{{Rule: "role", Resource: in.RoleARN, Severity: finding.OK}}
 	for _, name := range in.ThingTypes {
-		findings = append(findings, task.Finding{Check: "thing-type", Subject: name, Result: task.FindingProblem, Detail: "there is none: create it first"})
+		findings = append(findings, finding.Finding{Rule: "thing-type", Resource: name, Severity: finding.Error, Message: "there is none: create it first"})
 	}
 	return findings, nil
 }
