@@ -28,6 +28,7 @@ func ExampleStore() {
 	}
 	body, _ := io.ReadAll(object.Reader())
 	fmt.Printf("%q %s\n", body, object.ETag)
-	// Output: PreconditionFailed: At least one of the pre-conditions you specified did not hold
-	// (s3://fleet/runs/1/devices.json) "{}\n" 8a80554c91d9fca8acb82f023de02f11
+	// Output:
+	// PreconditionFailed: At least one of the pre-conditions you specified did not hold (s3://fleet/runs/1/devices.json)
+	// "{}\n" 8a80554c91d9fca8acb82f023de02f11
 }
