@@ -17,10 +17,11 @@
 // # What is sent how often
 //
 // StartThingRegistrationTask and RegisterThing have no client token, so the SDK's usual repeats would start a second
-// task or make a second certificate. Each is sent once. Only an explicit throttle, by which AWS tells that nothing was
-// done, is tried again, at most five times in all. Every other lost answer (network, time-out, status 500 and above,
-// an answer that cannot be read) is an error that wraps [task.ErrOutcomeUnknown]. All other operations can be
-// repeated safely and keep the retries of the [aws.Config].
+// task or make a second certificate. Each is sent once. Only AWS's own throttle, which means that nothing was done, is
+// followed by another attempt, at most five in all. A refusal counts as AWS's if it has AWS's request id and an error
+// code. Everything else leaves open what was done: a lost connection, a time-out, status 500 and above, an answer that
+// cannot be read, and an answer that a proxy put in place of AWS's, whatever its status. The error then wraps
+// [task.ErrOutcomeUnknown]. All other operations can be repeated safely and keep the retries of the [aws.Config].
 //
 // # Permissions of the caller
 //

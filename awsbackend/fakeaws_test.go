@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -318,6 +319,82 @@ func TestALostStartStartsOneTaskOverTheWire(t *testing.T) {
 		require.Len(t, tasks, 1)
 		assert.Equal(t, object.Key, tasks[0].InputFileKey, "by which the task is found again")
 	})
+}
+
+// middleman forwards every request and puts an answer of its own in place of AWS's to those of one path.
+type middleman struct {
+	inner  aws.HTTPClient
+	path   string
+	answer http.Response
+	sent   int
+}
+
+func (m *middleman) Do(r *http.Request) (*http.Response, error) {
+	resp, err := m.inner.Do(r)
+	if err != nil || r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, m.path) {
+		return resp, err
+	}
+	m.sent++
+	resp.Body.Close()
+	forged := m.answer
+	forged.Proto, forged.ProtoMajor, forged.ProtoMinor, forged.Request = "HTTP/1.1", 1, 1, r
+	forged.Body, forged.ContentLength = io.NopCloser(strings.NewReader("<html>no</html>")), 15
+	return &forged, nil
+}
+
+func TestAnAnswerInPlaceOfAWSsLeavesTheOutcomeUnknown(t *testing.T) {
+	html, plain := http.Header{"Content-Type": {"text/html"}}, http.Header{"Content-Type": {"text/plain"}}
+	for name, answer := range map[string]http.Response{
+		"403 page":  {StatusCode: http.StatusForbidden, Header: html},
+		"403 plain": {StatusCode: http.StatusForbidden, Header: plain},
+		"400 page":  {StatusCode: http.StatusBadRequest, Header: html},
+		"307":       {StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"https://login.example/"}}},
+		"429 page":  {StatusCode: http.StatusTooManyRequests, Header: html},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				cfg := w.config
+				between := &middleman{inner: cfg.HTTPClient, path: "/thing", answer: answer} // of tasks and of single things
+				cfg.HTTPClient = between
+				b, err := awsbackend.New(cfg, fleetBucket)
+				require.NoError(t, err)
+				row := fmt.Sprintf("{\"ThingName\":\"d\",\"SerialNumber\":\"1\",\"CSR\":%q}\n", deviceCSR(t))
+				object, err := b.Upload(t.Context(), dataFile("replaced", row))
+				require.NoError(t, err)
+
+				_, err = b.StartTask(t.Context(), &task.StartInput{
+					TemplateBody: walkthroughTemplate, InputFileBucket: object.Bucket, InputFileKey: object.Key, RoleARN: w.role})
+				require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+				assert.False(t, task.Refused(err))
+				started := 0
+				for range w.fake.Tasks() {
+					started++
+				}
+				assert.Equal(t, 1, started, "AWS did start it")
+
+				_, err = b.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: walkthroughTemplate,
+					Parameters: map[string]string{"ThingName": "single", "SerialNumber": "2", "CSR": deviceCSR(t)}})
+				require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+				assert.False(t, task.Refused(err))
+				device, err := b.ReadDevice(t.Context(), "single")
+				require.NoError(t, err)
+				assert.Len(t, device.Certificates, 1, "AWS did register it")
+				assert.Equal(t, 2, between.sent, "each was sent once")
+			})
+		})
+	}
+}
+
+// deviceCSR is a request for a new key.
+func deviceCSR(t *testing.T) string {
+	t.Helper()
+	signer, err := csr.Software("").Signer(t.Context(), "d")
+	require.NoError(t, err)
+	subject, err := csr.ParseSubject("CN=d")
+	require.NoError(t, err)
+	request, err := csr.Create(signer, subject)
+	require.NoError(t, err)
+	return request.PEM()
 }
 
 func TestManyBackendsShareOneServer(t *testing.T) {

@@ -16,11 +16,11 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. If its answer is lost,
-// nobody can tell whether it had its effect, and to repeat it would start a second task or make a second certificate.
-// So it is repeated only after a throttle, by which AWS tells that nothing was done. Every other failure is returned:
+// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. If its answer is lost, nobody
+// can tell whether it had its effect, and to repeat it would start a second task or make a second certificate. So it is
+// repeated only after a throttle of AWS's, which means that nothing was done. Every other failure is returned:
 //
-//   - as it is, if AWS refused the request;
+//   - as it is, if AWS refused the request (see definite), or if there were no credentials to send it with;
 //   - with "nothing was sent", if no connection was made;
 //   - as task.ErrOutcomeUnknown in all other cases.
 func once[In, Out any](
@@ -38,8 +38,12 @@ func once[In, Out any](
 			return out, nil
 		case endedWith(ctx, err):
 			return nil, a.unanswered(op, err)
-		case !errors.Is(err, task.ErrThrottled):
-			return nil, a.outcome(op, err)
+		case errors.Is(err, errCredentials) && a.surelyNotSent(): // what their source answered is no answer to this request
+		case !definite(err):
+			return nil, a.unanswered(op, err)
+		}
+		if !errors.Is(err, task.ErrThrottled) {
+			return nil, err
 		}
 		delay, more := backoff.Next()
 		if !more {
@@ -83,14 +87,6 @@ func (a *attempt) surelyNotSent() bool {
 	return !a.sent.Load() || a.traced.Load() && !a.connected.Load()
 }
 
-// outcome returns err if it is a definite refusal, and else what is known of the request.
-func (a *attempt) outcome(op string, err error) error {
-	if e, answered := errors.AsType[*task.Error](err); answered && definite(e) {
-		return err
-	}
-	return a.unanswered(op, err)
-}
-
 // unanswered is the error of a request without a usable answer: either nothing was sent, or its outcome is unknown.
 func (a *attempt) unanswered(op string, err error) error {
 	if a.surelyNotSent() {
@@ -99,11 +95,11 @@ func (a *attempt) unanswered(op string, err error) error {
 	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)
 }
 
-// definite reports whether an answer means that nothing was done.
-func definite(e *task.Error) bool {
-	if errors.Is(e.Kind, task.ErrUnavailable) || e.Status >= 500 {
-		return false
-	}
-	// Status 499 is a proxy's that lost its client; a 2xx is a success that could not be understood.
-	return e.Status != 499 && (e.Status < 200 || e.Status > 299)
+// definite reports whether err is a refusal of AWS's own, so that nothing was done: a status of the 400s with AWS's request
+// id and an error code. A proxy can put a page, a redirect or a throttle of its own in place of the answer to a request
+// that AWS has carried out.
+func definite(err error) bool {
+	e, ok := errors.AsType[*task.Error](err)
+	return ok && e.Status >= 400 && e.Status < 500 && e.RequestID != "" && e.Code != "" && e.Code != noCode &&
+		!errors.Is(e.Kind, task.ErrUnavailable)
 }

@@ -52,10 +52,19 @@ func TestALostAnswerIsSentOnceAndItsOutcomeIsUnknown(t *testing.T) {
 		"a proxy lost patience":       reply(408, ""),
 		"a proxy lost its client":     reply(499, ""),
 		"success that is no JSON":     reply(200, `{"taskId":`),
+		"a proxy's 403 page":          reply(403, "<html>Forbidden</html>", "Content-Type", "text/html"),
+		"a proxy's 403":               reply(403, "Forbidden", "Content-Type", "text/plain"),
+		"a proxy's 400 page":          reply(400, "<html>Bad Request</html>", "Content-Type", "text/html"),
+		"a proxy's 404":               reply(404, ""),
+		"a proxy's redirect":          reply(307, "", "Location", "https://login.example/"),
+		"a proxy's throttle":          reply(429, "<html>slow down</html>", "Content-Type", "text/html"),
+		"a throttle without an id":    reply(429, `{"message":"slow"}`, "X-Amzn-ErrorType", "ThrottlingException:"),
+		"a refusal without an id":     reply(400, `{"message":"no"}`, "X-Amzn-ErrorType", "InvalidRequestException:"),
+		"a refusal without a code":    reply(403, `{"message":"no"}`, "X-Amzn-RequestId", "req-1"),
 		"a login page":                reply(200, `{"taskId":"1"}`, "Content-Type", "text/html"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, w := onWire(t, answers{startOp: answer, "RegisterThing": answer})
+			b, w := onWire(t, answers{startOp: answer, "RegisterThing": answer, "GetCallerIdentity": knownCaller})
 			_, err := b.StartTask(t.Context(), startInput)
 			require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 			assert.False(t, task.Refused(err))
