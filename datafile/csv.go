@@ -12,7 +12,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/finding"
 )
 
-// CSVOptions says how to read CSV. The zero value reads comma-separated columns, all of them, as they stand.
+// CSVOptions describes a CSV list. The zero value reads comma-separated columns, all of them, as they stand.
 type CSVOptions struct {
 	// Comma separates the columns: ',' ';' '\t' or another ASCII character that is not a quote or a line ending. 0 means
 	// ',', and then a header that is one column with semicolons or tabs in it is refused with a hint.
@@ -45,23 +45,24 @@ type csvColumns struct {
 	kept  []string
 }
 
-// ReadCSV reads device lists: a header row that names the columns, then a row for each device. nil options are the zero
-// options.
+// ReadCSV reads device lists: a header row that names the columns, then a row for each device. nil options are the
+// zero options.
 //
-// The format is that of RFC 4180 and of encoding/csv: values may be in double quotes, a quoted value may hold separators,
-// line breaks and doubled quotes, a line break within a value is read as "\n". A byte order mark is skipped. White space
-// around the header's names is ignored, and so are further byte order marks there; around values it is kept unless TrimSpace
-// is set. Blank lines and rows of nothing but empty values, such as spreadsheets leave at the end, are skipped.
+// The format is that of RFC 4180 and of encoding/csv: values may be in double quotes, a quoted value may hold
+// separators, line breaks and doubled quotes, a line break within a value is read as "\n". A byte order mark is
+// skipped. White space around the header's names is ignored, and so are further byte order marks there; around values
+// it is kept unless TrimSpace is set. Blank lines and rows of nothing but empty values, such as spreadsheets leave at
+// the end, are skipped.
 //
-// A row with too many or too few values, bad quotes, a NUL byte or bytes that are not UTF-8, or of more than 256 KiB has
-// its Err set and costs no other row: after a quote that is never closed, reading goes on with the line after the one it
-// stands on. What the quote swallowed is then read as rows of their own; in an input of a single column, where any piece
-// of a broken value would pass for a row, those lines get the error [ErrQuote] as well.
+// A row with too many or too few values, bad quotes, a NUL byte or bytes that are not UTF-8, or of more than 256 KiB
+// has its Err set and costs no other row: after a quote that is never closed, reading goes on with the line after the
+// one it stands on. What the quote swallowed is then read as rows of their own; in an input of a single column, where
+// any piece of a broken value would pass for a row, those lines get the error [ErrQuote] as well.
 //
 // The iterator is single-use. Its error comes last, with a zero Row: the input could not be read any further, is in
 // another encoding ([ErrEncoding]), has a header that names a column twice or not at all or holds a carriage return, as
-// where lines end in one alone ([ErrHeader]), or the options make no sense ([ErrColumns]). An input without a header row
-// has no rows and no error only if it is empty.
+// where lines end in one alone ([ErrHeader]), or the options make no sense ([ErrColumns]). An input without a header
+// row has no rows and no error only if it is empty.
 func ReadCSV(r io.Reader, opts *CSVOptions) iter.Seq2[Row, error] {
 	if opts == nil {
 		opts = &CSVOptions{}
@@ -129,7 +130,7 @@ func (c *csvReader) header() error {
 		if to, ok := c.opts.Rename[name]; ok {
 			renamed[name] = true
 			if name = to; to == "" {
-				return columnsError(row.value(i), "Rename gives the column an empty name")
+				return columnsError(row.value(i), "Rename has an empty name for the column")
 			}
 		}
 		if first, ok := seen[name]; ok {

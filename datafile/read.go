@@ -33,8 +33,8 @@ type Row struct {
 func (r *Row) Columns() []string { return slices.Clone(r.columns) }
 
 // Read reads a data file. It takes what people's own scripts write: a byte order mark, CRLF, blank lines (skipped), a
-// last line without newline, white space between the parts of a line, numbers and booleans, whose values are their text:
-// 7.50 is "7.50". AWS has been seen to accept a number where the template says String; it is not documented.
+// last line without newline, white space between the parts of a line, numbers and booleans, whose values are their
+// text: 7.50 is "7.50". AWS has been seen to accept a number for a parameter of type String; it is not documented.
 //
 // It refuses, in the Err of that row alone, what has no one meaning: a line that is not one JSON object, nested values,
 // null, one parameter given twice, text that is not UTF-8, more than 256 KiB.
@@ -213,7 +213,7 @@ func (p *rowParser) string(text *strings.Builder, v jsonline.Value, name string)
 	return nil
 }
 
-// notObject says what a line is that does not begin as an object.
+// notObject describes a line that does not begin as an object.
 func (p *rowParser) notObject(line []byte) *finding.Finding {
 	start := p.json.Offset()
 	const csv = "is this CSV? Read it with ReadCSV"

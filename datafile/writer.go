@@ -25,8 +25,8 @@ const writerBuffer = 64 << 10
 // string. A value may hold anything that is UTF-8; newlines, as in a PEM, are escaped, so a row is always one line.
 // Characters that JSON takes as they are, <, > and & among them, are written as they are.
 //
-// A row that breaks a rule is refused with a [*finding.Finding] and leaves no trace in the file; the next row can be written. An
-// error of the underlying writer is kept: every later call returns it.
+// A row that breaks a rule is refused with a [*finding.Finding] and leaves no trace in the file; the next row can be
+// written. An error of the underlying writer is kept: every later call returns it.
 //
 // A Writer is not safe for concurrent use.
 type Writer struct {
@@ -48,8 +48,8 @@ type Writer struct {
 }
 
 // NewWriter returns a Writer of rows with these columns, which are the names of the template's parameters. The names
-// must be distinct, not empty, UTF-8 and at most 2,048 characters each; if they are not, the first Write and Close say
-// so with [ErrColumns].
+// must be distinct, not empty, UTF-8 and at most 2,048 characters each; if they are not, the first Write and Close
+// return [ErrColumns].
 func NewWriter(w io.Writer, columns ...string) *Writer {
 	out := &Writer{w: w, columns: slices.Clone(columns), optional: make([]bool, len(columns)), digest: sha256.New()}
 	if len(columns) == 0 {
@@ -78,8 +78,8 @@ func columnsError(name, detail string) error {
 	return &finding.Finding{Severity: finding.Error, Parameter: name, Rule: ErrColumns, Message: detail}
 }
 
-// Optional lets [Writer.WriteRow] leave these columns out of a line when the row has no value for them, so that AWS uses
-// the template's Default. Naming something that is not a column is an error of the next Write and of Close.
+// Optional lets [Writer.WriteRow] leave these columns out of a line when the row has no value for them, so that AWS
+// uses the template's Default. Naming something that is not a column is an error of the next Write and of Close.
 func (w *Writer) Optional(columns ...string) {
 	for _, name := range columns {
 		i := slices.Index(w.columns, name)
@@ -94,8 +94,9 @@ func (w *Writer) Optional(columns ...string) {
 }
 
 // Write appends a row, its values in the order of the columns. The number of values must be that of the columns
-// ([ErrValueCount]), each must be UTF-8 ([ErrInvalidUTF8]) and not a private key ([ErrPrivateKey]), and the line must not
-// exceed [MaxLine] ([ErrLineTooLong]). A row refused for such a reason is not written and does not count as a line; the Writer stays usable.
+// ([ErrValueCount]), each must be UTF-8 ([ErrInvalidUTF8]) and not a private key ([ErrPrivateKey]), and the line must
+// not exceed [MaxLine] ([ErrLineTooLong]). A row refused for such a reason is not written and does not count as a line;
+// the Writer stays usable.
 //
 // Write allocates nothing.
 func (w *Writer) Write(values ...string) error {
@@ -224,8 +225,8 @@ func (w *Writer) hash() {
 	}
 }
 
-// Lines returns the number of lines so far: rows that Write or WriteRow accepted. They are in the underlying writer once
-// Close has returned nil.
+// Lines returns the number of lines so far: rows that Write or WriteRow accepted. They are in the underlying writer
+// once Close has returned nil.
 func (w *Writer) Lines() int64 { return w.lines }
 
 // Bytes returns the number of bytes in those lines, newlines included.

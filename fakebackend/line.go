@@ -42,7 +42,7 @@ func (l *lineReader) next() ([]byte, *task.Error) {
 
 var newline = []byte{'\n'}
 
-// countLines says how many lines a data file has. What follows the last newline is a line unless it is empty.
+// countLines returns how many lines a data file has. What follows the last newline is a line unless it is empty.
 func countLines(r io.Reader) (lines int64, err error) {
 	buf := make([]byte, 64<<10)
 	last := byte('\n')
@@ -67,8 +67,8 @@ func countLines(r io.Reader) (lines int64, err error) {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken as
-// its text, as AWS takes numbers.
+// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken
+// as its text, as AWS takes numbers.
 func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
 	if lenient {
 		raw = withoutMarks(raw)

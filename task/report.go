@@ -143,7 +143,8 @@ func parseLineError(line jsonline.Line, file int) *LineError {
 	var l reportLine
 	l.read(line, file)
 	out := &LineError{
-		Line: l.number(), Message: l.text(l.errorMessage, "errorMessage"), Code: l.text(l.errorCode, "errorCode"), Raw: bytes.Clone(line.Text),
+		Line: l.number(), Message: l.text(l.errorMessage, "errorMessage"), Code: l.text(l.errorCode, "errorCode"),
+		Raw: bytes.Clone(line.Text),
 	}
 	if out.Message == "" && out.Code == "" {
 		l.complain(0, "the line holds neither errorMessage nor errorCode")

@@ -97,7 +97,7 @@ type reportFiles struct {
 	token  string // that gave it
 	links  []Link // its links
 	after  string // token of the page behind it
-	taken  int    // links of the page that were given out; the last of them is the current file
+	taken  int    // links of the page that were taken; the last of them is the current file
 	file   int    // 1-based number of the current file over all pages
 }
 

@@ -23,7 +23,8 @@ const (
 )
 
 var kindOf = map[jsonline.Kind]kind{
-	jsonline.String: kindString, jsonline.Number: kindNumber, jsonline.True: kindBool, jsonline.False: kindBool, jsonline.Null: kindNull,
+	jsonline.String: kindString, jsonline.Number: kindNumber, jsonline.True: kindBool, jsonline.False: kindBool,
+	jsonline.Null: kindNull,
 }
 
 func (k kind) String() string {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// SyntaxError says why a text is not a template, where, and, for a likely slip, what was probably meant.
+// SyntaxError is why a text is not a template, where, and, for a likely slip, what was probably meant.
 type SyntaxError struct {
 	Offset  int    // byte offset in the text given to Parse, from 0
 	Line    int    // from 1
@@ -20,7 +20,7 @@ type SyntaxError struct {
 	Hint    string // what was probably meant; may be empty
 }
 
-// Error gives line, column, pointer, message and hint.
+// Error returns line, column, pointer, message and hint.
 func (e *SyntaxError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "template: line %d, column %d", e.Line, e.Column)
@@ -41,7 +41,7 @@ func newSyntaxError(src *source, offset int, p pointer, message, hint string) *S
 
 // Parse reads a provisioning template as AWS would: members that AWS does not document, undeclared parameters, CRLF
 // and a UTF-8 byte order mark are accepted. So is a template inside another document: {"templateBody": "…"}, as
-// requests and answers of the API hold it, or a JSON string. [Template.Check] tells what is doubtful.
+// requests and answers of the API hold it, or a JSON string. [Template.Check] reports what is doubtful.
 //
 // What is refused is what cannot be a template, and slips that AWS would ignore and that would register devices
 // without what was meant, such as thingname for ThingName. The error is a [*SyntaxError].

@@ -29,7 +29,7 @@ const (
 	TextAfter                           // what follows the value
 )
 
-// SyntaxError tells where and how a text differs from JSON.
+// SyntaxError is where and how a text differs from JSON.
 type SyntaxError struct {
 	Offset  int // in the text, in bytes from 0
 	Fault   Fault

@@ -46,7 +46,7 @@ func decode(r *jsonline.Reader) any {
 // value by value or as one, that the place of an error lies in the text, and that a string can be written and read.
 func FuzzReader(f *testing.F) {
 	for _, seed := range []string{
-		`{"a":"b","a":[1,-0.5e+3,true,false,null,{}],"":""}`, ` [ ] `, `"\ud83d\ude00\ud83d\u00e9\/\b\f\n\r\t\"\\"`, "\"\xff\xc3\"",
+		`{"a":"b","a":[1,-0.5e+3,true,false,null,{}],"":""}`, ` [ ] `, `"\ud83d\ude00\ud83d\u00e9\/\b\f\n\r\t\"\\"`, "\"\xff\xc3\"", "\"1234567\x85\"",
 		`{"a":1,}`, `[1 2]`, `[01]`, `[1.]`, `{"a" 1}`, `{a:1}`, `[tru]`, `truex`, `"abcdefgh`, "\"abcdefgh\n\"", `"\x"`, `"\u12g4"`, `"\`, `{} {}`, `[`, `[,]`, ``, "[\x00]", `-`, `nullnull`,
 		strings.Repeat("[", 200) + strings.Repeat("]", 200),
 	} {
@@ -98,6 +98,7 @@ func TestAnErrorNamesThePlaceAndWhatToDo(t *testing.T) {
 		{`{"a": }`, 6, jsonline.WantValue, "found '}' where a value should be", ""},
 		{`{"a":`, 5, jsonline.WantValue, "the text ends where a value should be", ""},
 		{`{"a":abc}`, 5, jsonline.WantValue, "found 'a'", "double quotes around text"},
+		{`[truest]`, 1, jsonline.WantValue, "found 't'", "double quotes around text"},
 		{`[None]`, 1, jsonline.WantValue, "found 'N'", "true, false and null"},
 		{`[+1]`, 1, jsonline.WantValue, "found '+'", "no such number"},
 		{"[\u00a01]", 1, jsonline.WantValue, `found '\u00a0'`, "kind of space"},
@@ -142,6 +143,27 @@ func TestAnErrorQuotesNothingOfAPrivateKey(t *testing.T) {
 	assert.Equal(t, "found '1' where the colon after [private key] should be", r.Err().Error())
 }
 
+func TestTheFirstErrorStays(t *testing.T) {
+	r := jsonline.NewReader([]byte(`{"a":x}`), 3)
+	assert.Zero(t, r.Value())
+	first := r.Err()
+	require.NotNil(t, first)
+	assert.Zero(t, r.Value())
+	r.Open()
+	_, ok := r.Member()
+	assert.False(t, ok)
+	assert.False(t, r.Element())
+	r.Close()
+	assert.Same(t, first, r.Err())
+}
+
+func TestDepthIsThatOfOneValueInAnother(t *testing.T) {
+	r := jsonline.NewReader([]byte(`[[[]],[[]],[{}],{"a":[]}]`), 3)
+	r.Value()
+	r.Close()
+	assert.Nil(t, r.Err())
+}
+
 func TestHalfASurrogatePairIsFoundInTheText(t *testing.T) {
 	for text, want := range map[string]int{
 		`["x"]`: -1, `["\ud83d\ude00"]`: -1, `["\\\ud83d"]`: 4, `["\ud83d\ude00é\ude00\ud83d"]`: 16, `["\ud83dx\ude00"]`: 2, `["\ud83d\u0041"]`: 2,
@@ -158,7 +180,7 @@ func TestHalfASurrogatePairIsFoundInTheText(t *testing.T) {
 }
 
 func TestInvalidUTF8IsFoundAtItsFirstByte(t *testing.T) {
-	for text, want := range map[string]int{"": -1, "aé\ufffd": -1, "é\xff": 2, "\ufffd\xc3": 3, "\xed\xa0\x80": 0} {
+	for text, want := range map[string]int{"": -1, "aé\ufffd": -1, "é\xff": 2, "12345678\x85": 8, "1234567\x85": 7, "\ufffd\xc3": 3, "\xed\xa0\x80": 0} {
 		assert.Equal(t, want, jsonline.InvalidUTF8([]byte(text)), "%q", text)
 		quoted, invalid := jsonline.AppendString(nil, text)
 		assert.Equal(t, want, invalid, "%q", text)

@@ -178,9 +178,9 @@ func plain[T string | []byte](s T) int {
 		b := s[i : i+8]
 		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56 // one load
-		// A byte's top bit is set where w is below 0x20 or above 0x7f, or is one of the two. Bits above the first hit may be
+		// A byte's top bit is set where w is below 0x20, above 0x7f, or one of the two. Bits above the first hit may be
 		// false ones; only the first counts.
-		hit := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones) | w
+		hit := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones)
 		if hit &= highs; hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
