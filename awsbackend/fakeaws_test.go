@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/datafile"
@@ -240,7 +242,12 @@ func TestAnExpiredLinkIsListedAgainOverTheWire(t *testing.T) {
 
 func TestABucketOfAnotherRegionIsRefusedOverTheWire(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		require.NoError(t, w.fake.CreateBucket("far-bucket", "us-west-2"))
+		far := w.config.Copy()
+		far.Region = "us-west-2"
+		_, err := s3.NewFromConfig(far).CreateBucket(t.Context(), &s3.CreateBucketInput{
+			Bucket: new("far-bucket"), CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: "us-west-2"},
+		})
+		require.NoError(t, err)
 		b, err := awsbackend.New(w.config, awsbackend.Options{Bucket: "far-bucket"})
 		require.NoError(t, err)
 		_, err = b.Upload(t.Context(), dataFile("k", "x"))

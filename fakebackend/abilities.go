@@ -3,45 +3,127 @@ package fakebackend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// The abilities of package task. Those that read and remove are made of the operations that a client of AWS would call
-// for them, so that faults set for those operations act here too; Preflight looks at the state in one go.
+// The five operations and the abilities of package task. Each calls the operations of the table that a client of AWS
+// would call for it, so that faults set for those operations act here too.
+
+// Identity returns which account and region the fake plays, and that it is a fake.
+func (b *Backend) Identity(ctx context.Context) (*task.Identity, error) {
+	if ctx.Err() != nil {
+		return nil, interrupted(ctx, "GetCallerIdentity")
+	}
+	return &task.Identity{Partition: b.partition().Name, Account: b.opts.Account, Region: b.opts.Region, Fake: true}, nil
+}
+
+// StartTask starts a registration task. See [task.Service].
+func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
+	in = orZero(in)
+	out, err := call[startThingRegistrationTaskOutput](ctx, b.account, "StartThingRegistrationTask", &startThingRegistrationTaskInput{
+		TemplateBody: in.TemplateBody, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey, RoleARN: in.RoleARN,
+	})
+	if err != nil {
+		return "", err
+	}
+	return task.ID(out.TaskID), nil
+}
+
+// DescribeTask returns a task as it is now. See [task.Service].
+func (b *Backend) DescribeTask(ctx context.Context, id task.ID) (*task.Description, error) {
+	out, err := call[describeThingRegistrationTaskOutput](ctx, b.account, "DescribeThingRegistrationTask", &thingRegistrationTaskInput{string(id)})
+	if err != nil {
+		return nil, err
+	}
+	return taskDescription(out), nil
+}
+
+func taskDescription(out *describeThingRegistrationTaskOutput) *task.Description {
+	return &task.Description{
+		ID: task.ID(out.TaskID), Status: task.Status(out.Status), Message: out.Message,
+		Succeeded: int(out.SuccessCount), Failed: int(out.FailureCount), Percent: int(out.PercentageProgress),
+		Created: out.CreationDate, LastModified: out.LastModifiedDate, TemplateBody: out.TemplateBody,
+		InputFileBucket: out.InputFileBucket, InputFileKey: out.InputFileKey, RoleARN: out.RoleARN,
+	}
+}
+
+// ListTasks returns one page of task ids. See [task.Service].
+func (b *Backend) ListTasks(ctx context.Context, in *task.ListInput) (*task.TaskPage, error) {
+	in = orZero(in)
+	list := &listThingRegistrationTasksInput{Status: string(in.Status)}
+	list.goOn(in.Token)
+	if in.MaxResults != 0 {
+		list.MaxResults = new(int32(in.MaxResults))
+	}
+	out, err := call[listOutput[string]](ctx, b.account, "ListThingRegistrationTasks", list)
+	if err != nil {
+		return nil, err
+	}
+	page := &task.TaskPage{NextToken: out.Next}
+	for _, id := range out.Items {
+		page.IDs = append(page.IDs, task.ID(id))
+	}
+	return page, nil
+}
+
+// ListReports returns one page of links to a task's report files. See [task.Service].
+func (b *Backend) ListReports(ctx context.Context, id task.ID, kind task.ReportType, token string) (*task.ReportPage, error) {
+	list := &listThingRegistrationTaskReportsInput{TaskID: string(id), ReportType: string(kind)}
+	list.goOn(token)
+	out, err := call[listOutput[task.Link]](ctx, b.account, "ListThingRegistrationTaskReports", list)
+	if err != nil {
+		return nil, err
+	}
+	return &task.ReportPage{Links: out.Items, NextToken: out.Next}, nil
+}
+
+// StopTask asks a task to stop. See [task.Service].
+func (b *Backend) StopTask(ctx context.Context, id task.ID) error {
+	_, err := call[nothing](ctx, b.account, "StopThingRegistrationTask", &thingRegistrationTaskInput{string(id)})
+	return err
+}
+
+// RegisterThing registers one device without a task. See [task.Registrar].
+func (b *Backend) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
+	in = orZero(in)
+	out, err := call[registerThingOutput](ctx, b.account, "RegisterThing", &registerThingInput{in.TemplateBody, in.Parameters})
+	if err != nil {
+		return nil, err
+	}
+	return &task.Registration{CertificatePEM: out.CertificatePem, ARNs: out.ResourceARNs}, nil
+}
+
+// DataEndpoint returns the host that devices connect to. See [task.Endpointer].
+func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
+	out, err := call[describeEndpointOutput](ctx, b.account, "DescribeEndpoint", &describeEndpointInput{EndpointType: "iot:Data-ATS"})
+	if err != nil {
+		return "", err
+	}
+	return out.EndpointAddress, nil
+}
 
 // ReadDevice reads one thing back with its certificates. See [task.DeviceReader].
 func (b *Backend) ReadDevice(ctx context.Context, thingName string) (*task.Device, error) {
-	t, err := b.DescribeThing(ctx, &DescribeThingInput{thingName})
+	t, err := call[describeThingOutput](ctx, b.account, "DescribeThing", &describeThingInput{thingName})
 	if err != nil {
 		return nil, err
 	}
 	device := &task.Device{
 		ThingName: t.ThingName, ThingARN: t.ThingARN, ThingTypeName: t.ThingTypeName, Attributes: t.Attributes, BillingGroup: t.BillingGroupName,
 	}
-	for tok := ""; ; {
-		groups, err := b.ListThingGroupsForThing(ctx, &ListThingGroupsForThingInput{ThingName: thingName, NextToken: tok})
+	for g, err := range each[groupNameAndARN](ctx, b.account, "ListThingGroupsForThing", &listThingGroupsForThingInput{ThingName: thingName}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range groups.ThingGroups {
-			device.ThingGroups = append(device.ThingGroups, g.GroupName)
-		}
-		if tok = groups.NextToken; tok == "" {
-			break
-		}
+		device.ThingGroups = append(device.ThingGroups, g.GroupName)
 	}
-	arns, err := b.principalsOf(ctx, thingName)
-	if err != nil {
-		return nil, err
-	}
-	for _, arn := range arns {
+	for arn, err := range each[string](ctx, b.account, "ListThingPrincipals", &listThingPrincipalsInput{ThingName: thingName}) {
+		if err != nil {
+			return nil, err
+		}
 		c, err := b.ReadCertificate(ctx, task.ResourceName(arn))
 		if errors.Is(err, task.ErrNotFound) {
 			continue // deleted in between
@@ -54,38 +136,18 @@ func (b *Backend) ReadDevice(ctx context.Context, thingName string) (*task.Devic
 	return device, nil
 }
 
-func (b *Backend) principalsOf(ctx context.Context, thingName string) (arns []string, err error) {
-	for tok := ""; ; {
-		page, err := b.ListThingPrincipals(ctx, &ListThingPrincipalsInput{ThingName: thingName, NextToken: tok})
-		if err != nil {
-			return nil, err
-		}
-		arns = append(arns, page.Principals...)
-		if tok = page.NextToken; tok == "" {
-			return arns, nil
-		}
-	}
-}
-
-// ListCertificates yields the account's certificates, newest first. See [task.CertificateLister]. AWS's operation of
-// this name is IoT.ListCertificates.
+// ListCertificates yields the account's certificates, newest first. See [task.CertificateLister].
 func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
 	return func(yield func(*task.Certificate, error) bool) {
-		for marker := ""; ; {
-			page, err := b.IoT.ListCertificates(ctx, &ListCertificatesInput{Marker: marker})
+		for c, err := range each[certificateSummary](ctx, b.account, "ListCertificates", &listCertificatesInput{}) {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			for _, c := range page.Certificates {
-				if c.CreationDate.Before(since.Truncate(time.Millisecond)) {
-					return
-				}
-				if !yield(&task.Certificate{ID: c.CertificateID, ARN: c.CertificateARN, Status: c.Status, Created: c.CreationDate}, nil) {
-					return
-				}
+			if c.CreationDate.Before(since.Truncate(time.Millisecond)) {
+				return
 			}
-			if marker = page.NextMarker; marker == "" {
+			if !yield(&task.Certificate{ID: c.CertificateID, ARN: c.CertificateARN, Status: c.Status, Created: c.CreationDate}, nil) {
 				return
 			}
 		}
@@ -94,214 +156,82 @@ func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Se
 
 // ReadCertificate returns one certificate with its PEM and policies. See [task.CertificateLister].
 func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*task.Certificate, error) {
-	out, err := b.DescribeCertificate(ctx, &DescribeCertificateInput{certificateID})
+	out, err := call[describeCertificateOutput](ctx, b.account, "DescribeCertificate", &describeCertificateInput{certificateID})
 	if err != nil {
 		return nil, err
 	}
 	d := out.CertificateDescription
 	c := &task.Certificate{ID: d.CertificateID, ARN: d.CertificateARN, PEM: d.CertificatePem, Status: d.Status, Created: d.CreationDate}
-	for marker := ""; ; {
-		page, err := b.ListAttachedPolicies(ctx, &ListAttachedPoliciesInput{Target: c.ARN, Marker: marker})
+	for p, err := range each[policySummary](ctx, b.account, "ListAttachedPolicies", &listAttachedPoliciesInput{Target: c.ARN}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range page.Policies {
-			c.Policies = append(c.Policies, p.PolicyName)
-		}
-		if marker = page.NextMarker; marker == "" {
-			return c, nil
-		}
+		c.Policies = append(c.Policies, p.PolicyName)
 	}
+	return c, nil
 }
 
 // RemoveCertificate takes a certificate out of service for good. See [task.CertificateRemover].
 func (b *Backend) RemoveCertificate(ctx context.Context, certificateID string) error {
 	c, err := b.ReadCertificate(ctx, certificateID)
-	if errors.Is(err, task.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
+		return unlessGone(err)
+	}
+	if err := b.change(ctx, "UpdateCertificate", &updateCertificateInput{c.ID, statusInactive.String()}); err != nil {
 		return err
 	}
-	if _, err := b.UpdateCertificate(ctx, &UpdateCertificateInput{c.ID, statusInactive.String()}); err != nil && !errors.Is(err, task.ErrNotFound) {
-		return err
+	things, err := all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: c.ARN})
+	if err != nil {
+		return unlessGone(err)
 	}
-	for {
-		things, err := b.ListPrincipalThings(ctx, &ListPrincipalThingsInput{Principal: c.ARN})
-		if errors.Is(err, task.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
+	for _, name := range things {
+		if err := b.change(ctx, "DetachThingPrincipal", &detachThingPrincipalInput{name, c.ARN}); err != nil {
 			return err
-		}
-		for _, name := range things.Things {
-			_, err := b.DetachThingPrincipal(ctx, &DetachThingPrincipalInput{name, c.ARN})
-			if err != nil && !errors.Is(err, task.ErrNotFound) {
-				return err
-			}
-		}
-		if things.NextToken == "" {
-			break
 		}
 	}
 	for _, name := range c.Policies {
-		if _, err := b.DetachPolicy(ctx, &AttachPolicyInput{name, c.ARN}); err != nil && !errors.Is(err, task.ErrNotFound) {
+		if err := b.change(ctx, "DetachPolicy", &policyTarget{name, c.ARN}); err != nil {
 			return err
 		}
 	}
-	_, err = b.DeleteCertificate(ctx, &DeleteCertificateInput{CertificateID: c.ID})
-	if errors.Is(err, task.ErrNotFound) {
-		return nil
-	}
-	return err
+	return b.change(ctx, "DeleteCertificate", &deleteCertificateInput{CertificateID: c.ID})
 }
 
 // RemoveDevice deletes one thing with its certificates. See [task.DeviceRemover]. A certificate that other things use
 // too is only detached.
 func (b *Backend) RemoveDevice(ctx context.Context, thingName string) error {
-	arns, err := b.principalsOf(ctx, thingName)
-	if errors.Is(err, task.ErrNotFound) {
-		return nil
-	}
+	arns, err := all[string](ctx, b.account, "ListThingPrincipals", &listThingPrincipalsInput{ThingName: thingName})
 	if err != nil {
-		return err
+		return unlessGone(err)
 	}
 	for _, arn := range arns {
-		if _, err := b.DetachThingPrincipal(ctx, &DetachThingPrincipalInput{thingName, arn}); err != nil && !errors.Is(err, task.ErrNotFound) {
+		if err := b.change(ctx, "DetachThingPrincipal", &detachThingPrincipalInput{thingName, arn}); err != nil {
 			return err
 		}
-		others, err := b.ListPrincipalThings(ctx, &ListPrincipalThingsInput{Principal: arn})
-		if errors.Is(err, task.ErrNotFound) {
-			continue
-		}
-		if err != nil {
+		others, err := all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: arn})
+		if err != nil && !errors.Is(err, task.ErrNotFound) {
 			return err
 		}
-		if len(others.Things) > 0 {
+		if err != nil || len(others) > 0 {
 			continue
 		}
 		if err := b.RemoveCertificate(ctx, task.ResourceName(arn)); err != nil {
 			return err
 		}
 	}
-	_, err = b.DeleteThing(ctx, &DeleteThingInput{ThingName: thingName})
+	return b.change(ctx, "DeleteThing", &deleteThingInput{ThingName: thingName})
+}
+
+// change calls an operation without an output, for which what is gone already is as good as removed.
+func (b *Backend) change(ctx context.Context, operation string, in any) error {
+	_, err := call[nothing](ctx, b.account, operation, in)
+	return unlessGone(err)
+}
+
+// unlessGone is nil for an error that reports something as not found.
+func unlessGone(err error) error {
+	if errors.Is(err, task.ErrNotFound) {
+		return nil
+	}
 	return err
-}
-
-// preflight gathers findings.
-type preflight struct{ findings finding.List }
-
-func (p *preflight) add(check finding.Rule, resource string, severity finding.Severity, format string, args ...any) {
-	p.findings = append(p.findings, finding.Finding{Rule: check, Resource: resource, Severity: severity, Message: fmt.Sprintf(format, args...)})
-}
-
-// exists adds a finding for something that has to be there.
-func (p *preflight) exists(check finding.Rule, name string, ok bool, what string) {
-	if ok {
-		p.add(check, name, finding.OK, "the %s exists", what)
-		return
-	}
-	p.add(check, name, finding.Error, "there is no %s %s; create it first, since a task does not", what, name)
-}
-
-// Preflight checks that a task can run. See [task.Preflighter]. Its checks have the names that package awsbackend gives them.
-func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
-	in = orZero(in)
-	return invokeList(ctx, b.IoT, "Preflight", func() []finding.Finding {
-		p := new(preflight)
-		b.checkBucket(p)
-		b.checkRole(p, in.RoleARN)
-		if in.TemplateBody != "" {
-			if n := len([]rune(in.TemplateBody)); n > shapeTemplateBody.max {
-				p.add("template", "", finding.Error, "the template has %d characters; AWS takes %d", n, shapeTemplateBody.max)
-			} else if _, err := b.compile(in.TemplateBody); err != nil {
-				p.add("template", "", finding.Error, "%s", err)
-			} else {
-				p.add("template", "", finding.OK, "the template can be used")
-			}
-		}
-		for _, name := range in.ThingTypes {
-			t, ok := b.st.thingTypes.get(name)
-			if ok && !t.deprecated.IsZero() {
-				p.add("thing-type", name, finding.Error, "the thing type %s is deprecated and takes no new things", name)
-				continue
-			}
-			p.exists("thing-type", name, ok, "thing type")
-		}
-		for _, name := range in.ThingGroups {
-			_, ok := b.st.thingGroups.get(name)
-			p.exists("thing-group", name, ok, "thing group")
-		}
-		for _, name := range in.BillingGroups {
-			_, ok := b.st.billingGroups.get(name)
-			p.exists("billing-group", name, ok, "billing group")
-		}
-		for _, name := range in.Policies {
-			_, ok := b.st.policies.get(name)
-			p.exists("policy", name, ok, "policy")
-		}
-		if r := b.st.running; r != nil {
-			p.add("task-running", r.id, finding.Warning, "task %s is in progress; a new task has to wait for it", r.id)
-		} else {
-			p.add("task-running", "", finding.OK, "no task is in progress")
-		}
-		return p.findings
-	})
-}
-
-func invokeList[T any](ctx context.Context, b *IoT, op string, act func() []T) ([]T, error) {
-	return invoke(ctx, b, op, "", nil, func(time.Time) ([]T, *task.Error) { return act(), nil })
-}
-
-func (b *IoT) checkBucket(p *preflight) {
-	where, err := b.objects.HeadBucket(b.opts.Bucket)
-	switch {
-	case err != nil:
-		p.add("bucket", b.opts.Bucket, finding.Error, "there is no bucket %s; create it in %s", b.opts.Bucket, b.opts.Region)
-	case where.Region != b.opts.Region:
-		p.add("bucket", b.opts.Bucket, finding.OK, "the bucket exists")
-		p.add("bucket-region", b.opts.Bucket, finding.Error, "the bucket %s is in %s; a task in %s needs one in its own region",
-			b.opts.Bucket, where.Region, b.opts.Region)
-	default:
-		p.add("bucket", b.opts.Bucket, finding.OK, "the bucket exists")
-		p.add("bucket-region", b.opts.Bucket, finding.OK, "the bucket is in %s", where.Region)
-	}
-}
-
-// lineActions are the permissions that lines need, apart from those that only some templates ask for.
-var lineActions = []string{
-	"iot:CreateCertificateFromCsr", "iot:RegisterCertificate", "iot:DescribeCertificate", "iot:UpdateCertificate", "iot:CreateThing",
-	"iot:DescribeThing", "iot:UpdateThing", "iot:DescribeThingType", "iot:AddThingToThingGroup", "iot:AddThingToBillingGroup",
-	"iot:CreatePolicy", "iot:GetPolicy", "iot:AttachPolicy", "iot:AttachThingPrincipal",
-}
-
-func (b *IoT) checkRole(p *preflight, arn string) {
-	if arn == "" {
-		return
-	}
-	session, err := b.session(arn)
-	if err != nil {
-		p.add("role-trust", arn, finding.Error, "%s; make the role and let iot.amazonaws.com assume it", err)
-		return
-	}
-	p.add("role-trust", arn, finding.OK, "AWS IoT can assume the role")
-	object := fmt.Sprintf("arn:%s:s3:::%s/", b.partition().Name, b.opts.Bucket)
-	if session.Allows("s3:GetObject", object+"any") || session.Allows("s3:GetObject", object+"*") {
-		p.add("role-read", arn, finding.OK, "the role can read the bucket")
-	} else {
-		p.add("role-read", arn, finding.Warning, "the role cannot read every object of the bucket %s; make sure that its s3:GetObject covers the data files", b.opts.Bucket)
-	}
-	var missing []string
-	for _, action := range lineActions {
-		if !session.Allows(action, b.arnPrefix+"any/any") && !session.Allows(action, "*") {
-			missing = append(missing, action)
-		}
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		p.add("role-registration", arn, finding.Warning, "the role does not allow %s on every resource; attach AWSIoTThingsRegistration unless the template needs none of it",
-			strings.Join(missing, ", "))
-		return
-	}
-	p.add("role-registration", arn, finding.OK, "the role allows what lines need")
 }

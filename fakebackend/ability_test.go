@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +41,7 @@ func TestRegisterThingDoesWhatALineDoes(t *testing.T) {
 	_, err = fake.RegisterThing(t.Context(), in)
 	require.ErrorIs(t, err, task.ErrRegistrationFailed)
 	assert.ErrorContains(t, err, "Thing Type 123456789012:new-type not found")
-	_, err = fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "new-type"})
+	_, err = api(fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("new-type")})
 	require.NoError(t, err)
 	_, err = fake.RegisterThing(t.Context(), in)
 	require.ErrorIs(t, err, task.ErrConflict)
@@ -160,7 +161,7 @@ func TestParallelCallersKeepTheInvariants(t *testing.T) {
 				assert.LessOrEqual(t, d.Succeeded+d.Failed, n)
 				last = d.Succeeded
 				name := fmt.Sprintf("own-%d-%d", worker, i)
-				_, err = fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{ThingName: name})
+				_, err = api(fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new(name)})
 				fine(err)
 				page, err := fake.ListReports(t.Context(), id, task.ResultsReport, "")
 				if !fine(err) {

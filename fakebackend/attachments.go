@@ -1,11 +1,11 @@
 package fakebackend
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -19,487 +19,315 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_AttachThingPrincipal.html
 
+var attachmentOperations = []*operation{
+	operationOf("AttachThingPrincipal", "PUT /things/{thingName}/principals", (*account).attachThingPrincipal),
+	operationOf("DetachThingPrincipal", "DELETE /things/{thingName}/principals", (*account).detachThingPrincipal),
+	listOf("ListThingPrincipals", "GET /things/{thingName}/principals", "principals", (*account).listThingPrincipals),
+	listOf("ListThingPrincipalsV2", "GET /things/{thingName}/principals-v2", "thingPrincipalObjects", (*account).listThingPrincipalsV2),
+	listOf("ListPrincipalThings", "GET /principals/things", "things", (*account).listPrincipalThings),
+	listOf("ListPrincipalThingsV2", "GET /principals/things-v2", "principalThingObjects", (*account).listPrincipalThingsV2),
+	operationOf("AttachPolicy", "PUT /target-policies/{policyName}", (*account).attachPolicy),
+	operationOf("DetachPolicy", "POST /target-policies/{policyName}", (*account).detachPolicy),
+	operationOf("AttachPrincipalPolicy", "PUT /principal-policies/{policyName}", (*account).attachPrincipalPolicy),
+	operationOf("DetachPrincipalPolicy", "DELETE /principal-policies/{policyName}", (*account).detachPrincipalPolicy),
+	listOf("ListAttachedPolicies", "POST /attached-policies/{target}", "policies", (*account).listAttachedPolicies),
+	listOf("ListPrincipalPolicies", "GET /principal-policies", "policies", (*account).listPrincipalPolicies),
+	listOf("ListTargetsForPolicy", "POST /policy-targets/{policyName}", "targets", (*account).listTargetsForPolicy),
+	listOf("ListPolicyPrincipals", "GET /policy-principals", "principals", (*account).listPolicyPrincipals),
+}
+
 // The types of attachment between a thing and a principal.
 const (
-	ExclusiveThing    = "EXCLUSIVE_THING"
-	NonExclusiveThing = "NON_EXCLUSIVE_THING"
+	exclusiveThing    = "EXCLUSIVE_THING"
+	nonExclusiveThing = "NON_EXCLUSIVE_THING"
 )
 
-// AttachThingPrincipalInput is the request of AttachThingPrincipal.
-type AttachThingPrincipalInput struct {
-	ThingName          string `json:"thingName"`
-	Principal          string `json:"principal"`
-	ThingPrincipalType string `json:"thingPrincipalType,omitempty"`
+type attachThingPrincipalInput struct {
+	ThingName          string `path:"thingName" is:"ThingName"`
+	Principal          string `header:"principal=x-amzn-principal" required:"true"`
+	ThingPrincipalType string `query:"thingPrincipalType" is:"ThingPrincipalType"`
 }
 
-// AttachThingPrincipalOutput is the answer to AttachThingPrincipal.
-type AttachThingPrincipalOutput struct{}
-
-// AttachThingPrincipal attaches a certificate, named by its ARN, to a thing.
-func (b *IoT) AttachThingPrincipal(ctx context.Context, in *AttachThingPrincipalInput) (*AttachThingPrincipalOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.need("principal", in.Principal, shapeAny)
-		c.oneOf("thingPrincipalType", in.ThingPrincipalType, ExclusiveThing, NonExclusiveThing)
+// attachThingPrincipal attaches a certificate, named by its ARN, to a thing.
+func (b *account) attachThingPrincipal(_ time.Time, in *attachThingPrincipalInput) (*nothing, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "AttachThingPrincipal", in.ThingName, check, func(time.Time) (*AttachThingPrincipalOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		c, err := b.principal(in.Principal)
-		if err != nil {
-			return nil, err
-		}
-		_, err = b.attachCertificate(t, c, in.ThingPrincipalType == ExclusiveThing)
-		return &AttachThingPrincipalOutput{}, err
-	})
-}
-
-// DetachThingPrincipalInput is the request of DetachThingPrincipal.
-type DetachThingPrincipalInput struct {
-	ThingName string `json:"thingName"`
-	Principal string `json:"principal"`
-}
-
-// DetachThingPrincipalOutput is the answer to DetachThingPrincipal.
-type DetachThingPrincipalOutput struct{}
-
-// DetachThingPrincipal takes a certificate off a thing. It is no error when it is not attached.
-func (b *IoT) DetachThingPrincipal(ctx context.Context, in *DetachThingPrincipalInput) (*DetachThingPrincipalOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.need("principal", in.Principal, shapeAny)
+	c, err := b.principal(in.Principal)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "DetachThingPrincipal", in.ThingName, check, func(time.Time) (*DetachThingPrincipalOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		c, err := b.principal(in.Principal)
-		if err != nil {
-			return nil, err
-		}
-		b.detachCertificate(t, c)
-		return &DetachThingPrincipalOutput{}, nil
-	})
+	_, err = b.attachCertificate(t, c, in.ThingPrincipalType == exclusiveThing)
+	return nil, err
 }
 
-// ListThingPrincipalsInput is the request of ListThingPrincipals.
-type ListThingPrincipalsInput struct {
-	ThingName  string `json:"thingName"`
-	NextToken  string `json:"nextToken,omitempty"`
-	MaxResults *int32 `json:"maxResults,omitempty"`
+type detachThingPrincipalInput struct {
+	ThingName string `path:"thingName" is:"ThingName"`
+	Principal string `header:"principal=x-amzn-principal" required:"true"`
 }
 
-// ListThingPrincipalsOutput is the answer to ListThingPrincipals.
-type ListThingPrincipalsOutput struct {
-	Principals []string `json:"principals"`
-	NextToken  string   `json:"nextToken,omitempty"`
-}
-
-// ListThingPrincipals lists the ARNs of the certificates attached to a thing.
-func (b *IoT) ListThingPrincipals(ctx context.Context, in *ListThingPrincipalsInput) (*ListThingPrincipalsOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.page("maxResults", in.MaxResults)
+// detachThingPrincipal takes a certificate off a thing. It is no error when it is not attached.
+func (b *account) detachThingPrincipal(_ time.Time, in *detachThingPrincipalInput) (*nothing, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "ListThingPrincipals", in.ThingName, check, func(time.Time) (*ListThingPrincipalsOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		page, next, err := slicePage(t.certificates, in.NextToken, "nextToken", b.size(in.MaxResults))
-		if err != nil {
-			return nil, err
-		}
-		out := &ListThingPrincipalsOutput{Principals: make([]string, 0, len(page)), NextToken: next}
-		for _, c := range page {
-			out.Principals = append(out.Principals, b.certificateARN(c))
-		}
-		return out, nil
-	})
+	c, err := b.principal(in.Principal)
+	if err != nil {
+		return nil, err
+	}
+	b.detachCertificate(t, c)
+	return nil, nil
 }
 
-// ListThingPrincipalsV2Input is the request of ListThingPrincipalsV2.
-type ListThingPrincipalsV2Input struct {
-	ThingName          string `json:"thingName"`
-	NextToken          string `json:"nextToken,omitempty"`
-	MaxResults         *int32 `json:"maxResults,omitempty"`
-	ThingPrincipalType string `json:"thingPrincipalType,omitempty"`
+type listThingPrincipalsInput struct {
+	ThingName string `path:"thingName" is:"ThingName"`
+	byToken
 }
 
-// ListThingPrincipalsV2Output is the answer to ListThingPrincipalsV2.
-type ListThingPrincipalsV2Output struct {
-	ThingPrincipalObjects []ThingPrincipalObject `json:"thingPrincipalObjects"`
-	NextToken             string                 `json:"nextToken,omitempty"`
+// listThingPrincipals lists the ARNs of the certificates attached to a thing.
+func (b *account) listThingPrincipals(in *listThingPrincipalsInput, p *page) ([]string, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
+	}
+	return itemsOf(p, t.certificates, b.certificateARN), nil
 }
 
-// ThingPrincipalObject is a principal attached to a thing.
-type ThingPrincipalObject struct {
+type listThingPrincipalsV2Input struct {
+	ThingName string `path:"thingName" is:"ThingName"`
+	byToken
+	ThingPrincipalType string `query:"thingPrincipalType" is:"ThingPrincipalType"`
+}
+
+// thingPrincipalObject is a principal attached to a thing.
+type thingPrincipalObject struct {
 	Principal          string `json:"principal"`
 	ThingPrincipalType string `json:"thingPrincipalType"`
 }
 
-// ListThingPrincipalsV2 lists the certificates attached to a thing, with how each is attached.
-func (b *IoT) ListThingPrincipalsV2(ctx context.Context, in *ListThingPrincipalsV2Input) (*ListThingPrincipalsV2Output, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.page("maxResults", in.MaxResults)
-		c.oneOf("thingPrincipalType", in.ThingPrincipalType, ExclusiveThing, NonExclusiveThing)
+// listThingPrincipalsV2 lists the certificates attached to a thing, with how each is attached.
+func (b *account) listThingPrincipalsV2(in *listThingPrincipalsV2Input, p *page) ([]thingPrincipalObject, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "ListThingPrincipalsV2", in.ThingName, check, func(time.Time) (*ListThingPrincipalsV2Output, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
+	var attached []thingPrincipalObject
+	for _, c := range t.certificates {
+		if in.ThingPrincipalType == "" || in.ThingPrincipalType == c.attachment() {
+			attached = append(attached, thingPrincipalObject{b.certificateARN(c), c.attachment()})
 		}
-		var all []ThingPrincipalObject
-		for _, c := range t.certificates {
-			if in.ThingPrincipalType == "" || in.ThingPrincipalType == c.attachment() {
-				all = append(all, ThingPrincipalObject{b.certificateARN(c), c.attachment()})
-			}
-		}
-		page, next, err := slicePage(all, in.NextToken, "nextToken", b.size(in.MaxResults))
-		return &ListThingPrincipalsV2Output{page, next}, err
-	})
-}
-
-// ListPrincipalThingsInput is the request of ListPrincipalThings.
-type ListPrincipalThingsInput struct {
-	Principal  string `json:"principal"`
-	NextToken  string `json:"nextToken,omitempty"`
-	MaxResults *int32 `json:"maxResults,omitempty"`
-}
-
-// ListPrincipalThingsOutput is the answer to ListPrincipalThings.
-type ListPrincipalThingsOutput struct {
-	Things    []string `json:"things"`
-	NextToken string   `json:"nextToken,omitempty"`
-}
-
-// ListPrincipalThings lists the names of the things that a certificate is attached to.
-func (b *IoT) ListPrincipalThings(ctx context.Context, in *ListPrincipalThingsInput) (*ListPrincipalThingsOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("principal", in.Principal, shapeAny)
-		c.page("maxResults", in.MaxResults)
 	}
-	return invoke(ctx, b, "ListPrincipalThings", "", check, func(time.Time) (*ListPrincipalThingsOutput, *task.Error) {
-		c, err := b.principal(in.Principal)
-		if err != nil {
-			return nil, err
-		}
-		page, next, err := slicePage(c.things, in.NextToken, "nextToken", b.size(in.MaxResults))
-		if err != nil {
-			return nil, err
-		}
-		out := &ListPrincipalThingsOutput{Things: make([]string, 0, len(page)), NextToken: next}
-		for _, t := range page {
-			out.Things = append(out.Things, t.name)
-		}
-		return out, nil
-	})
+	return itemsOf(p, attached, func(o thingPrincipalObject) thingPrincipalObject { return o }), nil
 }
 
-// ListPrincipalThingsV2Input is the request of ListPrincipalThingsV2.
-type ListPrincipalThingsV2Input struct {
-	Principal          string `json:"principal"`
-	NextToken          string `json:"nextToken,omitempty"`
-	MaxResults         *int32 `json:"maxResults,omitempty"`
-	ThingPrincipalType string `json:"thingPrincipalType,omitempty"`
+type listPrincipalThingsInput struct {
+	Principal string `header:"principal=x-amzn-principal" required:"true"`
+	byToken
 }
 
-// ListPrincipalThingsV2Output is the answer to ListPrincipalThingsV2.
-type ListPrincipalThingsV2Output struct {
-	PrincipalThingObjects []PrincipalThingObject `json:"principalThingObjects"`
-	NextToken             string                 `json:"nextToken,omitempty"`
+// listPrincipalThings lists the names of the things that a certificate is attached to.
+func (b *account) listPrincipalThings(in *listPrincipalThingsInput, p *page) ([]string, *task.Error) {
+	c, err := b.principal(in.Principal)
+	if err != nil {
+		return nil, err
+	}
+	return itemsOf(p, c.things, func(t *thing) string { return t.name }), nil
 }
 
-// PrincipalThingObject is a thing that a principal is attached to.
-type PrincipalThingObject struct {
+type listPrincipalThingsV2Input struct {
+	Principal string `header:"principal=x-amzn-principal" required:"true"`
+	byToken
+	ThingPrincipalType string `query:"thingPrincipalType" is:"ThingPrincipalType"`
+}
+
+// principalThingObject is a thing that a principal is attached to.
+type principalThingObject struct {
 	ThingName          string `json:"thingName"`
 	ThingPrincipalType string `json:"thingPrincipalType"`
 }
 
-// ListPrincipalThingsV2 lists the things that a certificate is attached to, with how it is.
-func (b *IoT) ListPrincipalThingsV2(ctx context.Context, in *ListPrincipalThingsV2Input) (*ListPrincipalThingsV2Output, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("principal", in.Principal, shapeAny)
-		c.page("maxResults", in.MaxResults)
-		c.oneOf("thingPrincipalType", in.ThingPrincipalType, ExclusiveThing, NonExclusiveThing)
+// listPrincipalThingsV2 lists the things that a certificate is attached to, with how it is.
+func (b *account) listPrincipalThingsV2(in *listPrincipalThingsV2Input, p *page) ([]principalThingObject, *task.Error) {
+	c, err := b.principal(in.Principal)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "ListPrincipalThingsV2", "", check, func(time.Time) (*ListPrincipalThingsV2Output, *task.Error) {
-		c, err := b.principal(in.Principal)
-		if err != nil {
-			return nil, err
-		}
-		var all []PrincipalThingObject
-		for _, t := range c.things {
-			if in.ThingPrincipalType == "" || in.ThingPrincipalType == c.attachment() {
-				all = append(all, PrincipalThingObject{t.name, c.attachment()})
-			}
-		}
-		page, next, err := slicePage(all, in.NextToken, "nextToken", b.size(in.MaxResults))
-		return &ListPrincipalThingsV2Output{page, next}, err
-	})
+	things := c.things
+	if in.ThingPrincipalType != "" && in.ThingPrincipalType != c.attachment() {
+		things = nil
+	}
+	return itemsOf(p, things, func(t *thing) principalThingObject { return principalThingObject{t.name, c.attachment()} }), nil
 }
 
-// AttachPolicyInput is the request of AttachPolicy and DetachPolicy.
-type AttachPolicyInput struct {
-	PolicyName string `json:"policyName"`
-	Target     string `json:"target"`
+// policyTarget is the request of AttachPolicy and DetachPolicy.
+type policyTarget struct {
+	PolicyName string `path:"policyName" is:"PolicyName"`
+	Target     string `json:"target" required:"true"`
 }
 
-func (in *AttachPolicyInput) check(c *checker) {
-	c.need("policyName", in.PolicyName, shapePolicyName)
-	c.need("target", in.Target, shapeAny)
+// attachPolicy attaches a policy to a certificate or a thing group, named by its ARN.
+func (b *account) attachPolicy(_ time.Time, in *policyTarget) (*nothing, *task.Error) {
+	p, to, err := b.policyAndTarget(in.PolicyName, in.Target)
+	if err == nil {
+		_, err = b.attachPolicyTo(p, to)
+	}
+	return nil, err
 }
 
-// AttachPolicyOutput is the answer to AttachPolicy and DetachPolicy.
-type AttachPolicyOutput struct{}
-
-// AttachPolicy attaches a policy to a certificate or a thing group, named by its ARN.
-func (b *IoT) AttachPolicy(ctx context.Context, in *AttachPolicyInput) (*AttachPolicyOutput, error) {
-	in = orZero(in)
-	return b.attachOrDetachPolicy(ctx, "AttachPolicy", in, in.check, true)
+// detachPolicy takes a policy off a certificate or a thing group.
+func (b *account) detachPolicy(_ time.Time, in *policyTarget) (*nothing, *task.Error) {
+	p, to, err := b.policyAndTarget(in.PolicyName, in.Target)
+	if err == nil {
+		b.detachPolicyFrom(p, to)
+	}
+	return nil, err
 }
 
-// DetachPolicy takes a policy off a certificate or a thing group.
-func (b *IoT) DetachPolicy(ctx context.Context, in *AttachPolicyInput) (*AttachPolicyOutput, error) {
-	in = orZero(in)
-	return b.attachOrDetachPolicy(ctx, "DetachPolicy", in, in.check, false)
+// policyPrincipal is the request of AttachPrincipalPolicy and DetachPrincipalPolicy.
+type policyPrincipal struct {
+	PolicyName string `path:"policyName" is:"PolicyName"`
+	Principal  string `header:"principal=x-amzn-iot-principal" required:"true"`
 }
 
-// PrincipalPolicyInput is the request of AttachPrincipalPolicy and DetachPrincipalPolicy.
-type PrincipalPolicyInput struct {
-	PolicyName string `json:"policyName"`
-	Principal  string `json:"principal"`
+// attachPrincipalPolicy is the older form of AttachPolicy.
+func (b *account) attachPrincipalPolicy(now time.Time, in *policyPrincipal) (*nothing, *task.Error) {
+	return b.attachPolicy(now, &policyTarget{in.PolicyName, in.Principal})
 }
 
-func (in *PrincipalPolicyInput) check(c *checker) {
-	c.need("policyName", in.PolicyName, shapePolicyName)
-	c.need("principal", in.Principal, shapeAny)
+// detachPrincipalPolicy is the older form of DetachPolicy.
+func (b *account) detachPrincipalPolicy(now time.Time, in *policyPrincipal) (*nothing, *task.Error) {
+	return b.detachPolicy(now, &policyTarget{in.PolicyName, in.Principal})
 }
 
-// AttachPrincipalPolicy is the older form of AttachPolicy.
-func (b *IoT) AttachPrincipalPolicy(ctx context.Context, in *PrincipalPolicyInput) (*AttachPolicyOutput, error) {
-	in = orZero(in)
-	return b.attachOrDetachPolicy(ctx, "AttachPrincipalPolicy", &AttachPolicyInput{in.PolicyName, in.Principal}, in.check, true)
+func (b *account) policyAndTarget(policyName, target string) (*policy, *[]*policy, *task.Error) {
+	p, err := b.findPolicy(policyName)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := b.target(target)
+	return p, to, err
 }
 
-// DetachPrincipalPolicy is the older form of DetachPolicy.
-func (b *IoT) DetachPrincipalPolicy(ctx context.Context, in *PrincipalPolicyInput) (*AttachPolicyOutput, error) {
-	in = orZero(in)
-	return b.attachOrDetachPolicy(ctx, "DetachPrincipalPolicy", &AttachPolicyInput{in.PolicyName, in.Principal}, in.check, false)
+type listAttachedPoliciesInput struct {
+	Target    string `path:"target"`
+	Recursive bool   `query:"recursive"`
+	byMarker
 }
 
-func (b *IoT) attachOrDetachPolicy(ctx context.Context, op string, in *AttachPolicyInput, check func(*checker), attach bool) (*AttachPolicyOutput, error) {
-	return invoke(ctx, b, op, "", check, func(time.Time) (*AttachPolicyOutput, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		if err != nil {
-			return nil, err
-		}
-		to, err := b.target(in.Target)
-		if err != nil {
-			return nil, err
-		}
-		if attach {
-			_, err = b.attachPolicyTo(p, to)
-		} else {
-			b.detachPolicyFrom(p, to)
-		}
-		return &AttachPolicyOutput{}, err
-	})
-}
-
-// ListAttachedPoliciesInput is the request of ListAttachedPolicies.
-type ListAttachedPoliciesInput struct {
-	Target    string `json:"target"`
-	Recursive bool   `json:"recursive,omitempty"`
-	Marker    string `json:"marker,omitempty"`
-	PageSize  *int32 `json:"pageSize,omitempty"`
-}
-
-// ListAttachedPolicies lists the policies attached to a certificate or a thing group; recursively, also those of the
+// listAttachedPolicies lists the policies attached to a certificate or a thing group; recursively, also those of the
 // groups above it.
-func (b *IoT) ListAttachedPolicies(ctx context.Context, in *ListAttachedPoliciesInput) (*ListPoliciesOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("target", in.Target, shapeAny)
-		c.may("marker", in.Marker, shapeMarker)
-		c.page("pageSize", in.PageSize)
+func (b *account) listAttachedPolicies(in *listAttachedPoliciesInput, p *page) ([]policySummary, *task.Error) {
+	to, err := b.target(in.Target)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "ListAttachedPolicies", "", check, func(time.Time) (*ListPoliciesOutput, *task.Error) {
-		to, err := b.target(in.Target)
-		if err != nil {
-			return nil, err
-		}
-		all := slices.Clone(*to)
-		if g := b.groupOfARN(in.Target); g != nil && in.Recursive {
-			for g = g.parent; g != nil; g = g.parent {
-				for _, p := range g.policies {
-					if !slices.Contains(all, p) {
-						all = append(all, p)
-					}
+	attached := slices.Clone(*to)
+	if g := b.groupOfARN(in.Target); g != nil && in.Recursive {
+		for g = g.parent; g != nil; g = g.parent {
+			for _, above := range g.policies {
+				if !slices.Contains(attached, above) {
+					attached = append(attached, above)
 				}
 			}
 		}
-		page, next, err := slicePage(all, in.Marker, "marker", b.size(in.PageSize))
-		return &ListPoliciesOutput{b.summaries(page), next}, err
-	})
-}
-
-// ListPrincipalPoliciesInput is the request of ListPrincipalPolicies.
-type ListPrincipalPoliciesInput struct {
-	Principal      string `json:"principal"`
-	Marker         string `json:"marker,omitempty"`
-	PageSize       *int32 `json:"pageSize,omitempty"`
-	AscendingOrder bool   `json:"ascendingOrder,omitempty"`
-}
-
-// ListPrincipalPolicies is the older form of ListAttachedPolicies.
-func (b *IoT) ListPrincipalPolicies(ctx context.Context, in *ListPrincipalPoliciesInput) (*ListPoliciesOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("principal", in.Principal, shapeAny)
-		c.may("marker", in.Marker, shapeMarker)
-		c.page("pageSize", in.PageSize)
 	}
-	return invoke(ctx, b, "ListPrincipalPolicies", "", check, func(time.Time) (*ListPoliciesOutput, *task.Error) {
-		to, err := b.target(in.Principal)
-		if err != nil {
-			return nil, err
-		}
-		all := slices.Clone(*to)
-		if !in.AscendingOrder {
-			slices.Reverse(all)
-		}
-		page, next, err := slicePage(all, in.Marker, "marker", b.size(in.PageSize))
-		return &ListPoliciesOutput{b.summaries(page), next}, err
-	})
+	return itemsOf(p, attached, b.policySummary), nil
 }
 
-// ListTargetsForPolicyInput is the request of ListTargetsForPolicy.
-type ListTargetsForPolicyInput struct {
-	PolicyName string `json:"policyName"`
-	Marker     string `json:"marker,omitempty"`
-	PageSize   *int32 `json:"pageSize,omitempty"`
+type listPrincipalPoliciesInput struct {
+	Principal string `header:"principal=x-amzn-iot-principal" required:"true"`
+	byMarker
+	AscendingOrder bool `query:"ascendingOrder=isAscendingOrder"`
 }
 
-// ListTargetsForPolicyOutput is the answer to ListTargetsForPolicy.
-type ListTargetsForPolicyOutput struct {
-	Targets    []string `json:"targets"`
-	NextMarker string   `json:"nextMarker,omitempty"`
+// listPrincipalPolicies is the older form of ListAttachedPolicies.
+func (b *account) listPrincipalPolicies(in *listPrincipalPoliciesInput, p *page) ([]policySummary, *task.Error) {
+	to, err := b.target(in.Principal)
+	if err != nil {
+		return nil, err
+	}
+	attached := slices.Clone(*to)
+	if !in.AscendingOrder {
+		slices.Reverse(attached)
+	}
+	return itemsOf(p, attached, b.policySummary), nil
 }
 
-// ListTargetsForPolicy lists the ARNs a policy is attached to: certificates in the order they were made, and then thing
+type listTargetsForPolicyInput struct {
+	PolicyName string `path:"policyName" is:"PolicyName"`
+	byMarker
+}
+
+// listTargetsForPolicy lists the ARNs a policy is attached to: certificates in the order they were made, and then thing
 // groups.
-func (b *IoT) ListTargetsForPolicy(ctx context.Context, in *ListTargetsForPolicyInput) (*ListTargetsForPolicyOutput, error) {
-	in = orZero(in)
-	targets, next, err := b.listTargets(ctx, "ListTargetsForPolicy", in, true)
-	if err != nil {
-		return nil, err
-	}
-	return &ListTargetsForPolicyOutput{targets, next}, nil
+func (b *account) listTargetsForPolicy(in *listTargetsForPolicyInput, p *page) ([]string, *task.Error) {
+	return b.targetsOf(in.PolicyName, p, true)
 }
 
-// ListPolicyPrincipalsInput is the request of ListPolicyPrincipals.
-type ListPolicyPrincipalsInput struct {
-	PolicyName     string `json:"policyName"`
-	Marker         string `json:"marker,omitempty"`
-	PageSize       *int32 `json:"pageSize,omitempty"`
-	AscendingOrder bool   `json:"ascendingOrder,omitempty"`
+type listPolicyPrincipalsInput struct {
+	PolicyName string `header:"policyName=x-amzn-iot-policy" is:"PolicyName" required:"true"`
+	byMarker
+	AscendingOrder bool `query:"ascendingOrder=isAscendingOrder"`
 }
 
-// ListPolicyPrincipalsOutput is the answer to ListPolicyPrincipals.
-type ListPolicyPrincipalsOutput struct {
-	Principals []string `json:"principals"`
-	NextMarker string   `json:"nextMarker,omitempty"`
-}
-
-// ListPolicyPrincipals is the older form of ListTargetsForPolicy; it knows certificates only, and gives them oldest first.
-func (b *IoT) ListPolicyPrincipals(ctx context.Context, in *ListPolicyPrincipalsInput) (*ListPolicyPrincipalsOutput, error) {
-	in = orZero(in)
-	principals, next, err := b.listTargets(ctx, "ListPolicyPrincipals", &ListTargetsForPolicyInput{in.PolicyName, in.Marker, in.PageSize}, false)
-	if err != nil {
-		return nil, err
-	}
-	return &ListPolicyPrincipalsOutput{principals, next}, nil
+// listPolicyPrincipals is the older form of ListTargetsForPolicy; it knows certificates only, and lists them oldest first.
+func (b *account) listPolicyPrincipals(in *listPolicyPrincipalsInput, p *page) ([]string, *task.Error) {
+	return b.targetsOf(in.PolicyName, p, false)
 }
 
 // groupNumbers is added to a group's number to make it come after all certificates.
 const groupNumbers = 1 << 62
 
-func (b *IoT) listTargets(ctx context.Context, op string, in *ListTargetsForPolicyInput, groups bool) (targets []string, next string, err error) {
-	check := func(c *checker) {
-		c.need("policyName", in.PolicyName, shapePolicyName)
-		c.may("marker", in.Marker, shapeMarker)
-		c.page("pageSize", in.PageSize)
+func (b *account) targetsOf(policyName string, p *page, groups bool) ([]string, *task.Error) {
+	pol, err := b.findPolicy(policyName)
+	if err != nil {
+		return nil, err
 	}
-	type answer struct {
-		targets []string
-		next    string
+	var targets []string
+	last, from := uint64(0), p.from
+	full := func(arn string, number uint64) bool {
+		if len(targets) == p.size {
+			p.next = token(last)
+			return true
+		}
+		targets, last = append(targets, arn), number
+		return false
 	}
-	out, err := invoke(ctx, b, op, "", check, func(time.Time) (answer, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		if err != nil {
-			return answer{}, err
-		}
-		from, err := numberOf(in.Marker, "marker")
-		if err != nil {
-			return answer{}, err
-		}
-		size := b.size(in.PageSize)
-		a := answer{targets: make([]string, 0, min(size, p.attached))}
-		last := uint64(0)
-		full := func(arn string, number uint64) bool {
-			if len(a.targets) == size {
-				a.next = token(last)
-				return true
-			}
-			a.targets, last = append(a.targets, arn), number
-			return false
-		}
-		if from < groupNumbers {
-			for c := range b.st.certificates.after(from) {
-				if slices.Contains(c.policies, p) && full(b.certificateARN(c), c.number()) {
-					return a, nil
-				}
-			}
-			from = groupNumbers
-		}
-		if groups {
-			for g := range b.st.thingGroups.after(from - groupNumbers) {
-				if slices.Contains(g.policies, p) && full(b.thingGroupARN(g), groupNumbers+g.number()) {
-					return a, nil
-				}
+	if from < groupNumbers {
+		for c := range b.st.certificates.after(from) {
+			if slices.Contains(c.policies, pol) && full(b.certificateARN(c), c.number()) {
+				return targets, nil
 			}
 		}
-		return a, nil
-	})
-	return out.targets, out.next, err
+		from = groupNumbers
+	}
+	if groups {
+		for g := range b.st.thingGroups.after(from - groupNumbers) {
+			if slices.Contains(g.policies, pol) && full(b.thingGroupARN(g), groupNumbers+g.number()) {
+				return targets, nil
+			}
+		}
+	}
+	return targets, nil
 }
 
 func (c *certificate) attachment() string {
 	if c.exclusive {
-		return ExclusiveThing
+		return exclusiveThing
 	}
-	return NonExclusiveThing
+	return nonExclusiveThing
 }
 
 // attachCertificate attaches a certificate to a thing; twice is no error.
-func (b *IoT) attachCertificate(t *thing, c *certificate, exclusive bool) (added bool, err *task.Error) {
+func (b *account) attachCertificate(t *thing, c *certificate, exclusive bool) (added bool, err *task.Error) {
 	if slices.Contains(t.certificates, c) {
 		return false, nil
 	}
 	if len(c.things) > 0 && (exclusive || c.exclusive) {
 		return false, refuse(codeInvalidRequest, "The principal %s is attached to another thing and one of the attachments is %s",
-			b.certificateARN(c), ExclusiveThing)
+			b.certificateARN(c), exclusiveThing)
 	}
 	t.certificates = append(t.certificates, c)
 	c.things = append(c.things, t)
@@ -507,7 +335,7 @@ func (b *IoT) attachCertificate(t *thing, c *certificate, exclusive bool) (added
 	return true, nil
 }
 
-func (b *IoT) detachCertificate(t *thing, c *certificate) {
+func (b *account) detachCertificate(t *thing, c *certificate) {
 	t.certificates = without(t.certificates, c)
 	c.things = without(c.things, t)
 	if len(c.things) == 0 {
@@ -516,7 +344,7 @@ func (b *IoT) detachCertificate(t *thing, c *certificate) {
 }
 
 // attachPolicyTo attaches a policy to a target's policies; twice is no error.
-func (b *IoT) attachPolicyTo(p *policy, to *[]*policy) (added bool, err *task.Error) {
+func (b *account) attachPolicyTo(p *policy, to *[]*policy) (added bool, err *task.Error) {
 	if slices.Contains(*to, p) {
 		return false, nil
 	}
@@ -528,7 +356,7 @@ func (b *IoT) attachPolicyTo(p *policy, to *[]*policy) (added bool, err *task.Er
 	return true, nil
 }
 
-func (b *IoT) detachPolicyFrom(p *policy, from *[]*policy) {
+func (b *account) detachPolicyFrom(p *policy, from *[]*policy) {
 	if slices.Contains(*from, p) {
 		*from = without(*from, p)
 		p.attached--
@@ -545,7 +373,7 @@ func without[T comparable](list []T, v T) []T {
 }
 
 // principal finds the certificate an ARN names.
-func (b *IoT) principal(arn string) (*certificate, *task.Error) {
+func (b *account) principal(arn string) (*certificate, *task.Error) {
 	if id, ok := strings.CutPrefix(arn, b.arnPrefix+"cert/"); ok {
 		if key, ok := parseCertificateID(id); ok {
 			if c, ok := b.st.certificates.get(key); ok {
@@ -554,11 +382,11 @@ func (b *IoT) principal(arn string) (*certificate, *task.Error) {
 		}
 		return nil, refuse(codeNotFound, "The certificate given in the principal does not exist.")
 	}
-	return nil, refuse(codeInvalidRequest, "Invalid principal: %s", cutValue(arn))
+	return nil, refuse(codeInvalidRequest, "Invalid principal: %s", restjson.Cut(arn))
 }
 
 // target finds the list of policies of the certificate or thing group that an ARN names.
-func (b *IoT) target(arn string) (*[]*policy, *task.Error) {
+func (b *account) target(arn string) (*[]*policy, *task.Error) {
 	if name, ok := strings.CutPrefix(arn, b.arnPrefix+"thinggroup/"); ok {
 		g, err := b.findThingGroup(name)
 		if err != nil {
@@ -573,7 +401,7 @@ func (b *IoT) target(arn string) (*[]*policy, *task.Error) {
 	return &c.policies, nil
 }
 
-func (b *IoT) groupOfARN(arn string) *thingGroup {
+func (b *account) groupOfARN(arn string) *thingGroup {
 	name, _ := strings.CutPrefix(arn, b.arnPrefix+"thinggroup/")
 	g, _ := b.st.thingGroups.get(name)
 	return g

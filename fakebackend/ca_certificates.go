@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -20,6 +20,16 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterCACertificate.html
 
+var caOperations = []*operation{
+	operationOf("GetRegistrationCode", "GET /registrationcode", (*account).getRegistrationCode),
+	operationOf("DeleteRegistrationCode", "DELETE /registrationcode", (*account).deleteRegistrationCode),
+	operationOf("RegisterCACertificate", "POST /cacertificate", (*account).registerCACertificate),
+	operationOf("DescribeCACertificate", "GET /cacertificate/{caCertificateId}", (*account).describeCACertificate),
+	operationOf("UpdateCACertificate", "PUT /cacertificate/{caCertificateId}", (*account).updateCACertificate),
+	operationOf("DeleteCACertificate", "DELETE /cacertificate/{caCertificateId}", (*account).deleteCACertificate),
+	listOf("ListCACertificates", "GET /cacertificates", "certificates", (*account).listCACertificates),
+}
+
 // casWithOneSubject is how many CAs of an account can have the same subject.
 const casWithOneSubject = 10
 
@@ -29,133 +39,92 @@ const (
 	modeSNIOnly = "SNI_ONLY"
 )
 
-// GetRegistrationCodeInput is the request of GetRegistrationCode.
-type GetRegistrationCodeInput struct{}
-
-// GetRegistrationCodeOutput is the answer to GetRegistrationCode.
-type GetRegistrationCodeOutput struct {
+type getRegistrationCodeOutput struct {
 	RegistrationCode string `json:"registrationCode"`
 }
 
-// GetRegistrationCode gives the account's registration code.
-func (b *IoT) GetRegistrationCode(ctx context.Context, _ *GetRegistrationCodeInput) (*GetRegistrationCodeOutput, error) {
-	return invoke(ctx, b, "GetRegistrationCode", "", nil, func(time.Time) (*GetRegistrationCodeOutput, *task.Error) {
-		return &GetRegistrationCodeOutput{b.registrationCode()}, nil
-	})
+// getRegistrationCode gives the account's registration code.
+func (b *account) getRegistrationCode(_ time.Time, _ *nothing) (*getRegistrationCodeOutput, *task.Error) {
+	return &getRegistrationCodeOutput{b.registrationCode()}, nil
 }
 
-func (b *IoT) registrationCode() string {
+func (b *account) registrationCode() string {
 	return fmt.Sprintf("%x", b.digest("registration code", b.st.codes))
 }
 
-// DeleteRegistrationCodeInput is the request of DeleteRegistrationCode.
-type DeleteRegistrationCodeInput struct{}
-
-// DeleteRegistrationCodeOutput is the answer to DeleteRegistrationCode.
-type DeleteRegistrationCodeOutput struct{}
-
-// DeleteRegistrationCode makes the next registration code another one.
-func (b *IoT) DeleteRegistrationCode(ctx context.Context, _ *DeleteRegistrationCodeInput) (*DeleteRegistrationCodeOutput, error) {
-	return invoke(ctx, b, "DeleteRegistrationCode", "", nil, func(time.Time) (*DeleteRegistrationCodeOutput, *task.Error) {
-		b.st.codes++
-		return &DeleteRegistrationCodeOutput{}, nil
-	})
+// deleteRegistrationCode makes the next registration code another one.
+func (b *account) deleteRegistrationCode(_ time.Time, _ *nothing) (*nothing, *task.Error) {
+	b.st.codes++
+	return nil, nil
 }
 
-// RegistrationConfig says how devices with certificates of a CA are registered when they first connect. It is kept and
+// registrationConfig says how devices with certificates of a CA are registered when they first connect. It is kept and
 // given back.
-type RegistrationConfig struct {
-	TemplateBody string `json:"templateBody,omitempty"`
-	RoleARN      string `json:"roleArn,omitempty"`
-	TemplateName string `json:"templateName,omitempty"`
+type registrationConfig struct {
+	TemplateBody string `json:"templateBody,omitempty" is:"TemplateBody"`
+	RoleARN      string `json:"roleArn,omitempty" is:"RoleArn"`
+	TemplateName string `json:"templateName,omitempty" is:"TemplateName"`
 }
 
-func (r *RegistrationConfig) clone() *RegistrationConfig {
-	if r == nil {
-		return nil
-	}
-	return new(*r)
+type registerCACertificateInput struct {
+	CACertificate           string              `json:"caCertificate" is:"CertificatePem" required:"true"`
+	VerificationCertificate string              `json:"verificationCertificate" is:"CertificatePem"`
+	SetAsActive             bool                `query:"setAsActive"`
+	AllowAutoRegistration   bool                `query:"allowAutoRegistration"`
+	RegistrationConfig      *registrationConfig `json:"registrationConfig"`
+	Tags                    []tag               `json:"tags"`
+	CertificateMode         string              `json:"certificateMode" is:"CertificateMode"`
 }
 
-func (c *checker) registrationConfig(r *RegistrationConfig) {
-	if r != nil {
-		c.may("registrationConfig.templateBody", r.TemplateBody, shapeTemplateBody)
-		c.may("registrationConfig.roleArn", r.RoleARN, shapeRoleARN)
-		c.may("registrationConfig.templateName", r.TemplateName, shapeTemplateName)
-	}
-}
-
-// RegisterCACertificateInput is the request of RegisterCACertificate.
-type RegisterCACertificateInput struct {
-	CACertificate           string              `json:"caCertificate"`
-	VerificationCertificate string              `json:"verificationCertificate,omitempty"`
-	SetAsActive             bool                `json:"setAsActive,omitempty"`
-	AllowAutoRegistration   bool                `json:"allowAutoRegistration,omitempty"`
-	RegistrationConfig      *RegistrationConfig `json:"registrationConfig,omitempty"`
-	Tags                    []Tag               `json:"tags,omitempty"`
-	CertificateMode         string              `json:"certificateMode,omitempty"`
-}
-
-// RegisterCACertificateOutput is the answer to RegisterCACertificate.
-type RegisterCACertificateOutput struct {
+type registerCACertificateOutput struct {
 	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 }
 
-// RegisterCACertificate registers a CA. In DEFAULT mode the caller proves to hold its key by a certificate for the
+// registerCACertificate registers a CA. In DEFAULT mode the caller proves to hold its key by a certificate for the
 // registration code.
-func (b *IoT) RegisterCACertificate(ctx context.Context, in *RegisterCACertificateInput) (*RegisterCACertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("caCertificate", in.CACertificate, shapePEM)
-		c.may("verificationCertificate", in.VerificationCertificate, shapePEM)
-		c.registrationConfig(in.RegistrationConfig)
-		c.tags(in.Tags)
-		c.oneOf("certificateMode", in.CertificateMode, modeDefault, modeSNIOnly)
+func (b *account) registerCACertificate(now time.Time, in *registerCACertificateInput) (*registerCACertificateOutput, *task.Error) {
+	ca, err := issuer.ParseCertificate(in.CACertificate)
+	switch {
+	case err != nil:
+		return nil, refuse(codeCertificateInvalid, "The CA certificate could not be parsed: %v", err)
+	case !ca.IsCA || !ca.BasicConstraintsValid:
+		return nil, refuse(codeCertificateInvalid, "The certificate is not a CA certificate")
+	case now.After(ca.NotAfter):
+		return nil, refuse(codeCertificateInvalid, "The CA certificate has expired")
 	}
-	return invoke(ctx, b, "RegisterCACertificate", "", check, func(now time.Time) (*RegisterCACertificateOutput, *task.Error) {
-		ca, err := issuer.ParseCertificate(in.CACertificate)
-		switch {
-		case err != nil:
-			return nil, refuse(codeCertificateInvalid, "The CA certificate could not be parsed: %v", err)
-		case !ca.IsCA || !ca.BasicConstraintsValid:
-			return nil, refuse(codeCertificateInvalid, "The certificate is not a CA certificate")
-		case now.After(ca.NotAfter):
-			return nil, refuse(codeCertificateInvalid, "The CA certificate has expired")
+	id := certificateID(sha256.Sum256(ca.Raw))
+	if old, ok := b.st.cas.get(id); ok {
+		return nil, withResource(refuse(codeAlreadyExists, "The CA certificate is registered already: %s", id), old.id.String(), b.caARN(old))
+	}
+	if in.CertificateMode != modeSNIOnly {
+		if err := b.proves(in.VerificationCertificate, ca); err != nil {
+			return nil, err
 		}
-		id := certificateID(sha256.Sum256(ca.Raw))
-		if old, ok := b.st.cas.get(id); ok {
-			return nil, withResource(refuse(codeAlreadyExists, "The CA certificate is registered already: %s", id), old.id.String(), b.caARN(old))
+	}
+	same := 0
+	for other := range b.st.cas.all() {
+		if parsed, err := x509.ParseCertificate(other.der); err == nil && slices.Equal(parsed.RawSubject, ca.RawSubject) {
+			same++
 		}
-		if in.CertificateMode != modeSNIOnly {
-			if err := b.proves(in.VerificationCertificate, ca); err != nil {
-				return nil, err
-			}
-		}
-		same := 0
-		for other := range b.st.cas.all() {
-			if parsed, err := x509.ParseCertificate(other.der); err == nil && slices.Equal(parsed.RawSubject, ca.RawSubject) {
-				same++
-			}
-		}
-		if same >= casWithOneSubject {
-			return nil, refuse(codeLimitExceeded, "The maximum number of CA certificates with the same subject is %d", casWithOneSubject)
-		}
-		c := &caCertificate{
-			id: id, der: ca.Raw, active: in.SetAsActive, auto: in.AllowAutoRegistration, mode: modeDefault, config: in.RegistrationConfig.clone(),
-			created: stamp(now), modified: stamp(now), version: 1,
-		}
-		if in.CertificateMode != "" {
-			c.mode = in.CertificateMode
-		}
-		b.st.cas.add(id, c)
-		b.setTags(b.caARN(c), in.Tags)
-		return &RegisterCACertificateOutput{b.caARN(c), c.id.String()}, nil
-	})
+	}
+	if same >= casWithOneSubject {
+		return nil, refuse(codeLimitExceeded, "The maximum number of CA certificates with the same subject is %d", casWithOneSubject)
+	}
+	c := &caCertificate{
+		id: id, der: ca.Raw, active: in.SetAsActive, auto: in.AllowAutoRegistration, mode: modeDefault, config: in.RegistrationConfig,
+		created: stamp(now), modified: stamp(now), version: 1,
+	}
+	if in.CertificateMode != "" {
+		c.mode = in.CertificateMode
+	}
+	b.st.cas.add(id, c)
+	b.setTags(b.caARN(c), in.Tags)
+	return &registerCACertificateOutput{b.caARN(c), c.id.String()}, nil
 }
 
 // proves checks a verification certificate: signed by the CA, with the registration code as its common name.
-func (b *IoT) proves(verification string, ca *x509.Certificate) *task.Error {
+func (b *account) proves(verification string, ca *x509.Certificate) *task.Error {
 	if verification == "" {
 		return refuse(codeInvalidRequest, "A verification certificate is required for a CA certificate in DEFAULT mode")
 	}
@@ -172,23 +141,18 @@ func (b *IoT) proves(verification string, ca *x509.Certificate) *task.Error {
 	return nil
 }
 
-// CACertificateInput names a CA certificate: the request of DescribeCACertificate and DeleteCACertificate.
-type CACertificateInput struct {
-	CertificateID string `json:"certificateId"`
+// caCertificateInput names a CA certificate: the request of DescribeCACertificate and DeleteCACertificate.
+type caCertificateInput struct {
+	CertificateID string `path:"certificateId=caCertificateId" is:"CertificateId"`
 }
 
-func (in *CACertificateInput) check(c *checker) {
-	c.need("certificateId", in.CertificateID, shapeCertificateID)
+type describeCACertificateOutput struct {
+	CertificateDescription *caCertificateDescription `json:"certificateDescription"`
+	RegistrationConfig     *registrationConfig       `json:"registrationConfig,omitempty"`
 }
 
-// DescribeCACertificateOutput is the answer to DescribeCACertificate.
-type DescribeCACertificateOutput struct {
-	CertificateDescription *CACertificateDescription `json:"certificateDescription"`
-	RegistrationConfig     *RegistrationConfig       `json:"registrationConfig,omitempty"`
-}
-
-// CACertificateDescription is a CA certificate as DescribeCACertificate shows it.
-type CACertificateDescription struct {
+// caCertificateDescription is a CA certificate as DescribeCACertificate shows it.
+type caCertificateDescription struct {
 	CertificateARN         string               `json:"certificateArn"`
 	CertificateID          string               `json:"certificateId"`
 	Status                 string               `json:"status"`
@@ -199,28 +163,25 @@ type CACertificateDescription struct {
 	LastModifiedDate       time.Time            `json:"lastModifiedDate"`
 	CustomerVersion        int32                `json:"customerVersion"`
 	GenerationID           string               `json:"generationId"`
-	Validity               *CertificateValidity `json:"validity"`
+	Validity               *certificateValidity `json:"validity"`
 	CertificateMode        string               `json:"certificateMode"`
 }
 
-// DescribeCACertificate reads a CA certificate.
-func (b *IoT) DescribeCACertificate(ctx context.Context, in *CACertificateInput) (*DescribeCACertificateOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "DescribeCACertificate", "", in.check, func(time.Time) (*DescribeCACertificateOutput, *task.Error) {
-		c, err := b.findCA(in.CertificateID)
-		if err != nil {
-			return nil, err
-		}
-		d := &CACertificateDescription{
-			CertificateARN: b.caARN(c), CertificateID: c.id.String(), Status: c.status(), CertificatePem: issuer.EncodePEM(c.der),
-			OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: map[bool]string{true: "ENABLE", false: "DISABLE"}[c.auto],
-			LastModifiedDate: c.modified, CustomerVersion: c.version, GenerationID: b.uuid("ca", c.number()), CertificateMode: c.mode,
-		}
-		if parsed, err := x509.ParseCertificate(c.der); err == nil {
-			d.Validity = &CertificateValidity{parsed.NotBefore, parsed.NotAfter}
-		}
-		return &DescribeCACertificateOutput{d, c.config.clone()}, nil
-	})
+// describeCACertificate reads a CA certificate.
+func (b *account) describeCACertificate(_ time.Time, in *caCertificateInput) (*describeCACertificateOutput, *task.Error) {
+	c, err := b.findCA(in.CertificateID)
+	if err != nil {
+		return nil, err
+	}
+	d := &caCertificateDescription{
+		CertificateARN: b.caARN(c), CertificateID: c.id.String(), Status: c.status(), CertificatePem: issuer.EncodePEM(c.der),
+		OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: map[bool]string{true: "ENABLE", false: "DISABLE"}[c.auto],
+		LastModifiedDate: c.modified, CustomerVersion: c.version, GenerationID: b.uuid("ca", c.number()), CertificateMode: c.mode,
+	}
+	if parsed, err := x509.ParseCertificate(c.der); err == nil {
+		d.Validity = &certificateValidity{parsed.NotBefore, parsed.NotAfter}
+	}
+	return &describeCACertificateOutput{d, c.config}, nil
 }
 
 func (c *caCertificate) status() string {
@@ -230,129 +191,84 @@ func (c *caCertificate) status() string {
 	return "INACTIVE"
 }
 
-// UpdateCACertificateInput is the request of UpdateCACertificate.
-type UpdateCACertificateInput struct {
-	CertificateID             string              `json:"certificateId"`
-	NewStatus                 string              `json:"newStatus,omitempty"`
-	NewAutoRegistrationStatus string              `json:"newAutoRegistrationStatus,omitempty"`
-	RegistrationConfig        *RegistrationConfig `json:"registrationConfig,omitempty"`
-	RemoveAutoRegistration    bool                `json:"removeAutoRegistration,omitempty"`
+type updateCACertificateInput struct {
+	CertificateID             string              `path:"certificateId=caCertificateId" is:"CertificateId"`
+	NewStatus                 string              `query:"newStatus" is:"CACertificateStatus"`
+	NewAutoRegistrationStatus string              `query:"newAutoRegistrationStatus" is:"AutoRegistrationStatus"`
+	RegistrationConfig        *registrationConfig `json:"registrationConfig"`
+	RemoveAutoRegistration    bool                `json:"removeAutoRegistration"`
 }
 
-// UpdateCACertificateOutput is the answer to UpdateCACertificate.
-type UpdateCACertificateOutput struct{}
-
-// UpdateCACertificate changes a CA certificate's status or its automatic registration.
-func (b *IoT) UpdateCACertificate(ctx context.Context, in *UpdateCACertificateInput) (*UpdateCACertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("certificateId", in.CertificateID, shapeCertificateID)
-		c.oneOf("newStatus", in.NewStatus, "ACTIVE", "INACTIVE")
-		c.oneOf("newAutoRegistrationStatus", in.NewAutoRegistrationStatus, "ENABLE", "DISABLE")
-		c.registrationConfig(in.RegistrationConfig)
+// updateCACertificate changes a CA certificate's status or its automatic registration.
+func (b *account) updateCACertificate(now time.Time, in *updateCACertificateInput) (*nothing, *task.Error) {
+	c, err := b.findCA(in.CertificateID)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "UpdateCACertificate", "", check, func(now time.Time) (*UpdateCACertificateOutput, *task.Error) {
-		c, err := b.findCA(in.CertificateID)
-		if err != nil {
-			return nil, err
+	if in.RegistrationConfig != nil && in.RegistrationConfig.TemplateBody != "" {
+		if _, err := b.compile(in.RegistrationConfig.TemplateBody); err != nil {
+			return nil, refuse(codeInvalidRequest, "%s", err)
 		}
-		if in.RegistrationConfig != nil && in.RegistrationConfig.TemplateBody != "" {
-			if _, err := b.compile(in.RegistrationConfig.TemplateBody); err != nil {
-				return nil, refuse(codeInvalidRequest, "%s", err)
-			}
-		}
-		if in.NewStatus != "" {
-			c.active = in.NewStatus == "ACTIVE"
-		}
-		if in.NewAutoRegistrationStatus != "" {
-			c.auto = in.NewAutoRegistrationStatus == "ENABLE"
-		}
-		if in.RegistrationConfig != nil {
-			c.config = in.RegistrationConfig.clone()
-		}
-		if in.RemoveAutoRegistration {
-			c.config, c.auto = nil, false
-		}
-		c.modified = stamp(now)
-		return &UpdateCACertificateOutput{}, nil
-	})
+	}
+	if in.NewStatus != "" {
+		c.active = in.NewStatus == "ACTIVE"
+	}
+	if in.NewAutoRegistrationStatus != "" {
+		c.auto = in.NewAutoRegistrationStatus == "ENABLE"
+	}
+	if in.RegistrationConfig != nil {
+		c.config = in.RegistrationConfig
+	}
+	if in.RemoveAutoRegistration {
+		c.config, c.auto = nil, false
+	}
+	c.modified = stamp(now)
+	return nil, nil
 }
 
-// DeleteCACertificateOutput is the answer to DeleteCACertificate.
-type DeleteCACertificateOutput struct{}
-
-// DeleteCACertificate removes a CA certificate that is not active. Certificates it signed stay registered.
-func (b *IoT) DeleteCACertificate(ctx context.Context, in *CACertificateInput) (*DeleteCACertificateOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "DeleteCACertificate", "", in.check, func(time.Time) (*DeleteCACertificateOutput, *task.Error) {
-		c, err := b.findCA(in.CertificateID)
-		if err != nil {
-			return nil, err
-		}
-		if c.active {
-			return nil, refuse(codeCertificateState, "CA certificate must be deactivated (not ACTIVE) before deletion.")
-		}
-		b.st.cas.remove(c.id)
-		delete(b.st.tags, b.caARN(c))
-		return &DeleteCACertificateOutput{}, nil
-	})
+// deleteCACertificate removes a CA certificate that is not active. Certificates it signed stay registered.
+func (b *account) deleteCACertificate(_ time.Time, in *caCertificateInput) (*nothing, *task.Error) {
+	c, err := b.findCA(in.CertificateID)
+	if err != nil {
+		return nil, err
+	}
+	if c.active {
+		return nil, refuse(codeCertificateState, "CA certificate must be deactivated (not ACTIVE) before deletion.")
+	}
+	b.st.cas.remove(c.id)
+	delete(b.st.tags, b.caARN(c))
+	return nil, nil
 }
 
-// ListCACertificatesInput is the request of ListCACertificates.
-type ListCACertificatesInput struct {
-	PageSize       *int32 `json:"pageSize,omitempty"`
-	Marker         string `json:"marker,omitempty"`
-	AscendingOrder bool   `json:"ascendingOrder,omitempty"`
-	TemplateName   string `json:"templateName,omitempty"`
+type listCACertificatesInput struct {
+	byMarker
+	AscendingOrder bool   `query:"ascendingOrder=isAscendingOrder"`
+	TemplateName   string `query:"templateName" is:"TemplateName"`
 }
 
-// ListCACertificatesOutput is the answer to ListCACertificates.
-type ListCACertificatesOutput struct {
-	Certificates []CACertificate `json:"certificates"`
-	NextMarker   string          `json:"nextMarker,omitempty"`
-}
-
-// CACertificate is a CA certificate in a list.
-type CACertificate struct {
+// caCertificateSummary is a CA certificate in a list.
+type caCertificateSummary struct {
 	CertificateARN string    `json:"certificateArn"`
 	CertificateID  string    `json:"certificateId"`
 	Status         string    `json:"status"`
 	CreationDate   time.Time `json:"creationDate"`
 }
 
-// ListCACertificates lists CA certificates, newest first unless asked for the ascending order.
-func (b *IoT) ListCACertificates(ctx context.Context, in *ListCACertificatesInput) (*ListCACertificatesOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.page("pageSize", in.PageSize)
-		c.may("marker", in.Marker, shapeMarker)
-		c.may("templateName", in.TemplateName, shapeTemplateName)
-	}
-	return invoke(ctx, b, "ListCACertificates", "", check, func(time.Time) (*ListCACertificatesOutput, *task.Error) {
-		from, err := numberOf(in.Marker, "marker")
-		if err != nil {
-			return nil, err
-		}
-		rows := b.st.cas.before(from)
-		if in.AscendingOrder {
-			rows = b.st.cas.after(from)
-		}
-		page, next := pageOf(filter(rows, func(c *caCertificate) bool {
-			return in.TemplateName == "" || c.config != nil && c.config.TemplateName == in.TemplateName
-		}), b.size(in.PageSize))
-		out := &ListCACertificatesOutput{Certificates: make([]CACertificate, 0, len(page)), NextMarker: next}
-		for _, c := range page {
-			out.Certificates = append(out.Certificates, CACertificate{b.caARN(c), c.id.String(), c.status(), c.created})
-		}
-		return out, nil
+// listCACertificates lists CA certificates, newest first unless asked for the ascending order.
+func (b *account) listCACertificates(in *listCACertificatesInput, p *page) ([]caCertificateSummary, *task.Error) {
+	rows := filter(inOrder(&b.st.cas, p, in.AscendingOrder), func(c *caCertificate) bool {
+		return in.TemplateName == "" || c.config != nil && c.config.TemplateName == in.TemplateName
 	})
+	return rowsOf(p, rows, func(c *caCertificate) caCertificateSummary {
+		return caCertificateSummary{b.caARN(c), c.id.String(), c.status(), c.created}
+	}), nil
 }
 
-func (b *IoT) findCA(id string) (*caCertificate, *task.Error) {
+func (b *account) findCA(id string) (*caCertificate, *task.Error) {
 	if key, ok := parseCertificateID(id); ok {
 		if c, ok := b.st.cas.get(key); ok {
 			return c, nil
 		}
 	}
-	return nil, refuse(codeNotFound, "CA certificate id %s does not exist", cutValue(id))
+	return nil, refuse(codeNotFound, "CA certificate id %s does not exist", restjson.Cut(id))
 }

@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -21,120 +21,107 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html
 
-// CreateCertificateFromCsrInput is the request of CreateCertificateFromCsr.
-type CreateCertificateFromCsrInput struct {
-	CertificateSigningRequest string `json:"certificateSigningRequest"`
-	SetAsActive               bool   `json:"setAsActive,omitempty"`
+var certificateOperations = []*operation{
+	operationOf("CreateCertificateFromCsr", "POST /certificates", (*account).createCertificateFromCsr),
+	operationOf("CreateKeysAndCertificate", "POST /keys-and-certificate", (*account).createKeysAndCertificate),
+	operationOf("RegisterCertificate", "POST /certificate/register", (*account).registerCertificate),
+	operationOf("RegisterCertificateWithoutCA", "POST /certificate/register-no-ca", (*account).registerCertificateWithoutCA),
+	operationOf("DescribeCertificate", "GET /certificates/{certificateId}", (*account).describeCertificate),
+	listOf("ListCertificates", "GET /certificates", "certificates", (*account).listCertificates),
+	listOf("ListCertificatesByCA", "GET /certificates-by-ca/{caCertificateId}", "certificates", (*account).listCertificatesByCA),
+	operationOf("UpdateCertificate", "PUT /certificates/{certificateId}", (*account).updateCertificate),
+	operationOf("DeleteCertificate", "DELETE /certificates/{certificateId}", (*account).deleteCertificate),
 }
 
-// CreateCertificateFromCsrOutput is the answer to CreateCertificateFromCsr.
-type CreateCertificateFromCsrOutput struct {
+type createCertificateFromCsrInput struct {
+	CertificateSigningRequest string `json:"certificateSigningRequest" is:"CertificateSigningRequest" required:"true"`
+	SetAsActive               bool   `query:"setAsActive"`
+}
+
+type createCertificateFromCsrOutput struct {
 	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 	CertificatePem string `json:"certificatePem"`
 }
 
-// CreateCertificateFromCsr makes a certificate for the key in a signing request: another one each time.
-func (b *IoT) CreateCertificateFromCsr(ctx context.Context, in *CreateCertificateFromCsrInput) (*CreateCertificateFromCsrOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("certificateSigningRequest", in.CertificateSigningRequest, shapeCSR)
+// createCertificateFromCsr makes a certificate for the key in a signing request: another one each time.
+func (b *account) createCertificateFromCsr(now time.Time, in *createCertificateFromCsrInput) (*createCertificateFromCsrOutput, *task.Error) {
+	c, err := b.issue(in.CertificateSigningRequest, now, activeOr(in.SetAsActive, statusInactive))
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "CreateCertificateFromCsr", "", check, func(now time.Time) (*CreateCertificateFromCsrOutput, *task.Error) {
-		c, err := b.issue(in.CertificateSigningRequest, now, activeOr(in.SetAsActive, statusInactive))
-		if err != nil {
-			return nil, err
-		}
-		return &CreateCertificateFromCsrOutput{b.certificateARN(c), c.id.String(), c.pem()}, nil
-	})
+	return &createCertificateFromCsrOutput{b.certificateARN(c), c.id.String(), c.pem()}, nil
 }
 
-// CreateKeysAndCertificateInput is the request of CreateKeysAndCertificate.
-type CreateKeysAndCertificateInput struct {
-	SetAsActive bool `json:"setAsActive,omitempty"`
+type createKeysAndCertificateInput struct {
+	SetAsActive bool `query:"setAsActive"`
 }
 
-// CreateKeysAndCertificateOutput is the answer to CreateKeysAndCertificate.
-type CreateKeysAndCertificateOutput struct {
-	CertificateARN string   `json:"certificateArn"`
-	CertificateID  string   `json:"certificateId"`
-	CertificatePem string   `json:"certificatePem"`
-	KeyPair        *KeyPair `json:"keyPair"`
+type createKeysAndCertificateOutput struct {
+	CertificateARN string  `json:"certificateArn"`
+	CertificateID  string  `json:"certificateId"`
+	CertificatePem string  `json:"certificatePem"`
+	KeyPair        keyPair `json:"keyPair"`
 }
 
-// CreateKeysAndCertificate makes an RSA-2048 key and a certificate for it. The key is not kept.
-func (b *IoT) CreateKeysAndCertificate(ctx context.Context, in *CreateKeysAndCertificateInput) (*CreateKeysAndCertificateOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "CreateKeysAndCertificate", "", nil, func(now time.Time) (*CreateKeysAndCertificateOutput, *task.Error) {
-		made, err := b.keys.Load().issuer.Create(now)
-		if err != nil {
-			return nil, refuse(codeInternalFailure, "%v", err)
-		}
-		c := b.addCertificate(made.DER, sha256.Sum256(made.DER), now, activeOr(in.SetAsActive, statusInactive), nil)
-		return &CreateKeysAndCertificateOutput{
-			CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), CertificatePem: c.pem(),
-			KeyPair: newKeyPair(made.PublicKeyPEM, made.PrivateKeyPEM()),
-		}, nil
-	})
+// keyPair is a key made by AWS, as PEM.
+type keyPair struct {
+	PublicKey  string          `json:"PublicKey"`
+	PrivateKey restjson.Secret `json:"PrivateKey"`
 }
 
-// RegisterCertificateInput is the request of RegisterCertificate.
-type RegisterCertificateInput struct {
-	CertificatePem   string `json:"certificatePem"`
-	CACertificatePem string `json:"caCertificatePem,omitempty"`
-	SetAsActive      bool   `json:"setAsActive,omitempty"`
-	Status           string `json:"status,omitempty"`
+// createKeysAndCertificate makes an RSA-2048 key and a certificate for it. The key is not kept.
+func (b *account) createKeysAndCertificate(now time.Time, in *createKeysAndCertificateInput) (*createKeysAndCertificateOutput, *task.Error) {
+	made, err := b.keys.Load().issuer.Create(now)
+	if err != nil {
+		return nil, refuse(codeInternalFailure, "%v", err)
+	}
+	c := b.addCertificate(made.DER, sha256.Sum256(made.DER), now, activeOr(in.SetAsActive, statusInactive), nil)
+	return &createKeysAndCertificateOutput{
+		CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), CertificatePem: c.pem(),
+		KeyPair: keyPair{made.PublicKeyPEM, restjson.NewSecret(made.PrivateKeyPEM())},
+	}, nil
 }
 
-// RegisterCertificateOutput is the answer to RegisterCertificate.
-type RegisterCertificateOutput struct {
+type registerCertificateInput struct {
+	CertificatePem   string `json:"certificatePem" is:"CertificatePem" required:"true"`
+	CACertificatePem string `json:"caCertificatePem" is:"CertificatePem"`
+	SetAsActive      bool   `query:"setAsActive"`
+	Status           string `json:"status" is:"CertificateStatus"`
+}
+
+type registerCertificateOutput struct {
 	CertificateARN string `json:"certificateArn"`
 	CertificateID  string `json:"certificateId"`
 }
 
-// RegisterCertificate registers a certificate that one of the account's CAs has signed.
-func (b *IoT) RegisterCertificate(ctx context.Context, in *RegisterCertificateInput) (*RegisterCertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("certificatePem", in.CertificatePem, shapePEM)
-		c.may("caCertificatePem", in.CACertificatePem, shapePEM)
-		c.oneOf("status", in.Status, certStatuses[:]...)
+// registerCertificate registers a certificate that one of the account's CAs has signed.
+func (b *account) registerCertificate(now time.Time, in *registerCertificateInput) (*registerCertificateOutput, *task.Error) {
+	signed, err := b.readDeviceCertificate(in.CertificatePem, in.CACertificatePem)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "RegisterCertificate", "", check, func(now time.Time) (*RegisterCertificateOutput, *task.Error) {
-		signed, err := b.readDeviceCertificate(in.CertificatePem, in.CACertificatePem)
-		if err != nil {
-			return nil, err
-		}
-		if signed.ca == nil {
-			return nil, refuse(codeCertificateInvalid, "CA certificate was not found for the certificate")
-		}
-		return b.register(signed, now, in.Status, in.SetAsActive)
-	})
-}
-
-// RegisterCertificateWithoutCAInput is the request of RegisterCertificateWithoutCA.
-type RegisterCertificateWithoutCAInput struct {
-	CertificatePem string `json:"certificatePem"`
-	Status         string `json:"status,omitempty"`
-}
-
-// RegisterCertificateWithoutCA registers a certificate of any CA.
-func (b *IoT) RegisterCertificateWithoutCA(ctx context.Context, in *RegisterCertificateWithoutCAInput) (*RegisterCertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("certificatePem", in.CertificatePem, shapePEM)
-		c.oneOf("status", in.Status, certStatuses[:]...)
+	if signed.ca == nil {
+		return nil, refuse(codeCertificateInvalid, "CA certificate was not found for the certificate")
 	}
-	return invoke(ctx, b, "RegisterCertificateWithoutCA", "", check, func(now time.Time) (*RegisterCertificateOutput, *task.Error) {
-		cert, err := readCertificate(in.CertificatePem)
-		if err != nil {
-			return nil, err
-		}
-		return b.register(&signedCertificate{der: cert.Raw, id: sha256.Sum256(cert.Raw)}, now, in.Status, false)
-	})
+	return b.register(signed, now, in.Status, in.SetAsActive)
 }
 
-func (b *IoT) register(signed *signedCertificate, now time.Time, status string, setActive bool) (*RegisterCertificateOutput, *task.Error) {
+type registerCertificateWithoutCAInput struct {
+	CertificatePem string `json:"certificatePem" is:"CertificatePem" required:"true"`
+	Status         string `json:"status" is:"CertificateStatus"`
+}
+
+// registerCertificateWithoutCA registers a certificate of any CA.
+func (b *account) registerCertificateWithoutCA(now time.Time, in *registerCertificateWithoutCAInput) (*registerCertificateOutput, *task.Error) {
+	cert, err := readCertificate(in.CertificatePem)
+	if err != nil {
+		return nil, err
+	}
+	return b.register(&signedCertificate{der: cert.Raw, id: sha256.Sum256(cert.Raw)}, now, in.Status, false)
+}
+
+func (b *account) register(signed *signedCertificate, now time.Time, status string, setActive bool) (*registerCertificateOutput, *task.Error) {
 	if old, ok := b.st.certificates.get(signed.id); ok {
 		return nil, withResource(certificateExists(old.id), old.id.String(), b.certificateARN(old))
 	}
@@ -146,21 +133,19 @@ func (b *IoT) register(signed *signedCertificate, now time.Time, status string, 
 		}
 	}
 	c := b.addCertificate(signed.der, signed.id, now, as, signed.ca)
-	return &RegisterCertificateOutput{b.certificateARN(c), c.id.String()}, nil
+	return &registerCertificateOutput{b.certificateARN(c), c.id.String()}, nil
 }
 
-// DescribeCertificateInput is the request of DescribeCertificate.
-type DescribeCertificateInput struct {
-	CertificateID string `json:"certificateId"`
+type describeCertificateInput struct {
+	CertificateID string `path:"certificateId" is:"CertificateId"`
 }
 
-// DescribeCertificateOutput is the answer to DescribeCertificate.
-type DescribeCertificateOutput struct {
-	CertificateDescription *CertificateDescription `json:"certificateDescription"`
+type describeCertificateOutput struct {
+	CertificateDescription *certificateDescription `json:"certificateDescription"`
 }
 
-// CertificateDescription is a certificate as DescribeCertificate shows it.
-type CertificateDescription struct {
+// certificateDescription is a certificate as DescribeCertificate shows it.
+type certificateDescription struct {
 	CertificateARN   string               `json:"certificateArn"`
 	CertificateID    string               `json:"certificateId"`
 	CaCertificateID  string               `json:"caCertificateId,omitempty"`
@@ -170,60 +155,48 @@ type CertificateDescription struct {
 	CreationDate     time.Time            `json:"creationDate"`
 	LastModifiedDate time.Time            `json:"lastModifiedDate"`
 	CustomerVersion  int32                `json:"customerVersion"`
-	TransferData     *TransferData        `json:"transferData"`
+	TransferData     *transferData        `json:"transferData"`
 	GenerationID     string               `json:"generationId"`
-	Validity         *CertificateValidity `json:"validity"`
+	Validity         *certificateValidity `json:"validity"`
 	CertificateMode  string               `json:"certificateMode"`
 }
 
-// TransferData is empty, since the fake knows no transfers.
-type TransferData struct{}
+// transferData is empty, since the fake knows no transfers.
+type transferData struct{}
 
-// CertificateValidity is the time in which a certificate is good.
-type CertificateValidity struct {
+// certificateValidity is the time in which a certificate is good.
+type certificateValidity struct {
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
 }
 
-// DescribeCertificate reads a certificate with its PEM text.
-func (b *IoT) DescribeCertificate(ctx context.Context, in *DescribeCertificateInput) (*DescribeCertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("certificateId", in.CertificateID, shapeCertificateID) }
-	return invoke(ctx, b, "DescribeCertificate", "", check, func(time.Time) (*DescribeCertificateOutput, *task.Error) {
-		c, err := b.findCertificate(in.CertificateID)
-		if err != nil {
-			return nil, err
-		}
-		d := &CertificateDescription{
-			CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), Status: c.status.String(), CertificatePem: c.pem(),
-			OwnedBy: b.opts.Account, CreationDate: time.UnixMilli(c.created).UTC(), LastModifiedDate: time.UnixMilli(c.modified).UTC(),
-			CustomerVersion: c.version, TransferData: &TransferData{}, GenerationID: b.uuid("certificate", c.number()), CertificateMode: "DEFAULT",
-		}
-		if c.ca != nil {
-			d.CaCertificateID = c.ca.id.String()
-		}
-		if parsed, err := x509.ParseCertificate(c.der); err == nil {
-			d.Validity = &CertificateValidity{parsed.NotBefore, parsed.NotAfter}
-		}
-		return &DescribeCertificateOutput{d}, nil
-	})
+// describeCertificate reads a certificate with its PEM text.
+func (b *account) describeCertificate(_ time.Time, in *describeCertificateInput) (*describeCertificateOutput, *task.Error) {
+	c, err := b.findCertificate(in.CertificateID)
+	if err != nil {
+		return nil, err
+	}
+	d := &certificateDescription{
+		CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), Status: c.status.String(), CertificatePem: c.pem(),
+		OwnedBy: b.opts.Account, CreationDate: time.UnixMilli(c.created).UTC(), LastModifiedDate: time.UnixMilli(c.modified).UTC(),
+		CustomerVersion: c.version, TransferData: &transferData{}, GenerationID: b.uuid("certificate", c.number()), CertificateMode: "DEFAULT",
+	}
+	if c.ca != nil {
+		d.CaCertificateID = c.ca.id.String()
+	}
+	if parsed, err := x509.ParseCertificate(c.der); err == nil {
+		d.Validity = &certificateValidity{parsed.NotBefore, parsed.NotAfter}
+	}
+	return &describeCertificateOutput{d}, nil
 }
 
-// ListCertificatesInput is the request of ListCertificates.
-type ListCertificatesInput struct {
-	PageSize       *int32 `json:"pageSize,omitempty"`
-	Marker         string `json:"marker,omitempty"`
-	AscendingOrder bool   `json:"ascendingOrder,omitempty"`
+type listCertificatesInput struct {
+	byMarker
+	AscendingOrder bool `query:"ascendingOrder=isAscendingOrder"`
 }
 
-// ListCertificatesOutput is the answer to ListCertificates.
-type ListCertificatesOutput struct {
-	Certificates []CertificateSummary `json:"certificates"`
-	NextMarker   string               `json:"nextMarker,omitempty"`
-}
-
-// CertificateSummary is a certificate in a list.
-type CertificateSummary struct {
+// certificateSummary is a certificate in a list.
+type certificateSummary struct {
 	CertificateARN  string    `json:"certificateArn"`
 	CertificateID   string    `json:"certificateId"`
 	Status          string    `json:"status"`
@@ -231,127 +204,76 @@ type CertificateSummary struct {
 	CreationDate    time.Time `json:"creationDate"`
 }
 
-// ListCertificates lists certificates, newest first unless asked for the ascending order.
-func (b *IoT) ListCertificates(ctx context.Context, in *ListCertificatesInput) (*ListCertificatesOutput, error) {
-	in = orZero(in)
-	return b.listCertificates(ctx, "ListCertificates", in, func(*certificate) bool { return true }, nil)
+// listCertificates lists certificates, newest first unless asked for the ascending order.
+func (b *account) listCertificates(in *listCertificatesInput, p *page) ([]certificateSummary, *task.Error) {
+	return b.certificatesWhere(in, p, func(*certificate) bool { return true }), nil
 }
 
-// ListCertificatesByCAInput is the request of ListCertificatesByCA.
-type ListCertificatesByCAInput struct {
-	CaCertificateID string `json:"caCertificateId"`
-	PageSize        *int32 `json:"pageSize,omitempty"`
-	Marker          string `json:"marker,omitempty"`
-	AscendingOrder  bool   `json:"ascendingOrder,omitempty"`
+type listCertificatesByCAInput struct {
+	CaCertificateID string `path:"caCertificateId" is:"CertificateId"`
+	listCertificatesInput
 }
 
-// ListCertificatesByCA lists the certificates that a registered CA has signed.
-func (b *IoT) ListCertificatesByCA(ctx context.Context, in *ListCertificatesByCAInput) (*ListCertificatesOutput, error) {
-	in = orZero(in)
-	list := &ListCertificatesInput{in.PageSize, in.Marker, in.AscendingOrder}
-	keep := func(c *certificate) bool {
+// listCertificatesByCA lists the certificates that a registered CA has signed.
+func (b *account) listCertificatesByCA(in *listCertificatesByCAInput, p *page) ([]certificateSummary, *task.Error) {
+	return b.certificatesWhere(&in.listCertificatesInput, p, func(c *certificate) bool {
 		return c.ca != nil && c.ca.id.String() == strings.ToLower(in.CaCertificateID)
-	}
-	return b.listCertificates(ctx, "ListCertificatesByCA", list, keep, func(c *checker) {
-		c.need("caCertificateId", in.CaCertificateID, shapeCertificateID)
+	}), nil
+}
+
+func (b *account) certificatesWhere(in *listCertificatesInput, p *page, keep func(*certificate) bool) []certificateSummary {
+	rows := inOrder(&b.st.certificates, p, in.AscendingOrder)
+	return rowsOf(p, filter(rows, keep), func(c *certificate) certificateSummary {
+		return certificateSummary{b.certificateARN(c), c.id.String(), c.status.String(), "DEFAULT", time.UnixMilli(c.created).UTC()}
 	})
 }
 
-func (b *IoT) listCertificates(ctx context.Context, op string, in *ListCertificatesInput, keep func(*certificate) bool,
-	also func(*checker)) (*ListCertificatesOutput, error) {
-	check := func(c *checker) {
-		if also != nil {
-			also(c)
-		}
-		c.page("pageSize", in.PageSize)
-		c.may("marker", in.Marker, shapeMarker)
+type updateCertificateInput struct {
+	CertificateID string `path:"certificateId" is:"CertificateId"`
+	NewStatus     string `query:"newStatus" is:"CertificateStatus" required:"true"`
+}
+
+// updateCertificate changes a certificate's status to ACTIVE, INACTIVE or REVOKED.
+func (b *account) updateCertificate(now time.Time, in *updateCertificateInput) (*nothing, *task.Error) {
+	c, err := b.findCertificate(in.CertificateID)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, op, "", check, func(time.Time) (*ListCertificatesOutput, *task.Error) {
-		from, err := numberOf(in.Marker, "marker")
-		if err != nil {
-			return nil, err
-		}
-		rows := b.st.certificates.before(from)
-		if in.AscendingOrder {
-			rows = b.st.certificates.after(from)
-		}
-		page, next := pageOf(filter(rows, keep), b.size(in.PageSize))
-		out := &ListCertificatesOutput{Certificates: make([]CertificateSummary, 0, len(page)), NextMarker: next}
-		for _, c := range page {
-			out.Certificates = append(out.Certificates, CertificateSummary{
-				b.certificateARN(c), c.id.String(), c.status.String(), "DEFAULT", time.UnixMilli(c.created).UTC(),
-			})
-		}
-		return out, nil
-	})
-}
-
-// UpdateCertificateInput is the request of UpdateCertificate.
-type UpdateCertificateInput struct {
-	CertificateID string `json:"certificateId"`
-	NewStatus     string `json:"newStatus"`
-}
-
-// UpdateCertificateOutput is the answer to UpdateCertificate.
-type UpdateCertificateOutput struct{}
-
-// UpdateCertificate changes a certificate's status to ACTIVE, INACTIVE or REVOKED.
-func (b *IoT) UpdateCertificate(ctx context.Context, in *UpdateCertificateInput) (*UpdateCertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("certificateId", in.CertificateID, shapeCertificateID)
-		c.given("newStatus", in.NewStatus)
-		c.oneOf("newStatus", in.NewStatus, certStatuses[:]...)
+	status, _ := parseCertStatus(in.NewStatus)
+	switch status {
+	case statusActive, statusInactive, statusRevoked:
+	default:
+		return nil, refuse(codeInvalidRequest, "A certificate cannot be set to %s by UpdateCertificate", in.NewStatus)
 	}
-	return invoke(ctx, b, "UpdateCertificate", "", check, func(now time.Time) (*UpdateCertificateOutput, *task.Error) {
-		c, err := b.findCertificate(in.CertificateID)
-		if err != nil {
-			return nil, err
-		}
-		status, _ := parseCertStatus(in.NewStatus)
-		switch status {
-		case statusActive, statusInactive, statusRevoked:
-		default:
-			return nil, refuse(codeInvalidRequest, "A certificate cannot be set to %s by UpdateCertificate", in.NewStatus)
-		}
-		c.status, c.modified = status, now.UnixMilli()
-		return &UpdateCertificateOutput{}, nil
-	})
+	c.status, c.modified = status, now.UnixMilli()
+	return nil, nil
 }
 
-// DeleteCertificateInput is the request of DeleteCertificate.
-type DeleteCertificateInput struct {
-	CertificateID string `json:"certificateId"`
-	ForceDelete   bool   `json:"forceDelete,omitempty"`
+type deleteCertificateInput struct {
+	CertificateID string `path:"certificateId" is:"CertificateId"`
+	ForceDelete   bool   `query:"forceDelete"`
 }
 
-// DeleteCertificateOutput is the answer to DeleteCertificate.
-type DeleteCertificateOutput struct{}
-
-// DeleteCertificate removes a certificate that is not active and has no things. Policies are in the way too, unless the
+// deleteCertificate removes a certificate that is not active and has no things. Policies are in the way too, unless the
 // deletion is forced.
-func (b *IoT) DeleteCertificate(ctx context.Context, in *DeleteCertificateInput) (*DeleteCertificateOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("certificateId", in.CertificateID, shapeCertificateID) }
-	return invoke(ctx, b, "DeleteCertificate", "", check, func(time.Time) (*DeleteCertificateOutput, *task.Error) {
-		c, err := b.findCertificate(in.CertificateID)
-		switch {
-		case err != nil:
-			return nil, err
-		case c.status == statusActive:
-			return nil, refuse(codeCertificateState, "Certificate must be deactivated (not ACTIVE) before deletion.")
-		case len(c.things) > 0:
-			return nil, refuse(codeDeleteConflict, "Things must be detached before deletion (arn: %s)", b.certificateARN(c))
-		case len(c.policies) > 0 && !in.ForceDelete:
-			return nil, refuse(codeDeleteConflict, "Certificate policies must be detached before deletion (arn: %s)", b.certificateARN(c))
-		}
-		b.forgetCertificate(c)
-		return &DeleteCertificateOutput{}, nil
-	})
+func (b *account) deleteCertificate(_ time.Time, in *deleteCertificateInput) (*nothing, *task.Error) {
+	c, err := b.findCertificate(in.CertificateID)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.status == statusActive:
+		return nil, refuse(codeCertificateState, "Certificate must be deactivated (not ACTIVE) before deletion.")
+	case len(c.things) > 0:
+		return nil, refuse(codeDeleteConflict, "Things must be detached before deletion (arn: %s)", b.certificateARN(c))
+	case len(c.policies) > 0 && !in.ForceDelete:
+		return nil, refuse(codeDeleteConflict, "Certificate policies must be detached before deletion (arn: %s)", b.certificateARN(c))
+	}
+	b.forgetCertificate(c)
+	return nil, nil
 }
 
 // issue signs a certificate for a CSR and adds it.
-func (b *IoT) issue(csr string, now time.Time, status certStatus) (*certificate, *task.Error) {
+func (b *account) issue(csr string, now time.Time, status certStatus) (*certificate, *task.Error) {
 	if b.opts.RefuseFlatCSR && !strings.Contains(strings.TrimSpace(csr), "\n") {
 		return nil, refuse(codeInvalidRequest, "The certificate signing request has no line breaks")
 	}
@@ -366,14 +288,14 @@ func (b *IoT) issue(csr string, now time.Time, status certStatus) (*certificate,
 }
 
 // addCertificate adds a certificate whose id is new. The DER is kept, without spare capacity.
-func (b *IoT) addCertificate(der []byte, id certificateID, now time.Time, status certStatus, ca *caCertificate) *certificate {
+func (b *account) addCertificate(der []byte, id certificateID, now time.Time, status certStatus, ca *caCertificate) *certificate {
 	c := &certificate{id: id, der: slices.Clip(der), created: now.UnixMilli(), modified: now.UnixMilli(), status: status, version: 1, ca: ca}
 	b.st.certificates.add(id, c)
 	return c
 }
 
 // forgetCertificate removes a certificate with everything it is attached to.
-func (b *IoT) forgetCertificate(c *certificate) {
+func (b *account) forgetCertificate(c *certificate) {
 	for _, t := range slices.Clone(c.things) {
 		b.detachCertificate(t, c)
 	}
@@ -383,13 +305,13 @@ func (b *IoT) forgetCertificate(c *certificate) {
 	b.st.certificates.remove(c.id)
 }
 
-func (b *IoT) findCertificate(id string) (*certificate, *task.Error) {
+func (b *account) findCertificate(id string) (*certificate, *task.Error) {
 	if key, ok := parseCertificateID(id); ok {
 		if c, ok := b.st.certificates.get(key); ok {
 			return c, nil
 		}
 	}
-	return nil, refuse(codeNotFound, "Certificate id %s does not exist", cutValue(id))
+	return nil, refuse(codeNotFound, "Certificate id %s does not exist", restjson.Cut(id))
 }
 
 func (c *certificate) pem() string { return issuer.EncodePEM(c.der) }
@@ -422,7 +344,7 @@ func readCertificate(text string) (*x509.Certificate, *task.Error) {
 
 // readDeviceCertificate reads a certificate and finds the registered CA that signed it: the given one, if one is given.
 // Of several with one key and subject it is the first that is active; it is an error when none is.
-func (b *IoT) readDeviceCertificate(text, caText string) (*signedCertificate, *task.Error) {
+func (b *account) readDeviceCertificate(text, caText string) (*signedCertificate, *task.Error) {
 	cert, refusal := readCertificate(text)
 	if refusal != nil {
 		return nil, refusal

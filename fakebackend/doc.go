@@ -11,10 +11,12 @@
 //	description, err := started.Wait(ctx, nil)
 //	device, ok := fake.Thing("device-one")
 //
-// A [Backend] is a [task.Backend] with every ability of package task, and has a method for each operation of the AWS IoT
-// API that it knows. Its certificates are real ones: signed for the key of the CSR, with its subject, by a CA whose
-// certificate [Backend.CA] returns. No device and no AWS endpoint trusts that CA, and unless told otherwise its name says
-// that it is a fake.
+// A [Backend] is a [task.Backend] with every ability of package task. Everything else that AWS offers is called as it is
+// called in AWS, through an SDK: iot.NewFromConfig(fakeaws.Config(fake)).CreateThingType(…) makes a thing type, in process.
+// docs/coverage.md lists the operations.
+//
+// Certificates are real ones: signed for the key of the CSR, with its subject, by a CA whose certificate [Backend.CA]
+// returns. No device and no AWS endpoint trusts that CA, and by default its name tells that it is a fake.
 //
 // # Time
 //

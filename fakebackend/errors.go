@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -77,18 +78,8 @@ func lost(op, what string) error {
 	return fmt.Errorf("fakebackend: %s: %s: %w", op, what, task.ErrOutcomeUnknown)
 }
 
-// ExistingResource is the cause inside a ResourceAlreadyExistsException that says which resource is in the way. Find it
-// with errors.As.
-type ExistingResource struct {
-	ID  string // the resource's id or name
-	ARN string
-}
-
-// Error names the resource.
-func (e *ExistingResource) Error() string { return "the resource is " + e.ARN }
-
 // withResource adds the resource that is in the way.
 func withResource(err *task.Error, id, arn string) *task.Error {
-	err.Err = &ExistingResource{id, arn}
+	err.Err = &wire.ExistingResource{ID: id, ARN: arn}
 	return err
 }

@@ -146,17 +146,6 @@ func ExampleBackend_Snapshot() {
 	// back to 1
 }
 
-func ExampleIoT_CreateThing() {
-	fake, err := fakebackend.New(fakebackend.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	_, err = fake.CreateThing(context.Background(), &fakebackend.CreateThingInput{ThingName: "two words"})
-	fmt.Println(err)
-	// Output:
-	// CreateThing: InvalidRequestException: 1 validation error detected: Value 'two words' at 'thingName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+
-}
-
 func ExampleOptions() {
 	// A client meets the other answer to a question that AWS's documentation leaves open.
 	fake, err := fakebackend.New(fakebackend.Options{

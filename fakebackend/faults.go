@@ -1,6 +1,7 @@
 package fakebackend
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
+	other "github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
+	"github.com/seed1ff6f450/iotfleet/internal/spelling"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -117,11 +119,14 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 	return json.Marshal(j)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON writes. A member that no fault has is an error: a slip in a name would otherwise make
+// a fault that strikes everything.
 func (f *Fault) UnmarshalJSON(data []byte) error {
 	var read Fault
 	j := faultJSON{faultPlain: (*faultPlain)(&read)}
-	if err := json.Unmarshal(data, &j); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&j); err != nil {
 		return err
 	}
 	if j.Delay != "" {
@@ -142,9 +147,9 @@ func (f *Fault) check() error {
 	effects := []Effect{Fail, Throttle, Delay, Hang, DropBefore, DropAfter, Truncate, Expire}
 	lineEffects := []Effect{Fail, Throttle, Delay, Hang}
 	switch {
-	case f.Operation != "" && !operation.Known(f.Operation):
+	case f.Operation != "" && !slices.Contains(operationNames(), f.Operation):
 		return fmt.Errorf("fakebackend: fault: the fake has no operation %q, so the fault could never strike; the names nearest to it are %s",
-			f.Operation, strings.Join(operation.Nearest(f.Operation), ", "))
+			f.Operation, strings.Join(nearestOperations(f.Operation), ", "))
 	case !slices.Contains(effects, f.Do):
 		return fmt.Errorf("fakebackend: fault: Do is %q; it must be one of %q", f.Do, effects)
 	case f.aboutLines() && !slices.Contains(lineEffects, f.Do):
@@ -161,6 +166,24 @@ func (f *Fault) check() error {
 		return fmt.Errorf("fakebackend: fault: Line, Nth, Bytes and Delay must not be negative")
 	}
 	return nil
+}
+
+// operationNames are the names of all operations that a fault can be set for, sorted.
+func operationNames() []string {
+	names := slices.Concat(other.S3, other.IAM, other.STS)
+	for _, o := range operations {
+		names = append(names, o.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names) // IoT and IAM both have a CreatePolicy
+}
+
+// nearestOperations returns the three names that are most like one that no operation has, the nearest first.
+func nearestOperations(name string) []string {
+	names := operationNames()
+	far := func(known string) int { return spelling.Distance(spelling.Fold(name), spelling.Fold(known)) }
+	slices.SortStableFunc(names, func(a, b string) int { return far(a) - far(b) })
+	return names[:3]
 }
 
 // FaultStatus is a fault that was set, with what became of it.

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -33,10 +34,10 @@ func TestAFaultStrikesTheNthMatchingRequestAsOftenAsItSays(t *testing.T) {
 	id := addFault(t, fake, fakebackend.Fault{Operation: "CreateThing", Thing: "b", Nth: 2, Times: 2, Do: fakebackend.Throttle})
 	var failed []int
 	for call := range 5 {
-		_, err := fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{ThingName: "a"})
+		_, err := api(fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("a")})
 		require.NoError(t, err)
-		if _, err := fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{ThingName: "b"}); err != nil {
-			require.ErrorIs(t, err, task.ErrThrottled)
+		if _, err := api(fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("b")}); err != nil {
+			require.Equal(t, "ThrottlingException", codeOf(err))
 			failed = append(failed, call)
 		}
 	}
@@ -71,11 +72,11 @@ func TestTheAnswerIsLostWhateverItIs(t *testing.T) {
 		do        func() error
 	}{
 		"a thing that is not there": {"DescribeThing", func() error {
-			_, err := fake.DescribeThing(ctx, &fakebackend.DescribeThingInput{ThingName: "nobody"})
+			_, err := fake.ReadDevice(ctx, "nobody")
 			return err
 		}},
-		"a request that breaks the model": {"DescribeThing", func() error {
-			_, err := fake.DescribeThing(ctx, nil)
+		"a request that breaks the model": {"RegisterThing", func() error {
+			_, err := fake.RegisterThing(ctx, nil)
 			return err
 		}},
 		"a report": {"GetObject", func() error {
@@ -116,10 +117,10 @@ func TestARequestCanBeDelayedOrHangUntilItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, err := fakebackend.New(fakebackend.Options{})
 		require.NoError(t, err)
-		addFault(t, fake, fakebackend.Fault{Operation: "ListThings", Do: fakebackend.Delay, Delay: time.Minute})
-		addFault(t, fake, fakebackend.Fault{Operation: "ListThings", Do: fakebackend.Hang, Nth: 1})
+		addFault(t, fake, fakebackend.Fault{Operation: "ListThingRegistrationTasks", Do: fakebackend.Delay, Delay: time.Minute})
+		addFault(t, fake, fakebackend.Fault{Operation: "ListThingRegistrationTasks", Do: fakebackend.Hang, Nth: 1})
 		began := time.Now()
-		_, err = fake.ListThings(t.Context(), nil)
+		_, err = fake.ListTasks(t.Context(), nil)
 		require.NoError(t, err)
 		assert.Equal(t, time.Minute, time.Since(began))
 
@@ -127,11 +128,11 @@ func TestARequestCanBeDelayedOrHangUntilItsContextEnds(t *testing.T) {
 		defer cancel()
 		done := make(chan error)
 		go func() {
-			_, err := fake.ListThings(ctx, nil)
+			_, err := fake.ListTasks(ctx, nil)
 			done <- err
 		}()
 		synctest.Wait()
-		_, err = fake.ListTasks(t.Context(), nil)
+		_, err = fake.DataEndpoint(t.Context())
 		require.NoError(t, err, "a request that hangs holds nobody up")
 		require.ErrorIs(t, <-done, context.DeadlineExceeded)
 		assert.Equal(t, time.Minute+time.Hour, time.Since(began))

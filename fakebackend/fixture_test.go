@@ -11,13 +11,17 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -37,6 +41,33 @@ func newFake(t testing.TB, opts fakebackend.Options) (fake *fakebackend.Backend,
 	roleARN, err = fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
 	require.NoError(t, err)
 	return fake, roleARN
+}
+
+// config is the fake as an SDK sees it. Nothing is tried a second time.
+func config(fake *fakebackend.Backend) aws.Config {
+	cfg := fakeaws.Config(fake)
+	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	return cfg
+}
+
+// api is the fake's AWS IoT.
+func api(fake *fakebackend.Backend) *iot.Client { return iot.NewFromConfig(config(fake)) }
+
+// optional is nil for "".
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// refused sends a request to AWS IoT that no SDK would send, and returns the code of the refusal.
+func refused(t testing.TB, fake *fakebackend.Backend, method, path, body string) string {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	request := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(t.Context())
+	fakeaws.NewHandler(fake, fakeaws.Options{AllowUnsigned: true}).ServeHTTP(answer, request)
+	return strings.TrimSuffix(answer.Header().Get("X-Amzn-Errortype"), ":")
 }
 
 // key is a P-256 key that all tests share, since making keys is not what they test.

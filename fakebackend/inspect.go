@@ -66,7 +66,9 @@ func (b *Backend) Policies() iter.Seq[PolicyState] {
 
 // Tasks yields every task that is still kept, oldest first.
 func (b *Backend) Tasks() iter.Seq[*task.Description] {
-	return walk(b, func(n uint64) iter.Seq[*registration] { return b.st.tasks.after(n) }, b.description)
+	return walk(b, func(n uint64) iter.Seq[*registration] { return b.st.tasks.after(n) }, func(r *registration) *task.Description {
+		return taskDescription(b.described(r))
+	})
 }
 
 // StateJSON writes the account's things, certificates, policies, tasks and faults as one JSON document, for people to
@@ -151,12 +153,4 @@ func (b *Backend) certificateState(c *certificate) *task.Certificate {
 		out.Policies = append(out.Policies, p.name)
 	}
 	return out
-}
-
-func (b *IoT) description(r *registration) *task.Description {
-	return &task.Description{
-		ID: task.ID(r.id), Status: r.status, Message: cutMessage(r.message), Succeeded: int(r.succeeded.n), Failed: len(r.failed),
-		Percent: int(b.percent(r)), Created: stamp(r.created), LastModified: stamp(r.modified), TemplateBody: r.templateBody,
-		InputFileBucket: r.bucket, InputFileKey: r.key, RoleARN: r.roleARN,
-	}
 }

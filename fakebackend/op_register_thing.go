@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"time"
@@ -16,50 +15,43 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterThing.html
 
-const opRegisterThing = "RegisterThing"
-
-// RegisterThingInput is the request of RegisterThing.
-type RegisterThingInput struct {
-	TemplateBody string            `json:"templateBody"`
-	Parameters   map[string]string `json:"parameters,omitempty"`
+var registerThingOperations = []*operation{
+	operationOf("RegisterThing", "POST /things", (*account).registerThing),
 }
 
-// RegisterThingOutput is the answer to RegisterThing.
-type RegisterThingOutput struct {
+type registerThingInput struct {
+	TemplateBody string            `json:"templateBody" is:"TemplateBody" required:"true"`
+	Parameters   map[string]string `json:"parameters" is:"Parameter,Value"`
+}
+
+type registerThingOutput struct {
 	CertificatePem string            `json:"certificatePem,omitempty"`
 	ResourceARNs   map[string]string `json:"resourceArns"`
 }
 
-// RegisterThing registers one device.
-func (b *IoT) RegisterThing(ctx context.Context, in *RegisterThingInput) (*RegisterThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("templateBody", in.TemplateBody, shapeTemplateBody)
-		c.keysAndValues("parameters", in.Parameters, shapeParameterName, shapeParameterValue)
+// registerThing registers one device.
+func (b *account) registerThing(now time.Time, in *registerThingInput) (*registerThingOutput, *task.Error) {
+	if !json.Valid([]byte(in.TemplateBody)) {
+		return nil, refuse(codeInvalidRequest, "Invalid registration template. The template is not valid JSON.")
 	}
-	return invoke(ctx, b, opRegisterThing, in.Parameters["ThingName"], check, func(now time.Time) (*RegisterThingOutput, *task.Error) {
-		if !json.Valid([]byte(in.TemplateBody)) {
-			return nil, refuse(codeInvalidRequest, "Invalid registration template. The template is not valid JSON.")
-		}
-		program, err := b.compile(in.TemplateBody)
-		if err != nil {
-			return nil, refuse(codeInvalidRequest, "%s", err)
-		}
-		w := worker{b: b, at: now}
-		if err := b.faults.line(StepParse, 0, in.Parameters["ThingName"]); err != nil {
-			return nil, declared(err)
-		}
-		made, refusal := w.register(program, in.Parameters)
-		if refusal != nil {
-			return nil, declared(refusal)
-		}
-		out := &RegisterThingOutput{ResourceARNs: make(map[string]string)}
-		if made.certificate != nil {
-			out.CertificatePem = made.certificate.pem()
-		}
-		maps.Insert(out.ResourceARNs, b.arns(made))
-		return out, nil
-	})
+	program, err := b.compile(in.TemplateBody)
+	if err != nil {
+		return nil, refuse(codeInvalidRequest, "%s", err)
+	}
+	w := worker{b: b, at: now}
+	if err := b.faults.line(StepParse, 0, in.Parameters["ThingName"]); err != nil {
+		return nil, declared(err)
+	}
+	made, refusal := w.register(program, in.Parameters)
+	if refusal != nil {
+		return nil, declared(refusal)
+	}
+	out := &registerThingOutput{ResourceARNs: make(map[string]string)}
+	if made.certificate != nil {
+		out.CertificatePem = made.certificate.pem()
+	}
+	maps.Insert(out.ResourceARNs, b.arns(made))
+	return out, nil
 }
 
 // declared turns the refusal of a step into one of the errors that RegisterThing declares, with the same text.
@@ -71,14 +63,4 @@ func declared(err *task.Error) *task.Error {
 		return refuse(codeConflictingUpdate, "%s", err.Message)
 	}
 	return refuse(codeRegistrationFailure, "%s", err.Message)
-}
-
-// RegisterThing registers one device without a task. See [task.Registrar].
-func (b *Backend) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
-	in = orZero(in)
-	out, err := b.IoT.RegisterThing(ctx, &RegisterThingInput{in.TemplateBody, in.Parameters})
-	if err != nil {
-		return nil, err
-	}
-	return &task.Registration{CertificatePEM: out.CertificatePem, ARNs: out.ResourceARNs}, nil
 }

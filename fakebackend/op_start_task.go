@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,81 +22,72 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_StartThingRegistrationTask.html
 
-const opStartTask = "StartThingRegistrationTask"
-
-// StartThingRegistrationTaskInput is the request of StartThingRegistrationTask.
-type StartThingRegistrationTaskInput struct {
-	TemplateBody    string `json:"templateBody"`
-	InputFileBucket string `json:"inputFileBucket"`
-	InputFileKey    string `json:"inputFileKey"`
-	RoleARN         string `json:"roleArn"`
+var startTaskOperations = []*operation{
+	operationOf("StartThingRegistrationTask", "POST /thing-registration-tasks", (*account).startThingRegistrationTask),
 }
 
-// StartThingRegistrationTaskOutput is the answer to StartThingRegistrationTask.
-type StartThingRegistrationTaskOutput struct {
+type startThingRegistrationTaskInput struct {
+	TemplateBody    string `json:"templateBody" is:"TemplateBody" required:"true"`
+	InputFileBucket string `json:"inputFileBucket" is:"RegistryS3BucketName" required:"true"`
+	InputFileKey    string `json:"inputFileKey" is:"RegistryS3KeyName" required:"true"`
+	RoleARN         string `json:"roleArn" is:"RoleArn" required:"true"`
+}
+
+type startThingRegistrationTaskOutput struct {
 	TaskID string `json:"taskId"`
 }
 
-// StartThingRegistrationTask starts a task.
-func (b *IoT) StartThingRegistrationTask(ctx context.Context, in *StartThingRegistrationTaskInput) (*StartThingRegistrationTaskOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("templateBody", in.TemplateBody, shapeTemplateBody)
-		c.need("inputFileBucket", in.InputFileBucket, shapeBucket)
-		c.need("inputFileKey", in.InputFileKey, shapeObjectKey)
-		c.need("roleArn", in.RoleARN, shapeRoleARN)
+// startThingRegistrationTask starts a task.
+func (b *account) startThingRegistrationTask(now time.Time, in *startThingRegistrationTaskInput) (*startThingRegistrationTaskOutput, *task.Error) {
+	if !json.Valid([]byte(in.TemplateBody)) {
+		return nil, refuse(codeInvalidRequest, "Invalid registration template. The template is not valid JSON.")
 	}
-	return invoke(ctx, b, opStartTask, "", check, func(now time.Time) (*StartThingRegistrationTaskOutput, *task.Error) {
-		if !json.Valid([]byte(in.TemplateBody)) {
-			return nil, refuse(codeInvalidRequest, "Invalid registration template. The template is not valid JSON.")
-		}
-		if running := b.st.running; running != nil {
-			err := refuse(b.opts.RunningTaskCode, "Another thing registration task is in progress: %s", running.id)
-			err.Kind = task.ErrTaskRunning
-			return nil, err
-		}
-		// An error's code tells S3's refusals from the service's own, but what goes out is the service's answer.
-		r := &registration{
-			templateBody: in.TemplateBody, bucket: in.InputFileBucket, key: in.InputFileKey, roleARN: in.RoleARN,
-			status: task.InProgress, created: now, modified: now,
-		}
-		var file *s3.Object
-		for _, part := range []struct {
-			bad  AtStart
-			make func() error
-		}{
-			{b.opts.BadTemplate, func() (err error) { r.program, err = b.compile(in.TemplateBody); return err }},
-			{b.opts.BadRole, func() (err error) {
-				r.session, err = b.assume(in.RoleARN, in.InputFileBucket, in.InputFileKey)
-				return err
-			}},
-			{b.opts.BadInput, func() (err error) { file, err = b.dataFile(in.InputFileBucket, in.InputFileKey); return err }},
-		} {
-			if err := part.make(); err != nil {
-				if part.bad == RefuseStart {
-					return nil, refuse(codeInvalidRequest, "%s", err)
-				}
-				r.failure = err.Error()
-				break
+	if running := b.st.running; running != nil {
+		err := refuse(b.opts.RunningTaskCode, "Another thing registration task is in progress: %s", running.id)
+		err.Kind = task.ErrTaskRunning
+		return nil, err
+	}
+	// An error's code tells S3's refusals from the service's own, but what goes out is the service's answer.
+	r := &registration{
+		templateBody: in.TemplateBody, bucket: in.InputFileBucket, key: in.InputFileKey, roleARN: in.RoleARN,
+		status: task.InProgress, created: now, modified: now,
+	}
+	var file *s3.Object
+	for _, part := range []struct {
+		bad  AtStart
+		make func() error
+	}{
+		{b.opts.BadTemplate, func() (err error) { r.program, err = b.compile(in.TemplateBody); return err }},
+		{b.opts.BadRole, func() (err error) {
+			r.session, err = b.assume(in.RoleARN, in.InputFileBucket, in.InputFileKey)
+			return err
+		}},
+		{b.opts.BadInput, func() (err error) { file, err = b.dataFile(in.InputFileBucket, in.InputFileKey); return err }},
+	} {
+		if err := part.make(); err != nil {
+			if part.bad == RefuseStart {
+				return nil, refuse(codeInvalidRequest, "%s", err)
 			}
+			r.failure = err.Error()
+			break
 		}
-		if r.failure == "" {
-			total, err := countLines(file.Reader())
-			if err != nil {
-				return nil, refuse(codeInternalFailure, "%v", err)
-			}
-			r.file, r.total, r.input = file, total, newLineReader(file.Reader())
+	}
+	if r.failure == "" {
+		total, err := countLines(file.Reader())
+		if err != nil {
+			return nil, refuse(codeInternalFailure, "%v", err)
 		}
-		b.st.starts++
-		r.id = b.uuid("task", b.st.starts)
-		b.st.tasks.add(r.id, r)
-		b.st.running = r
-		return &StartThingRegistrationTaskOutput{r.id}, nil
-	})
+		r.file, r.total, r.input = file, total, newLineReader(file.Reader())
+	}
+	b.st.starts++
+	r.id = b.uuid("task", b.st.starts)
+	b.st.tasks.add(r.id, r)
+	b.st.running = r
+	return &startThingRegistrationTaskOutput{r.id}, nil
 }
 
 // compile reads a template. The error is in AWS's words.
-func (b *IoT) compile(body string) (*template.Program, error) {
+func (b *account) compile(body string) (*template.Program, error) {
 	t, err := template.Parse([]byte(body))
 	if err != nil {
 		return nil, fmt.Errorf("Invalid registration template. %w", err) //nolint:staticcheck // AWS's words
@@ -113,7 +103,7 @@ func (b *IoT) compile(body string) (*template.Program, error) {
 }
 
 // assume takes on the service role, and makes sure that it can read the data file.
-func (b *IoT) assume(roleARN, bucket, key string) (*iam.Session, error) {
+func (b *account) assume(roleARN, bucket, key string) (*iam.Session, error) {
 	session, err := b.session(roleARN)
 	if err != nil {
 		return nil, err
@@ -126,7 +116,7 @@ func (b *IoT) assume(roleARN, bucket, key string) (*iam.Session, error) {
 }
 
 // session takes on a role as AWS IoT does.
-func (b *IoT) session(roleARN string) (*iam.Session, error) {
+func (b *account) session(roleARN string) (*iam.Session, error) {
 	session, err := b.roles.Assume(roleARN, partition.IoT, map[string]string{"aws:SourceAccount": b.opts.Account})
 	if refusal, ok := errors.AsType[*iam.Error](err); ok {
 		return nil, fmt.Errorf("AWS IoT cannot assume the role %s: %s", roleARN, refusal.Message)
@@ -135,13 +125,13 @@ func (b *IoT) session(roleARN string) (*iam.Session, error) {
 }
 
 // assumed is the principal of a session, as AWS names it in refusals.
-func (b *IoT) assumed(s *iam.Session) string {
+func (b *account) assumed(s *iam.Session) string {
 	name := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
 	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/iot-bulk-registration", b.partition().Name, b.opts.Account, name)
 }
 
 // dataFile finds the data file.
-func (b *IoT) dataFile(bucket, key string) (*s3.Object, error) {
+func (b *account) dataFile(bucket, key string) (*s3.Object, error) {
 	where, err := b.objects.HeadBucket(bucket)
 	if err == nil && where.Region != b.opts.Region {
 		return nil, fmt.Errorf("The bucket %s is in the region %s, not in %s", bucket, where.Region, b.opts.Region) //nolint:staticcheck // a message of the service
@@ -154,16 +144,4 @@ func (b *IoT) dataFile(bucket, key string) (*s3.Object, error) {
 		return nil, fmt.Errorf("The input file s3://%s/%s could not be read: %s: %s", bucket, key, refusal.Code, refusal.Message) //nolint:staticcheck // likewise
 	}
 	return file, err
-}
-
-// StartTask starts a registration task. See [task.Service].
-func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
-	in = orZero(in)
-	out, err := b.StartThingRegistrationTask(ctx, &StartThingRegistrationTaskInput{
-		TemplateBody: in.TemplateBody, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey, RoleARN: in.RoleARN,
-	})
-	if err != nil {
-		return "", err
-	}
-	return task.ID(out.TaskID), nil
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,17 +42,17 @@ func withOldThing(t *testing.T, opts fakebackend.Options) (*fakebackend.Backend,
 	t.Helper()
 	fake, role := newFake(t, opts)
 	for _, name := range []string{"old", "new"} {
-		_, err := fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: name + "-type"})
+		_, err := api(fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new(name + "-type")})
 		require.NoError(t, err)
-		_, err = fake.CreateThingGroup(t.Context(), &fakebackend.CreateThingGroupInput{ThingGroupName: name + "-group"})
+		_, err = api(fake).CreateThingGroup(t.Context(), &iot.CreateThingGroupInput{ThingGroupName: new(name + "-group")})
 		require.NoError(t, err)
 	}
-	_, err := fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{
-		ThingName: "device", ThingTypeName: "old-type",
-		AttributePayload: &fakebackend.AttributePayload{Attributes: map[string]string{"colour": "blue", "weight": "9"}},
+	_, err := api(fake).CreateThing(t.Context(), &iot.CreateThingInput{
+		ThingName: new("device"), ThingTypeName: new("old-type"),
+		AttributePayload: &types.AttributePayload{Attributes: map[string]string{"colour": "blue", "weight": "9"}},
 	})
 	require.NoError(t, err)
-	_, err = fake.AddThingToThingGroup(t.Context(), &fakebackend.ThingGroupMemberInput{ThingName: "device", ThingGroupName: "old-group"})
+	_, err = api(fake).AddThingToThingGroup(t.Context(), &iot.AddThingToThingGroupInput{ThingName: new("device"), ThingGroupName: new("old-group")})
 	require.NoError(t, err)
 	return fake, role
 }
@@ -141,8 +143,8 @@ func TestTheStatusOverrideActsOnACertificateThatExists(t *testing.T) {
 		for _, override := range []string{"DO_NOTHING", "REPLACE", "FAIL", ""} {
 			for _, wanted := range []string{"ACTIVE", "Inactive"} {
 				fake, role := newFake(t, fakebackend.Options{})
-				made, err := fake.CreateCertificateFromCsr(t.Context(), &fakebackend.CreateCertificateFromCsrInput{
-					CertificateSigningRequest: csrOf(t, key, "device"), SetAsActive: was,
+				made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{
+					CertificateSigningRequest: new(csrOf(t, key, "device")), SetAsActive: was,
 				})
 				require.NoError(t, err)
 				certificate := map[string]any{
@@ -157,7 +159,7 @@ func TestTheStatusOverrideActsOnACertificateThatExists(t *testing.T) {
 					"Resources":  map[string]any{"certificate": certificate},
 				})
 				require.NoError(t, err)
-				id := start(t, fake, role, string(body), line(t, map[string]string{"Id": made.CertificateID}))
+				id := start(t, fake, role, string(body), line(t, map[string]string{"Id": *made.CertificateId}))
 				name := fmt.Sprintf("active %v, %s to %s", was, override, wanted)
 				assert.Equal(t, override != "FAIL", len(results(t, fake, id)) == 1, name)
 
@@ -165,7 +167,7 @@ func TestTheStatusOverrideActsOnACertificateThatExists(t *testing.T) {
 				if slices.Contains([]string{"REPLACE", ""}, override) {
 					want = map[string]string{"ACTIVE": "ACTIVE", "Inactive": "INACTIVE"}[wanted]
 				}
-				c, err := fake.ReadCertificate(t.Context(), made.CertificateID)
+				c, err := fake.ReadCertificate(t.Context(), *made.CertificateId)
 				require.NoError(t, err)
 				assert.Equal(t, want, c.Status, name)
 			}
@@ -176,7 +178,7 @@ func TestTheStatusOverrideActsOnACertificateThatExists(t *testing.T) {
 func TestALineThatChangesAThingRaisesItsVersionOnce(t *testing.T) {
 	fake, role := withOldThing(t, fakebackend.Options{})
 	version := func() int64 {
-		out, err := fake.DescribeThing(t.Context(), &fakebackend.DescribeThingInput{ThingName: "device"})
+		out, err := api(fake).DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: new("device")})
 		require.NoError(t, err)
 		return out.Version
 	}
@@ -191,7 +193,7 @@ func TestAnOverrideKeepsTheRulesOfTheRegistry(t *testing.T) {
 	replace := map[string]string{"AttributePayload": "REPLACE", "ThingTypeName": "REPLACE", "ThingGroups": "MERGE"}
 	t.Run("a deprecated type takes no thing", func(t *testing.T) {
 		fake, role := withOldThing(t, fakebackend.Options{})
-		_, err := fake.DeprecateThingType(t.Context(), &fakebackend.DeprecateThingTypeInput{ThingTypeName: "new-type"})
+		_, err := api(fake).DeprecateThingType(t.Context(), &iot.DeprecateThingTypeInput{ThingTypeName: new("new-type")})
 		require.NoError(t, err)
 		failed := failures(t, fake, start(t, fake, role, thingTemplate(t, replace), `{"ThingName":"device"}`))
 		require.Len(t, failed, 1)
@@ -201,8 +203,8 @@ func TestAnOverrideKeepsTheRulesOfTheRegistry(t *testing.T) {
 	})
 	t.Run("merged attributes are counted together", func(t *testing.T) {
 		fake, role := newFake(t, fakebackend.Options{})
-		_, err := fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{
-			ThingName: "device", AttributePayload: &fakebackend.AttributePayload{Attributes: map[string]string{"a": "1", "b": "2"}},
+		_, err := api(fake).CreateThing(t.Context(), &iot.CreateThingInput{
+			ThingName: new("device"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"a": "1", "b": "2"}},
 		})
 		require.NoError(t, err)
 		body := `{"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"device","AttributePayload":{"c":"3","d":"4"}},
@@ -216,29 +218,29 @@ func TestAnOverrideKeepsTheRulesOfTheRegistry(t *testing.T) {
 
 func TestALineThatChangesTheStatusOfACertificateDatesTheChange(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
-	made, err := fake.CreateCertificateFromCsr(t.Context(), &fakebackend.CreateCertificateFromCsrInput{CertificateSigningRequest: csrOf(t, key, "c")})
+	made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "c"))})
 	require.NoError(t, err)
 	fake.Advance(time.Hour)
 	body := `{"Resources":{"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"Id"}},"OverrideSettings":{"Status":"REPLACE"}}}}`
-	require.Empty(t, failures(t, fake, start(t, fake, role, body, line(t, map[string]string{"Id": made.CertificateID}))))
-	out, err := fake.DescribeCertificate(t.Context(), &fakebackend.DescribeCertificateInput{CertificateID: made.CertificateID})
+	require.Empty(t, failures(t, fake, start(t, fake, role, body, line(t, map[string]string{"Id": *made.CertificateId}))))
+	out, err := api(fake).DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: made.CertificateId})
 	require.NoError(t, err)
-	assert.Equal(t, "ACTIVE", out.CertificateDescription.Status)
-	assert.Equal(t, monday, out.CertificateDescription.CreationDate)
-	assert.Equal(t, monday.Add(time.Hour), out.CertificateDescription.LastModifiedDate)
+	assert.EqualValues(t, "ACTIVE", out.CertificateDescription.Status)
+	assert.Equal(t, monday, *out.CertificateDescription.CreationDate)
+	assert.Equal(t, monday.Add(time.Hour), *out.CertificateDescription.LastModifiedDate)
 }
 
 func TestAnUndoneLineLeavesWhatExistedAsItWas(t *testing.T) {
 	fake, role := withOldThing(t, fakebackend.Options{UndoFailedLines: true})
 	ctx := t.Context()
-	made, err := fake.CreateCertificateFromCsr(ctx, &fakebackend.CreateCertificateFromCsrInput{CertificateSigningRequest: csrOf(t, key, "c")})
+	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "c"))})
 	require.NoError(t, err)
 	things := func() any {
-		list, err := fake.ListThings(ctx, nil)
+		list, err := api(fake).ListThings(ctx, nil)
 		require.NoError(t, err)
-		c, err := fake.DescribeCertificate(ctx, &fakebackend.DescribeCertificateInput{CertificateID: made.CertificateID})
+		c, err := api(fake).DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: made.CertificateId})
 		require.NoError(t, err)
-		return []any{list, c, slices.Collect(fake.Things())}
+		return []any{list.Things, c.CertificateDescription, slices.Collect(fake.Things())}
 	}
 	before := things()
 	require.Len(t, slices.Collect(fake.Things()), 1)
@@ -248,7 +250,7 @@ func TestAnUndoneLineLeavesWhatExistedAsItWas(t *testing.T) {
 	var body map[string]map[string]any
 	replace := map[string]string{"AttributePayload": "REPLACE", "ThingTypeName": "REPLACE", "ThingGroups": "REPLACE"}
 	require.NoError(t, json.Unmarshal([]byte(thingTemplate(t, replace)), &body))
-	body["Resources"]["certificate"] = map[string]any{"Type": "AWS::IoT::Certificate", "Properties": map[string]any{"CertificateId": made.CertificateID}}
+	body["Resources"]["certificate"] = map[string]any{"Type": "AWS::IoT::Certificate", "Properties": map[string]any{"CertificateId": *made.CertificateId}}
 	raw, err := json.Marshal(body)
 	require.NoError(t, err)
 	id := start(t, fake, role, string(raw), line(t, map[string]string{"ThingName": name}))

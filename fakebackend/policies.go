@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -20,50 +19,51 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_CreatePolicy.html
 
-// CreatePolicyInput is the request of CreatePolicy.
-type CreatePolicyInput struct {
-	PolicyName     string `json:"policyName"`
-	PolicyDocument string `json:"policyDocument"`
-	Tags           []Tag  `json:"tags,omitempty"`
+var policyOperations = []*operation{
+	operationOf("CreatePolicy", "POST /policies/{policyName}", (*account).createPolicy),
+	operationOf("GetPolicy", "GET /policies/{policyName}", (*account).getPolicy),
+	listOf("ListPolicies", "GET /policies", "policies", (*account).listPolicies),
+	operationOf("DeletePolicy", "DELETE /policies/{policyName}", (*account).deletePolicy),
+	operationOf("CreatePolicyVersion", "POST /policies/{policyName}/version", (*account).createPolicyVersion),
+	operationOf("GetPolicyVersion", "GET /policies/{policyName}/version/{policyVersionId}", (*account).getPolicyVersion),
+	operationOf("ListPolicyVersions", "GET /policies/{policyName}/version", (*account).listPolicyVersions),
+	operationOf("SetDefaultPolicyVersion", "PATCH /policies/{policyName}/version/{policyVersionId}", (*account).setDefaultPolicyVersion),
+	operationOf("DeletePolicyVersion", "DELETE /policies/{policyName}/version/{policyVersionId}", (*account).deletePolicyVersion),
 }
 
-// CreatePolicyOutput is the answer to CreatePolicy.
-type CreatePolicyOutput struct {
+type createPolicyInput struct {
+	PolicyName     string `path:"policyName" is:"PolicyName"`
+	PolicyDocument string `json:"policyDocument" is:"PolicyDocument" required:"true"`
+	Tags           []tag  `json:"tags"`
+}
+
+type createPolicyOutput struct {
 	PolicyName      string `json:"policyName"`
 	PolicyARN       string `json:"policyArn"`
 	PolicyDocument  string `json:"policyDocument"`
 	PolicyVersionID string `json:"policyVersionId"`
 }
 
-// CreatePolicy makes a policy.
-func (b *IoT) CreatePolicy(ctx context.Context, in *CreatePolicyInput) (*CreatePolicyOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("policyName", in.PolicyName, shapePolicyName)
-		c.need("policyDocument", in.PolicyDocument, shapePolicyDocument)
-		c.tags(in.Tags)
+// createPolicy makes a policy.
+func (b *account) createPolicy(now time.Time, in *createPolicyInput) (*createPolicyOutput, *task.Error) {
+	if old, ok := b.st.policies.get(in.PolicyName); ok {
+		err := refuse(codeAlreadyExists, "Policy cannot be created - name already exists (name=%s)", in.PolicyName)
+		return nil, withResource(err, old.name, b.policyARN(old))
 	}
-	return invoke(ctx, b, "CreatePolicy", "", check, func(now time.Time) (*CreatePolicyOutput, *task.Error) {
-		if old, ok := b.st.policies.get(in.PolicyName); ok {
-			err := refuse(codeAlreadyExists, "Policy cannot be created - name already exists (name=%s)", in.PolicyName)
-			return nil, withResource(err, old.name, b.policyARN(old))
-		}
-		p, err := b.newPolicy(in.PolicyName, in.PolicyDocument, now)
-		if err != nil {
-			return nil, err
-		}
-		b.setTags(b.policyARN(p), in.Tags)
-		return &CreatePolicyOutput{p.name, b.policyARN(p), in.PolicyDocument, "1"}, nil
-	})
+	p, err := b.newPolicy(in.PolicyName, in.PolicyDocument, now)
+	if err != nil {
+		return nil, err
+	}
+	b.setTags(b.policyARN(p), in.Tags)
+	return &createPolicyOutput{p.name, b.policyARN(p), in.PolicyDocument, "1"}, nil
 }
 
-// PolicyInput names a policy: the request of GetPolicy, DeletePolicy and ListPolicyVersions.
-type PolicyInput struct {
-	PolicyName string `json:"policyName"`
+// policyInput names a policy: the request of GetPolicy, DeletePolicy and ListPolicyVersions.
+type policyInput struct {
+	PolicyName string `path:"policyName" is:"PolicyName"`
 }
 
-// GetPolicyOutput is the answer to GetPolicy.
-type GetPolicyOutput struct {
+type getPolicyOutput struct {
 	PolicyName       string    `json:"policyName"`
 	PolicyARN        string    `json:"policyArn"`
 	PolicyDocument   string    `json:"policyDocument"`
@@ -73,94 +73,57 @@ type GetPolicyOutput struct {
 	GenerationID     string    `json:"generationId"`
 }
 
-func (in *PolicyInput) check(c *checker) { c.need("policyName", in.PolicyName, shapePolicyName) }
-
-// GetPolicy reads a policy with the document of its default version.
-func (b *IoT) GetPolicy(ctx context.Context, in *PolicyInput) (*GetPolicyOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "GetPolicy", "", in.check, func(time.Time) (*GetPolicyOutput, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		if err != nil {
-			return nil, err
-		}
-		return &GetPolicyOutput{
-			PolicyName: p.name, PolicyARN: b.policyARN(p), PolicyDocument: p.document(), DefaultVersionID: strconv.Itoa(p.standard),
-			CreationDate: p.created, LastModifiedDate: p.modified, GenerationID: b.policyGeneration(p),
-		}, nil
-	})
+// getPolicy reads a policy with the document of its default version.
+func (b *account) getPolicy(_ time.Time, in *policyInput) (*getPolicyOutput, *task.Error) {
+	p, err := b.findPolicy(in.PolicyName)
+	if err != nil {
+		return nil, err
+	}
+	return &getPolicyOutput{
+		PolicyName: p.name, PolicyARN: b.policyARN(p), PolicyDocument: p.document(), DefaultVersionID: strconv.Itoa(p.standard),
+		CreationDate: p.created, LastModifiedDate: p.modified, GenerationID: b.policyGeneration(p),
+	}, nil
 }
 
-// ListPoliciesInput is the request of ListPolicies.
-type ListPoliciesInput struct {
-	Marker         string `json:"marker,omitempty"`
-	PageSize       *int32 `json:"pageSize,omitempty"`
-	AscendingOrder bool   `json:"ascendingOrder,omitempty"`
+type listPoliciesInput struct {
+	byMarker
+	AscendingOrder bool `query:"ascendingOrder=isAscendingOrder"`
 }
 
-// ListPoliciesOutput is the answer to ListPolicies and to the other lists of policies.
-type ListPoliciesOutput struct {
-	Policies   []PolicySummary `json:"policies"`
-	NextMarker string          `json:"nextMarker,omitempty"`
-}
-
-// PolicySummary is a policy in a list.
-type PolicySummary struct {
+// policySummary is a policy in a list.
+type policySummary struct {
 	PolicyName string `json:"policyName"`
 	PolicyARN  string `json:"policyArn"`
 }
 
-// ListPolicies lists policies, newest first unless asked for the ascending order.
-func (b *IoT) ListPolicies(ctx context.Context, in *ListPoliciesInput) (*ListPoliciesOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.may("marker", in.Marker, shapeMarker)
-		c.page("pageSize", in.PageSize)
+// listPolicies lists policies, newest first unless asked for the ascending order.
+func (b *account) listPolicies(in *listPoliciesInput, p *page) ([]policySummary, *task.Error) {
+	return rowsOf(p, inOrder(&b.st.policies, p, in.AscendingOrder), b.policySummary), nil
+}
+
+// deletePolicy removes a policy that is attached to nothing and has one version.
+func (b *account) deletePolicy(_ time.Time, in *policyInput) (*nothing, *task.Error) {
+	p, err := b.findPolicy(in.PolicyName)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.attached > 0:
+		return nil, refuse(codeDeleteConflict, "The policy cannot be deleted as the policy is attached to one or more principals (name=%s)", p.name)
+	case len(p.versions) > 1:
+		return nil, refuse(codeDeleteConflict, "Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
 	}
-	return invoke(ctx, b, "ListPolicies", "", check, func(time.Time) (*ListPoliciesOutput, *task.Error) {
-		from, err := numberOf(in.Marker, "marker")
-		if err != nil {
-			return nil, err
-		}
-		rows := b.st.policies.before(from)
-		if in.AscendingOrder {
-			rows = b.st.policies.after(from)
-		}
-		page, next := pageOf(rows, b.size(in.PageSize))
-		return &ListPoliciesOutput{b.summaries(page), next}, nil
-	})
+	b.st.policies.remove(p.name)
+	delete(b.st.tags, b.policyARN(p))
+	return nil, nil
 }
 
-// DeletePolicyOutput is the answer to DeletePolicy.
-type DeletePolicyOutput struct{}
-
-// DeletePolicy removes a policy that is attached to nothing and has one version.
-func (b *IoT) DeletePolicy(ctx context.Context, in *PolicyInput) (*DeletePolicyOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "DeletePolicy", "", in.check, func(time.Time) (*DeletePolicyOutput, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		switch {
-		case err != nil:
-			return nil, err
-		case p.attached > 0:
-			return nil, refuse(codeDeleteConflict, "The policy cannot be deleted as the policy is attached to one or more principals (name=%s)", p.name)
-		case len(p.versions) > 1:
-			return nil, refuse(codeDeleteConflict, "Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
-		}
-		b.st.policies.remove(p.name)
-		delete(b.st.tags, b.policyARN(p))
-		return &DeletePolicyOutput{}, nil
-	})
+type createPolicyVersionInput struct {
+	PolicyName     string `path:"policyName" is:"PolicyName"`
+	PolicyDocument string `json:"policyDocument" is:"PolicyDocument" required:"true"`
+	SetAsDefault   bool   `query:"setAsDefault"`
 }
 
-// CreatePolicyVersionInput is the request of CreatePolicyVersion.
-type CreatePolicyVersionInput struct {
-	PolicyName     string `json:"policyName"`
-	PolicyDocument string `json:"policyDocument"`
-	SetAsDefault   bool   `json:"setAsDefault,omitempty"`
-}
-
-// CreatePolicyVersionOutput is the answer to CreatePolicyVersion.
-type CreatePolicyVersionOutput struct {
+type createPolicyVersionOutput struct {
 	PolicyARN        string `json:"policyArn"`
 	PolicyDocument   string `json:"policyDocument"`
 	PolicyVersionID  string `json:"policyVersionId"`
@@ -170,48 +133,35 @@ type CreatePolicyVersionOutput struct {
 // policyVersions is how many versions a policy can have.
 const policyVersions = 5
 
-// CreatePolicyVersion adds a version to a policy.
-func (b *IoT) CreatePolicyVersion(ctx context.Context, in *CreatePolicyVersionInput) (*CreatePolicyVersionOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("policyName", in.PolicyName, shapePolicyName)
-		c.need("policyDocument", in.PolicyDocument, shapePolicyDocument)
+// createPolicyVersion adds a version to a policy.
+func (b *account) createPolicyVersion(now time.Time, in *createPolicyVersionInput) (*createPolicyVersionOutput, *task.Error) {
+	p, err := b.findPolicy(in.PolicyName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "CreatePolicyVersion", "", check, func(now time.Time) (*CreatePolicyVersionOutput, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkPolicyDocument(in.PolicyDocument); err != nil {
-			return nil, err
-		}
-		if len(p.versions) >= policyVersions {
-			return nil, refuse(codeVersionsLimit, "The policy %s already has the maximum number of versions (%d)", p.name, policyVersions)
-		}
-		p.next++
-		p.versions = append(p.versions, policyVersion{p.next, in.PolicyDocument, stamp(now)})
-		p.modified = stamp(now)
-		if in.SetAsDefault {
-			p.standard = p.next
-		}
-		return &CreatePolicyVersionOutput{b.policyARN(p), in.PolicyDocument, strconv.Itoa(p.next), in.SetAsDefault}, nil
-	})
+	if err := checkPolicyDocument(in.PolicyDocument); err != nil {
+		return nil, err
+	}
+	if len(p.versions) >= policyVersions {
+		return nil, refuse(codeVersionsLimit, "The policy %s already has the maximum number of versions (%d)", p.name, policyVersions)
+	}
+	p.next++
+	p.versions = append(p.versions, policyVersion{p.next, in.PolicyDocument, stamp(now)})
+	p.modified = stamp(now)
+	if in.SetAsDefault {
+		p.standard = p.next
+	}
+	return &createPolicyVersionOutput{b.policyARN(p), in.PolicyDocument, strconv.Itoa(p.next), in.SetAsDefault}, nil
 }
 
-// PolicyVersionInput names a version of a policy: the request of GetPolicyVersion, SetDefaultPolicyVersion and
+// policyVersionInput names a version of a policy: the request of GetPolicyVersion, SetDefaultPolicyVersion and
 // DeletePolicyVersion.
-type PolicyVersionInput struct {
-	PolicyName      string `json:"policyName"`
-	PolicyVersionID string `json:"policyVersionId"`
+type policyVersionInput struct {
+	PolicyName      string `path:"policyName" is:"PolicyName"`
+	PolicyVersionID string `path:"policyVersionId" is:"PolicyVersionId"`
 }
 
-func (in *PolicyVersionInput) check(c *checker) {
-	c.need("policyName", in.PolicyName, shapePolicyName)
-	c.need("policyVersionId", in.PolicyVersionID, shapeVersionID)
-}
-
-// GetPolicyVersionOutput is the answer to GetPolicyVersion.
-type GetPolicyVersionOutput struct {
+type getPolicyVersionOutput struct {
 	PolicyARN        string    `json:"policyArn"`
 	PolicyName       string    `json:"policyName"`
 	PolicyDocument   string    `json:"policyDocument"`
@@ -222,90 +172,71 @@ type GetPolicyVersionOutput struct {
 	GenerationID     string    `json:"generationId"`
 }
 
-// GetPolicyVersion reads one version of a policy.
-func (b *IoT) GetPolicyVersion(ctx context.Context, in *PolicyVersionInput) (*GetPolicyVersionOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "GetPolicyVersion", "", in.check, func(time.Time) (*GetPolicyVersionOutput, *task.Error) {
-		p, v, err := b.findVersion(in)
-		if err != nil {
-			return nil, err
-		}
-		return &GetPolicyVersionOutput{
-			PolicyARN: b.policyARN(p), PolicyName: p.name, PolicyDocument: v.document, PolicyVersionID: strconv.Itoa(v.id),
-			IsDefaultVersion: v.id == p.standard, CreationDate: v.created, LastModifiedDate: v.created, GenerationID: b.policyGeneration(p),
-		}, nil
-	})
+// getPolicyVersion reads one version of a policy.
+func (b *account) getPolicyVersion(_ time.Time, in *policyVersionInput) (*getPolicyVersionOutput, *task.Error) {
+	p, v, err := b.findVersion(in)
+	if err != nil {
+		return nil, err
+	}
+	return &getPolicyVersionOutput{
+		PolicyARN: b.policyARN(p), PolicyName: p.name, PolicyDocument: v.document, PolicyVersionID: strconv.Itoa(v.id),
+		IsDefaultVersion: v.id == p.standard, CreationDate: v.created, LastModifiedDate: v.created, GenerationID: b.policyGeneration(p),
+	}, nil
 }
 
-// ListPolicyVersionsOutput is the answer to ListPolicyVersions.
-type ListPolicyVersionsOutput struct {
-	PolicyVersions []PolicyVersion `json:"policyVersions"`
+type listPolicyVersionsOutput struct {
+	PolicyVersions []policyVersionSummary `json:"policyVersions"`
 }
 
-// PolicyVersion is a version in the answer to ListPolicyVersions.
-type PolicyVersion struct {
+// policyVersionSummary is a version in the answer to ListPolicyVersions.
+type policyVersionSummary struct {
 	VersionID        string    `json:"versionId"`
 	IsDefaultVersion bool      `json:"isDefaultVersion"`
 	CreateDate       time.Time `json:"createDate"`
 }
 
-// ListPolicyVersions lists the versions of a policy, oldest first.
-func (b *IoT) ListPolicyVersions(ctx context.Context, in *PolicyInput) (*ListPolicyVersionsOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "ListPolicyVersions", "", in.check, func(time.Time) (*ListPolicyVersionsOutput, *task.Error) {
-		p, err := b.findPolicy(in.PolicyName)
-		if err != nil {
-			return nil, err
-		}
-		out := &ListPolicyVersionsOutput{}
-		for _, v := range p.versions {
-			out.PolicyVersions = append(out.PolicyVersions, PolicyVersion{strconv.Itoa(v.id), v.id == p.standard, v.created})
-		}
-		return out, nil
-	})
+// listPolicyVersions lists the versions of a policy, oldest first.
+func (b *account) listPolicyVersions(_ time.Time, in *policyInput) (*listPolicyVersionsOutput, *task.Error) {
+	p, err := b.findPolicy(in.PolicyName)
+	if err != nil {
+		return nil, err
+	}
+	out := &listPolicyVersionsOutput{}
+	for _, v := range p.versions {
+		out.PolicyVersions = append(out.PolicyVersions, policyVersionSummary{strconv.Itoa(v.id), v.id == p.standard, v.created})
+	}
+	return out, nil
 }
 
-// SetDefaultPolicyVersionOutput is the answer to SetDefaultPolicyVersion.
-type SetDefaultPolicyVersionOutput struct{}
-
-// SetDefaultPolicyVersion makes a version the one that counts.
-func (b *IoT) SetDefaultPolicyVersion(ctx context.Context, in *PolicyVersionInput) (*SetDefaultPolicyVersionOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "SetDefaultPolicyVersion", "", in.check, func(now time.Time) (*SetDefaultPolicyVersionOutput, *task.Error) {
-		p, v, err := b.findVersion(in)
-		if err != nil {
-			return nil, err
-		}
-		p.standard, p.modified = v.id, stamp(now)
-		return &SetDefaultPolicyVersionOutput{}, nil
-	})
+// setDefaultPolicyVersion makes a version the one that counts.
+func (b *account) setDefaultPolicyVersion(now time.Time, in *policyVersionInput) (*nothing, *task.Error) {
+	p, v, err := b.findVersion(in)
+	if err != nil {
+		return nil, err
+	}
+	p.standard, p.modified = v.id, stamp(now)
+	return nil, nil
 }
 
-// DeletePolicyVersionOutput is the answer to DeletePolicyVersion.
-type DeletePolicyVersionOutput struct{}
-
-// DeletePolicyVersion removes a version that is not the default one.
-func (b *IoT) DeletePolicyVersion(ctx context.Context, in *PolicyVersionInput) (*DeletePolicyVersionOutput, error) {
-	in = orZero(in)
-	return invoke(ctx, b, "DeletePolicyVersion", "", in.check, func(time.Time) (*DeletePolicyVersionOutput, *task.Error) {
-		p, v, err := b.findVersion(in)
-		if err != nil {
-			return nil, err
+// deletePolicyVersion removes a version that is not the default one.
+func (b *account) deletePolicyVersion(_ time.Time, in *policyVersionInput) (*nothing, *task.Error) {
+	p, v, err := b.findVersion(in)
+	if err != nil {
+		return nil, err
+	}
+	if v.id == p.standard {
+		return nil, refuse(codeInvalidRequest, "Cannot delete the default version of a policy")
+	}
+	for i := range p.versions {
+		if p.versions[i].id == v.id {
+			p.versions = append(p.versions[:i:i], p.versions[i+1:]...)
+			break
 		}
-		if v.id == p.standard {
-			return nil, refuse(codeInvalidRequest, "Cannot delete the default version of a policy")
-		}
-		for i := range p.versions {
-			if p.versions[i].id == v.id {
-				p.versions = append(p.versions[:i:i], p.versions[i+1:]...)
-				break
-			}
-		}
-		return &DeletePolicyVersionOutput{}, nil
-	})
+	}
+	return nil, nil
 }
 
-func (b *IoT) findPolicy(name string) (*policy, *task.Error) {
+func (b *account) findPolicy(name string) (*policy, *task.Error) {
 	p, ok := b.st.policies.get(name)
 	if !ok {
 		return nil, refuse(codeNotFound, "Policy not found (name=%s)", name)
@@ -313,7 +244,7 @@ func (b *IoT) findPolicy(name string) (*policy, *task.Error) {
 	return p, nil
 }
 
-func (b *IoT) findVersion(in *PolicyVersionInput) (*policy, *policyVersion, *task.Error) {
+func (b *account) findVersion(in *policyVersionInput) (*policy, *policyVersion, *task.Error) {
 	p, err := b.findPolicy(in.PolicyName)
 	if err != nil {
 		return nil, nil, err
@@ -327,7 +258,7 @@ func (b *IoT) findVersion(in *PolicyVersionInput) (*policy, *policyVersion, *tas
 }
 
 // newPolicy makes a policy whose name is free.
-func (b *IoT) newPolicy(name, document string, now time.Time) (*policy, *task.Error) {
+func (b *account) newPolicy(name, document string, now time.Time) (*policy, *task.Error) {
 	if err := checkPolicyDocument(document); err != nil {
 		return nil, err
 	}
@@ -340,16 +271,12 @@ func (b *IoT) newPolicy(name, document string, now time.Time) (*policy, *task.Er
 func (p *policy) document() string { return p.version(p.standard).document }
 
 // policyGeneration is the generation id of a policy: 64 hex digits that change with every version.
-func (b *IoT) policyGeneration(p *policy) string {
+func (b *account) policyGeneration(p *policy) string {
 	return fmt.Sprintf("%x", b.digest("policy "+strconv.Itoa(p.next), p.number()))
 }
 
-func (b *IoT) summaries(policies []*policy) []PolicySummary {
-	out := make([]PolicySummary, 0, len(policies))
-	for _, p := range policies {
-		out = append(out, PolicySummary{p.name, b.policyARN(p)})
-	}
-	return out
+func (b *account) policySummary(p *policy) policySummary {
+	return policySummary{p.name, b.policyARN(p)}
 }
 
 // checkPolicyDocument refuses what cannot be a device's policy: what is not JSON, does not follow the grammar of policies,

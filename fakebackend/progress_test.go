@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -201,8 +202,8 @@ func TestReportsComeInSeveralFilesBehindSeveralPages(t *testing.T) {
 	assert.Equal(t, 4, files)
 	bad, files := report(t, fake, id, task.ErrorsReport)
 	assert.Equal(t, 4, files)
-	last, err := fake.ListThingRegistrationTaskReports(t.Context(), &fakebackend.ListThingRegistrationTaskReportsInput{
-		TaskID: string(id), ReportType: string(task.ResultsReport), MaxResults: new(int32(4)),
+	last, err := api(fake).ListThingRegistrationTaskReports(t.Context(), &iot.ListThingRegistrationTaskReportsInput{
+		TaskId: new(string(id)), ReportType: "RESULTS", MaxResults: new(int32(4)),
 	})
 	require.NoError(t, err)
 	assert.Len(t, last.ResourceLinks, 4)

@@ -20,7 +20,7 @@ import (
 
 // findReport finds the lines of a report file by where its link leads. What it returns can be written without the turn:
 // lines that are done do not change, and new ones are not seen.
-func (b *IoT) findReport(bucket, key string) (file reportFile, ok bool) {
+func (b *account) findReport(bucket, key string) (file reportFile, ok bool) {
 	if bucket != b.reportBucket() {
 		return file, false
 	}
@@ -56,7 +56,7 @@ func (b *IoT) findReport(bucket, key string) (file reportFile, ok bool) {
 }
 
 // writeResult writes one line of a RESULTS report.
-func (b *IoT) writeResult(w *bytes.Buffer, d *doneLine) {
+func (b *account) writeResult(w *bytes.Buffer, d *doneLine) {
 	w.WriteString(`{"lineNumber":`)
 	w.Write(strconv.AppendInt(w.AvailableBuffer(), d.line, 10))
 	w.WriteString(`,"response":{`)
@@ -83,7 +83,7 @@ func (b *IoT) writeResult(w *bytes.Buffer, d *doneLine) {
 }
 
 // writeError writes one line of an ERRORS report.
-func (b *IoT) writeError(w *bytes.Buffer, f *failedLine) {
+func (b *account) writeError(w *bytes.Buffer, f *failedLine) {
 	w.WriteString(`{"lineNumber":`)
 	w.Write(strconv.AppendInt(w.AvailableBuffer(), f.line, 10))
 	if b.opts.ErrorCodes {

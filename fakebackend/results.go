@@ -30,7 +30,7 @@ func (r *outcomeRest) equal(o *outcomeRest) bool {
 }
 
 // arns yields the ARNs of what was registered, each with its key: things, then the certificate, then the policies.
-func (b *IoT) arns(o outcome) iter.Seq2[string, string] {
+func (b *account) arns(o outcome) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		if o.thing != nil && !yield(o.rest.thingName, b.thingARN(o.thing)) {
 			return

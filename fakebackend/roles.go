@@ -11,12 +11,12 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Roles: EnsureRole as a user of the library calls it, and PutRole to seed any role. Package fakeaws serves the IAM API.
+// Roles: EnsureRole as a user of the library calls it. Package fakeaws serves the IAM API.
 
 const opCreateRole = "CreateRole"
 
 // registrationPolicy is the ARN of the managed policy that lets a role do the work of lines.
-func (b *IoT) registrationPolicy() string {
+func (b *account) registrationPolicy() string {
 	return "arn:" + b.partition().Name + ":iam::aws:policy/service-role/AWSIoTThingsRegistration"
 }
 
@@ -38,13 +38,6 @@ func (d document) String() string {
 	d.Version = "2012-10-17"
 	raw, _ := json.Marshal(d) // strings always encode
 	return string(raw)
-}
-
-// TrustPolicy is the trust policy that AWS's walkthrough gives the service role: AWS IoT may assume it.
-func TrustPolicy() string {
-	return document{Statement: []statement{{
-		Effect: "Allow", Principal: map[string]string{"Service": partition.IoT}, Action: []string{"sts:AssumeRole"},
-	}}}.String()
 }
 
 // readPolicyName is the name of the inline policy that EnsureRole keeps.
@@ -71,55 +64,37 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 	if in.KMSKeyARN != "" {
 		read.Statement = append(read.Statement, statement{Effect: "Allow", Action: []string{"kms:Decrypt"}, Resource: []string{in.KMSKeyARN}})
 	}
-	arn, err := b.PutRole(Role{
-		Name: in.Name, TrustPolicy: document{Statement: []statement{trust}}.String(),
-		InlinePolicies: map[string]string{readPolicyName: read.String()}, ManagedPolicies: []string{b.registrationPolicy()},
-	})
+	arn, err := b.putRole(in.Name, document{Statement: []statement{trust}}.String(), read.String())
 	if err := strike.loses(opCreateRole, err); err != nil {
 		return "", err
 	}
 	return arn, nil
 }
 
-// Role is a role of the account, for seeding.
-type Role struct {
-	Name            string
-	TrustPolicy     string            // JSON; "" for [TrustPolicy]
-	InlinePolicies  map[string]string // JSON by name
-	ManagedPolicies []string          // ARNs, such as arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration
-}
-
-// PutRole makes a role, or gives an existing one the trust policy and adds the policies, and returns its ARN. Policies
-// the role has beside those stay.
-func (b *Backend) PutRole(role Role) (arn string, err error) {
-	if role.TrustPolicy == "" {
-		role.TrustPolicy = TrustPolicy()
-	}
+// putRole makes a role, or gives an existing one the trust policy and adds the policies. Policies that the role has beside
+// those stay.
+func (b *account) putRole(name, trust, read string) (arn string, err error) {
 	fail := func(op string, err error) (string, error) {
-		return "", fmt.Errorf("fakebackend: role %q: %w", role.Name, iamError(op, err))
+		return "", fmt.Errorf("fakebackend: role %q: %w", name, iamError(op, err))
 	}
-	made, err := b.roles.GetRole(role.Name)
+	made, err := b.roles.GetRole(name)
 	if err != nil {
-		if made, err = b.roles.CreateRole(iam.NewRole{Name: role.Name, Trust: role.TrustPolicy}, b.Now()); err != nil {
+		if made, err = b.roles.CreateRole(iam.NewRole{Name: name, Trust: trust}, b.clock.now()); err != nil {
 			return fail(opCreateRole, err)
 		}
-	} else if err := b.roles.UpdateAssumeRolePolicy(role.Name, role.TrustPolicy); err != nil {
+	} else if err := b.roles.UpdateAssumeRolePolicy(name, trust); err != nil {
 		return fail("UpdateAssumeRolePolicy", err)
 	}
-	for name, text := range role.InlinePolicies {
-		if err := b.roles.PutRolePolicy(role.Name, name, text); err != nil {
-			return fail("PutRolePolicy", err)
-		}
+	if err := b.roles.PutRolePolicy(name, readPolicyName, read); err != nil {
+		return fail("PutRolePolicy", err)
 	}
-	for _, policy := range role.ManagedPolicies { // one that is there twice does no harm
-		if err := b.roles.AttachRolePolicy(role.Name, policy); err != nil {
-			return fail("AttachRolePolicy", err)
-		}
+	if err := b.roles.AttachRolePolicy(name, b.registrationPolicy()); err != nil { // twice does no harm
+		return fail("AttachRolePolicy", err)
 	}
 	return made.ARN, nil
 }
 
-// iamError gives IAM's refusal as an error of package task.
+// iamError returns IAM's refusal as an error of package task.
 func iamError(op string, err error) error {
 	if refusal, ok := errors.AsType[*iam.Error](err); ok {
 		return &task.Error{Op: op, Code: refusal.Code, Status: refusal.Status, Message: refusal.Message, Kind: task.KindOfCode(refusal.Code)}

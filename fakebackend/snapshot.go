@@ -85,7 +85,7 @@ type snapshotData struct {
 	Things       []thingData
 	Tasks        []taskData
 	Last         [8]uint64 // last number of each table, in the order of tables
-	Tags         map[string][]Tag
+	Tags         map[string][]tag
 	Starts       uint64
 	Codes        uint64
 }
@@ -94,7 +94,7 @@ type (
 	typeData struct {
 		N                   uint64
 		Name                string
-		Properties          ThingTypeProperties
+		Properties          thingTypeProperties
 		Created, Deprecated time.Time
 	}
 	groupData struct {
@@ -131,7 +131,7 @@ type (
 		DER               []byte
 		Active, Auto      bool
 		Mode              string
-		Config            *RegistrationConfig
+		Config            *registrationConfig
 		Created, Modified time.Time
 		CustomerVersion   int32
 	}
@@ -188,7 +188,7 @@ type (
 // Snapshot takes a snapshot of the account. It is the same however much time passes; see [Backend.Restore].
 func (b *Backend) Snapshot() *Snapshot {
 	return look(b, func(now time.Time) *Snapshot {
-		w := snapshotWriter{b: b.IoT, d: &snapshotData{Version: snapshotVersion}}
+		w := snapshotWriter{b: b.account, d: &snapshotData{Version: snapshotVersion}}
 		w.d.Now = now
 		b.clock.mu.Lock()
 		w.d.Frozen = b.clock.frozen
@@ -217,7 +217,7 @@ func (b *Backend) Restore(s *Snapshot) error {
 	}
 	b.turn <- struct{}{}
 	defer b.leave()
-	r := snapshotReader{b: b.IoT, d: d}
+	r := snapshotReader{b: b.account, d: d}
 	st, err := r.read()
 	if err != nil {
 		return fmt.Errorf("fakebackend: restore a snapshot: %w", err)
@@ -243,7 +243,7 @@ func (f rawFile) Reader() *bytes.Reader { return bytes.NewReader(f) }
 type dataSource interface{ Reader() *bytes.Reader }
 
 // resume gives a restored task its program, its role and its place in the data file.
-func (b *IoT) resume(r *registration, role *iam.SessionState) error {
+func (b *account) resume(r *registration, role *iam.SessionState) error {
 	if r.failure != "" {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 
 // snapshotWriter turns the records into numbers.
 type snapshotWriter struct {
-	b        *IoT
+	b        *account
 	d        *snapshotData
 	policies map[*policy]int
 	certs    map[*certificate]int
@@ -31,7 +31,7 @@ func (w *snapshotWriter) write() {
 	d.Starts, d.Codes = st.starts, st.codes
 	d.Last = [8]uint64{st.things.last, st.certificates.last, st.thingTypes.last, st.thingGroups.last, st.billingGroups.last,
 		st.policies.last, st.cas.last, st.tasks.last}
-	d.Tags = make(map[string][]Tag, len(st.tags))
+	d.Tags = make(map[string][]tag, len(st.tags))
 	for arn, tags := range st.tags {
 		d.Tags[arn] = slices.Clone(tags)
 	}
@@ -46,7 +46,7 @@ func (w *snapshotWriter) write() {
 		w.thing(t)
 	}
 	for t := range st.thingTypes.all() {
-		d.Types = append(d.Types, typeData{t.number(), t.name, t.properties.clone(), t.created, t.deprecated})
+		d.Types = append(d.Types, typeData{t.number(), t.name, t.properties, t.created, t.deprecated})
 	}
 	for g := range st.thingGroups.all() {
 		out := groupData{N: g.number(), Name: g.name, Description: g.description, Attributes: pairs(g.attributes), Version: g.version, Created: g.created}
@@ -114,7 +114,7 @@ func policyOut(p *policy) policyData {
 }
 
 func caOut(c *caCertificate) caData {
-	return caData{c.number(), c.gone(), c.der, c.active, c.auto, c.mode, c.config.clone(), c.created, c.modified, c.version}
+	return caData{c.number(), c.gone(), c.der, c.active, c.auto, c.mode, c.config, c.created, c.modified, c.version}
 }
 
 func (w *snapshotWriter) certOut(c *certificate) certificateData {
@@ -204,7 +204,7 @@ func pairs(attributes []attribute) (out [][2]string) {
 
 // snapshotReader turns numbers into records. A snapshot may have been tampered with: every number is checked.
 type snapshotReader struct {
-	b        *IoT
+	b        *account
 	d        *snapshotData
 	st       state
 	policies []*policy
@@ -243,7 +243,7 @@ func (r *snapshotReader) read() (*state, error) {
 		}
 	}
 	for _, t := range d.Types {
-		put(r, &st.thingTypes, t.Name, &thingType{name: t.Name, properties: t.Properties.clone(), created: t.Created, deprecated: t.Deprecated}, t.N)
+		put(r, &st.thingTypes, t.Name, &thingType{name: t.Name, properties: t.Properties, created: t.Created, deprecated: t.Deprecated}, t.N)
 	}
 	for _, p := range d.Policies {
 		policy := &policy{name: p.Name, created: p.Created, modified: p.Modified, standard: p.Standard, next: p.Next}
@@ -274,7 +274,7 @@ func (r *snapshotReader) read() (*state, error) {
 		put(r, &st.billingGroups, g.Name, &billingGroup{name: g.Name, description: g.Description, version: g.Version, created: g.Created}, g.N)
 	}
 	for _, c := range d.CAs {
-		ca := &caCertificate{id: sha256.Sum256(c.DER), der: c.DER, active: c.Active, auto: c.Auto, mode: c.Mode, config: c.Config.clone(),
+		ca := &caCertificate{id: sha256.Sum256(c.DER), der: c.DER, active: c.Active, auto: c.Auto, mode: c.Mode, config: c.Config,
 			created: c.Created, modified: c.Modified, version: c.CustomerVersion}
 		keep(r, &st.cas, ca.id, ca, c.N, c.Gone)
 		if r.cas[ca.id] == nil { // those that are registered come first
@@ -291,7 +291,7 @@ func (r *snapshotReader) read() (*state, error) {
 	}
 	st.starts, st.codes = d.Starts, d.Codes
 	if len(d.Tags) > 0 {
-		st.tags = make(map[string][]Tag, len(d.Tags))
+		st.tags = make(map[string][]tag, len(d.Tags))
 		for arn, tags := range d.Tags {
 			st.tags[arn] = slices.Clone(tags)
 		}

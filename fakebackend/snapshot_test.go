@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -24,27 +26,27 @@ func busy(t *testing.T) (fake *fakebackend.Backend, running task.ID) {
 	ctx := t.Context()
 	for _, step := range []func() error{
 		func() error {
-			_, err := fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "kind", Tags: []fakebackend.Tag{{Key: "a", Value: "b"}}})
+			_, err := api(fake).CreateThingType(ctx, &iot.CreateThingTypeInput{ThingTypeName: new("kind"), Tags: []types.Tag{{Key: new("a"), Value: new("b")}}})
 			return err
 		},
 		func() error {
-			_, err := fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "top"})
+			_, err := api(fake).CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: new("top")})
 			return err
 		},
 		func() error {
-			_, err := fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "below", ParentGroupName: "top"})
+			_, err := api(fake).CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: new("below"), ParentGroupName: new("top")})
 			return err
 		},
 		func() error {
-			_, err := fake.CreateBillingGroup(ctx, &fakebackend.CreateBillingGroupInput{BillingGroupName: "bill"})
+			_, err := api(fake).CreateBillingGroup(ctx, &iot.CreateBillingGroupInput{BillingGroupName: new("bill")})
 			return err
 		},
 		func() error {
-			_, err := fake.CreateThing(ctx, &fakebackend.CreateThingInput{ThingName: "own", ThingTypeName: "kind", BillingGroupName: "bill"})
+			_, err := api(fake).CreateThing(ctx, &iot.CreateThingInput{ThingName: new("own"), ThingTypeName: new("kind"), BillingGroupName: new("bill")})
 			return err
 		},
 		func() error {
-			_, err := fake.AddThingToThingGroup(ctx, &fakebackend.ThingGroupMemberInput{ThingName: "own", ThingGroupName: "below"})
+			_, err := api(fake).AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingName: new("own"), ThingGroupName: new("below")})
 			return err
 		},
 	} {
@@ -76,9 +78,9 @@ func view(t *testing.T, fake *fakebackend.Backend) string {
 			fmt.Fprintln(&out, d.ID, kind, files, lines)
 		}
 	}
-	things, err := fake.ListThings(t.Context(), nil)
+	things, err := api(fake).ListThings(t.Context(), nil)
 	require.NoError(t, err)
-	fmt.Fprintln(&out, things)
+	require.NoError(t, json.NewEncoder(&out).Encode(things.Things))
 	out.Write(fake.CA())
 	return out.String()
 }
@@ -126,22 +128,22 @@ func TestARestoredCertificateStillNamesACAThatIsGone(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
 	caPEM, sign := ownCA(t)
-	ca, err := fake.RegisterCACertificate(ctx, &fakebackend.RegisterCACertificateInput{CACertificate: caPEM, CertificateMode: "SNI_ONLY", SetAsActive: true})
+	ca, err := api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: new(caPEM), CertificateMode: "SNI_ONLY", SetAsActive: true})
 	require.NoError(t, err)
-	made, err := fake.RegisterCertificate(ctx, &fakebackend.RegisterCertificateInput{CertificatePem: sign("one")})
+	made, err := api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(sign("one"))})
 	require.NoError(t, err)
-	_, err = fake.UpdateCACertificate(ctx, &fakebackend.UpdateCACertificateInput{CertificateID: ca.CertificateID, NewStatus: "INACTIVE"})
+	_, err = api(fake).UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: ca.CertificateId, NewStatus: "INACTIVE"})
 	require.NoError(t, err)
-	_, err = fake.DeleteCACertificate(ctx, &fakebackend.CACertificateInput{CertificateID: ca.CertificateID})
+	_, err = api(fake).DeleteCACertificate(ctx, &iot.DeleteCACertificateInput{CertificateId: ca.CertificateId})
 	require.NoError(t, err)
 	for range 2 {
-		got, err := fake.DescribeCertificate(ctx, &fakebackend.DescribeCertificateInput{CertificateID: made.CertificateID})
+		got, err := api(fake).DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: made.CertificateId})
 		require.NoError(t, err)
-		assert.Equal(t, ca.CertificateID, got.CertificateDescription.CaCertificateID)
-		byCA, err := fake.ListCertificatesByCA(ctx, &fakebackend.ListCertificatesByCAInput{CaCertificateID: ca.CertificateID})
+		assert.Equal(t, *ca.CertificateId, *got.CertificateDescription.CaCertificateId)
+		byCA, err := api(fake).ListCertificatesByCA(ctx, &iot.ListCertificatesByCAInput{CaCertificateId: ca.CertificateId})
 		require.NoError(t, err)
 		assert.Len(t, byCA.Certificates, 1)
-		cas, err := fake.ListCACertificates(ctx, nil)
+		cas, err := api(fake).ListCACertificates(ctx, nil)
 		require.NoError(t, err)
 		assert.Empty(t, cas.Certificates)
 		require.NoError(t, fake.Restore(fake.Snapshot()))

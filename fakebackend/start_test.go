@@ -1,10 +1,14 @@
 package fakebackend_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -56,18 +60,25 @@ func TestABadRoleOrDataFileFailsTheTaskOrIsRefusedAsTheOptionSays(t *testing.T) 
 			in.RoleARN = "arn:aws:iam::123456789012:role/nobody"
 		}, "cannot assume the role arn:aws:iam::123456789012:role/nobody"},
 		{"a role that trusts another service", func(t *testing.T, fake *fakebackend.Backend, in *task.StartInput) {
-			in.RoleARN = putRole(t, fake, fakebackend.Role{Name: "lambda", TrustPolicy: strings.Replace(fakebackend.TrustPolicy(), "iot.", "lambda.", 1)})
+			in.RoleARN = putRole(t, fake, role{name: "lambda", service: "lambda.amazonaws.com"})
 		}, "cannot assume the role"},
 		{"a role that cannot read the bucket", func(t *testing.T, fake *fakebackend.Backend, in *task.StartInput) {
-			in.RoleARN = putRole(t, fake, fakebackend.Role{Name: "blind", ManagedPolicies: []string{registration}})
+			in.RoleARN = putRole(t, fake, role{name: "blind", managed: registration})
 		}, "is not authorized to perform: s3:GetObject on resource: arn:aws:s3:::iotfleet-fake/devices.json"},
 		{"a missing bucket", func(t *testing.T, fake *fakebackend.Backend, in *task.StartInput) {
 			in.InputFileBucket = "no-such-bucket"
 		}, "NoSuchBucket"},
 		{"a missing object", func(_ *testing.T, _ *fakebackend.Backend, in *task.StartInput) { in.InputFileKey = "other.json" }, "NoSuchKey"},
 		{"a bucket in another region", func(t *testing.T, fake *fakebackend.Backend, in *task.StartInput) {
-			require.NoError(t, fake.CreateBucket("far-away", "eu-central-1"))
-			require.NoError(t, fake.PutObject("far-away", "devices.json", []byte("{}")))
+			far := config(fake)
+			far.Region = "eu-central-1"
+			client := s3.NewFromConfig(far)
+			_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{
+				Bucket: new("far-away"), CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: "eu-central-1"},
+			})
+			require.NoError(t, err)
+			_, err = client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: new("far-away"), Key: new("devices.json"), Body: strings.NewReader("{}")})
+			require.NoError(t, err)
 			in.InputFileBucket = "far-away"
 		}, "eu-central-1"},
 	}
@@ -80,7 +91,7 @@ func TestABadRoleOrDataFileFailsTheTaskOrIsRefusedAsTheOptionSays(t *testing.T) 
 			fake, _ := newFake(t, opts)
 			upload(t, fake, "devices.json", row(t, "device", "1")+"\n")
 			in := &task.StartInput{TemplateBody: walkthrough(t), InputFileBucket: "iotfleet-fake", InputFileKey: "devices.json"}
-			in.RoleARN = putRole(t, fake, fakebackend.Role{Name: "mighty", InlinePolicies: map[string]string{"all": everything}})
+			in.RoleARN = putRole(t, fake, role{name: "mighty", inline: map[string]string{"all": everything}})
 			c.prepare(t, fake, in)
 			id, err := fake.StartTask(t.Context(), in)
 			if refuse {
@@ -100,11 +111,30 @@ func TestABadRoleOrDataFileFailsTheTaskOrIsRefusedAsTheOptionSays(t *testing.T) 
 
 const registration = "arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration"
 
-func putRole(t testing.TB, fake *fakebackend.Backend, role fakebackend.Role) string {
+// role is a role that a test needs. IAM's own operations make it.
+type role struct {
+	name    string
+	service string // that may assume it; "" for AWS IoT
+	inline  map[string]string
+	managed string
+}
+
+func putRole(t testing.TB, fake *fakebackend.Backend, r role) (arn string) {
 	t.Helper()
-	arn, err := fake.PutRole(role)
+	client := iam.NewFromConfig(config(fake))
+	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + cmp.Or(r.service, "iot.amazonaws.com") +
+		`"},"Action":"sts:AssumeRole"}]}`
+	made, err := client.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &r.name, AssumeRolePolicyDocument: &trust})
 	require.NoError(t, err)
-	return arn
+	for name, text := range r.inline {
+		_, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &r.name, PolicyName: &name, PolicyDocument: &text})
+		require.NoError(t, err)
+	}
+	if r.managed != "" {
+		_, err := client.AttachRolePolicy(t.Context(), &iam.AttachRolePolicyInput{RoleName: &r.name, PolicyArn: &r.managed})
+		require.NoError(t, err)
+	}
+	return *made.Role.Arn
 }
 
 // TestALineFailsWhenTheRoleLacksAnActionItNeeds takes each action away in turn.
@@ -118,11 +148,11 @@ func TestALineFailsWhenTheRoleLacksAnActionItNeeds(t *testing.T) {
 		"iot:UpdateCertificate":        "arn:aws:iot:us-east-1:123456789012:cert/",
 	} {
 		fake, _ := newFake(t, fakebackend.Options{})
-		role := putRole(t, fake, fakebackend.Role{Name: "weak", InlinePolicies: map[string]string{
+		weak := putRole(t, fake, role{name: "weak", inline: map[string]string{
 			"all":  everything,
 			"deny": `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"` + action + `","Resource":"*"}}`,
 		}})
-		id := start(t, fake, role, walkthrough(t), row(t, "device", "1"))
+		id := start(t, fake, weak, walkthrough(t), row(t, "device", "1"))
 		d := describe(t, fake, id)
 		assert.Equal(t, task.Completed, d.Status, action)
 		assert.Equal(t, 1, d.Failed, action)
@@ -148,7 +178,8 @@ func TestTheDataFileIsTheOneOfTheStart(t *testing.T) {
 	id := start(t, fake, role, walkthrough(t), rows(t, 3)...)
 	fake.Advance(1500 * 1e6)
 	upload(t, fake, "devices.json", "something else\n")
-	require.NoError(t, fake.DeleteObject("iotfleet-fake", "devices.json"))
+	_, err := s3.NewFromConfig(config(fake)).DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: new("iotfleet-fake"), Key: new("devices.json")})
+	require.NoError(t, err)
 	fake.Advance(5e9)
 	assert.Equal(t, 3, describe(t, fake, id).Succeeded)
 }

@@ -24,7 +24,7 @@ type state struct {
 	tasks         table[string, *registration]
 
 	running *registration // the task in progress, or being cancelled; nil if there is none
-	tags    map[string][]Tag
+	tags    map[string][]tag
 	names   map[string]string // attribute names, each kept once
 	starts  uint64            // tasks started, for their ids
 	codes   uint64            // registration codes deleted
@@ -103,7 +103,7 @@ func parseCertStatus(s string) (certStatus, bool) {
 type thingType struct {
 	mark
 	name       string
-	properties ThingTypeProperties
+	properties thingTypeProperties
 	created    time.Time
 	deprecated time.Time // zero unless it is
 }
@@ -173,21 +173,21 @@ type caCertificate struct {
 	active   bool
 	auto     bool // registers devices at their first connection
 	mode     string
-	config   *RegistrationConfig
+	config   *registrationConfig
 	created  time.Time
 	modified time.Time
 	version  int32
 }
 
 // uuid makes the nth id of a kind, in the form of a random UUID. It depends on the seed alone.
-func (b *IoT) uuid(kind string, n uint64) string {
+func (b *account) uuid(kind string, n uint64) string {
 	sum := b.digest(kind, n)
 	sum[6] = sum[6]&0x0f | 0x40
 	sum[8] = sum[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
-func (b *IoT) digest(kind string, n uint64) [sha256.Size]byte {
+func (b *account) digest(kind string, n uint64) [sha256.Size]byte {
 	h := sha256.New()
 	h.Write(b.keys.Load().seed)
 	h.Write([]byte{0})
@@ -197,17 +197,17 @@ func (b *IoT) digest(kind string, n uint64) [sha256.Size]byte {
 }
 
 // arn makes the ARN of a resource of the account.
-func (b *IoT) arn(kind, name string) string {
+func (b *account) arn(kind, name string) string {
 	return b.arnPrefix + kind + "/" + name
 }
 
-func (b *IoT) thingARN(t *thing) string               { return b.arn("thing", t.name) }
-func (b *IoT) certificateARN(c *certificate) string   { return b.arn("cert", c.id.String()) }
-func (b *IoT) policyARN(p *policy) string             { return b.arn("policy", p.name) }
-func (b *IoT) thingTypeARN(t *thingType) string       { return b.arn("thingtype", t.name) }
-func (b *IoT) thingGroupARN(g *thingGroup) string     { return b.arn("thinggroup", g.name) }
-func (b *IoT) billingGroupARN(g *billingGroup) string { return b.arn("billinggroup", g.name) }
-func (b *IoT) caARN(c *caCertificate) string          { return b.arn("cacert", c.id.String()) }
+func (b *account) thingARN(t *thing) string               { return b.arn("thing", t.name) }
+func (b *account) certificateARN(c *certificate) string   { return b.arn("cert", c.id.String()) }
+func (b *account) policyARN(p *policy) string             { return b.arn("policy", p.name) }
+func (b *account) thingTypeARN(t *thingType) string       { return b.arn("thingtype", t.name) }
+func (b *account) thingGroupARN(g *thingGroup) string     { return b.arn("thinggroup", g.name) }
+func (b *account) billingGroupARN(g *billingGroup) string { return b.arn("billinggroup", g.name) }
+func (b *account) caARN(c *caCertificate) string          { return b.arn("cacert", c.id.String()) }
 
 // stamp cuts a time to milliseconds, which is what AWS's answers show.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

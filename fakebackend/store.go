@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -33,9 +34,9 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 	if err != nil {
 		return nil, err
 	}
-	var c checker
-	c.need("key", in.Key, shapeObjectKey)
-	if err := c.err(); err != nil {
+	var c restjson.Checker
+	c.Need("key", in.Key, shapes["RegistryS3KeyName"])
+	if err := violation(c.Message()); err != nil {
 		err.Op = opPutObject
 		return nil, err
 	}
@@ -215,36 +216,13 @@ func (b *Backend) EnsureBucket(ctx context.Context) error {
 			Message: fmt.Sprintf("the bucket %s belongs to another account; choose another name", b.opts.Bucket)}
 	}
 	if err != nil {
-		err = b.CreateBucket(b.opts.Bucket, b.opts.Region)
+		if err = b.makeBucket(b.opts.Bucket, b.opts.Region); err != nil {
+			err = fmt.Errorf("fakebackend: make the bucket %s: %w", b.opts.Bucket, storeError(opCreateBucket, err))
+		}
 	}
 	return strike.loses(opCreateBucket, err)
 }
 
-func (b *IoT) makeBucket(name, region string) error {
+func (b *account) makeBucket(name, region string) error {
 	return b.objects.CreateBucket(name, region, b.opts.Account, b.clock.now())
-}
-
-// CreateBucket makes a bucket of the account in a region: for tests of buckets in the wrong one.
-func (b *Backend) CreateBucket(name, region string) error {
-	if err := b.makeBucket(name, region); err != nil {
-		return fmt.Errorf("fakebackend: make the bucket %s: %w", name, storeError(opCreateBucket, err))
-	}
-	return nil
-}
-
-// PutObject stores an object in any bucket, without a check of its key or digest: for seeding.
-func (b *Backend) PutObject(bucket, key string, body []byte) error {
-	_, err := b.objects.Put(s3.PutInput{Bucket: bucket, Key: key, Body: bytes.NewReader(body)}, b.Now())
-	if err != nil {
-		return fmt.Errorf("fakebackend: store s3://%s/%s: %w", bucket, key, storeError(opPutObject, err))
-	}
-	return nil
-}
-
-// DeleteObject removes an object; it is no error when there is none.
-func (b *Backend) DeleteObject(bucket, key string) error {
-	if err := b.objects.Delete(bucket, key, ""); err != nil {
-		return fmt.Errorf("fakebackend: delete s3://%s/%s: %w", bucket, key, storeError("DeleteObject", err))
-	}
-	return nil
 }

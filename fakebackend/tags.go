@@ -1,12 +1,11 @@
 package fakebackend
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -17,130 +16,93 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_TagResource.html
 
-// Tag is a key with a value.
-type Tag struct {
-	Key   string `json:"Key"`
-	Value string `json:"Value,omitempty"`
+var tagOperations = []*operation{
+	operationOf("TagResource", "POST /tags", (*account).tagResource),
+	operationOf("UntagResource", "POST /untag", (*account).untagResource),
+	listOf("ListTagsForResource", "GET /tags", "tags", (*account).listTagsForResource),
+}
+
+// tag is a key with a value.
+type tag struct {
+	Key   string `json:"Key" is:"TagKey" required:"true"`
+	Value string `json:"Value,omitempty" is:"TagValue"`
 }
 
 // maxTags is how many tags a resource can have.
 const maxTags = 50
 
-func (c *checker) tags(tags []Tag) {
-	for i, t := range tags {
-		c.need(fmt.Sprintf("tags.%d.member.key", i+1), t.Key, shapeTagKey)
-		c.may(fmt.Sprintf("tags.%d.member.value", i+1), t.Value, shapeTagValue)
+type tagResourceInput struct {
+	ResourceARN string `json:"resourceArn" required:"true"`
+	Tags        []tag  `json:"tags" required:"true"`
+}
+
+// tagResource adds tags to a resource, or changes their values.
+func (b *account) tagResource(_ time.Time, in *tagResourceInput) (*nothing, *task.Error) {
+	if err := b.taggable(in.ResourceARN); err != nil {
+		return nil, err
 	}
-}
-
-// TagResourceInput is the request of TagResource.
-type TagResourceInput struct {
-	ResourceARN string `json:"resourceArn"`
-	Tags        []Tag  `json:"tags"`
-}
-
-// TagResourceOutput is the answer to TagResource.
-type TagResourceOutput struct{}
-
-// TagResource adds tags to a resource, or changes their values.
-func (b *IoT) TagResource(ctx context.Context, in *TagResourceInput) (*TagResourceOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("resourceArn", in.ResourceARN, shapeAny)
-		c.there("tags", in.Tags != nil)
-		c.tags(in.Tags)
+	all := slices.Clone(b.st.tags[in.ResourceARN])
+	for _, t := range in.Tags {
+		if i := slices.IndexFunc(all, func(o tag) bool { return o.Key == t.Key }); i >= 0 {
+			all[i] = t
+		} else {
+			all = append(all, t)
+		}
 	}
-	return invoke(ctx, b, "TagResource", "", check, func(time.Time) (*TagResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceARN); err != nil {
-			return nil, err
-		}
-		all := slices.Clone(b.st.tags[in.ResourceARN])
-		for _, t := range in.Tags {
-			if i := slices.IndexFunc(all, func(o Tag) bool { return o.Key == t.Key }); i >= 0 {
-				all[i] = t
-			} else {
-				all = append(all, t)
-			}
-		}
-		if len(all) > maxTags {
-			return nil, refuse(codeLimitExceeded, "A resource can have at most %d tags", maxTags)
-		}
-		b.setTags(in.ResourceARN, all)
-		return &TagResourceOutput{}, nil
-	})
-}
-
-// UntagResourceInput is the request of UntagResource.
-type UntagResourceInput struct {
-	ResourceARN string   `json:"resourceArn"`
-	TagKeys     []string `json:"tagKeys"`
-}
-
-// UntagResourceOutput is the answer to UntagResource.
-type UntagResourceOutput struct{}
-
-// UntagResource removes tags from a resource; keys it does not have are no error.
-func (b *IoT) UntagResource(ctx context.Context, in *UntagResourceInput) (*UntagResourceOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("resourceArn", in.ResourceARN, shapeAny)
-		c.there("tagKeys", in.TagKeys != nil)
-		c.items("tagKeys", in.TagKeys, shapeTagKey)
+	if len(all) > maxTags {
+		return nil, refuse(codeLimitExceeded, "A resource can have at most %d tags", maxTags)
 	}
-	return invoke(ctx, b, "UntagResource", "", check, func(time.Time) (*UntagResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceARN); err != nil {
-			return nil, err
-		}
-		b.setTags(in.ResourceARN, slices.DeleteFunc(slices.Clone(b.st.tags[in.ResourceARN]), func(t Tag) bool {
-			return slices.Contains(in.TagKeys, t.Key)
-		}))
-		return &UntagResourceOutput{}, nil
-	})
+	b.setTags(in.ResourceARN, all)
+	return nil, nil
 }
 
-// ListTagsForResourceInput is the request of ListTagsForResource.
-type ListTagsForResourceInput struct {
-	ResourceARN string `json:"resourceArn"`
-	NextToken   string `json:"nextToken,omitempty"`
+type untagResourceInput struct {
+	ResourceARN string   `json:"resourceArn" required:"true"`
+	TagKeys     []string `json:"tagKeys" is:"TagKey" required:"true"`
 }
 
-// ListTagsForResourceOutput is the answer to ListTagsForResource.
-type ListTagsForResourceOutput struct {
-	Tags      []Tag  `json:"tags"`
-	NextToken string `json:"nextToken,omitempty"`
+// untagResource removes tags from a resource; keys it does not have are no error.
+func (b *account) untagResource(_ time.Time, in *untagResourceInput) (*nothing, *task.Error) {
+	if err := b.taggable(in.ResourceARN); err != nil {
+		return nil, err
+	}
+	b.setTags(in.ResourceARN, slices.DeleteFunc(slices.Clone(b.st.tags[in.ResourceARN]), func(t tag) bool {
+		return slices.Contains(in.TagKeys, t.Key)
+	}))
+	return nil, nil
 }
 
-// ListTagsForResource lists the tags of a resource in the order they were added.
-func (b *IoT) ListTagsForResource(ctx context.Context, in *ListTagsForResourceInput) (*ListTagsForResourceOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("resourceArn", in.ResourceARN, shapeAny) }
-	return invoke(ctx, b, "ListTagsForResource", "", check, func(time.Time) (*ListTagsForResourceOutput, *task.Error) {
-		if err := b.taggable(in.ResourceARN); err != nil {
-			return nil, err
-		}
-		page, next, err := slicePage(b.st.tags[in.ResourceARN], in.NextToken, "nextToken", b.opts.PageSize)
-		return &ListTagsForResourceOutput{append([]Tag{}, page...), next}, err
-	})
+type listTagsForResourceInput struct {
+	ResourceARN string `query:"resourceArn" required:"true"`
+	nextToken
 }
 
-func (b *IoT) setTags(arn string, tags []Tag) {
+// listTagsForResource lists the tags of a resource in the order they were added.
+func (b *account) listTagsForResource(in *listTagsForResourceInput, p *page) ([]tag, *task.Error) {
+	if err := b.taggable(in.ResourceARN); err != nil {
+		return nil, err
+	}
+	return itemsOf(p, b.st.tags[in.ResourceARN], func(t tag) tag { return t }), nil
+}
+
+func (b *account) setTags(arn string, tags []tag) {
 	if len(tags) == 0 {
 		delete(b.st.tags, arn)
 		return
 	}
 	if b.st.tags == nil {
-		b.st.tags = make(map[string][]Tag)
+		b.st.tags = make(map[string][]tag)
 	}
 	b.st.tags[arn] = slices.Clone(tags)
 }
 
 // taggable refuses an ARN that names nothing that can have tags.
-func (b *IoT) taggable(arn string) *task.Error {
+func (b *account) taggable(arn string) *task.Error {
 	resource, ok := strings.CutPrefix(arn, b.arnPrefix)
 	kind, name, _ := strings.Cut(resource, "/")
 	switch {
 	case !ok:
-		return refuse(codeInvalidRequest, "Invalid resource ARN: %s", cutValue(arn))
+		return refuse(codeInvalidRequest, "Invalid resource ARN: %s", restjson.Cut(arn))
 	case kind == "thingtype":
 		_, ok = b.st.thingTypes.get(name)
 	case kind == "thinggroup":
@@ -153,10 +115,10 @@ func (b *IoT) taggable(arn string) *task.Error {
 		id, _ := parseCertificateID(name)
 		_, ok = b.st.cas.get(id)
 	default:
-		return refuse(codeInvalidRequest, "Resource %s cannot have tags", cutValue(arn))
+		return refuse(codeInvalidRequest, "Resource %s cannot have tags", restjson.Cut(arn))
 	}
 	if !ok {
-		return refuse(codeNotFound, "Resource %s not found", cutValue(arn))
+		return refuse(codeNotFound, "Resource %s not found", restjson.Cut(arn))
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ type failedLine struct {
 
 // settle brings the account up to now: it does the lines that are due, ends what is to end, and forgets what is too old.
 // The caller holds the turn.
-func (b *IoT) settle(ctx context.Context, now time.Time) error {
+func (b *account) settle(ctx context.Context, now time.Time) error {
 	if r := b.st.running; r != nil {
 		if err := b.progress(ctx, r, now); err != nil {
 			return err
@@ -71,10 +71,10 @@ func (b *IoT) settle(ctx context.Context, now time.Time) error {
 }
 
 // begin is when the first line is started.
-func (b *IoT) begin(r *registration) time.Time { return r.created.Add(b.opts.StartDelay) }
+func (b *account) begin(r *registration) time.Time { return r.created.Add(b.opts.StartDelay) }
 
 // due is when the next line is done.
-func (b *IoT) due(r *registration) time.Time {
+func (b *account) due(r *registration) time.Time {
 	at := b.begin(r).Add(r.shift)
 	if b.opts.Rate > 0 {
 		since := float64(r.next+1) / b.opts.Rate * float64(time.Second)
@@ -85,7 +85,7 @@ func (b *IoT) due(r *registration) time.Time {
 
 // progress does the lines of a task that are due. When the context ends in the middle, what was done stays done, and the
 // next to look goes on from there.
-func (b *IoT) progress(ctx context.Context, r *registration, now time.Time) error {
+func (b *account) progress(ctx context.Context, r *registration, now time.Time) error {
 	overdue := r.created.Add(b.opts.TaskLife)
 	for {
 		if !r.stopped.IsZero() {
@@ -140,7 +140,7 @@ func (b *IoT) progress(ctx context.Context, r *registration, now time.Time) erro
 }
 
 // end gives a task its final status.
-func (b *IoT) end(r *registration, status task.Status, message string, at time.Time) {
+func (b *account) end(r *registration, status task.Status, message string, at time.Time) {
 	r.status, r.message, r.ended = status, message, at
 	r.modified = at
 	r.file, r.input, r.program, r.session, r.shared, r.met = nil, nil, nil, nil, nil, nil
@@ -149,7 +149,7 @@ func (b *IoT) end(r *registration, status task.Status, message string, at time.T
 }
 
 // doLine does the next line of a task, at the time it is due. Whatever is wrong with a line fails that line alone.
-func (b *IoT) doLine(r *registration, at time.Time) {
+func (b *account) doLine(r *registration, at time.Time) {
 	raw, lineErr := r.input.next()
 	r.next++
 	r.modified = at
@@ -168,7 +168,7 @@ func (b *IoT) doLine(r *registration, at time.Time) {
 }
 
 // registerLine reads one line and registers its device.
-func (b *IoT) registerLine(r *registration, raw []byte, at time.Time) (outcome, *task.Error) {
+func (b *account) registerLine(r *registration, raw []byte, at time.Time) (outcome, *task.Error) {
 	if err := b.faults.line(StepParse, r.next, ""); err != nil {
 		return outcome{}, err
 	}

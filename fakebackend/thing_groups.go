@@ -1,11 +1,11 @@
 package fakebackend
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -19,82 +19,77 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThingGroup.html
 
+var thingGroupOperations = []*operation{
+	operationOf("CreateThingGroup", "POST /thing-groups/{thingGroupName}", (*account).createThingGroup),
+	operationOf("DescribeThingGroup", "GET /thing-groups/{thingGroupName}", (*account).describeThingGroup),
+	operationOf("UpdateThingGroup", "PATCH /thing-groups/{thingGroupName}", (*account).updateThingGroup),
+	operationOf("DeleteThingGroup", "DELETE /thing-groups/{thingGroupName}", (*account).deleteThingGroup),
+	listOf("ListThingGroups", "GET /thing-groups", "thingGroups", (*account).listThingGroups),
+	operationOf("AddThingToThingGroup", "PUT /thing-groups/addThingToThingGroup", (*account).addThingToThingGroup),
+	operationOf("RemoveThingFromThingGroup", "PUT /thing-groups/removeThingFromThingGroup", (*account).removeThingFromThingGroup),
+	operationOf("UpdateThingGroupsForThing", "PUT /thing-groups/updateThingGroupsForThing", (*account).updateThingGroupsForThing),
+	listOf("ListThingGroupsForThing", "GET /things/{thingName}/thing-groups", "thingGroups", (*account).listThingGroupsForThing),
+	listOf("ListThingsInThingGroup", "GET /thing-groups/{thingGroupName}/things", "things", (*account).listThingsInThingGroup),
+}
+
 // The limits of a hierarchy of thing groups.
 const (
 	groupDepth    = 7
 	groupChildren = 100
 )
 
-// ThingGroupProperties is what a group says of itself.
-type ThingGroupProperties struct {
-	ThingGroupDescription string            `json:"thingGroupDescription,omitempty"`
-	AttributePayload      *AttributePayload `json:"attributePayload,omitempty"`
+// thingGroupProperties is what a group says of itself.
+type thingGroupProperties struct {
+	ThingGroupDescription string            `json:"thingGroupDescription,omitempty" is:"ThingGroupDescription"`
+	AttributePayload      *attributePayload `json:"attributePayload,omitempty"`
 }
 
-func (c *checker) thingGroupProperties(p *ThingGroupProperties) {
-	if p != nil {
-		c.may("thingGroupProperties.thingGroupDescription", p.ThingGroupDescription, shapeDescription)
-		c.attributes("thingGroupProperties.attributePayload.attributes", p.AttributePayload)
-	}
+type createThingGroupInput struct {
+	ThingGroupName       string                `path:"thingGroupName" is:"ThingGroupName"`
+	ParentGroupName      string                `json:"parentGroupName" is:"ThingGroupName"`
+	ThingGroupProperties *thingGroupProperties `json:"thingGroupProperties"`
+	Tags                 []tag                 `json:"tags"`
 }
 
-// CreateThingGroupInput is the request of CreateThingGroup.
-type CreateThingGroupInput struct {
-	ThingGroupName       string                `json:"thingGroupName"`
-	ParentGroupName      string                `json:"parentGroupName,omitempty"`
-	ThingGroupProperties *ThingGroupProperties `json:"thingGroupProperties,omitempty"`
-	Tags                 []Tag                 `json:"tags,omitempty"`
-}
-
-// CreateThingGroupOutput is the answer to CreateThingGroup.
-type CreateThingGroupOutput struct {
+type createThingGroupOutput struct {
 	ThingGroupName string `json:"thingGroupName"`
 	ThingGroupARN  string `json:"thingGroupArn"`
 	ThingGroupID   string `json:"thingGroupId"`
 }
 
-// CreateThingGroup makes a group. The same group again, with the same properties, is no error.
-func (b *IoT) CreateThingGroup(ctx context.Context, in *CreateThingGroupInput) (*CreateThingGroupOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingGroupName", in.ThingGroupName, shapeThingGroupName)
-		c.may("parentGroupName", in.ParentGroupName, shapeThingGroupName)
-		c.thingGroupProperties(in.ThingGroupProperties)
-		c.tags(in.Tags)
+// createThingGroup makes a group. The same group again, with the same properties, is no error.
+func (b *account) createThingGroup(now time.Time, in *createThingGroupInput) (*createThingGroupOutput, *task.Error) {
+	g := &thingGroup{name: in.ThingGroupName, version: 1, created: stamp(now)}
+	b.setGroupProperties(g, in.ThingGroupProperties)
+	if in.ParentGroupName != "" {
+		parent, err := b.findThingGroup(in.ParentGroupName)
+		if err != nil {
+			return nil, err
+		}
+		g.parent = parent
 	}
-	return invoke(ctx, b, "CreateThingGroup", "", check, func(now time.Time) (*CreateThingGroupOutput, *task.Error) {
-		g := &thingGroup{name: in.ThingGroupName, version: 1, created: stamp(now)}
-		b.setGroupProperties(g, in.ThingGroupProperties)
-		if in.ParentGroupName != "" {
-			parent, err := b.findThingGroup(in.ParentGroupName)
-			if err != nil {
-				return nil, err
-			}
-			g.parent = parent
+	if old, ok := b.st.thingGroups.get(g.name); ok {
+		if old.parent != g.parent || old.description != g.description || !equalAttributes(old.attributes, g.attributes) {
+			err := refuse(codeAlreadyExists, "Thing Group %s already exists in current account with different properties", g.name)
+			return nil, withResource(err, b.groupID(old), b.thingGroupARN(old))
 		}
-		if old, ok := b.st.thingGroups.get(g.name); ok {
-			if old.parent != g.parent || old.description != g.description || !equalAttributes(old.attributes, g.attributes) {
-				err := refuse(codeAlreadyExists, "Thing Group %s already exists in current account with different properties", g.name)
-				return nil, withResource(err, b.groupID(old), b.thingGroupARN(old))
-			}
-			return &CreateThingGroupOutput{old.name, b.thingGroupARN(old), b.groupID(old)}, nil
+		return &createThingGroupOutput{old.name, b.thingGroupARN(old), b.groupID(old)}, nil
+	}
+	if p := g.parent; p != nil {
+		if depth := len(p.path()) + 1; depth > groupDepth {
+			return nil, refuse(codeInvalidRequest, "The hierarchy would be %d groups deep. The maximum is %d", depth, groupDepth)
 		}
-		if p := g.parent; p != nil {
-			if depth := len(p.path()) + 1; depth > groupDepth {
-				return nil, refuse(codeInvalidRequest, "The hierarchy would be %d groups deep. The maximum is %d", depth, groupDepth)
-			}
-			if p.children >= groupChildren {
-				return nil, refuse(codeInvalidRequest, "The thing group %s already has the maximum number of children (%d)", p.name, groupChildren)
-			}
-			p.children++
+		if p.children >= groupChildren {
+			return nil, refuse(codeInvalidRequest, "The thing group %s already has the maximum number of children (%d)", p.name, groupChildren)
 		}
-		b.st.thingGroups.add(g.name, g)
-		b.setTags(b.thingGroupARN(g), in.Tags)
-		return &CreateThingGroupOutput{g.name, b.thingGroupARN(g), b.groupID(g)}, nil
-	})
+		p.children++
+	}
+	b.st.thingGroups.add(g.name, g)
+	b.setTags(b.thingGroupARN(g), in.Tags)
+	return &createThingGroupOutput{g.name, b.thingGroupARN(g), b.groupID(g)}, nil
 }
 
-func (b *IoT) setGroupProperties(g *thingGroup, p *ThingGroupProperties) {
+func (b *account) setGroupProperties(g *thingGroup, p *thingGroupProperties) {
 	if p == nil {
 		return
 	}
@@ -108,7 +103,7 @@ func (b *IoT) setGroupProperties(g *thingGroup, p *ThingGroupProperties) {
 	}
 }
 
-func (b *IoT) groupID(g *thingGroup) string { return b.uuid("thing group", g.number()) }
+func (b *account) groupID(g *thingGroup) string { return b.uuid("thing group", g.number()) }
 
 // path is the groups from the root down to g.
 func (g *thingGroup) path() []*thingGroup {
@@ -120,177 +115,131 @@ func (g *thingGroup) path() []*thingGroup {
 	return up
 }
 
-// DescribeThingGroupInput is the request of DescribeThingGroup.
-type DescribeThingGroupInput struct {
-	ThingGroupName string `json:"thingGroupName"`
+type describeThingGroupInput struct {
+	ThingGroupName string `path:"thingGroupName" is:"ThingGroupName"`
 }
 
-// DescribeThingGroupOutput is the answer to DescribeThingGroup.
-type DescribeThingGroupOutput struct {
+type describeThingGroupOutput struct {
 	ThingGroupName       string                `json:"thingGroupName"`
 	ThingGroupID         string                `json:"thingGroupId"`
 	ThingGroupARN        string                `json:"thingGroupArn"`
 	Version              int64                 `json:"version"`
-	ThingGroupProperties *ThingGroupProperties `json:"thingGroupProperties"`
-	ThingGroupMetadata   *ThingGroupMetadata   `json:"thingGroupMetadata"`
+	ThingGroupProperties *thingGroupProperties `json:"thingGroupProperties"`
+	ThingGroupMetadata   *thingGroupMetadata   `json:"thingGroupMetadata"`
 }
 
-// ThingGroupMetadata is what AWS notes about a group.
-type ThingGroupMetadata struct {
+// thingGroupMetadata is what AWS notes about a group.
+type thingGroupMetadata struct {
 	ParentGroupName         string            `json:"parentGroupName,omitempty"`
-	RootToParentThingGroups []GroupNameAndARN `json:"rootToParentThingGroups,omitempty"`
+	RootToParentThingGroups []groupNameAndARN `json:"rootToParentThingGroups,omitempty"`
 	CreationDate            time.Time         `json:"creationDate"`
 }
 
-// GroupNameAndARN names a thing group or a billing group.
-type GroupNameAndARN struct {
+// groupNameAndARN names a thing group or a billing group.
+type groupNameAndARN struct {
 	GroupName string `json:"groupName"`
 	GroupARN  string `json:"groupArn"`
 }
 
-// DescribeThingGroup reads a group.
-func (b *IoT) DescribeThingGroup(ctx context.Context, in *DescribeThingGroupInput) (*DescribeThingGroupOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("thingGroupName", in.ThingGroupName, shapeThingGroupName) }
-	return invoke(ctx, b, "DescribeThingGroup", "", check, func(time.Time) (*DescribeThingGroupOutput, *task.Error) {
-		g, err := b.findThingGroup(in.ThingGroupName)
-		if err != nil {
-			return nil, err
-		}
-		meta := &ThingGroupMetadata{CreationDate: g.created}
-		if g.parent != nil {
-			meta.ParentGroupName = g.parent.name
-			meta.RootToParentThingGroups = b.groupNames(g.parent.path())
-		}
-		props := &ThingGroupProperties{ThingGroupDescription: g.description}
-		if len(g.attributes) > 0 {
-			props.AttributePayload = &AttributePayload{Attributes: attributeMap(g.attributes)}
-		}
-		return &DescribeThingGroupOutput{g.name, b.groupID(g), b.thingGroupARN(g), g.version, props, meta}, nil
-	})
-}
-
-func (b *IoT) groupNames(groups []*thingGroup) []GroupNameAndARN {
-	out := make([]GroupNameAndARN, 0, len(groups))
-	for _, g := range groups {
-		out = append(out, GroupNameAndARN{g.name, b.thingGroupARN(g)})
+// describeThingGroup reads a group.
+func (b *account) describeThingGroup(_ time.Time, in *describeThingGroupInput) (*describeThingGroupOutput, *task.Error) {
+	g, err := b.findThingGroup(in.ThingGroupName)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	meta := &thingGroupMetadata{CreationDate: g.created}
+	if g.parent != nil {
+		meta.ParentGroupName = g.parent.name
+		for _, above := range g.parent.path() {
+			meta.RootToParentThingGroups = append(meta.RootToParentThingGroups, b.groupName(above))
+		}
+	}
+	props := &thingGroupProperties{ThingGroupDescription: g.description}
+	if len(g.attributes) > 0 {
+		props.AttributePayload = &attributePayload{Attributes: attributeMap(g.attributes)}
+	}
+	return &describeThingGroupOutput{g.name, b.groupID(g), b.thingGroupARN(g), g.version, props, meta}, nil
 }
 
-// UpdateThingGroupInput is the request of UpdateThingGroup.
-type UpdateThingGroupInput struct {
-	ThingGroupName       string                `json:"thingGroupName"`
-	ThingGroupProperties *ThingGroupProperties `json:"thingGroupProperties"`
-	ExpectedVersion      *int64                `json:"expectedVersion,omitempty"`
+func (b *account) groupName(g *thingGroup) groupNameAndARN {
+	return groupNameAndARN{g.name, b.thingGroupARN(g)}
 }
 
-// UpdateThingGroupOutput is the answer to UpdateThingGroup.
-type UpdateThingGroupOutput struct {
+type updateThingGroupInput struct {
+	ThingGroupName       string                `path:"thingGroupName" is:"ThingGroupName"`
+	ThingGroupProperties *thingGroupProperties `json:"thingGroupProperties" required:"true"`
+	ExpectedVersion      *int64                `json:"expectedVersion"`
+}
+
+type updateThingGroupOutput struct {
 	Version int64 `json:"version"`
 }
 
-// UpdateThingGroup changes a group's properties.
-func (b *IoT) UpdateThingGroup(ctx context.Context, in *UpdateThingGroupInput) (*UpdateThingGroupOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingGroupName", in.ThingGroupName, shapeThingGroupName)
-		c.there("thingGroupProperties", in.ThingGroupProperties != nil)
-		c.thingGroupProperties(in.ThingGroupProperties)
+// updateThingGroup changes a group's properties.
+func (b *account) updateThingGroup(_ time.Time, in *updateThingGroupInput) (*updateThingGroupOutput, *task.Error) {
+	g, err := b.findThingGroup(in.ThingGroupName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "UpdateThingGroup", "", check, func(time.Time) (*UpdateThingGroupOutput, *task.Error) {
-		g, err := b.findThingGroup(in.ThingGroupName)
-		if err != nil {
-			return nil, err
-		}
-		if err := expectVersion("thing group", g.name, g.version, in.ExpectedVersion); err != nil {
-			return nil, err
-		}
-		b.setGroupProperties(g, in.ThingGroupProperties)
-		g.version++
-		return &UpdateThingGroupOutput{g.version}, nil
-	})
-}
-
-// DeleteThingGroupInput is the request of DeleteThingGroup.
-type DeleteThingGroupInput struct {
-	ThingGroupName  string `json:"thingGroupName"`
-	ExpectedVersion *int64 `json:"expectedVersion,omitempty"`
-}
-
-// DeleteThingGroupOutput is the answer to DeleteThingGroup.
-type DeleteThingGroupOutput struct{}
-
-// DeleteThingGroup removes a group without children; its things leave it. It is no error when there is no such group.
-func (b *IoT) DeleteThingGroup(ctx context.Context, in *DeleteThingGroupInput) (*DeleteThingGroupOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("thingGroupName", in.ThingGroupName, shapeThingGroupName) }
-	return invoke(ctx, b, "DeleteThingGroup", "", check, func(time.Time) (*DeleteThingGroupOutput, *task.Error) {
-		g, ok := b.st.thingGroups.get(in.ThingGroupName)
-		if !ok {
-			return &DeleteThingGroupOutput{}, nil
-		}
-		if err := expectVersion("thing group", g.name, g.version, in.ExpectedVersion); err != nil {
-			return nil, err
-		}
-		if g.children > 0 {
-			return nil, refuse(codeInvalidRequest, "Cannot delete thing group : %s when there are still child groups attached to it", g.name)
-		}
-		for t := range b.st.things.all() {
-			t.groups = without(t.groups, g)
-		}
-		for _, p := range g.policies {
-			p.attached--
-		}
-		if g.parent != nil {
-			g.parent.children--
-		}
-		b.st.thingGroups.remove(g.name)
-		delete(b.st.tags, b.thingGroupARN(g))
-		return &DeleteThingGroupOutput{}, nil
-	})
-}
-
-// ListThingGroupsInput is the request of ListThingGroups.
-type ListThingGroupsInput struct {
-	NextToken        string `json:"nextToken,omitempty"`
-	MaxResults       *int32 `json:"maxResults,omitempty"`
-	ParentGroup      string `json:"parentGroup,omitempty"`
-	NamePrefixFilter string `json:"namePrefixFilter,omitempty"`
-	Recursive        *bool  `json:"recursive,omitempty"` // nil is true
-}
-
-// ListThingGroupsOutput is the answer to ListThingGroups and ListThingGroupsForThing.
-type ListThingGroupsOutput struct {
-	ThingGroups []GroupNameAndARN `json:"thingGroups"`
-	NextToken   string            `json:"nextToken,omitempty"`
-}
-
-// ListThingGroups lists groups in the order they were made.
-func (b *IoT) ListThingGroups(ctx context.Context, in *ListThingGroupsInput) (*ListThingGroupsOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.page("maxResults", in.MaxResults)
-		c.may("parentGroup", in.ParentGroup, shapeThingGroupName)
-		c.may("namePrefixFilter", in.NamePrefixFilter, shapeThingGroupName)
+	if err := expectVersion("thing group", g.name, g.version, in.ExpectedVersion); err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "ListThingGroups", "", check, func(time.Time) (*ListThingGroupsOutput, *task.Error) {
-		from, err := numberOf(in.NextToken, "nextToken")
-		if err != nil {
+	b.setGroupProperties(g, in.ThingGroupProperties)
+	g.version++
+	return &updateThingGroupOutput{g.version}, nil
+}
+
+type deleteThingGroupInput struct {
+	ThingGroupName  string `path:"thingGroupName" is:"ThingGroupName"`
+	ExpectedVersion *int64 `query:"expectedVersion"`
+}
+
+// deleteThingGroup removes a group without children; its things leave it. It is no error when there is no such group.
+func (b *account) deleteThingGroup(_ time.Time, in *deleteThingGroupInput) (*nothing, *task.Error) {
+	g, ok := b.st.thingGroups.get(in.ThingGroupName)
+	if !ok {
+		return nil, nil
+	}
+	if err := expectVersion("thing group", g.name, g.version, in.ExpectedVersion); err != nil {
+		return nil, err
+	}
+	if g.children > 0 {
+		return nil, refuse(codeInvalidRequest, "Cannot delete thing group : %s when there are still child groups attached to it", g.name)
+	}
+	for t := range b.st.things.all() {
+		t.groups = without(t.groups, g)
+	}
+	for _, p := range g.policies {
+		p.attached--
+	}
+	if g.parent != nil {
+		g.parent.children--
+	}
+	b.st.thingGroups.remove(g.name)
+	delete(b.st.tags, b.thingGroupARN(g))
+	return nil, nil
+}
+
+type listThingGroupsInput struct {
+	byToken
+	ParentGroup      string `query:"parentGroup" is:"ThingGroupName"`
+	NamePrefixFilter string `query:"namePrefixFilter" is:"ThingGroupName"`
+	Recursive        *bool  `query:"recursive"` // nil is true
+}
+
+// listThingGroups lists groups in the order they were made.
+func (b *account) listThingGroups(in *listThingGroupsInput, p *page) ([]groupNameAndARN, *task.Error) {
+	var parent *thingGroup
+	if in.ParentGroup != "" {
+		var err *task.Error
+		if parent, err = b.findThingGroup(in.ParentGroup); err != nil {
 			return nil, err
 		}
-		var parent *thingGroup
-		if in.ParentGroup != "" {
-			if parent, err = b.findThingGroup(in.ParentGroup); err != nil {
-				return nil, err
-			}
-		}
-		deep := in.Recursive == nil || *in.Recursive
-		page, next := pageOf(filter(b.st.thingGroups.after(from), func(g *thingGroup) bool {
-			return strings.HasPrefix(g.name, in.NamePrefixFilter) && (g.parent == parent || deep && g.below(parent))
-		}), b.size(in.MaxResults))
-		return &ListThingGroupsOutput{b.groupNames(page), next}, nil
-	})
+	}
+	deep := in.Recursive == nil || *in.Recursive
+	return rowsOf(p, filter(b.st.thingGroups.after(p.from), func(g *thingGroup) bool {
+		return strings.HasPrefix(g.name, in.NamePrefixFilter) && (g.parent == parent || deep && g.below(parent))
+	}), b.groupName), nil
 }
 
 // below reports whether top is above g; nil is above every group.
@@ -303,184 +252,132 @@ func (g *thingGroup) below(top *thingGroup) bool {
 	return top == nil
 }
 
-// ThingGroupMemberInput is the request of AddThingToThingGroup and RemoveThingFromThingGroup. Each of the two is named by
-// its name or its ARN.
-type ThingGroupMemberInput struct {
-	ThingGroupName        string `json:"thingGroupName,omitempty"`
-	ThingGroupARN         string `json:"thingGroupArn,omitempty"`
-	ThingName             string `json:"thingName,omitempty"`
-	ThingARN              string `json:"thingArn,omitempty"`
-	OverrideDynamicGroups bool   `json:"overrideDynamicGroups,omitempty"` // has no effect: there are no dynamic groups
+// thingGroupMember names a thing and a thing group, each by its name or its ARN.
+type thingGroupMember struct {
+	ThingName      string `json:"thingName" is:"ThingName"`
+	ThingARN       string `json:"thingArn"`
+	ThingGroupName string `json:"thingGroupName" is:"ThingGroupName"`
+	ThingGroupARN  string `json:"thingGroupArn"`
 }
 
-// ThingGroupMemberOutput is the answer to AddThingToThingGroup and RemoveThingFromThingGroup.
-type ThingGroupMemberOutput struct{}
-
-// AddThingToThingGroup puts a thing in a group; twice is no error.
-func (b *IoT) AddThingToThingGroup(ctx context.Context, in *ThingGroupMemberInput) (*ThingGroupMemberOutput, error) {
-	return b.changeMember(ctx, "AddThingToThingGroup", in, func(t *thing, g *thingGroup) *task.Error {
-		return b.addToThingGroup(t, g.name)
-	})
+type addThingToThingGroupInput struct {
+	thingGroupMember
+	OverrideDynamicGroups bool `json:"overrideDynamicGroups"` // has no effect: there are no dynamic groups
 }
 
-// RemoveThingFromThingGroup takes a thing out of a group; it is no error when it is not in it.
-func (b *IoT) RemoveThingFromThingGroup(ctx context.Context, in *ThingGroupMemberInput) (*ThingGroupMemberOutput, error) {
-	return b.changeMember(ctx, "RemoveThingFromThingGroup", in, func(t *thing, g *thingGroup) *task.Error {
-		t.groups = without(t.groups, g)
-		return nil
-	})
-}
-
-func (b *IoT) changeMember(ctx context.Context, op string, in *ThingGroupMemberInput, change func(*thing, *thingGroup) *task.Error) (*ThingGroupMemberOutput, error) {
-	in = orZero(in)
-	thingName := b.nameOrARN(in.ThingName, in.ThingARN, "thing")
-	groupName := b.nameOrARN(in.ThingGroupName, in.ThingGroupARN, "thinggroup")
-	check := func(c *checker) {
-		c.may("thingName", in.ThingName, shapeThingName)
-		c.may("thingGroupName", in.ThingGroupName, shapeThingGroupName)
-	}
-	return invoke(ctx, b, op, thingName, check, func(time.Time) (*ThingGroupMemberOutput, *task.Error) {
-		if thingName == "" || groupName == "" {
-			return nil, refuse(codeInvalidRequest, "Either the name or the ARN of both the thing and the thing group must be given")
-		}
-		t, err := b.findThing(thingName)
-		if err != nil {
-			return nil, err
-		}
-		g, err := b.findThingGroup(groupName)
-		if err != nil {
-			return nil, err
-		}
-		return &ThingGroupMemberOutput{}, change(t, g)
-	})
-}
-
-// UpdateThingGroupsForThingInput is the request of UpdateThingGroupsForThing.
-type UpdateThingGroupsForThingInput struct {
-	ThingName             string   `json:"thingName,omitempty"`
-	ThingGroupsToAdd      []string `json:"thingGroupsToAdd,omitempty"`
-	ThingGroupsToRemove   []string `json:"thingGroupsToRemove,omitempty"`
-	OverrideDynamicGroups bool     `json:"overrideDynamicGroups,omitempty"` // has no effect: there are no dynamic groups
-}
-
-// UpdateThingGroupsForThingOutput is the answer to UpdateThingGroupsForThing.
-type UpdateThingGroupsForThingOutput struct{}
-
-// UpdateThingGroupsForThing takes a thing out of some groups and puts it in others: all of it, or nothing.
-func (b *IoT) UpdateThingGroupsForThing(ctx context.Context, in *UpdateThingGroupsForThingInput) (*UpdateThingGroupsForThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.may("thingName", in.ThingName, shapeThingName)
-		c.items("thingGroupsToAdd", in.ThingGroupsToAdd, shapeThingGroupName)
-		c.items("thingGroupsToRemove", in.ThingGroupsToRemove, shapeThingGroupName)
-	}
-	return invoke(ctx, b, "UpdateThingGroupsForThing", in.ThingName, check, func(time.Time) (*UpdateThingGroupsForThingOutput, *task.Error) {
-		if in.ThingName == "" {
-			return nil, refuse(codeInvalidRequest, "The name of the thing must be given")
-		}
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		old := t.groups
-		for _, name := range in.ThingGroupsToRemove {
-			g, err := b.findThingGroup(name)
-			if err != nil {
-				t.groups = old
-				return nil, err
-			}
-			t.groups = without(t.groups, g)
-		}
-		for _, name := range in.ThingGroupsToAdd {
-			if err := b.addToThingGroup(t, name); err != nil {
-				t.groups = old
-				return nil, err
-			}
-		}
-		return &UpdateThingGroupsForThingOutput{}, nil
-	})
-}
-
-// ListThingGroupsForThingInput is the request of ListThingGroupsForThing.
-type ListThingGroupsForThingInput struct {
-	ThingName  string `json:"thingName"`
-	NextToken  string `json:"nextToken,omitempty"`
-	MaxResults *int32 `json:"maxResults,omitempty"`
-}
-
-// ListThingGroupsForThing lists the groups a thing is in.
-func (b *IoT) ListThingGroupsForThing(ctx context.Context, in *ListThingGroupsForThingInput) (*ListThingGroupsOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.page("maxResults", in.MaxResults)
-	}
-	return invoke(ctx, b, "ListThingGroupsForThing", in.ThingName, check, func(time.Time) (*ListThingGroupsOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		page, next, err := slicePage(t.groups, in.NextToken, "nextToken", b.size(in.MaxResults))
-		return &ListThingGroupsOutput{b.groupNames(page), next}, err
-	})
-}
-
-// ListThingsInThingGroupInput is the request of ListThingsInThingGroup.
-type ListThingsInThingGroupInput struct {
-	ThingGroupName string `json:"thingGroupName"`
-	Recursive      bool   `json:"recursive,omitempty"`
-	NextToken      string `json:"nextToken,omitempty"`
-	MaxResults     *int32 `json:"maxResults,omitempty"`
-}
-
-// ListThingsInGroupOutput is the answer to ListThingsInThingGroup and ListThingsInBillingGroup.
-type ListThingsInGroupOutput struct {
-	Things    []string `json:"things"`
-	NextToken string   `json:"nextToken,omitempty"`
-}
-
-// ListThingsInThingGroup lists the things in a group, recursively also those in the groups below it, in the order the
-// things were made.
-func (b *IoT) ListThingsInThingGroup(ctx context.Context, in *ListThingsInThingGroupInput) (*ListThingsInGroupOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingGroupName", in.ThingGroupName, shapeThingGroupName)
-		c.page("maxResults", in.MaxResults)
-	}
-	return invoke(ctx, b, "ListThingsInThingGroup", "", check, func(time.Time) (*ListThingsInGroupOutput, *task.Error) {
-		g, err := b.findThingGroup(in.ThingGroupName)
-		if err != nil {
-			return nil, err
-		}
-		return b.thingsWhere(in.NextToken, in.MaxResults, func(t *thing) bool {
-			return slices.ContainsFunc(t.groups, func(h *thingGroup) bool { return h == g || in.Recursive && h.below(g) })
-		})
-	})
-}
-
-func (b *IoT) thingsWhere(tok string, maxResults *int32, keep func(*thing) bool) (*ListThingsInGroupOutput, *task.Error) {
-	from, err := numberOf(tok, "nextToken")
+// addThingToThingGroup puts a thing in a group; twice is no error.
+func (b *account) addThingToThingGroup(_ time.Time, in *addThingToThingGroupInput) (*nothing, *task.Error) {
+	t, g, err := b.findThingGroupMember(&in.thingGroupMember)
 	if err != nil {
 		return nil, err
 	}
-	page, next := pageOf(filter(b.st.things.after(from), keep), b.size(maxResults))
-	out := &ListThingsInGroupOutput{Things: make([]string, 0, len(page)), NextToken: next}
-	for _, t := range page {
-		out.Things = append(out.Things, t.name)
-	}
-	return out, nil
+	return nil, b.addToThingGroup(t, g.name)
 }
 
-func (b *IoT) findThingGroup(name string) (*thingGroup, *task.Error) {
+// removeThingFromThingGroup takes a thing out of a group; it is no error when it is not in it.
+func (b *account) removeThingFromThingGroup(_ time.Time, in *thingGroupMember) (*nothing, *task.Error) {
+	t, g, err := b.findThingGroupMember(in)
+	if err == nil {
+		t.groups = without(t.groups, g)
+	}
+	return nil, err
+}
+
+func (b *account) findThingGroupMember(in *thingGroupMember) (*thing, *thingGroup, *task.Error) {
+	thingName := b.nameOrARN(in.ThingName, in.ThingARN, "thing")
+	groupName := b.nameOrARN(in.ThingGroupName, in.ThingGroupARN, "thinggroup")
+	if thingName == "" || groupName == "" {
+		return nil, nil, refuse(codeInvalidRequest, "Either the name or the ARN of both the thing and the thing group must be given")
+	}
+	t, err := b.findThing(thingName)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := b.findThingGroup(groupName)
+	return t, g, err
+}
+
+type updateThingGroupsForThingInput struct {
+	ThingName             string   `json:"thingName" is:"ThingName"`
+	ThingGroupsToAdd      []string `json:"thingGroupsToAdd" is:"ThingGroupName"`
+	ThingGroupsToRemove   []string `json:"thingGroupsToRemove" is:"ThingGroupName"`
+	OverrideDynamicGroups bool     `json:"overrideDynamicGroups"` // has no effect: there are no dynamic groups
+}
+
+// updateThingGroupsForThing takes a thing out of some groups and puts it in others: all of it, or nothing.
+func (b *account) updateThingGroupsForThing(_ time.Time, in *updateThingGroupsForThingInput) (*nothing, *task.Error) {
+	if in.ThingName == "" {
+		return nil, refuse(codeInvalidRequest, "The name of the thing must be given")
+	}
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
+	}
+	old := t.groups
+	for _, name := range in.ThingGroupsToRemove {
+		g, err := b.findThingGroup(name)
+		if err != nil {
+			t.groups = old
+			return nil, err
+		}
+		t.groups = without(t.groups, g)
+	}
+	for _, name := range in.ThingGroupsToAdd {
+		if err := b.addToThingGroup(t, name); err != nil {
+			t.groups = old
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+type listThingGroupsForThingInput struct {
+	ThingName string `path:"thingName" is:"ThingName"`
+	byToken
+}
+
+// listThingGroupsForThing lists the groups a thing is in.
+func (b *account) listThingGroupsForThing(in *listThingGroupsForThingInput, p *page) ([]groupNameAndARN, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
+	}
+	return itemsOf(p, t.groups, b.groupName), nil
+}
+
+type listThingsInThingGroupInput struct {
+	ThingGroupName string `path:"thingGroupName" is:"ThingGroupName"`
+	Recursive      bool   `query:"recursive"`
+	byToken
+}
+
+// listThingsInThingGroup lists the things in a group, recursively also those in the groups below it, in the order the
+// things were made.
+func (b *account) listThingsInThingGroup(in *listThingsInThingGroupInput, p *page) ([]string, *task.Error) {
+	g, err := b.findThingGroup(in.ThingGroupName)
+	if err != nil {
+		return nil, err
+	}
+	return b.thingsWhere(p, func(t *thing) bool {
+		return slices.ContainsFunc(t.groups, func(h *thingGroup) bool { return h == g || in.Recursive && h.below(g) })
+	}), nil
+}
+
+// thingsWhere fills a page with the names of things.
+func (b *account) thingsWhere(p *page, keep func(*thing) bool) []string {
+	return rowsOf(p, filter(b.st.things.after(p.from), keep), func(t *thing) string { return t.name })
+}
+
+func (b *account) findThingGroup(name string) (*thingGroup, *task.Error) {
 	g, ok := b.st.thingGroups.get(name)
 	if !ok {
-		return nil, refuse(codeNotFound, "Thing group %s not found", cutValue(name))
+		return nil, refuse(codeNotFound, "Thing group %s not found", restjson.Cut(name))
 	}
 	return g, nil
 }
 
 // addToThingGroup puts a thing in a group, within the limits.
-func (b *IoT) addToThingGroup(t *thing, name string) *task.Error {
+func (b *account) addToThingGroup(t *thing, name string) *task.Error {
 	g, err := b.findThingGroup(name)
 	if err != nil {
 		return err

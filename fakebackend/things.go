@@ -2,7 +2,6 @@ package fakebackend
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -19,70 +18,65 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html
 
-// AttributePayload is a set of attributes, and how to put them in place of those there are.
-type AttributePayload struct {
-	Attributes map[string]string `json:"attributes,omitempty"`
+var thingOperations = []*operation{
+	operationOf("CreateThing", "POST /things/{thingName}", (*account).createThing),
+	operationOf("DescribeThing", "GET /things/{thingName}", (*account).describeThing),
+	operationOf("UpdateThing", "PATCH /things/{thingName}", (*account).updateThing),
+	operationOf("DeleteThing", "DELETE /things/{thingName}", (*account).deleteThing),
+	listOf("ListThings", "GET /things", "things", (*account).listThings),
+}
+
+// attributePayload is a set of attributes, and how to put them in place of those there are.
+type attributePayload struct {
+	Attributes map[string]string `json:"attributes,omitempty" is:"AttributeName,AttributeValue"`
 	Merge      bool              `json:"merge,omitempty"`
 }
 
-// CreateThingInput is the request of CreateThing.
-type CreateThingInput struct {
-	ThingName        string            `json:"thingName"`
-	ThingTypeName    string            `json:"thingTypeName,omitempty"`
-	AttributePayload *AttributePayload `json:"attributePayload,omitempty"`
-	BillingGroupName string            `json:"billingGroupName,omitempty"`
+type createThingInput struct {
+	ThingName        string            `path:"thingName" is:"ThingName"`
+	ThingTypeName    string            `json:"thingTypeName" is:"ThingTypeName"`
+	AttributePayload *attributePayload `json:"attributePayload"`
+	BillingGroupName string            `json:"billingGroupName" is:"BillingGroupName"`
 }
 
-// CreateThingOutput is the answer to CreateThing.
-type CreateThingOutput struct {
+type createThingOutput struct {
 	ThingName string `json:"thingName"`
 	ThingARN  string `json:"thingArn"`
 	ThingID   string `json:"thingId"`
 }
 
-// CreateThing makes a thing. The same thing again, with the same configuration, is no error and changes nothing.
-func (b *IoT) CreateThing(ctx context.Context, in *CreateThingInput) (*CreateThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.may("thingTypeName", in.ThingTypeName, shapeThingTypeName)
-		c.attributes("attributePayload.attributes", in.AttributePayload)
-		c.may("billingGroupName", in.BillingGroupName, shapeBillingGroupName)
+// createThing makes a thing. The same thing again, with the same configuration, is no error and changes nothing.
+func (b *account) createThing(_ time.Time, in *createThingInput) (*createThingOutput, *task.Error) {
+	kind, err := b.typeNamed(in.ThingTypeName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "CreateThing", in.ThingName, check, func(time.Time) (*CreateThingOutput, *task.Error) {
-		kind, err := b.typeNamed(in.ThingTypeName)
-		if err != nil {
+	var billing *billingGroup
+	if in.BillingGroupName != "" {
+		if billing, err = b.findBillingGroup(in.BillingGroupName); err != nil {
 			return nil, err
 		}
-		var billing *billingGroup
-		if in.BillingGroupName != "" {
-			if billing, err = b.findBillingGroup(in.BillingGroupName); err != nil {
-				return nil, err
-			}
+	}
+	var attributes []attribute
+	if in.AttributePayload != nil {
+		attributes = b.attributesOf(in.AttributePayload.Attributes)
+	}
+	t, exists := b.st.things.get(in.ThingName)
+	if !exists {
+		if t, err = b.newThing(in.ThingName, kind, attributes, billing); err != nil {
+			return nil, err
 		}
-		var attributes []attribute
-		if in.AttributePayload != nil {
-			attributes = b.attributesOf(in.AttributePayload.Attributes)
-		}
-		t, exists := b.st.things.get(in.ThingName)
-		if !exists {
-			if t, err = b.newThing(in.ThingName, kind, attributes, billing); err != nil {
-				return nil, err
-			}
-		} else if t.kind != kind || t.billing != billing || !equalAttributes(t.attributes, attributes) {
-			return nil, differentThing(t.name)
-		}
-		return &CreateThingOutput{t.name, b.thingARN(t), b.thingID(t)}, nil
-	})
+	} else if t.kind != kind || t.billing != billing || !equalAttributes(t.attributes, attributes) {
+		return nil, differentThing(t.name)
+	}
+	return &createThingOutput{t.name, b.thingARN(t), b.thingID(t)}, nil
 }
 
-// DescribeThingInput is the request of DescribeThing.
-type DescribeThingInput struct {
-	ThingName string `json:"thingName"`
+type describeThingInput struct {
+	ThingName string `path:"thingName" is:"ThingName"`
 }
 
-// DescribeThingOutput is the answer to DescribeThing.
-type DescribeThingOutput struct {
+type describeThingOutput struct {
 	DefaultClientID  string            `json:"defaultClientId"`
 	ThingName        string            `json:"thingName"`
 	ThingID          string            `json:"thingId"`
@@ -93,128 +87,96 @@ type DescribeThingOutput struct {
 	BillingGroupName string            `json:"billingGroupName,omitempty"`
 }
 
-// DescribeThing reads a thing.
-func (b *IoT) DescribeThing(ctx context.Context, in *DescribeThingInput) (*DescribeThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("thingName", in.ThingName, shapeThingName) }
-	return invoke(ctx, b, "DescribeThing", in.ThingName, check, func(time.Time) (*DescribeThingOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
-			return nil, err
-		}
-		return &DescribeThingOutput{
-			DefaultClientID: t.name, ThingName: t.name, ThingID: b.thingID(t), ThingARN: b.thingARN(t),
-			ThingTypeName: t.typeName(), Attributes: t.attributeMap(), Version: t.version, BillingGroupName: t.billingName(),
-		}, nil
-	})
-}
-
-// UpdateThingInput is the request of UpdateThing.
-type UpdateThingInput struct {
-	ThingName        string            `json:"thingName"`
-	ThingTypeName    string            `json:"thingTypeName,omitempty"`
-	AttributePayload *AttributePayload `json:"attributePayload,omitempty"`
-	ExpectedVersion  *int64            `json:"expectedVersion,omitempty"`
-	RemoveThingType  bool              `json:"removeThingType,omitempty"`
-}
-
-// UpdateThingOutput is the answer to UpdateThing.
-type UpdateThingOutput struct{}
-
-// UpdateThing changes a thing's attributes or type. An attribute given the empty string is removed.
-func (b *IoT) UpdateThing(ctx context.Context, in *UpdateThingInput) (*UpdateThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.need("thingName", in.ThingName, shapeThingName)
-		c.may("thingTypeName", in.ThingTypeName, shapeThingTypeName)
-		c.attributes("attributePayload.attributes", in.AttributePayload)
+// describeThing reads a thing.
+func (b *account) describeThing(_ time.Time, in *describeThingInput) (*describeThingOutput, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
 	}
-	return invoke(ctx, b, "UpdateThing", in.ThingName, check, func(time.Time) (*UpdateThingOutput, *task.Error) {
-		t, err := b.findThing(in.ThingName)
-		if err != nil {
+	return &describeThingOutput{
+		DefaultClientID: t.name, ThingName: t.name, ThingID: b.thingID(t), ThingARN: b.thingARN(t),
+		ThingTypeName: t.typeName(), Attributes: t.attributeMap(), Version: t.version, BillingGroupName: t.billingName(),
+	}, nil
+}
+
+type updateThingInput struct {
+	ThingName        string            `path:"thingName" is:"ThingName"`
+	ThingTypeName    string            `json:"thingTypeName" is:"ThingTypeName"`
+	AttributePayload *attributePayload `json:"attributePayload"`
+	ExpectedVersion  *int64            `json:"expectedVersion"`
+	RemoveThingType  bool              `json:"removeThingType"`
+}
+
+// updateThing changes a thing's attributes or type. An attribute given the empty string is removed.
+func (b *account) updateThing(_ time.Time, in *updateThingInput) (*nothing, *task.Error) {
+	t, err := b.findThing(in.ThingName)
+	if err != nil {
+		return nil, err
+	}
+	if err := expectVersion("thing", t.name, t.version, in.ExpectedVersion); err != nil {
+		return nil, err
+	}
+	kind := t.kind
+	switch {
+	case in.RemoveThingType && in.ThingTypeName != "":
+		return nil, refuse(codeInvalidRequest, "thingTypeName must not be given when removeThingType is true")
+	case in.RemoveThingType:
+		kind = nil
+	case in.ThingTypeName != "":
+		if kind, err = b.typeNamed(in.ThingTypeName); err != nil {
 			return nil, err
 		}
-		if err := expectVersion("thing", t.name, t.version, in.ExpectedVersion); err != nil {
-			return nil, err
+		if kind != t.kind && !kind.deprecated.IsZero() {
+			return nil, deprecatedType(kind.name)
 		}
-		kind := t.kind
-		switch {
-		case in.RemoveThingType && in.ThingTypeName != "":
-			return nil, refuse(codeInvalidRequest, "thingTypeName must not be given when removeThingType is true")
-		case in.RemoveThingType:
-			kind = nil
-		case in.ThingTypeName != "":
-			if kind, err = b.typeNamed(in.ThingTypeName); err != nil {
-				return nil, err
-			}
-			if kind != t.kind && !kind.deprecated.IsZero() {
-				return nil, deprecatedType(kind.name)
-			}
+	}
+	attributes := t.attributes
+	if in.AttributePayload != nil {
+		wanted := b.attributesOf(in.AttributePayload.Attributes)
+		if in.AttributePayload.Merge {
+			wanted = mergeAttributes(attributes, wanted)
 		}
-		attributes := t.attributes
-		if in.AttributePayload != nil {
-			wanted := b.attributesOf(in.AttributePayload.Attributes)
-			if in.AttributePayload.Merge {
-				wanted = mergeAttributes(attributes, wanted)
-			}
-			attributes = slices.DeleteFunc(slices.Clone(wanted), func(a attribute) bool { return a.value == "" })
-		}
-		if err := checkAttributeCount(len(attributes), kind != nil); err != nil {
-			return nil, err
-		}
-		t.kind, t.attributes = kind, attributes
-		t.version++
-		return &UpdateThingOutput{}, nil
-	})
+		attributes = slices.DeleteFunc(slices.Clone(wanted), func(a attribute) bool { return a.value == "" })
+	}
+	if err := checkAttributeCount(len(attributes), kind != nil); err != nil {
+		return nil, err
+	}
+	t.kind, t.attributes = kind, attributes
+	t.version++
+	return nil, nil
 }
 
-// DeleteThingInput is the request of DeleteThing.
-type DeleteThingInput struct {
-	ThingName       string `json:"thingName"`
-	ExpectedVersion *int64 `json:"expectedVersion,omitempty"`
+type deleteThingInput struct {
+	ThingName       string `path:"thingName" is:"ThingName"`
+	ExpectedVersion *int64 `query:"expectedVersion"`
 }
 
-// DeleteThingOutput is the answer to DeleteThing.
-type DeleteThingOutput struct{}
-
-// DeleteThing removes a thing without certificates. It is no error when there is no such thing.
-func (b *IoT) DeleteThing(ctx context.Context, in *DeleteThingInput) (*DeleteThingOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) { c.need("thingName", in.ThingName, shapeThingName) }
-	return invoke(ctx, b, "DeleteThing", in.ThingName, check, func(time.Time) (*DeleteThingOutput, *task.Error) {
-		t, ok := b.st.things.get(in.ThingName)
-		if !ok {
-			return &DeleteThingOutput{}, nil
-		}
-		if err := expectVersion("thing", t.name, t.version, in.ExpectedVersion); err != nil {
-			return nil, err
-		}
-		if len(t.certificates) > 0 {
-			return nil, refuse(codeInvalidRequest, "Cannot delete. Thing %s is still attached to one or more principals", t.name)
-		}
-		b.st.things.remove(t.name)
-		return &DeleteThingOutput{}, nil
-	})
+// deleteThing removes a thing without certificates. It is no error when there is no such thing.
+func (b *account) deleteThing(_ time.Time, in *deleteThingInput) (*nothing, *task.Error) {
+	t, ok := b.st.things.get(in.ThingName)
+	if !ok {
+		return nil, nil
+	}
+	if err := expectVersion("thing", t.name, t.version, in.ExpectedVersion); err != nil {
+		return nil, err
+	}
+	if len(t.certificates) > 0 {
+		return nil, refuse(codeInvalidRequest, "Cannot delete. Thing %s is still attached to one or more principals", t.name)
+	}
+	b.st.things.remove(t.name)
+	return nil, nil
 }
 
-// ListThingsInput is the request of ListThings.
-type ListThingsInput struct {
-	NextToken               string `json:"nextToken,omitempty"`
-	MaxResults              *int32 `json:"maxResults,omitempty"`
-	AttributeName           string `json:"attributeName,omitempty"`
-	AttributeValue          string `json:"attributeValue,omitempty"`
-	ThingTypeName           string `json:"thingTypeName,omitempty"`
-	UsePrefixAttributeValue bool   `json:"usePrefixAttributeValue,omitempty"`
+type listThingsInput struct {
+	byToken
+	AttributeName           string `query:"attributeName" is:"AttributeName"`
+	AttributeValue          string `query:"attributeValue" is:"AttributeValue"`
+	ThingTypeName           string `query:"thingTypeName" is:"ThingTypeName"`
+	UsePrefixAttributeValue bool   `query:"usePrefixAttributeValue"`
 }
 
-// ListThingsOutput is the answer to ListThings.
-type ListThingsOutput struct {
-	Things    []ThingAttribute `json:"things"`
-	NextToken string           `json:"nextToken,omitempty"`
-}
-
-// ThingAttribute is a thing in the answer to ListThings.
-type ThingAttribute struct {
+// thingAttribute is a thing in the answer to ListThings.
+type thingAttribute struct {
 	ThingName     string            `json:"thingName"`
 	ThingTypeName string            `json:"thingTypeName,omitempty"`
 	ThingARN      string            `json:"thingArn"`
@@ -222,38 +184,23 @@ type ThingAttribute struct {
 	Version       int64             `json:"version"`
 }
 
-// ListThings lists things in the order they were made.
-func (b *IoT) ListThings(ctx context.Context, in *ListThingsInput) (*ListThingsOutput, error) {
-	in = orZero(in)
-	check := func(c *checker) {
-		c.page("maxResults", in.MaxResults)
-		c.may("attributeName", in.AttributeName, shapeAttributeName)
-		c.may("attributeValue", in.AttributeValue, shapeAttributeValue)
-		c.may("thingTypeName", in.ThingTypeName, shapeThingTypeName)
-	}
-	return invoke(ctx, b, "ListThings", "", check, func(time.Time) (*ListThingsOutput, *task.Error) {
-		from, err := numberOf(in.NextToken, "nextToken")
-		if err != nil {
-			return nil, err
+// listThings lists things in the order they were made.
+func (b *account) listThings(in *listThingsInput, p *page) ([]thingAttribute, *task.Error) {
+	rows := filter(b.st.things.after(p.from), func(t *thing) bool {
+		if in.ThingTypeName != "" && t.typeName() != in.ThingTypeName {
+			return false
 		}
-		page, next := pageOf(filter(b.st.things.after(from), func(t *thing) bool {
-			if in.ThingTypeName != "" && t.typeName() != in.ThingTypeName {
-				return false
-			}
-			return in.AttributeName == "" || slices.ContainsFunc(t.attributes, func(a attribute) bool {
-				return a.name == in.AttributeName &&
-					(a.value == in.AttributeValue || in.UsePrefixAttributeValue && strings.HasPrefix(a.value, in.AttributeValue))
-			})
-		}), b.size(in.MaxResults))
-		out := &ListThingsOutput{Things: make([]ThingAttribute, 0, len(page)), NextToken: next}
-		for _, t := range page {
-			out.Things = append(out.Things, ThingAttribute{t.name, t.typeName(), b.thingARN(t), t.attributeMap(), t.version})
-		}
-		return out, nil
+		return in.AttributeName == "" || slices.ContainsFunc(t.attributes, func(a attribute) bool {
+			return a.name == in.AttributeName &&
+				(a.value == in.AttributeValue || in.UsePrefixAttributeValue && strings.HasPrefix(a.value, in.AttributeValue))
+		})
 	})
+	return rowsOf(p, rows, func(t *thing) thingAttribute {
+		return thingAttribute{t.name, t.typeName(), b.thingARN(t), t.attributeMap(), t.version}
+	}), nil
 }
 
-func (b *IoT) findThing(name string) (*thing, *task.Error) {
+func (b *account) findThing(name string) (*thing, *task.Error) {
 	t, ok := b.st.things.get(name)
 	if !ok {
 		return nil, refuse(codeNotFound, "Thing %s not found", name)
@@ -262,7 +209,7 @@ func (b *IoT) findThing(name string) (*thing, *task.Error) {
 }
 
 // newThing makes a thing whose name is free.
-func (b *IoT) newThing(name string, kind *thingType, attributes []attribute, billing *billingGroup) (*thing, *task.Error) {
+func (b *account) newThing(name string, kind *thingType, attributes []attribute, billing *billingGroup) (*thing, *task.Error) {
 	if kind != nil && !kind.deprecated.IsZero() {
 		return nil, deprecatedType(kind.name)
 	}
@@ -275,7 +222,7 @@ func (b *IoT) newThing(name string, kind *thingType, attributes []attribute, bil
 	return t, nil
 }
 
-func (b *IoT) thingID(t *thing) string { return b.uuid("thing", t.number()) }
+func (b *account) thingID(t *thing) string { return b.uuid("thing", t.number()) }
 
 func (t *thing) typeName() string {
 	if t.kind == nil {
@@ -302,7 +249,7 @@ func attributeMap(attributes []attribute) map[string]string {
 }
 
 // attributesOf makes the short form of attributes. Names are kept once for all things.
-func (b *IoT) attributesOf(m map[string]string) []attribute {
+func (b *account) attributesOf(m map[string]string) []attribute {
 	if len(m) == 0 {
 		return nil
 	}
@@ -364,11 +311,4 @@ func expectVersion(what, name string, is int64, want *int64) *task.Error {
 		return refuse(codeVersionConflict, "The version for %s %s does not match the expected version: it is %d, not %d", what, name, is, *want)
 	}
 	return nil
-}
-
-// attributes demands the shapes of an attribute payload.
-func (c *checker) attributes(member string, p *AttributePayload) {
-	if p != nil {
-		c.keysAndValues(member, p.Attributes, shapeAttributeName, shapeAttributeValue)
-	}
 }

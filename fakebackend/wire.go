@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
@@ -12,9 +13,31 @@ import (
 type hook = wire.Hook
 
 // served is the account as package fakeaws sees it.
-type served struct{ b *IoT }
+type served struct{ b *account }
 
 var _ wire.Account = served{}
+
+// Operations are the operations of the table.
+func (s served) Operations() []*restjson.Operation { return iotOperations }
+
+// Router finds an operation.
+func (s served) Router() *restjson.Router { return iotRouter }
+
+// Do does an operation.
+func (s served) Do(ctx context.Context, o *restjson.Operation, in any, empty restjson.Empty) (any, error) {
+	return operationNamed(o.Name).do(ctx, s.b, in, empty)
+}
+
+// What the table says of the wire.
+var (
+	iotOperations = func() (out []*restjson.Operation) {
+		for _, o := range operations {
+			out = append(out, o.Operation)
+		}
+		return out
+	}()
+	iotRouter = restjson.NewRouter(iotOperations)
+)
 
 // Services returns the account's other services.
 func (s served) Services() wire.Services {

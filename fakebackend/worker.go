@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -19,7 +20,7 @@ import (
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/provision-template.html
 type worker struct {
-	b       *IoT
+	b       *account
 	at      time.Time
 	line    int64         // 0 for RegisterThing
 	session *iam.Session  // what the role allows; nil allows all
@@ -149,15 +150,15 @@ func (w *worker) thing(spec *template.ThingSpec) (*thing, *task.Error) {
 	if err := w.strike(StepThing); err != nil {
 		return nil, err
 	}
-	var c checker
-	c.need("thingName", spec.ThingName, shapeThingName)
-	c.may("thingTypeName", spec.ThingTypeName, shapeThingTypeName)
-	c.keysAndValues("attributePayload.attributes", spec.Attributes, shapeAttributeName, shapeAttributeValue)
-	c.may("billingGroupName", spec.BillingGroup, shapeBillingGroupName)
+	var c restjson.Checker
+	c.Need("thingName", spec.ThingName, shapes["ThingName"])
+	c.May("thingTypeName", spec.ThingTypeName, shapes["ThingTypeName"])
+	c.Map("attributePayload.attributes", spec.Attributes, shapes["AttributeName"], shapes["AttributeValue"])
+	c.May("billingGroupName", spec.BillingGroup, shapes["BillingGroupName"])
 	for _, g := range spec.ThingGroups {
-		c.need("thingGroups", g, shapeThingGroupName)
+		c.Need("thingGroups", g, shapes["ThingGroupName"])
 	}
-	if err := c.err(); err != nil {
+	if err := violation(c.Message()); err != nil {
 		return nil, err
 	}
 	kind, err := w.thingType(spec.ThingTypeName)
@@ -337,9 +338,9 @@ func (w *worker) certificate(spec *template.CertificateSpec) (c *certificate, ex
 		if err := w.allowed("iot:CreateCertificateFromCsr", "", ""); err != nil {
 			return nil, false, err
 		}
-		var check checker
-		check.need("certificateSigningRequest", spec.CertificateSigningRequest, shapeCSR)
-		if err := check.err(); err != nil {
+		var check restjson.Checker
+		check.Need("certificateSigningRequest", spec.CertificateSigningRequest, shapes["CertificateSigningRequest"])
+		if err := violation(check.Message()); err != nil {
 			return nil, false, err
 		}
 		c, err = w.b.issue(spec.CertificateSigningRequest, w.at, statusInactive)
@@ -376,9 +377,9 @@ func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certifica
 }
 
 func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) {
-	var check checker
-	check.need("certificateId", id, shapeCertificateID)
-	if err := check.err(); err != nil {
+	var check restjson.Checker
+	check.Need("certificateId", id, shapes["CertificateId"])
+	if err := violation(check.Message()); err != nil {
 		return nil, false, err
 	}
 	if err := w.allowed("iot:DescribeCertificate", "cert", strings.ToLower(id)); err != nil {
@@ -396,9 +397,9 @@ func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attac
 	for _, spec := range specs {
 		var p *policy
 		if spec.PolicyDocument == "" {
-			var c checker
-			c.need("policyName", spec.PolicyName, shapePolicyName)
-			if err := c.err(); err != nil {
+			var c restjson.Checker
+			c.Need("policyName", spec.PolicyName, shapes["PolicyName"])
+			if err := violation(c.Message()); err != nil {
 				return nil, err
 			}
 			if err := w.allowed("iot:GetPolicy", "policy", spec.PolicyName); err != nil {
@@ -428,9 +429,9 @@ func (w *worker) policyOfDocument(document string) (*policy, *task.Error) {
 	if err := w.allowed("iot:CreatePolicy", "policy", name); err != nil {
 		return nil, err
 	}
-	var c checker
-	c.need("policyName", name, shapePolicyName)
-	if err := c.err(); err != nil {
+	var c restjson.Checker
+	c.Need("policyName", name, shapes["PolicyName"])
+	if err := violation(c.Message()); err != nil {
 		return nil, err
 	}
 	p, err := w.b.newPolicy(name, document, w.at)

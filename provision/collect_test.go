@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -46,7 +47,7 @@ func typedWorld(t *testing.T, opts fakebackend.Options) *world {
 
 func (w *world) withType(t *testing.T) *world {
 	t.Helper()
-	_, err := w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "known"})
+	_, err := awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("known")})
 	require.NoError(t, err)
 	w.opts.Template = typed(t)
 	return w
@@ -122,13 +123,13 @@ func offBy(m map[string]any) float64 {
 func TestACertificateForAnotherKeyIsNeverDelivered(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	foreign, err := w.fake.CreateKeysAndCertificate(t.Context(), &fakebackend.CreateKeysAndCertificateInput{SetAsActive: true})
+	foreign, err := awsIoT(w.fake).CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	require.NoError(t, err)
 	w.opts.Backend = shuffled{w.fake, reportLines(func(m map[string]any) {
 		res, ok := m["response"].(map[string]any)
 		if ok && strings.HasSuffix(res["ResourceArns"].(map[string]any)["thing"].(string), "/device-2") {
-			res["CertificatePem"] = foreign.CertificatePem
-			res["ResourceArns"].(map[string]any)["certificate"] = foreign.CertificateARN
+			res["CertificatePem"] = *foreign.CertificatePem
+			res["ResourceArns"].(map[string]any)["certificate"] = *foreign.CertificateArn
 		}
 	})}
 	run := w.run(t)
@@ -138,13 +139,13 @@ func TestACertificateForAnotherKeyIsNeverDelivered(t *testing.T) {
 	w.requireWorking(t, []*provision.Result{all[0], all[2]})
 	assert.Equal(t, provision.CauseCertificate, all[1].Cause)
 	assert.Contains(t, all[1].Message, "another public key")
-	assert.Contains(t, all[1].Message, foreign.CertificateID)
+	assert.Contains(t, all[1].Message, *foreign.CertificateId)
 	assert.Empty(t, all[1].CertificatePEM)
 	assert.Empty(t, w.handedOver(t, "device-2"))
 	orphans, err := w.opts.Ledger.Orphans(t.Context())
 	require.NoError(t, err)
 	require.Len(t, orphans, 1)
-	assert.Equal(t, foreign.CertificateID, orphans[0].CertificateID)
+	assert.Equal(t, *foreign.CertificateId, orphans[0].CertificateID)
 	assert.Equal(t, "device-2", orphans[0].Name)
 }
 

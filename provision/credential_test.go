@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -173,10 +174,10 @@ func (ca *ownCA) sign(t *testing.T, cn string, serial int64) string {
 // register tells the fake account about the CA.
 func (ca *ownCA) register(t *testing.T, fake *fakebackend.Backend) {
 	t.Helper()
-	code, err := fake.GetRegistrationCode(t.Context(), nil)
+	code, err := awsIoT(fake).GetRegistrationCode(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = fake.RegisterCACertificate(t.Context(), &fakebackend.RegisterCACertificateInput{
-		CACertificate: pemOf("CERTIFICATE", ca.cert.Raw), VerificationCertificate: ca.sign(t, code.RegistrationCode, 2), SetAsActive: true,
+	_, err = awsIoT(fake).RegisterCACertificate(t.Context(), &iot.RegisterCACertificateInput{
+		CaCertificate: new(pemOf("CERTIFICATE", ca.cert.Raw)), VerificationCertificate: new(ca.sign(t, *code.RegistrationCode, 2)), SetAsActive: true,
 	})
 	require.NoError(t, err)
 }
@@ -222,7 +223,7 @@ func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
 
 func TestCertificatesOfTheAccountAreAttachedByID(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	made, err := w.fake.CreateKeysAndCertificate(t.Context(), &fakebackend.CreateKeysAndCertificateInput{SetAsActive: true})
+	made, err := awsIoT(w.fake).CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	require.NoError(t, err)
 	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateId"), &provision.GivenCertificateID{}
 	row := func(name, id string) provision.Device {
@@ -230,12 +231,12 @@ func TestCertificatesOfTheAccountAreAttachedByID(t *testing.T) {
 	}
 	run := w.run(t)
 	_, err = run.Run(t.Context(), provision.Devices(
-		row("one", made.CertificateID), row("short", "0123"), row("nobody", strings.Repeat("ab", 32)),
+		row("one", *made.CertificateId), row("short", "0123"), row("nobody", strings.Repeat("ab", 32)),
 	))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	all := results(t, run)
 	require.Equal(t, provision.Provisioned, all[0].Verdict, all[0].Message)
-	assert.Equal(t, made.CertificateID, all[0].CertificateID)
+	assert.Equal(t, *made.CertificateId, all[0].CertificateID)
 	assert.Equal(t, provision.CauseInvalidRecord, all[1].Cause)
 	assert.Contains(t, all[1].Message, "CertificateId")
 	assert.Equal(t, provision.Failed, all[2].Verdict)

@@ -18,10 +18,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -200,8 +203,8 @@ func ExampleGivenCertificate() {
 		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	}
 	caPEM := sign(ca, caKey.Public())
-	_, err = fake.RegisterCACertificate(ctx, &fakebackend.RegisterCACertificateInput{
-		CACertificate: caPEM, CertificateMode: "SNI_ONLY", SetAsActive: true,
+	_, err = iot.NewFromConfig(fakeaws.Config(fake)).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{
+		CaCertificate: new(caPEM), CertificateMode: "SNI_ONLY", SetAsActive: true,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -101,7 +102,7 @@ func TestCheckFindsWhatIsWrongAndChangesNothing(t *testing.T) {
 		assert.ErrorIs(t, err, keystore.ErrNotFound, "a key was made for %s", device)
 	}
 
-	_, err = w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "lamp"})
+	_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("lamp")})
 	require.NoError(t, err)
 	report, err = w.run(t).Check(t.Context(), provision.Devices(ofType("a", "lamp")))
 	require.NoError(t, err)

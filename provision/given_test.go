@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,9 +22,9 @@ func byID(name, id string) provision.Device {
 
 func (w *world) activeCertificate(t *testing.T) (id, arn string) {
 	t.Helper()
-	made, err := w.fake.CreateKeysAndCertificate(t.Context(), &fakebackend.CreateKeysAndCertificateInput{SetAsActive: true})
+	made, err := awsIoT(w.fake).CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	require.NoError(t, err)
-	return made.CertificateID, made.CertificateARN
+	return *made.CertificateId, *made.CertificateArn
 }
 
 func TestThingsThatShareACertificateKeepTheirOwnResults(t *testing.T) {
@@ -76,14 +78,14 @@ func TestWhatWasThereBeforeARunIsNotTakenForItsWork(t *testing.T) {
 				w := newWorld(t, fakebackend.Options{})
 				w.durable(t)
 				id, arn := w.activeCertificate(t)
-				must(w.fake.CreateThing(t.Context(), &fakebackend.CreateThingInput{
-					ThingName: "one", AttributePayload: &fakebackend.AttributePayload{Attributes: map[string]string{"floor": c.before}},
+				must(awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{
+					ThingName: new("one"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"floor": c.before}},
 				}))
 				for _, policy := range []string{"old", "new"} {
-					must(w.fake.CreatePolicy(t.Context(), &fakebackend.CreatePolicyInput{PolicyName: policy, PolicyDocument: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`}))
+					must(awsIoT(w.fake).CreatePolicy(t.Context(), &iot.CreatePolicyInput{PolicyName: new(policy), PolicyDocument: new(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`)}))
 				}
-				must(w.fake.AttachPolicy(t.Context(), &fakebackend.AttachPolicyInput{PolicyName: "old", Target: arn}))
-				must(w.fake.AttachThingPrincipal(t.Context(), &fakebackend.AttachThingPrincipalInput{ThingName: "one", Principal: arn}))
+				must(awsIoT(w.fake).AttachPolicy(t.Context(), &iot.AttachPolicyInput{PolicyName: new("old"), Target: new(arn)}))
+				must(awsIoT(w.fake).AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: new("one"), Principal: new(arn)}))
 				tmpl, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"CertificateId":{"Type":"String"}},"Resources":{` + c.resources + `}}`))
 				require.NoError(t, err)
 				w.opts.Template, w.opts.Credential, w.opts.Output = tmpl, c.step, nil

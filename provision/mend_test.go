@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -79,12 +81,12 @@ func TestOfAThousandDevicesAHundredBadOnesAreNamedMendedAndProvisioned(t *testin
 	w.durable(t)
 	w.opts.Template, w.opts.Credential, w.opts.PartLines, w.opts.Output = tmpl, &provision.GivenCSR{}, 300, nil
 	ctx := t.Context()
-	_, err = w.fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "sensor"})
+	_, err = awsIoT(w.fake).CreateThingType(ctx, &iot.CreateThingTypeInput{ThingTypeName: new("sensor")})
 	require.NoError(t, err)
-	_, err = w.fake.CreateThingGroup(ctx, &fakebackend.CreateThingGroupInput{ThingGroupName: "lamps"})
+	_, err = awsIoT(w.fake).CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: new("lamps")})
 	require.NoError(t, err)
-	_, err = w.fake.CreatePolicy(ctx, &fakebackend.CreatePolicyInput{PolicyName: "fleet",
-		PolicyDocument: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`})
+	_, err = awsIoT(w.fake).CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: new("fleet"),
+		PolicyDocument: new(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`)})
 	require.NoError(t, err)
 
 	ways := badWays(t)
@@ -98,8 +100,8 @@ func TestOfAThousandDevicesAHundredBadOnesAreNamedMendedAndProvisioned(t *testin
 			way[i].spoil(row, i)
 		}
 		if row["ThingName"] == fmt.Sprintf("old-%d", i) {
-			_, err := w.fake.CreateThing(ctx, &fakebackend.CreateThingInput{ThingName: row["ThingName"],
-				AttributePayload: &fakebackend.AttributePayload{Attributes: map[string]string{"serial": "of-old"}}})
+			_, err := awsIoT(w.fake).CreateThing(ctx, &iot.CreateThingInput{ThingName: new(row["ThingName"]),
+				AttributePayload: &types.AttributePayload{Attributes: map[string]string{"serial": "of-old"}}})
 			require.NoError(t, err)
 		}
 		rows = append(rows, row)

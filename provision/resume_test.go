@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -250,7 +251,7 @@ func TestADeviceIsNotTakenFromAPartThatIsStillRead(t *testing.T) {
 				d.Verdict, d.CertificateID, d.CertificateARN, d.CertificatePEM = provision.Submitted, "", "", ""
 			}
 		})
-		_, err = w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "late"})
+		_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
 		require.NoError(t, err)
 		// And once more: before the part is settled, whatever comes behind it.
 		ledger := w.opts.Ledger

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -293,7 +294,7 @@ func TestAnErrorLineIsTiedToItsDeviceOnlyWhenTheNumbersAreProved(t *testing.T) {
 	}
 	world := func(t *testing.T) *world {
 		w := newWorld(t, fakebackend.Options{})
-		_, err := w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "known"})
+		_, err := awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("known")})
 		require.NoError(t, err)
 		w.opts.Template = tmpl
 		return w

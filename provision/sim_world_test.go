@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
@@ -100,7 +102,7 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	if s.role, err = fake.EnsureRole(ctx, &task.RoleInput{Name: "registration"}); err != nil {
 		return nil, err
 	}
-	if _, err := fake.CreateThingType(ctx, &fakebackend.CreateThingTypeInput{ThingTypeName: "sensor"}); err != nil {
+	if _, err := awsIoT(fake).CreateThingType(ctx, &iot.CreateThingTypeInput{ThingTypeName: new("sensor")}); err != nil {
 		return nil, err
 	}
 	s.drawDevices()

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -147,7 +148,7 @@ func TestADeviceWhoseCertificateHasNoPolicyIsNotCalledProvisioned(t *testing.T) 
 		_, err := w.run(t).Run(t.Context(), rows(2))
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		cert := must(w.fake.ReadDevice(t.Context(), "device-2")).Certificates[0]
-		must(w.fake.DetachPolicy(t.Context(), &fakebackend.AttachPolicyInput{PolicyName: cert.Policies[0], Target: cert.ARN}))
+		must(awsIoT(w.fake).DetachPolicy(t.Context(), &iot.DetachPolicyInput{PolicyName: new(cert.Policies[0]), Target: new(cert.ARN)}))
 
 		w.opts.Backend = w.fake
 		run := w.run(t)
@@ -278,7 +279,7 @@ func TestRetrySendsFailedDevicesAgainWithTheSameKey(t *testing.T) {
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	before, err := w.keys.Get(t.Context(), "a")
 	require.NoError(t, err)
-	_, err = w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "late"})
+	_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
 	require.NoError(t, err)
 	summary, err := run.Retry(t.Context())
 	require.NoError(t, err)
@@ -295,7 +296,7 @@ func TestMendedFailuresCompleteTheRun(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.Template = typed(t)
-	_, err := w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "sensor"})
+	_, err := awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("sensor")})
 	require.NoError(t, err)
 	run := w.run(t)
 	input := []provision.Device{ofType("a", "sensor"), ofType("b", "sensr"), ofType("a", "sensor"), ofType("d d", "sensor"), ofType("e", "sensor")}
@@ -340,7 +341,7 @@ func TestOrphansAreFoundAndRemovedOnRequest(t *testing.T) {
 	left := countCertificates(t, w.fake)
 	assert.Len(t, orphans, left, "what the failed line left must be found")
 
-	_, err = w.fake.CreateThingType(t.Context(), &fakebackend.CreateThingTypeInput{ThingTypeName: "late"})
+	_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
 	require.NoError(t, err)
 	_, err = run.Retry(t.Context())
 	require.NoError(t, err)

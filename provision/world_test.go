@@ -15,16 +15,21 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
+
+// awsIoT is a fake account as the AWS SDK sees it.
+func awsIoT(fake *fakebackend.Backend) *iot.Client { return iot.NewFromConfig(fakeaws.Config(fake)) }
 
 // world is a fake account with a role, a store of keys, a place for credentials, and what a run needs.
 type world struct {

@@ -17,7 +17,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write docs/coverage.md")
@@ -33,6 +36,14 @@ func TestTheCoveragePageSaysWhatTheRoutesSay(t *testing.T) {
 	held, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, page, string(held), "run: go test ./fakebackend/fakeaws -run Coverage -update")
+}
+
+// iotOperations are the entries of the fake's table of AWS IoT's operations.
+func iotOperations(t *testing.T) []*restjson.Operation {
+	t.Helper()
+	fake, err := fakebackend.New(fakebackend.Options{})
+	require.NoError(t, err)
+	return wire.Of(fake).Operations()
 }
 
 // operations are the names of a client's operations, and members the names of one's input members.
@@ -63,7 +74,7 @@ func coveragePage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString(`# What the fake speaks
 
-Generated from the route tables of package fakeaws by its tests (` + "`go test ./fakebackend/fakeaws -run Coverage -update`" + `); do not edit.
+Generated from the tables of operations in packages fakebackend and fakeaws by the tests of fakeaws (` + "`go test ./fakebackend/fakeaws -run Coverage -update`" + `); do not edit.
 
 The members are those of an operation's input, by the names the API model (IoT, IAM, STS) or AWS's SDKs (S3) give them. What is not modelled
 is accepted and has no effect, except where that would make the answer wrong: a VersionId other than null (NotImplemented, and NoSuchVersion for an
@@ -73,19 +84,15 @@ object to copy), a PartNumber to read (NotImplemented), tags of an object (NotIm
 `)
 	iotClient := &iot.Client{}
 	fmt.Fprintf(&b, "## AWS IoT\n\n%d of the %d operations of the control plane.\n\n| operation | request | members | not modelled |\n|---|---|---|---|\n",
-		len(iotRoutes), len(operations(iotClient)))
-	for _, r := range iotRoutes {
+		len(iotOperations(t)), len(operations(iotClient)))
+	for _, o := range iotOperations(t) {
 		var have []string
-		for f := range r.input.Fields() {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			have = append(have, name)
+		known := members(t, iotClient, o.Name)
+		for _, m := range o.Members {
+			have = append(have, m.Name)
+			assert.True(t, slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, m.Name) }), "%s has no %s", o.Name, m.Name)
 		}
-		known := members(t, iotClient, r.name)
-		// A struct that serves two operations may have a member that only the other one has.
-		have = slices.DeleteFunc(have, func(name string) bool {
-			return !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
-		})
-		writeRow(&b, r.name, r.method+" /"+strings.Join(r.segments, "/"), have, missing(known, have, lowerFirst))
+		writeRow(&b, o.Name, o.Method+" "+o.Path, have, missing(known, have, lowerFirst))
 	}
 	s3Client := &s3.Client{}
 	fmt.Fprintf(&b, "\n## Amazon S3\n\n%d of %d operations: those that the AWS CLI's s3 mb, cp, ls, rm, sync and presign, boto3's upload_file, "+
@@ -156,41 +163,11 @@ func TestTheOperationsThatFaultsKnowAreThoseOfTheRoutes(t *testing.T) {
 		}
 		return out
 	}
-	var iotNames, s3Names []string
-	for _, r := range iotRoutes {
-		iotNames = append(iotNames, r.name)
-	}
+	var s3Names []string
 	for _, r := range s3Operations {
 		s3Names = append(s3Names, r.name)
 	}
-	assert.ElementsMatch(t, iotNames, operation.IoT)
 	assert.ElementsMatch(t, s3Names, operation.S3)
 	assert.ElementsMatch(t, namesOf(iamService), operation.IAM)
 	assert.ElementsMatch(t, namesOf(stsService), operation.STS)
-}
-
-func TestEveryRequestHasOneRouteAtMost(t *testing.T) {
-	var names []string
-	for _, r := range iotRoutes {
-		names = append(names, r.name)
-		if len(r.segments) == 0 || r.segments[0] == "" {
-			t.Errorf("%s has no path", r.name)
-		}
-	}
-	for _, r := range iotRoutes {
-		for _, other := range iotRoutes {
-			if r == other || r.method != other.method || len(r.segments) != len(other.segments) {
-				continue
-			}
-			same := true
-			for i := range r.segments {
-				_, labelled := labelOf(r.segments[i])
-				_, otherLabelled := labelOf(other.segments[i])
-				same = same && (labelled || otherLabelled || r.segments[i] == other.segments[i])
-			}
-			assert.False(t, same, "a request could be %s or %s", r.name, other.name)
-		}
-	}
-	assert.True(t, slices.IsSorted(names))
-	assert.Len(t, slices.Compact(names), len(iotRoutes))
 }

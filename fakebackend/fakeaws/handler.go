@@ -145,7 +145,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				slog.Int("status", answer.status), slog.String("error", req.failure), slog.Duration("took", time.Since(start)))
 		}()
 	}
-	req.service, req.scope = route(r, q)
+	req.service, req.scope = h.route(r, q)
 	if req.service == "s3" {
 		h.serveS3(w, req)
 		return

@@ -7,16 +7,16 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend"
-	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/given"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // serveIoT answers a request to AWS IoT (REST with JSON).
 func (h *Handler) serveIoT(w http.ResponseWriter, r *request) {
-	route, labels := findIoT(r.Method, r.URL.EscapedPath())
-	if route == nil {
+	operation, labels := h.account.Router().Find(r.Method, r.URL.EscapedPath())
+	if operation == nil {
 		h.count("iot", r.Method+" "+r.URL.Path, false)
 		r.op = "unknown operation"
 		writeIoTError(w, r, &task.Error{
@@ -25,8 +25,8 @@ func (h *Handler) serveIoT(w http.ResponseWriter, r *request) {
 		})
 		return
 	}
-	r.op = route.name
-	h.count("iot", route.name, true)
+	r.op = operation.Name
+	h.count("iot", r.op, true)
 	if err := r.checkSize(); err != nil {
 		writeIoTError(w, r, err)
 		return
@@ -35,17 +35,24 @@ func (h *Handler) serveIoT(w http.ResponseWriter, r *request) {
 		writeIoTError(w, r, err)
 		return
 	}
-	in, empty, err := route.decode(r.body, labels, r.query, r.Header)
-	if wrong, ok := errors.AsType[*decodeError](err); ok {
-		writeIoTError(w, r, &task.Error{Op: route.name, Code: "SerializationException", Message: wrong.message, Status: http.StatusBadRequest})
+	in, empty, err := operation.Decode(restjson.Request{Labels: labels, Query: r.query, Header: r.Header, Body: r.body})
+	if wrong, ok := errors.AsType[*restjson.DecodeError](err); ok {
+		writeIoTError(w, r, &task.Error{Op: r.op, Code: "SerializationException", Message: wrong.Message, Status: http.StatusBadRequest})
 		return
 	}
-	out, err := route.call(given.With(r.Context(), empty), h.backend.IoT, in)
+	out, err := h.account.Do(r.Context(), operation, in, empty)
 	if err != nil {
 		h.failIoT(w, r, err)
 		return
 	}
-	body, err := encodeIoT(out, func(l task.Link) (string, error) { return h.ownLink(r, l) })
+	body, err := restjson.Encode(out, func(v any) (string, bool, error) {
+		link, ok := v.(task.Link)
+		if !ok {
+			return "", false, nil
+		}
+		own, err := h.ownLink(r, link)
+		return own, true, err
+	})
 	if err != nil {
 		h.failIoT(w, r, err)
 		return
@@ -74,7 +81,7 @@ func writeIoTError(w http.ResponseWriter, r *request, refusal *task.Error) {
 		status = http.StatusBadRequest
 	}
 	body := map[string]string{"message": refusal.Message, "traceId": r.id}
-	if existing, ok := errors.AsType[*fakebackend.ExistingResource](refusal); ok {
+	if existing, ok := errors.AsType[*wire.ExistingResource](refusal); ok {
 		body["resourceId"], body["resourceArn"] = existing.ID, existing.ARN
 	}
 	raw, err := json.Marshal(body)

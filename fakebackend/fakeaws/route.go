@@ -28,7 +28,7 @@ var signingNames = map[string]string{"iot": "iot", "execute-api": "iot", "s3": "
 
 // route returns the service that a request is for: the one its signature is scoped to, else the one that its host or
 // path suggests.
-func route(r *http.Request, q url.Values) (service string, s *scope) {
+func (h *Handler) route(r *http.Request, q url.Values) (service string, s *scope) {
 	if header := r.Header.Get("Authorization"); header != "" {
 		if s = (&scope{}); strings.HasPrefix(header, "AWS ") {
 			s.err = errOldSignature
@@ -49,11 +49,11 @@ func route(r *http.Request, q url.Values) (service string, s *scope) {
 	if s != nil && s.presigned {
 		return "s3", s
 	}
-	return guess(r), s
+	return h.guess(r), s
 }
 
 // guess returns the service that host and path suggest.
-func guess(r *http.Request) string {
+func (h *Handler) guess(r *http.Request) string {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -71,7 +71,7 @@ func guess(r *http.Request) string {
 	if r.Method == http.MethodPost && r.URL.Path == "/" && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		return "iam"
 	}
-	if bucket := hostBucket(r.Host); bucket == "" && isIoTPath(r.URL.EscapedPath()) {
+	if bucket := hostBucket(r.Host); bucket == "" && h.account.Router().Begins(r.URL.EscapedPath()) {
 		return "iot"
 	}
 	return "s3"

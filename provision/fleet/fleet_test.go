@@ -146,19 +146,11 @@ func results(t *testing.T, f *fleet.Fleet) []*fleet.Result {
 func things(t *testing.T, fake *fakebackend.Backend) []string {
 	t.Helper()
 	var names []string
-	in := &fakebackend.ListThingsInput{}
-	for {
-		out, err := fake.ListThings(t.Context(), in)
-		require.NoError(t, err)
-		for _, th := range out.Things {
-			names = append(names, th.ThingName)
-		}
-		if out.NextToken == "" {
-			slices.Sort(names)
-			return names
-		}
-		in.NextToken = out.NextToken
+	for thing := range fake.Things() {
+		names = append(names, thing.ThingName)
 	}
+	slices.Sort(names)
+	return names
 }
 
 // requireOnce checks that every provisioned device has one thing with one certificate at its own site, that no account has

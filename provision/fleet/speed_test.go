@@ -9,10 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/fleet"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -164,7 +166,7 @@ type faceless struct {
 func (b faceless) Unwrap() task.Backend { return b.Backend }
 
 func (b faceless) Identity(ctx context.Context) (*task.Identity, error) {
-	if _, err := b.fake.ListThingTypes(ctx, &fakebackend.ListThingTypesInput{}); err != nil {
+	if _, err := iot.NewFromConfig(fakeaws.Config(b.fake)).ListThingTypes(ctx, &iot.ListThingTypesInput{}); err != nil {
 		return nil, fmt.Errorf("asking who I am: %w", err)
 	}
 	return b.fake.Identity(ctx)

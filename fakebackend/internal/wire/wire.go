@@ -11,11 +11,20 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 )
 
 // Account is a fake account as a server of a protocol sees it. It is safe for concurrent use.
 type Account interface {
+	// Operations are the operations of AWS IoT, sorted by name.
+	Operations() []*restjson.Operation
+	// Router finds the operation of AWS IoT that a request names.
+	Router() *restjson.Router
+	// Do does an operation of AWS IoT: the faults set for it, the constraints of its input, then what it does. The input
+	// and the members that are present and empty are those that the operation's Decode returned. The errors are those of
+	// Request.
+	Do(ctx context.Context, o *restjson.Operation, in any, empty restjson.Empty) (out any, err error)
 	// Services returns the account's other services, as they are now.
 	Services() Services
 	// Request applies the faults to a request that the server answers itself, such as PutObject or CreateRole. The
@@ -43,6 +52,16 @@ type Strike struct {
 	Expire    bool  // refuse the link as expired
 	Truncate  int64 // end the body after so many bytes of the object; -1 for not at all
 }
+
+// ExistingResource is the cause inside a ResourceAlreadyExistsException that names the resource in the way, which AWS
+// adds to its answer. Find it with errors.As.
+type ExistingResource struct {
+	ID  string // the resource's id or name
+	ARN string
+}
+
+// Error names the resource.
+func (e *ExistingResource) Error() string { return "the resource is " + e.ARN }
 
 // Hook is what a Backend embeds to be found by [Of].
 type Hook struct{ account Account }

@@ -1,9 +1,10 @@
-package fakeaws
+package fakebackend
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,15 +15,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// The tests of this file hold every route against the AWS SDK for Go: what its client sends must be read member by
-// member, and what the fake writes must be read by it member by member.
+// The tests of this file hold every entry of the table against the AWS SDK for Go: what its client sends must be read
+// member by member, each from its place, and what the fake writes must be read by the client member by member.
 
 type transportFunc func(*http.Request) (*http.Response, error)
 
@@ -61,8 +63,8 @@ func fill(v reflect.Value, path string) {
 	case *task.Link:
 		*value = task.NewLink("https://link/" + path)
 		return
-	case *fakebackend.KeyPair:
-		value.PublicKey = path
+	case *restjson.Secret:
+		*value = restjson.NewSecret(path)
 		return
 	}
 	switch v.Kind() {
@@ -95,13 +97,23 @@ func fill(v reflect.Value, path string) {
 // flatten writes a value as a set of paths and scalars, with names in lower case, so that structs of two libraries
 // compare.
 func flatten(v reflect.Value, path string, out map[string]string) {
-	switch value := valueOf(v).(type) {
-	case time.Time:
-		out[path] = value.UTC().Format(time.RFC3339Nano)
-		return
-	case task.Link:
-		out[path] = value.URL()
-		return
+	if v.IsValid() && v.CanInterface() {
+		switch value := v.Interface().(type) {
+		case time.Time:
+			out[path] = value.UTC().Format(time.RFC3339Nano)
+			return
+		case task.Link:
+			out[path] = value.URL()
+			return
+		case restjson.Secret:
+			out[path] = value.Reveal()
+			return
+		case restjson.Object:
+			for name, member := range value.Members() {
+				flatten(reflect.ValueOf(member), path+"/"+strings.ToLower(name), out)
+			}
+			return
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -130,61 +142,92 @@ func flatten(v reflect.Value, path string, out map[string]string) {
 }
 
 func TestEveryOperationReadsWhatTheSDKSends(t *testing.T) {
-	for _, route := range iotRoutes {
-		t.Run(route.name, func(t *testing.T) {
+	for _, o := range operations {
+		t.Run(o.Name, func(t *testing.T) {
 			var got any
 			client := sdkClient(func(r *http.Request) (*http.Response, error) {
-				found, labels := findIoT(r.Method, r.URL.EscapedPath())
+				found, labels := iotRouter.Find(r.Method, r.URL.EscapedPath())
 				require.NotNil(t, found, "%s %s", r.Method, r.URL.EscapedPath())
-				require.Equal(t, route.name, found.name)
-				var body []byte
+				require.Equal(t, o.Name, found.Name)
+				request := restjson.Request{Labels: labels, Query: r.URL.Query(), Header: r.Header}
+				var err error
 				if r.Body != nil {
-					var err error
-					body, err = io.ReadAll(r.Body)
+					request.Body, err = io.ReadAll(r.Body)
 					require.NoError(t, err)
 				}
-				var err error
-				got, _, err = found.decode(body, labels, r.URL.Query(), r.Header)
+				got, _, err = found.Decode(request)
 				require.NoError(t, err)
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
 			})
-			in, _, err := callSDK(t, client, route.name, func(v reflect.Value) { fill(v, "") })
+			in, _, err := callSDK(t, client, o.Name, func(v reflect.Value) { fill(v, "") })
 			require.NoError(t, err)
 			sent, read := map[string]string{}, map[string]string{}
 			flatten(in, "", sent)
 			flatten(reflect.ValueOf(got), "", read)
 			for path, value := range read {
-				if _, has := sent[path]; !has && value == "false" {
-					continue // two operations share this input, and only the other one has the member
-				}
 				assert.Equal(t, sent[path], value, path)
 			}
-			assert.Len(t, read, countScalars(route.input), "every member of the fake's input arrives")
+			assert.Len(t, read, countScalars(o.NewInput()), "every member of the fake's input arrives")
 		})
 	}
 }
 
-// countScalars is how many paths a filled value of the type has.
-func countScalars(t reflect.Type) int {
-	v := reflect.New(t).Elem()
-	fill(v, "")
+func TestEveryOperationRequiresTheMembersThatTheSDKRequires(t *testing.T) {
+	client := sdkClient(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+	})
+	for _, o := range operations {
+		want, got := []string{}, []string{}
+		_, _, err := callSDK(t, client, o.Name, func(reflect.Value) {})
+		if missing, ok := errors.AsType[smithy.InvalidParamsError](err); ok {
+			for _, e := range missing.Errs() {
+				field := e.(smithy.InvalidParamError).Field()
+				want = append(want, strings.ToLower(field[strings.LastIndex(field, ".")+1:]))
+			}
+		}
+		for _, m := range o.Members {
+			if m.Required {
+				got = append(got, strings.ToLower(m.Name))
+			}
+		}
+		assert.ElementsMatch(t, want, got, o.Name)
+	}
+}
+
+// countScalars is how many paths a filled value has.
+func countScalars(v any) int {
+	fill(reflect.ValueOf(v).Elem(), "")
 	out := map[string]string{}
-	flatten(v, "", out)
+	flatten(reflect.ValueOf(v), "", out)
 	return len(out)
 }
 
+func linkText(v any) (string, bool, error) {
+	link, ok := v.(task.Link)
+	return link.URL(), ok, nil
+}
+
 func TestTheSDKReadsWhatEveryOperationWrites(t *testing.T) {
-	for _, route := range iotRoutes {
-		t.Run(route.name, func(t *testing.T) {
-			written := reflect.New(route.output)
-			fill(written.Elem(), "")
-			body, err := encodeIoT(written.Interface(), func(l task.Link) (string, error) { return l.URL(), nil })
+	for _, o := range operations {
+		t.Run(o.Name, func(t *testing.T) {
+			written := reflect.New(o.output)
+			if o.list == "" {
+				fill(written.Elem(), "")
+			} else {
+				_, token := o.NewInput().(paged).tokenNames()
+				list := written.Elem()
+				list.FieldByName("Member").SetString(o.list)
+				list.FieldByName("Token").SetString(token)
+				fill(list.FieldByName("Items"), "")
+				fill(list.FieldByName("Next"), "")
+			}
+			body, err := restjson.Encode(written.Interface(), linkText)
 			require.NoError(t, err)
 			require.True(t, json.Valid(body))
 			client := sdkClient(func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))}, nil
 			})
-			_, out, err := callSDK(t, client, route.name, func(v reflect.Value) { fill(v, "") })
+			_, out, err := callSDK(t, client, o.Name, func(v reflect.Value) { fill(v, "") })
 			require.NoError(t, err, "%s", body)
 			want, got := map[string]string{}, map[string]string{}
 			flatten(written, "", want)
@@ -194,4 +237,57 @@ func TestTheSDKReadsWhatEveryOperationWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestEveryOperationHasOneEntryAndEveryRequestOneOperationAtMost(t *testing.T) {
+	isLabel := func(segment string) bool { return strings.HasPrefix(segment, "{") }
+	for i, o := range operations {
+		assert.Same(t, o, operationNamed(o.Name), "%s stands in the table twice", o.Name)
+		for _, other := range operations[:i] {
+			a, b := strings.Split(o.Path, "/"), strings.Split(other.Path, "/")
+			if o.Method != other.Method || len(a) != len(b) {
+				continue
+			}
+			same := true
+			for n := range a {
+				same = same && (isLabel(a[n]) || isLabel(b[n]) || a[n] == b[n])
+			}
+			assert.False(t, same, "a request could be %s or %s", o.Name, other.Name)
+		}
+	}
+	assert.Nil(t, operationNamed("ListUsers"))
+}
+
+// FuzzDecode checks, for every operation, that a body that is taken comes back the same when the input is written and
+// read again.
+func FuzzDecode(f *testing.F) {
+	for i, o := range operations {
+		in := o.NewInput()
+		fill(reflect.ValueOf(in).Elem(), "")
+		body, err := restjson.Encode(in, linkText)
+		require.NoError(f, err)
+		f.Add(i, body)
+	}
+	f.Fuzz(func(t *testing.T, i int, body []byte) {
+		if i < 0 || i >= len(operations) {
+			return
+		}
+		read := func(body []byte) (any, error) {
+			in, _, err := operations[i].Decode(restjson.Request{Body: body})
+			return in, err
+		}
+		in, err := read(body)
+		if err != nil {
+			require.ErrorAs(t, err, new(*restjson.DecodeError))
+			return
+		}
+		written, err := restjson.Encode(in, linkText)
+		require.NoError(t, err)
+		again, err := read(written)
+		require.NoError(t, err, "%s", written)
+		before, after := map[string]string{}, map[string]string{}
+		flatten(reflect.ValueOf(in), "", before)
+		flatten(reflect.ValueOf(again), "", after)
+		require.Equal(t, before, after)
+	})
 }

@@ -1,0 +1,89 @@
+package fakebackend
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+)
+
+// account is the state of a fake account with everything that acts on it: the registry, the tasks and the worker that does
+// their lines, the clock, the faults, and the stores of the other services.
+type account struct {
+	// Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
+	// ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running task
+	// that are due. The clock, the faults and the issuer, IAM and S3 stores have locks of their own, which are leaves: none
+	// of them is held while another is taken, and none calls back. No lock is held while a fault delays or hangs a request,
+	// nor while a caller reads a body.
+
+	opts      Options
+	arnPrefix string // up to the resource, such as arn:aws:iot:us-east-1:123456789012:
+	clock     clock
+	faults    faults
+	keys      atomic.Pointer[keys] // another one after Restore only
+	roles     *iam.Store
+	objects   *s3.Store
+
+	turn chan struct{}
+	st   state
+}
+
+// keys is what follows from the seed: the CA, the key that signs links, and all ids.
+type keys struct {
+	seed   []byte
+	issuer *issuer.Issuer
+	links  *s3.Signer
+}
+
+func newKeys(seed []byte, opts Options) (*keys, error) {
+	ca, err := issuer.New(issuer.Options{Name: opts.IssuerName, Algorithm: issuer.Algorithm(opts.IssuerKey), Seed: seed})
+	if err != nil {
+		return nil, fmt.Errorf("fakebackend: make the certificate authority: %w", err)
+	}
+	return &keys{seed, ca, s3.NewSigner(seed, opts.Region)}, nil
+}
+
+// empty puts the account in the state of a new one. The caller holds the turn, or nobody else knows the account yet.
+func (b *account) empty() error {
+	b.keys.Load().issuer.SetIssued(0)
+	b.roles.Restore(iam.State{})
+	b.objects.Restore(s3.State{})
+	b.st = state{}
+	if b.opts.NoBucket {
+		return nil
+	}
+	if err := b.makeBucket(b.opts.Bucket, b.opts.Region); err != nil {
+		return fmt.Errorf("fakebackend: Options.Bucket: %w", err)
+	}
+	return nil
+}
+
+// enter waits for the turn and brings the state up to the clock. On success the caller must leave.
+func (b *account) enter(ctx context.Context, op string) (time.Time, error) {
+	if ctx.Err() != nil {
+		return time.Time{}, interrupted(ctx, op)
+	}
+	select {
+	case b.turn <- struct{}{}:
+	case <-ctx.Done():
+		return time.Time{}, interrupted(ctx, op)
+	}
+	entered := false
+	defer func() {
+		if !entered { // also when a function of the caller's panics
+			b.leave()
+		}
+	}()
+	now := b.clock.now()
+	if err := b.settle(ctx, now); err != nil {
+		return time.Time{}, fmt.Errorf("fakebackend: %s: while the running task's lines were done: %w", op, err)
+	}
+	entered = true
+	return now, nil
+}
+
+func (b *account) leave() { <-b.turn }
