@@ -54,8 +54,8 @@ type Validator interface {
 	Validate() error
 }
 
-// CauseError is an error that knows the cause of a device's failure. A [Prepared] or a [RowChecker] may have one, wrapped or
-// not.
+// CauseError is an error that knows the cause of a device's failure. [Credential] steps and
+// their [RowChecker] return it, wrapped or not.
 type CauseError interface {
 	error
 	Cause() Cause

@@ -42,11 +42,11 @@ func (m *amender) all(ctx context.Context, mended iter.Seq2[Device, error]) (uns
 
 // amend puts a mended record in the place of the one that it mends.
 func (m *amender) amend(ctx context.Context, d Device) error {
-	if d.Record == 0 && d.Err != nil {
+	if d.Seq == 0 && d.Err != nil {
 		return d.Err // whose record it is can't be told
 	}
 	if d.RunID != "" && d.RunID != m.record.ID {
-		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Record, d.RunID, m.record.ID)
+		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Seq, d.RunID, m.record.ID)
 	}
 	fresh, _ := m.intake.newRecord(0, d)
 	old, err := m.findRecord(ctx, d, fresh.Name)
@@ -133,15 +133,15 @@ func (m *amender) readBack(ctx context.Context, rec, old *DeviceRecord) error {
 // findRecord finds the record that d mends.
 func (m *amender) findRecord(ctx context.Context, d Device, name string) (*DeviceRecord, error) {
 	candidates := m.named(ctx, name)
-	if d.Record > 0 {
-		candidates = m.ledger.Devices(ctx, DeviceFilter{AfterSeq: d.Record - 1, Limit: 1})
+	if d.Seq > 0 {
+		candidates = m.ledger.Devices(ctx, DeviceFilter{AfterSeq: d.Seq - 1, Limit: 1})
 	}
 	var found []*DeviceRecord
 	for rec, err := range candidates {
 		if err != nil {
 			return nil, err
 		}
-		if d.Record == 0 || rec.Seq == d.Record {
+		if d.Seq == 0 || rec.Seq == d.Seq {
 			found = append(found, rec)
 		}
 	}
@@ -149,8 +149,8 @@ func (m *amender) findRecord(ctx context.Context, d Device, name string) (*Devic
 		return found[i], nil
 	}
 	switch {
-	case len(found) == 0 && d.Record > 0:
-		return nil, fmt.Errorf("the run has no record number %d; only records of the run can be mended", d.Record)
+	case len(found) == 0 && d.Seq > 0:
+		return nil, fmt.Errorf("the run has no record number %d; only records of the run can be mended", d.Seq)
 	case len(found) == 0 && name == "":
 		return nil, errors.New("it gives neither the number of a record nor a thing name, so it can't be told which record it mends")
 	case len(found) == 0:

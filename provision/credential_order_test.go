@@ -18,17 +18,17 @@ import (
 // careless is a credential step that yields other devices than it was given. It ends a run that asks it for ever.
 type careless struct {
 	*provision.MakeCSR
-	edit  func([]provision.Prepared) []provision.Prepared
+	edit  func([]provision.Candidate) []provision.Candidate
 	asked int
 }
 
-func (c *careless) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
-	return func(yield func(provision.Prepared, error) bool) {
+func (c *careless) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Candidate, error] {
+	return func(yield func(provision.Candidate, error) bool) {
 		if c.asked++; c.asked > 50 {
-			yield(provision.Prepared{}, errors.New("the step is asked for the same devices again and again"))
+			yield(provision.Candidate{}, errors.New("the step is asked for the same devices again and again"))
 			return
 		}
-		var all []provision.Prepared
+		var all []provision.Candidate
 		for p, err := range c.MakeCSR.Prepare(ctx, devices) {
 			if err != nil {
 				yield(p, err)
@@ -45,23 +45,23 @@ func (c *careless) Prepare(ctx context.Context, devices iter.Seq2[provision.Cand
 }
 
 func TestACredentialStepThatYieldsOtherDevicesThanItWasGivenEndsTheRun(t *testing.T) {
-	nameless := func(all []provision.Prepared) []provision.Prepared {
+	nameless := func(all []provision.Candidate) []provision.Candidate {
 		for i := range all {
 			all[i].Device = provision.Device{}
 		}
 		return all
 	}
 	for name, c := range map[string]struct {
-		edit func([]provision.Prepared) []provision.Prepared
+		edit func([]provision.Candidate) []provision.Candidate
 		text string
 	}{
-		"none":     {func([]provision.Prepared) []provision.Prepared { return nil }, "0 devices of 3"},
-		"one less": {func(all []provision.Prepared) []provision.Prepared { return all[:max(0, len(all)-1)] }, "2 devices of 3"},
-		"one less, without names": {func(all []provision.Prepared) []provision.Prepared {
+		"none":     {func([]provision.Candidate) []provision.Candidate { return nil }, "0 devices of 3"},
+		"one less": {func(all []provision.Candidate) []provision.Candidate { return all[:max(0, len(all)-1)] }, "2 devices of 3"},
+		"one less, without names": {func(all []provision.Candidate) []provision.Candidate {
 			return nameless(slices.Delete(all, 0, min(1, len(all))))
 		}, "2 devices of 3"},
-		"one more":      {func(all []provision.Prepared) []provision.Prepared { return append(all, all[len(all)-1]) }, "more devices than"},
-		"another order": {func(all []provision.Prepared) []provision.Prepared { slices.Reverse(all); return all }, `"device-3" where device "device-1" was due`},
+		"one more":      {func(all []provision.Candidate) []provision.Candidate { return append(all, all[len(all)-1]) }, "more devices than"},
+		"another order": {func(all []provision.Candidate) []provision.Candidate { slices.Reverse(all); return all }, `"device-3" where device "device-1" was due`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})

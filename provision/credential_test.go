@@ -330,7 +330,7 @@ func TestRetrySendsNoDeviceWhoseNameAnotherRecordHasTaken(t *testing.T) {
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	source.fails = ""
 	second := record
-	second.Record = 2
+	second.Seq = 2
 	_, err = run.Amend(t.Context(), provision.Devices(second))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	_, err = run.Retry(t.Context())
@@ -342,9 +342,9 @@ func TestRetrySendsNoDeviceWhoseNameAnotherRecordHasTaken(t *testing.T) {
 // swapping is a credential step that does not keep the order of the devices.
 type swapping struct{ provision.GivenCSR }
 
-func (s *swapping) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
-	return func(yield func(provision.Prepared, error) bool) {
-		var all []provision.Prepared
+func (s *swapping) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Candidate, error] {
+	return func(yield func(provision.Candidate, error) bool) {
+		var all []provision.Candidate
 		for p, err := range s.GivenCSR.Prepare(ctx, devices) {
 			if err != nil {
 				yield(p, err)

@@ -1,14 +1,70 @@
 package provision
 
 import (
+	"context"
+	"encoding/csv"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
 )
+
+// The columns of failures.csv beside the row's own.
+const (
+	// RecordColumn holds the number of the record, by which a mended one takes its place whatever else was changed.
+	RecordColumn = "iotfleet:record"
+	// runColumn holds the run's id, since other runs have records of the same number.
+	runColumn = "iotfleet:run"
+	// causeColumn and messageColumn say why it failed. They are for people and are not read back.
+	causeColumn   = "iotfleet:cause"
+	messageColumn = "iotfleet:message"
+)
+
+// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the run's id,
+// the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
+func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
+	given := r.shape.columns()
+	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
+	unsettled := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
+	for d, err := range r.ledger.Devices(ctx, unsettled) {
+		if err != nil {
+			return err
+		}
+		for k := range d.Row {
+			if !slices.Contains(given, k) {
+				extra[k] = true
+			}
+		}
+	}
+	run, err := r.ledger.Run(ctx)
+	if err != nil {
+		return err
+	}
+	columns := append(given, slices.Sorted(maps.Keys(extra))...)
+	out := csv.NewWriter(w)
+	if err := out.Write(append([]string{RecordColumn, runColumn, causeColumn, messageColumn}, columns...)); err != nil {
+		return err
+	}
+	for d, err := range r.ledger.Devices(ctx, unsettled) {
+		if err != nil {
+			return err
+		}
+		line := []string{strconv.FormatInt(d.Seq, 10), run.ID, string(d.Cause), d.Message}
+		for _, c := range columns {
+			line = append(line, d.Row[c])
+		}
+		if err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
 
 // FromCSV reads devices from CSV. The header names the template's parameters; name stands for the file in error messages.
 // An empty value leaves the parameter out, so that the template's default is used. A row that can't be read becomes a
@@ -40,9 +96,9 @@ func deviceOf(row datafile.Row, name string) Device {
 		if err != nil || n < 1 {
 			d.Err = fmt.Errorf("%s is %q, not the number of a record", RecordColumn, text)
 		}
-		d.Record = n
+		d.Seq = n
 	}
-	d.RunID = d.Row[RunColumn]
+	d.RunID = d.Row[runColumn]
 	for k := range d.Row {
 		if strings.HasPrefix(k, "iotfleet:") {
 			delete(d.Row, k)

@@ -14,8 +14,8 @@ type Device struct {
 	Row map[string]string
 	// Source says where the record came from, for error messages: "devices.csv:12". It may be empty.
 	Source string
-	// Record is the number of the run's record that this one mends, for [Run.Amend]. 0 finds it by Name.
-	Record int64
+	// Seq is the number of the record of the run that this one mends ([Result].Seq), for [Run.Amend]. 0 finds it by Name.
+	Seq int64
 	// RunID is the id of the run that the record is of, for [Run.Amend], which refuses another run's. Empty is not checked.
 	RunID string
 	// Err marks a record that could not be read. The device is then Failed with this error; the others go on.

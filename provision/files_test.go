@@ -163,7 +163,7 @@ func TestFailuresCanBeReadBackAsTheyWere(t *testing.T) {
 	require.Len(t, back, len(rows))
 	for i, d := range back {
 		require.NoError(t, d.Err)
-		assert.EqualValues(t, i+1, d.Record)
+		assert.EqualValues(t, i+1, d.Seq)
 		assert.Equal(t, "r", d.RunID)
 		assert.Equal(t, rows[i], d.Row)
 	}
@@ -179,13 +179,13 @@ func TestARecordNumberThatIsNoneIsAnErrorOfThatRowAlone(t *testing.T) {
 	}
 	require.Len(t, got, 4)
 	assert.NoError(t, got[0].Err)
-	assert.EqualValues(t, 7, got[0].Record)
+	assert.EqualValues(t, 7, got[0].Seq)
 	assert.Equal(t, "f.csv:2", got[0].Source)
 	for _, d := range got[1:3] {
 		assert.ErrorContains(t, d.Err, "iotfleet:record")
 	}
 	assert.NoError(t, got[3].Err)
-	assert.Zero(t, got[3].Record, "without a number it is found by its name")
+	assert.Zero(t, got[3].Seq, "without a number it is found by its name")
 }
 
 func FuzzFailuresComeBackAsTheyWent(f *testing.F) {
@@ -196,7 +196,7 @@ func FuzzFailuresComeBackAsTheyWent(f *testing.F) {
 		row := map[string]string{"ThingName": name, "Note": note}
 		maps.DeleteFunc(row, func(_, v string) bool { return v == "" })
 		_, back := failuresOf(t, failedRecord(1, row, message))
-		if len(back) != 1 || back[0].Record != 1 && back[0].Err == nil {
+		if len(back) != 1 || back[0].Seq != 1 && back[0].Err == nil {
 			t.Fatalf("%d devices came back: %+v", len(back), back)
 		}
 		if back[0].Err != nil {

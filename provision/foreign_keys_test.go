@@ -64,7 +64,7 @@ func TestAMendedNameDoesNotTakeTheKeyOfAnotherRun(t *testing.T) {
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(bad, good))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
-	mended := provision.Device{Record: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "1"}}
+	mended := provision.Device{Seq: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "1"}}
 	for range 2 {
 		_, err = w.run(t).Amend(t.Context(), provision.Devices(mended))
 		require.ErrorIs(t, err, keystore.ErrExists)
@@ -81,7 +81,7 @@ func TestANameThatWasRefusedAsItCameIsNotTheRunsOwn(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.anotherRun(t, 1) // device-1
 	record := func(name, serial string) provision.Device {
-		return provision.Device{Record: 1, Row: map[string]string{"ThingName": name, "SerialNumber": serial}}
+		return provision.Device{Seq: 1, Row: map[string]string{"ThingName": name, "SerialNumber": serial}}
 	}
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(record("device-1", "not valid"), record("device-9", "9")))
@@ -97,7 +97,7 @@ func TestAMendedNameThatAnotherDeviceHasIsADuplicateAndNoKeyOfAnotherRun(t *test
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	record := func(name string) provision.Device {
-		return provision.Device{Record: 2, Row: map[string]string{"ThingName": name, "SerialNumber": "9"}}
+		return provision.Device{Seq: 2, Row: map[string]string{"ThingName": name, "SerialNumber": "9"}}
 	}
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(record("device-1"), record("not a name")))

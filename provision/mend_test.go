@@ -131,7 +131,7 @@ func TestOfAThousandDevicesAHundredBadOnesAreNamedMendedAndProvisioned(t *testin
 	}
 
 	dir := t.TempDir()
-	require.NoError(t, run.WriteRecord(ctx, dir))
+	require.NoError(t, run.WriteManifest(ctx, dir))
 	text, err := os.ReadFile(filepath.Join(dir, "failures.csv"))
 	require.NoError(t, err)
 	lines, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
@@ -190,7 +190,7 @@ func TestAMendedRecordWithoutNumberAndNameMendsNothing(t *testing.T) {
 	before := results(t, run)
 	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"Type": "known"}}))
 	require.ErrorContains(t, err, "neither the number of a record nor a thing name")
-	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Record: 3, Row: map[string]string{"ThingName": "b", "Type": "known"}}))
+	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Seq: 3, Row: map[string]string{"ThingName": "b", "Type": "known"}}))
 	require.ErrorContains(t, err, "no record number 3")
 	assert.Equal(t, before, results(t, run))
 }

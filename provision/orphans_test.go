@@ -44,7 +44,7 @@ func TestACertificateThatADeviceHasComeToUseIsNoLongerCountedAsAnOrphan(t *testi
 	require.NoError(t, err)
 	assert.Equal(t, orphans[0].CertificateID, results(t, run)[0].CertificateID, "what exists is used")
 	assert.Zero(t, summary.Orphans)
-	record, err := run.Record(t.Context())
+	record, err := run.Manifest(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, record.Orphans)
 	n, err := run.RemoveOrphans(t.Context())

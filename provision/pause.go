@@ -3,32 +3,22 @@ package provision
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// pauser waits longer from time to time: one second at first, a minute at most, each with jitter so that several
-// programs do not ask in step.
-type pauser struct{ n int }
+// pauser waits between requests of one kind: a second at first, twice as long each time, a minute at most.
+type pauser struct{ backoff wait.Backoff }
 
 func (p *pauser) wait(ctx context.Context) error { return p.waitOr(ctx, nil) }
 
 // waitOr waits, but not beyond the moment when enough is closed.
 func (p *pauser) waitOr(ctx context.Context, enough <-chan struct{}) error {
-	d := min(time.Second<<min(p.n, 6), time.Minute)
-	p.n++
-	t := time.NewTimer(d/2 + rand.N(d/2+1))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-enough:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	p.backoff.First, p.backoff.Max = time.Second, time.Minute
+	d, _ := p.backoff.Next()
+	return wait.SleepOr(ctx, d, enough)
 }
 
 // attempts is how often a request is sent that the service throttles, in some two minutes.
@@ -43,8 +33,8 @@ func retry(ctx context.Context, request func() error) error {
 		if err == nil || !again || i == attempts {
 			return err
 		}
-		if werr := pause.wait(ctx); werr != nil {
-			return errors.Join(werr, err)
+		if ended := pause.wait(ctx); ended != nil {
+			return errors.Join(ended, err)
 		}
 	}
 }

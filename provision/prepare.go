@@ -145,8 +145,8 @@ func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRe
 			return errors.New("the credential step gave more devices than it was given")
 		}
 		d := devices[len(rows)]
-		if p.Device.Name != d.Name && p.Device.Name != "" { // the key of one would go to the other
-			return fmt.Errorf("the credential step gave device %q where device %q was due; it must keep their order", p.Device.Name, d.Name)
+		if p.Name != d.Name && p.Name != "" { // the key of one would go to the other
+			return fmt.Errorf("the credential step gave device %q where device %q was due; it must keep their order", p.Name, d.Name)
 		}
 		if p.Err != nil {
 			d.fail(causeOf(p.Err, CauseKey), p.Err.Error())

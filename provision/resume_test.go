@@ -365,7 +365,7 @@ func TestAnUnreadableRecordThatWasMendedIsStillPartOfTheFirstInput(t *testing.T)
 	run := w.run(t)
 	_, err := run.Run(t.Context(), input)
 	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Record: 2, Row: map[string]string{"ThingName": "two", "SerialNumber": "2"}}))
+	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Seq: 2, Row: map[string]string{"ThingName": "two", "SerialNumber": "2"}}))
 	require.NoError(t, err)
 	_, err = w.run(t).Run(t.Context(), input)
 	require.NoError(t, err)
@@ -380,8 +380,8 @@ func TestARenamedDeviceFreesItsNameAndLeavesNoOrphanUnseen(t *testing.T) {
 	left := countCertificates(t, w.fake) - 1
 	require.Positive(t, left, "the refused line must have left something for this test to mean anything")
 	summary, err := run.Amend(t.Context(), provision.Devices(
-		provision.Device{Record: 1, Row: map[string]string{"ThingName": "c", "Type": "known"}},
-		provision.Device{Record: 3, Row: map[string]string{"ThingName": "a", "Type": "known"}},
+		provision.Device{Seq: 1, Row: map[string]string{"ThingName": "c", "Type": "known"}},
+		provision.Device{Seq: 3, Row: map[string]string{"ThingName": "a", "Type": "known"}},
 	))
 	require.NoError(t, err)
 	assert.Equal(t, left, summary.Orphans, "what the old name's key left is recorded before the key is given up")

@@ -12,7 +12,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// Run is one run over one list of devices. Results, Record, WriteRecord, WriteFailures, Check and Stop may be called at any
+// Run is one run over one list of devices. Results, Record, WriteManifest, WriteFailures, Check and Stop may be called at any
 // time; of the other methods one at a time, and a second call meanwhile returns an error.
 type Run struct {
 	opts   Options
@@ -163,7 +163,7 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 }
 
 // Amend feeds mended records back into a run: those of failures.csv, corrected. Each takes the place of the record it
-// mends, found by Device.Record or else by the thing's name, and is then sent. Records that are not Failed are left as they
+// mends, found by Device.Seq or else by the thing's name, and is then sent. Records that are not Failed are left as they
 // are, so feeding the same file twice does nothing more. Another run's records are refused with [ErrInputChanged].
 //
 // A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its name

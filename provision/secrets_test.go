@@ -221,7 +221,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 			require.NoError(t, err)
 			shown.show(page)
 		}
-		require.NoError(t, run.WriteRecord(t.Context(), dir))
+		require.NoError(t, run.WriteManifest(t.Context(), dir))
 		shown.files(t, dir)
 		shown.files(t, filepath.Dir(w.folder.Path("a")))
 		func() { // what a program prints when it panics

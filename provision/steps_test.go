@@ -303,7 +303,7 @@ func TestMendedFailuresCompleteTheRun(t *testing.T) {
 	_, err = run.Run(t.Context(), provision.Devices(input...))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	dir := t.TempDir()
-	require.NoError(t, run.WriteRecord(t.Context(), dir))
+	require.NoError(t, run.WriteManifest(t.Context(), dir))
 	text, err := os.ReadFile(filepath.Join(dir, "failures.csv"))
 	require.NoError(t, err)
 	assert.Equal(t, 4, strings.Count(string(text), "\n"), "a header and three failures:\n%s", text)
@@ -317,8 +317,8 @@ func TestMendedFailuresCompleteTheRun(t *testing.T) {
 	_, err = w.run(t).Run(t.Context(), provision.Devices(input...))
 	require.NoError(t, err, "the first input is still the run's input")
 
-	require.NoError(t, run.WriteRecord(t.Context(), dir))
-	var record provision.BatchRecord
+	require.NoError(t, run.WriteManifest(t.Context(), dir))
+	var record provision.Manifest
 	data, err := os.ReadFile(filepath.Join(dir, "run.json"))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &record))

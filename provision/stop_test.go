@@ -45,7 +45,7 @@ func TestRetryAndAmendThatWereStoppedSaySo(t *testing.T) {
 		},
 		"Amend": func(t *testing.T, run *provision.Run) error {
 			_, err := run.Amend(t.Context(), provision.Devices(
-				provision.Device{Record: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "001"}}))
+				provision.Device{Seq: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "001"}}))
 			return err
 		},
 	}

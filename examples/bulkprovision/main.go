@@ -165,7 +165,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	summary, err := o.provision(ctx, job)
 	if summary != nil { // whatever came of it, leave a record of it
-		err = errors.Join(err, job.WriteRecord(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
+		err = errors.Join(err, job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		o.print(summary)
 		if o.export {
 			err = errors.Join(err, o.exportDevices(ctx, keys, job))

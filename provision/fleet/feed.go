@@ -150,7 +150,7 @@ func (f *feed) take() (devices []provision.Device, done bool, err error) {
 type waiting struct {
 	Name, Source string
 	Row          map[string]string
-	Record       int64
+	Seq          int64
 }
 
 // spill writes the latest devices to the file.
@@ -167,7 +167,7 @@ func (f *feed) spill() error {
 	}
 	rows := make([]waiting, len(f.tail))
 	for i, d := range f.tail {
-		rows[i] = waiting{Name: d.Name, Source: d.Source, Row: d.Row, Record: d.Record}
+		rows[i] = waiting{Name: d.Name, Source: d.Source, Row: d.Row, Seq: d.Seq}
 	}
 	var data bytes.Buffer
 	if err := gob.NewEncoder(&data).Encode(rows); err != nil {
@@ -198,7 +198,7 @@ func (f *feed) readBack() ([]provision.Device, error) {
 	}
 	devices := make([]provision.Device, len(rows))
 	for i, w := range rows {
-		devices[i] = provision.Device{Name: w.Name, Source: w.Source, Row: w.Row, Record: w.Record}
+		devices[i] = provision.Device{Name: w.Name, Source: w.Source, Row: w.Row, Seq: w.Seq}
 	}
 	return devices, nil
 }

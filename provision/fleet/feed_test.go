@@ -17,7 +17,7 @@ import (
 
 func numbered(n int) provision.Device {
 	return provision.Device{
-		Name: fmt.Sprintf("device-%d", n), Source: fmt.Sprintf("list:%d", n), Record: int64(n),
+		Name: fmt.Sprintf("device-%d", n), Source: fmt.Sprintf("list:%d", n), Seq: int64(n),
 		Row: map[string]string{"n": fmt.Sprint(n), "bytes": "\xff\x00\"\n"},
 	}
 }

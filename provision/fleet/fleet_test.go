@@ -217,7 +217,7 @@ func TestEveryDeviceIsProvisionedAtItsOwnSite(t *testing.T) {
 	for _, site := range regions[:3] {
 		assert.NotEmpty(t, w.events[site])
 	}
-	records, err := f.Record(t.Context())
+	records, err := f.Manifests(t.Context())
 	require.NoError(t, err)
 	require.Len(t, records, 3)
 	assert.EqualValues(t, 10, records["us-east-1"].Total)

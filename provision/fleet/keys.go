@@ -29,12 +29,12 @@ type uniqueKeys struct {
 func (u *uniqueKeys) Unwrap() provision.Credential { return u.Credential }
 
 // Prepare runs the step and fails the devices whose key is taken.
-func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Prepared, error] {
-	return func(yield func(provision.Prepared, error) bool) {
+func (u *uniqueKeys) Prepare(ctx context.Context, devices iter.Seq2[provision.Candidate, error]) iter.Seq2[provision.Candidate, error] {
+	return func(yield func(provision.Candidate, error) bool) {
 		for p, err := range u.Credential.Prepare(ctx, devices) {
 			if err == nil && p.Err == nil {
 				if other := u.fleet.claimKey(u.site, p.Match); other != nil {
-					p = provision.Prepared{Device: p.Device, Err: &sharedKeyError{other.name}}
+					p.Err = &sharedKeyError{other.name}
 				}
 			}
 			if !yield(p, err) {

@@ -31,7 +31,7 @@ func TestNoPrivateKeyAndNoLinkIsInAnythingAFleetGives(t *testing.T) {
 		require.NoError(t, err)
 		said = append(said, r)
 	}
-	records, err := f.Record(t.Context())
+	records, err := f.Manifests(t.Context())
 	require.NoError(t, err)
 	said = append(said, records, f, w.opts.Route)
 	secret := regexp.MustCompile(`PRIVATE KEY|X-Amz-|Signature=`)

@@ -169,7 +169,7 @@ func isInput(err error) bool {
 // counts is the summary of a site whose run gave none, as far as its ledger can tell.
 func (s *site) counts(ctx context.Context) *provision.Summary {
 	sum := &provision.Summary{Causes: map[provision.Cause]int64{}}
-	b, err := s.run.Record(ctx)
+	b, err := s.run.Manifest(ctx)
 	if err != nil {
 		return sum // it was never begun, or its ledger is what failed
 	}
@@ -231,13 +231,13 @@ func (f *Fleet) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	}
 }
 
-// Record gives the batch record of every site by its name, as the ledgers have them now. A site whose run was never begun
+// Manifests returns the manifest of every site by its name, as the ledgers have them now. A site whose run was never begun
 // is left out.
-func (f *Fleet) Record(ctx context.Context) (map[string]*provision.BatchRecord, error) {
-	records := make(map[string]*provision.BatchRecord, len(f.sites))
+func (f *Fleet) Manifests(ctx context.Context) (map[string]*provision.Manifest, error) {
+	records := make(map[string]*provision.Manifest, len(f.sites))
 	var errs []error
 	for _, s := range f.sites {
-		b, err := s.run.Record(ctx)
+		b, err := s.run.Manifest(ctx)
 		switch {
 		case err == nil:
 			records[s.name] = b

@@ -2,22 +2,18 @@ package provision
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// BatchRecord is what a run leaves for the files of a factory: run.json.
-type BatchRecord struct {
+// Manifest is what a run leaves for the files of a factory: run.json.
+type Manifest struct {
 	RunID          string            `json:"runId"`
 	Created        time.Time         `json:"created"`
 	Finished       *time.Time        `json:"finished,omitempty"`
@@ -32,12 +28,19 @@ type BatchRecord struct {
 	Verdicts       map[Verdict]int64 `json:"verdicts"`
 	Causes         map[Cause]int64   `json:"causes"`
 	Orphans        int               `json:"orphans"` // certificates that no device uses and that still exist
-	Parts          []BatchPart       `json:"parts"`
-	Seconds        BatchSeconds      `json:"seconds"`
+	Parts          []ManifestPart    `json:"parts"`
+	// Seconds is where the time went, summed over the parts.
+	Seconds struct {
+		Credentials float64 `json:"credentials"` // making keys and requests
+		Upload      float64 `json:"upload"`
+		Start       float64 `json:"start"` // from uploaded to started: waiting for other tasks, too
+		Task        float64 `json:"task"`  // from started to ended
+		Collect     float64 `json:"collect"`
+	} `json:"seconds"`
 }
 
-// BatchPart is one data file of a run and its registration task.
-type BatchPart struct {
+// ManifestPart is one data file of a run and its registration task.
+type ManifestPart struct {
 	Number    int         `json:"number"`
 	Attempt   int         `json:"attempt"`
 	State     PartState   `json:"state"`
@@ -53,17 +56,8 @@ type BatchPart struct {
 	Failed    int         `json:"failed"`
 }
 
-// BatchSeconds is where the time went, summed over the parts.
-type BatchSeconds struct {
-	Credentials float64 `json:"credentials"` // making keys and requests
-	Upload      float64 `json:"upload"`
-	Start       float64 `json:"start"` // from uploaded to started: waiting for other tasks, too
-	Task        float64 `json:"task"`  // from started to ended
-	Collect     float64 `json:"collect"`
-}
-
-// Record gives the batch record as the ledger has it now.
-func (r *Run) Record(ctx context.Context) (*BatchRecord, error) {
+// Manifest returns the run's manifest as the ledger has it now.
+func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 	run, err := r.ledger.Run(ctx)
 	if err != nil {
 		return nil, err
@@ -80,11 +74,11 @@ func (r *Run) Record(ctx context.Context) (*BatchRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &BatchRecord{
+	b := &Manifest{
 		RunID: run.ID, Created: run.Created, RoleARN: run.RoleARN, TemplateSHA256: run.TemplateSHA256, Software: software(),
 		Account: run.Identity.Account, Region: run.Identity.Region, Partition: run.Identity.Partition, Fake: run.Identity.Fake,
 		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes, Orphans: orphans,
-		Parts: []BatchPart{},
+		Parts: []ManifestPart{},
 	}
 	if !run.Finished.IsZero() {
 		b.Finished = &run.Finished
@@ -95,7 +89,7 @@ func (r *Run) Record(ctx context.Context) (*BatchRecord, error) {
 		}
 	}
 	for _, p := range parts {
-		bp := BatchPart{
+		bp := ManifestPart{
 			Number: p.Number, Attempt: p.Attempt, State: p.State, Lines: p.Lines, Bytes: p.Bytes, SHA256: p.SHA256, File: p.File,
 			TaskID: p.TaskID, Status: p.Status, Message: p.Message, Succeeded: p.Succeeded, Failed: p.Failed,
 		}
@@ -126,10 +120,10 @@ func software() string {
 	return path + " " + version
 }
 
-// WriteRecord writes run.json and failures.csv into a folder, in place of earlier ones. When no device failed, failures.csv
+// WriteManifest writes run.json, the manifest, and failures.csv into a folder, in place of earlier ones. When no device failed, failures.csv
 // holds its header alone.
-func (r *Run) WriteRecord(ctx context.Context, dir string) error {
-	b, err := r.Record(ctx)
+func (r *Run) WriteManifest(ctx context.Context, dir string) error {
+	b, err := r.Manifest(ctx)
 	if err != nil {
 		return err
 	}
@@ -145,56 +139,4 @@ func (r *Run) WriteRecord(ctx context.Context, dir string) error {
 		return err
 	}
 	return replaceFile(filepath.Join(dir, "failures.csv"), 0o600, func(w io.Writer) error { return r.WriteFailures(ctx, w) })
-}
-
-// The columns of failures.csv beside the row's own.
-const (
-	// RecordColumn holds the number of the record, by which a mended one takes its place whatever else was changed.
-	RecordColumn = "iotfleet:record"
-	// RunColumn holds the run's id, since other runs have records of the same number.
-	RunColumn = "iotfleet:run"
-	// CauseColumn and MessageColumn say why it failed. They are for people and are not read back.
-	CauseColumn   = "iotfleet:cause"
-	MessageColumn = "iotfleet:message"
-)
-
-// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the run's id,
-// the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
-func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
-	given := r.shape.columns()
-	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
-	unsettled := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
-	for d, err := range r.ledger.Devices(ctx, unsettled) {
-		if err != nil {
-			return err
-		}
-		for k := range d.Row {
-			if !slices.Contains(given, k) {
-				extra[k] = true
-			}
-		}
-	}
-	run, err := r.ledger.Run(ctx)
-	if err != nil {
-		return err
-	}
-	columns := append(given, slices.Sorted(maps.Keys(extra))...)
-	out := csv.NewWriter(w)
-	if err := out.Write(append([]string{RecordColumn, RunColumn, CauseColumn, MessageColumn}, columns...)); err != nil {
-		return err
-	}
-	for d, err := range r.ledger.Devices(ctx, unsettled) {
-		if err != nil {
-			return err
-		}
-		line := []string{strconv.FormatInt(d.Seq, 10), run.ID, string(d.Cause), d.Message}
-		for _, c := range columns {
-			line = append(line, d.Row[c])
-		}
-		if err := out.Write(line); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
 }

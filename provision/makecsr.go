@@ -1,0 +1,140 @@
+package provision
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+)
+
+// MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
+// request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and its
+// request; a new run refuses keys that it finds, and makes none in their place.
+type MakeCSR struct {
+	// Store keeps the keys. It is required; keystore.None() says outright that keys rest elsewhere.
+	Store keystore.Store
+	// Keys makes the keys. Nil makes P-256 keys in software.
+	Keys csr.KeySource
+	// Subject gives the request's subject. Nil gives CN=<device name>.
+	Subject func(csr.Device) (csr.Subject, error)
+	// Parameter is the template parameter that takes the request. Empty means "CSR".
+	Parameter string
+	// Workers is how many keys are made at once. 0 means one for each processor.
+	Workers int
+}
+
+// Validate refuses a step without a Store.
+func (m *MakeCSR) Validate() error {
+	if m == nil || m.Store == nil {
+		return errors.New("MakeCSR.Store is missing; a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+	}
+	return nil
+}
+
+// Fills names the parameter of the request.
+func (m *MakeCSR) Fills() []string { return []string{cmp.Or(m.Parameter, "CSR")} }
+
+// Sync makes the keys durable.
+func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
+
+// Prepare makes keys and requests, concurrently, and yields them in order. It reads devices ahead of what it has yielded,
+// by no more than 32 for each worker.
+func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Candidate, error] {
+	return func(yield func(Candidate, error) bool) {
+		workers := m.Workers
+		if workers <= 0 {
+			workers = runtime.GOMAXPROCS(0)
+		}
+		todo := func(yield func(csr.Device, error) bool) {
+			for c, err := range devices {
+				if !yield(csr.Device{Name: c.Name, Row: c.Row, Tag: c}, err) {
+					return
+				}
+			}
+		}
+		gen := csr.Generator{Keys: m.Keys, Subject: m.Subject, Kept: m.kept, Workers: workers, Window: 32 * workers}
+		for res, err := range gen.All(ctx, todo) {
+			if err != nil {
+				yield(Candidate{}, fmt.Errorf("making keys: %w", err))
+				return
+			}
+			c := res.Device.Tag.(Candidate)
+			err = m.keep(ctx, &c, res)
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it makes
+// keys for the first time: what is there then belongs to somebody else.
+func (m *MakeCSR) Unused(ctx context.Context, device string) error {
+	switch _, err := m.Store.Get(ctx, device); {
+	case err == nil:
+		return m.taken(device)
+	case errors.Is(err, keystore.ErrNotFound):
+		return nil
+	default:
+		return fmt.Errorf("reading the key of device %q: %w", device, err)
+	}
+}
+
+// MatchLine recognises a line by the request that it was sent with.
+func (m *MakeCSR) MatchLine(thing string, values map[string]string) (Match, error) {
+	return (&GivenCSR{Parameter: m.Parameter}).MatchLine(thing, values)
+}
+
+// errStore marks what went wrong with the store: it is no fault of the device.
+var errStore = errors.New("reading its key")
+
+// kept looks for a request that the device has already.
+func (m *MakeCSR) kept(ctx context.Context, d csr.Device) (*csr.Request, error) {
+	rec, err := m.Store.Get(ctx, d.Name)
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errStore, err)
+	}
+	return rec.Request, nil
+}
+
+// keep stores what was made for a device, and completes it. Its error ends the run.
+func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error {
+	switch {
+	case errors.Is(res.Err, errStore):
+		return res.Err
+	case res.Err != nil:
+		c.Err = keyError(res.Err)
+		return nil
+	case res.Key.IsZero() && !c.Claimed:
+		return m.taken(c.Name)
+	case !res.Key.IsZero():
+		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request}
+		if err := m.Store.Put(ctx, rec); err != nil {
+			return fmt.Errorf("keeping the key of device %q: %w", c.Name, err)
+		}
+	}
+	c.Values = map[string]string{m.Fills()[0]: res.Request.PEM()}
+	c.Match = MatchKey(res.Request.PublicKeySHA256())
+	return nil
+}
+
+// taken says that a device's key is somebody else's.
+func (m *MakeCSR) taken(device string) error {
+	place := ""
+	switch s := m.Store.(type) {
+	case interface{ Path(device string) string }: // a folder for each
+		place = " in " + s.Path(device)
+	case interface{ Path() string }: // one file
+		place = " in " + s.Path()
+	}
+	return fmt.Errorf("device %q has a key of an earlier run%s, which is left as it is: %w; give this run another place for its keys",
+		device, place, keystore.ErrExists)
+}
