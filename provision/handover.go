@@ -15,8 +15,8 @@ type handover struct {
 // deliverBatch is how many devices are delivered between two syncs of an output.
 const deliverBatch = 500
 
-// provisioned gives a device its verdict, and hands its credential over. Every stage that finds a device registered comes
-// here; commit makes it durable.
+// provisioned gives a device its verdict, and hands its credential over; commit makes both durable. Every stage that finds a
+// device registered comes here, so what must hold of every Provisioned device is checked here.
 func (h *handover) provisioned(ctx context.Context, d *DeviceRecord) error {
 	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
 	if h.output == nil {

@@ -61,10 +61,13 @@ type RunRecord struct {
 	Spooled        bool  // every device of the input is in the ledger
 	Total          int64 // number of devices, once Spooled
 	Input          int64 // of them, those that came with the input; the others were added one by one
-	// Prepared is the Seq up to which keys may have been made. Before it moves on, those devices are known to have none,
-	// so that a key that is found later is this run's own.
-	Prepared int64
+	// Claimed is the Seq up to which keys may have been made. Before it moves on, the devices up to it are known to have no
+	// key, so that one that is found later is this run's own.
+	Claimed  int64
 	Finished time.Time
+	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It is
+	// empty in the record of a run.
+	SitesSHA256 string
 }
 
 // DeviceRecord is a device in the ledger. Row, Original and Policies are UTF-8: a record of the input that is not is

@@ -35,26 +35,20 @@ type parts struct {
 // prepareBatch is how many devices are read from the ledger at once for their credentials.
 const prepareBatch = 1000
 
-// next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
-// says that as many will do, and at most Options.PartLines. It returns nil when none waits any more, or when stop says so
-// and no line was made.
+// next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough reports
+// true, and at most Options.PartLines. It returns nil if none waits any more, or if no line was made and stop reports true.
 func (ps *parts) next(ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool) (*part, error) {
 	for {
 		b := batch{began: time.Now(), owners: map[Match]int64{}}
 		for len(b.devices) < ps.maxLines && !b.full {
-			var waiting []*DeviceRecord
-			for d, err := range ps.ledger.Devices(ctx, DeviceFilter{
-				Verdicts: []Verdict{Waiting}, AfterSeq: b.last(), Limit: min(prepareBatch, ps.maxLines-len(b.devices)),
-			}) {
-				if err != nil {
-					return nil, err
-				}
-				waiting = append(waiting, d)
+			waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.devices)))
+			if err != nil {
+				return nil, err
 			}
 			if len(waiting) == 0 {
 				break
 			}
-			if err := ps.credentials.claim(ctx, waiting); err != nil {
+			if err := ps.admit(ctx, waiting); err != nil {
 				return nil, err
 			}
 			if err := ps.credentials.prepare(ctx, &b, waiting, enough); err != nil {
@@ -70,6 +64,24 @@ func (ps *parts) next(ctx context.Context, number int, enough func(devices int, 
 		}
 		// Every one of them was refused here; their verdicts are in the ledger.
 	}
+}
+
+// waiting reads the next devices that wait.
+func (ps *parts) waiting(ctx context.Context, after int64, limit int) ([]*DeviceRecord, error) {
+	var waiting []*DeviceRecord
+	for d, err := range ps.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Waiting}, AfterSeq: after, Limit: limit}) {
+		if err != nil {
+			return nil, err
+		}
+		waiting = append(waiting, d)
+	}
+	return waiting, nil
+}
+
+// admit asks the witnesses that know more of devices than the ledger, before anything is made for them: the key store,
+// whether one has a key of another run.
+func (ps *parts) admit(ctx context.Context, devices []*DeviceRecord) error {
+	return ps.credentials.claim(ctx, devices)
 }
 
 // writePart writes the part file and records it. It returns nil when no device was left to write.

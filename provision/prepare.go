@@ -26,10 +26,10 @@ func newCredentials(s *session, sh *shape, step Credential) *credentials {
 	return c
 }
 
-// claim makes sure, before the first key of these devices is made, that none of them has one that is not this run's, and
-// records that whatever is found for them from now on is. They are in order of Seq.
+// claim makes sure, before a key is made for these devices, that none of them has one of another run. It records that, so
+// that a key that is found for them later is known to be this run's. The devices are in order of Seq.
 func (c *credentials) claim(ctx context.Context, devices []*DeviceRecord) error {
-	last := c.record.Prepared
+	last := c.record.Claimed
 	for _, d := range devices {
 		if c.claimed(d) {
 			continue
@@ -39,17 +39,16 @@ func (c *credentials) claim(ctx context.Context, devices []*DeviceRecord) error 
 		}
 		last = d.Seq
 	}
-	if last == c.record.Prepared {
+	if last == c.record.Claimed {
 		return nil
 	}
-	c.record.Prepared = last
+	c.record.Claimed = last
 	return c.ledger.Apply(ctx, Change{Run: c.record})
 }
 
-// claimed reports whether the run has looked for a key of the device before, so that one that is found now is its own. That
-// is so for every device up to RunRecord.Prepared, and for each that has a match: it was prepared, or registered by itself.
+// claimed reports whether claim has dealt with a device, or Register, which claims one by giving it a match.
 func (c *credentials) claimed(d *DeviceRecord) bool {
-	return d.Match != "" || d.Seq <= c.record.Prepared
+	return d.Match != "" || d.Seq <= c.record.Claimed
 }
 
 // unusedByOthers makes sure that a device of this name has no key of another run. A key that this run made is accepted: one
@@ -66,7 +65,7 @@ func (c *credentials) unusedByOthers(ctx context.Context, name string) error {
 		switch {
 		case err != nil:
 			return err
-		case d.Seq > c.record.Prepared:
+		case d.Seq > c.record.Claimed:
 			return refusal
 		case d.Name == name && holdsKeys(d):
 			return nil
@@ -171,8 +170,8 @@ func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRe
 	return nil
 }
 
-// refuseSharedKeys fails devices whose key another device of the run has: results could not be told apart, and two
-// devices with one key are one device to AWS.
+// refuseSharedKeys fails devices whose key another device of the run has: their results could not be matched, and to AWS they
+// are one device.
 func (c *credentials) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devices []*DeviceRecord, rows []map[string]string) error {
 	var keys []Match
 	for i, d := range devices {

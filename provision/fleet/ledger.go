@@ -26,22 +26,21 @@ func (f *Fleet) open(ctx context.Context) (fresh bool, err error) {
 		rand.Read(b[:]) // never fails
 		now := time.Now()
 		record = &provision.RunRecord{
-			ID: now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:]), Created: now, TemplateSHA256: digest,
+			ID: now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:]), Created: now, SitesSHA256: digest,
 		}
 		fresh, err = true, f.ledger.Apply(ctx, provision.Change{Run: record})
 	}
 	if err != nil {
 		return false, fmt.Errorf("the fleet's ledger: %w", err)
 	}
-	if record.TemplateSHA256 != digest {
+	if record.SitesSHA256 != digest {
 		return false, fmt.Errorf("%w: the fleet's ledger was begun with other sites than %s, or is not a fleet's", provision.ErrElsewhere, f.siteNames())
 	}
 	f.record = record
 	return fresh, nil
 }
 
-// sitesDigest stands for the names of the sites. A fleet has no template of its own, so its record holds this in the
-// template's place: a site that is renamed or left out would take its devices' history with it.
+// sitesDigest stands for the names of the sites: a site that is renamed or left out would take its devices' history with it.
 func (f *Fleet) sitesDigest() string {
 	var names []byte
 	for _, s := range f.sites {

@@ -15,8 +15,9 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
     input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
-    prepared        INTEGER NOT NULL,  -- up to which device keys may have been made
-    finished        TEXT
+    claimed         INTEGER NOT NULL,  -- up to which device keys may have been made
+    finished        TEXT,
+    sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
 
 CREATE TABLE parts (             -- one row for each data file and its registration task

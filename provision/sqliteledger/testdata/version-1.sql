@@ -12,8 +12,9 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
     input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
-    prepared        INTEGER NOT NULL,  -- up to which device keys may have been made
-    finished        TEXT
+    claimed         INTEGER NOT NULL,  -- up to which device keys may have been made
+    finished        TEXT,
+    sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
 CREATE TABLE parts (             -- one row for each data file and its registration task
     number              INTEGER PRIMARY KEY,
@@ -119,4 +120,4 @@ INSERT INTO parts VALUES (1, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL
 INSERT INTO parts VALUES (2, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (3, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (4, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL, NULL, 0);
-INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL);
+INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL, NULL);
