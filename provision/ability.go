@@ -4,13 +4,14 @@ import (
 	"context"
 )
 
-// Unwrapper is implemented by a [Credential] that wraps another one, so that [As] can find the abilities of the inner one.
+// Unwrapper is implemented by a [Credential] that wraps another one, so that [As] can find the abilities of the inner
+// one.
 type Unwrapper interface {
 	Unwrap() Credential
 }
 
-// As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps. The
-// abilities are [KeyFinder], [RowChecker], [LineMatcher] and [Validator].
+// As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps.
+// The abilities are [KeyFinder], [RowChecker], [LineMatcher] and [Validator].
 func As[T any](step Credential) (T, bool) {
 	for step != nil {
 		if t, ok := step.(T); ok {
@@ -27,29 +28,30 @@ func As[T any](step Credential) (T, bool) {
 }
 
 // KeyFinder is the ability of a step that makes a key for each device, and keeps it, to look for one. A step that makes
-// keys needs it: with it, a run refuses to make a key for a device that has one of another run, and to make a new one where
-// the device's own is lost.
+// keys needs it: with it, a run refuses to make a key for a device that has one of another run, and to make a new one
+// where the device's own is lost.
 type KeyFinder interface {
 	// Unused returns nil if the device has no key, and an error that wraps keystore.ErrExists if it has one. Any other
 	// error means that it could not look.
 	Unused(ctx context.Context, device string) error
 }
 
-// RowChecker is the ability of a step to check at once, before anything is made or sent, what a row holds for it. It knows
-// more of that than the template's rules, which are about what is sent.
+// RowChecker is the ability of a step to check at once, before anything is made or sent, what a row holds for it. It
+// knows more of that than the template's rules, which are about what is sent.
 type RowChecker interface {
 	CheckRow(row map[string]string) error
 }
 
-// LineMatcher is the ability of a step to recognise a line that is complete already, without making anything: one of a data
-// file that was sent by hand ([Run.Adopt]), or a row that comes with its request or certificate.
+// LineMatcher is the ability of a step to recognise a line that is complete already, without making anything: one of a
+// data file that was sent by hand ([Run.Adopt]), or a row that comes with its request or certificate.
 type LineMatcher interface {
-	// MatchLine returns how the results of a line with these values are recognised. An error means that the values do not
-	// tell.
+	// MatchLine returns how the results of a line with these values are recognised. An error means that the values
+	// do not show it.
 	MatchLine(thing string, values map[string]string) (Match, error)
 }
 
-// Validator is the ability of a step to check its own settings. New calls it and refuses the step if it returns an error.
+// Validator is the ability of a step to check its own settings. New calls it and refuses the step if it returns an
+// error.
 type Validator interface {
 	Validate() error
 }

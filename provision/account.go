@@ -84,8 +84,8 @@ func (ac *account) update(ctx context.Context, v Verdict, change func(*DeviceRec
 	return ac.handover.commit(ctx, Change{Devices: batch})
 }
 
-// find looks at a device's thing in the account. It reports true, with the device Provisioned and delivered, if its line
-// went through. Further certificates for its key are recorded as orphans: the device will use another one.
+// find looks at a device's thing in the account. It reports true, with the device Provisioned and delivered, if its
+// line went through. Further certificates for its key are recorded as orphans: the device will use another one.
 func (ac *account) find(ctx context.Context, d *DeviceRecord) (bool, error) {
 	dev, err := ac.read(ctx, d.Name)
 	if dev == nil {

@@ -94,8 +94,8 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	return m.ledger.Apply(ctx, change)
 }
 
-// beforeKeyChange looks for the orphans of the run, once, before a device that was sent gets another key: what its old key
-// left in the account could not be told from anybody else's certificates afterwards.
+// beforeKeyChange looks for the orphans of the run, once, before a device that was sent gets another key: what its old
+// key left in the account could not be distinguished from other people's certificates afterwards.
 func (m *amender) beforeKeyChange(ctx context.Context, rec, old *DeviceRecord) error {
 	changes := rec.Name != old.Name
 	for name := range m.shape.fills {

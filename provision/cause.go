@@ -6,8 +6,8 @@ import (
 )
 
 // causes sorts AWS's texts of refused lines. The texts are not documented; these were seen by users and in samples. The
-// first pattern that fits wins, so the more particular ones stand first. Names of things and policies stand in the texts,
-// so no pattern is content with a word that may well be in a name.
+// first pattern that fits wins, so the more particular ones stand first. Names of things and policies stand in the
+// texts, so no pattern is content with a word that may well be in a name.
 var causes = []struct {
 	cause Cause
 	text  *regexp.Regexp
@@ -26,7 +26,7 @@ var causes = []struct {
 }
 
 // ClassifyFailure sorts the text of a refused line into a cause; CauseOther when it is not known. The code is what a
-// report gives beside the text, and may be empty.
+// report holds beside the text, and may be empty.
 func ClassifyFailure(code, text string) Cause {
 	for _, s := range []string{text, code} { // the text is the more particular one
 		if s == "" {

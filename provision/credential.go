@@ -13,8 +13,8 @@ import (
 type Credential interface {
 	// Fills names the template parameters that the step gives a value, over any value of the device's own row.
 	Fills() []string
-	// Prepare yields every candidate again, in order, with what its line needs. A device's own failure is in Candidate.Err;
-	// the error of the sequence is terminal and last.
+	// Prepare yields every candidate again, in order, with what its line needs. A device's own failure is in
+	// Candidate.Err; the error of the sequence is terminal and last.
 	Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Candidate, error]
 	// Sync returns nil once everything that was prepared is durable. Nothing leaves the process before.
 	Sync(ctx context.Context) error
@@ -22,9 +22,9 @@ type Credential interface {
 
 // Candidate is a device on its way through the credential step, which is given Device and Claimed and sets the rest.
 type Candidate struct {
-	// Device is the device. Its Err is nil; the step sets it if the device can't be sent, and need not set Values and Match
-	// then. If the error is or wraps a [CauseError], that is its cause; otherwise the cause is CauseKey, which can be tried
-	// again.
+	// Device is the device. Its Err is nil; the step sets it if the device can't be sent, and need not set Values and
+	// Match then. If the error is or wraps a [CauseError], that is its cause; otherwise the cause is CauseKey, which can
+	// be tried again.
 	Device
 	// Claimed means that this run has looked for a key of the device before ([KeyFinder]) and found none. A key that is
 	// found now was made by this run, and must be used. Without a claim, a key that is found belongs to another run, and

@@ -20,13 +20,13 @@ const (
 	RecordColumn = "iotfleet:record"
 	// runColumn holds the run's id, since other runs have records of the same number.
 	runColumn = "iotfleet:run"
-	// causeColumn and messageColumn say why it failed. They are for people and are not read back.
+	// causeColumn and messageColumn hold why it failed. They are for people and are not read back.
 	causeColumn   = "iotfleet:cause"
 	messageColumn = "iotfleet:message"
 )
 
-// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the run's id,
-// the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
+// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the
+// run's id, the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	given := r.shape.columns()
 	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
@@ -66,12 +66,13 @@ func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	return out.Error()
 }
 
-// FromCSV reads devices from CSV. The header names the template's parameters; name stands for the file in error messages.
-// An empty value leaves the parameter out, so that the template's default is used. A row that can't be read becomes a
-// device with its Err set, and costs no other.
+// FromCSV reads devices from CSV. The header names the template's parameters; name stands for the file in error
+// messages. An empty value leaves the parameter out, so that the template's default is used. A row that can't be read
+// becomes a device with its Err set, and costs no other.
 //
-// A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number and the run's id are
-// taken over, cause and message are left aside. nil options are the zero options of package datafile, with OmitEmpty.
+// A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number and the run's id
+// are taken over, cause and message are left aside. nil options are the zero options of package datafile, with
+// OmitEmpty.
 func FromCSV(r io.Reader, name string, opts *datafile.CSVOptions) iter.Seq2[Device, error] {
 	if opts == nil {
 		opts = &datafile.CSVOptions{OmitEmpty: true}

@@ -12,11 +12,12 @@ type Device struct {
 	Name string
 	// Row holds the values by parameter name, in UTF-8. What the credential step fills, such as CSR, is left out.
 	Row map[string]string
-	// Source says where the record came from, for error messages: "devices.csv:12". It may be empty.
+	// Source is where the record came from, for error messages: "devices.csv:12". It may be empty.
 	Source string
 	// Seq is the number of the record of the run that this one mends ([Result].Seq), for [Run.Amend]. 0 finds it by Name.
 	Seq int64
-	// RunID is the id of the run that the record is of, for [Run.Amend], which refuses another run's. Empty is not checked.
+	// RunID is the id of the run that the record is of, for [Run.Amend], which refuses another run's. Empty is not
+	// checked.
 	RunID string
 	// Err marks a record that could not be read. The device is then Failed with this error; the others go on.
 	Err error
@@ -81,8 +82,8 @@ const (
 	CauseOther           Cause = "other"            // a text not known here; it is in Message, verbatim
 )
 
-// Retryable reports whether trying the same device again, unchanged, can help: with CauseKey, CauseThrottled, CauseQuota,
-// CauseTypeMissing, CauseGroupMissing, CausePolicyMissing, CauseRole, CauseTask and CauseService.
+// Retryable reports whether trying the same device again, unchanged, can help: with CauseKey, CauseThrottled,
+// CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing, CauseRole, CauseTask and CauseService.
 func (c Cause) Retryable() bool {
 	return slices.Contains([]Cause{CauseKey, CauseThrottled, CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing,
 		CauseRole, CauseTask, CauseService}, c)
@@ -115,6 +116,6 @@ var (
 	ErrInputChanged = errors.New("the input is not the one this run was started with")
 	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake.
 	ErrElsewhere = errors.New("this run belongs elsewhere")
-	// ErrStartUnknown: it cannot be told whether a task was started, so none is started again.
+	// ErrStartUnknown: it is not known whether a task was started, so none is started again.
 	ErrStartUnknown = errors.New("cannot tell whether the task was started")
 )

@@ -15,15 +15,15 @@
 //
 // Run returns nil only if every device is provisioned: its thing exists and its certificate carries the public key that
 // belongs to the private key in the store. Otherwise the error is an [*IncompleteError] with the counts, and
-// [Run.Results] tells for every device what became of it.
+// [Run.Results] yields every device with its verdict.
 //
 // # The way of a device
 //
-// Records are spooled into a [Ledger] first: bad rows and duplicates are found before anything is sent. Then the fleet is
-// cut into parts. For each part the [Credential] step makes what the lines need, durably; the part file is written and
-// uploaded; a registration task is started and awaited; both its reports are read, and results are matched to devices by
-// public key, never by position. The next part is made while a part registers. Last, the [Output] takes over what the
-// device's firmware needs; [Run.Deliver] hands it over again, to the same place or another.
+// Records are spooled into a [Ledger] first: bad rows and duplicates are found before anything is sent. Then the fleet
+// is cut into parts. For each part the [Credential] step makes what the lines need, durably; the part file is written
+// and uploaded; a registration task is started and awaited; both its reports are read, and results are matched to
+// devices by public key, never by position. The next part is made while a part registers. Last, the [Output] takes over
+// what the device's firmware needs; [Run.Deliver] hands it over again, to the same place or another.
 //
 // # Errors
 //
@@ -36,13 +36,14 @@
 //
 // # Interruptions
 //
-// With a ledger that lasts (package sqliteledger), a PartDir and a key store on disk, a run that was interrupted goes on
-// when a new process calls Run with the same options and the same devices. Where the answer to a start was lost, it first
-// looks for the task, for as long as [Options.SettleWindow], and says so with an [EventStartLost].
+// With a ledger that lasts (package sqliteledger), a PartDir and a key store on disk, a run that was interrupted goes
+// on when a new process calls Run with the same options and the same devices. Where the answer to a start was lost, it
+// first looks for the task, for as long as [Options.SettleWindow], and reports that with an [EventStartLost].
 //
 // # In tests
 //
-// On a fakebackend.Backend inside a testing/synctest bubble, waits take no time, and what goes wrong is said beforehand:
+// On a fakebackend.Backend inside a testing/synctest bubble, waits take no time, and what goes wrong is chosen
+// beforehand:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		fake, err := fakebackend.New(fakebackend.Options{Rate: 15})

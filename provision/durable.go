@@ -12,8 +12,8 @@ import (
 	"runtime"
 )
 
-// syncFolder makes the entries of a folder durable: without it a new name may be gone after a power cut, though the file
-// behind it was synced.
+// syncFolder makes the entries of a folder durable: without it a new name may be gone after a power cut, though the
+// file behind it was synced.
 func syncFolder(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil // NTFS journals its directories, and a handle of one cannot be flushed
@@ -25,7 +25,8 @@ func syncFolder(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// makeFolder makes a folder of mode 0700 with its parents, and every new entry durable. One that exists is left as it is.
+// makeFolder makes a folder of mode 0700 with its parents, and every new entry durable. One that exists is left as it
+// is.
 func makeFolder(path string) error {
 	if info, err := os.Stat(path); err == nil {
 		if !info.IsDir() {
@@ -71,7 +72,7 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) err
 	return syncFolder(filepath.Dir(path))
 }
 
-// fileDigest gives the length and the hex SHA-256 of what is left to read.
+// fileDigest returns the length and the hex SHA-256 of what is left to read.
 func fileDigest(f io.Reader) (size int64, digest string, err error) {
 	h := sha256.New()
 	size, err = io.Copy(h, f)

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// handover is where a device becomes Provisioned: its credential is handed to the output, and the verdict is recorded once
-// the output is durable.
+// handover is where a device becomes Provisioned: its credential is handed to the output, and the verdict is recorded
+// once the output is durable.
 type handover struct {
 	*session
 	output Output // nil leaves credentials in the ledger
@@ -15,8 +15,8 @@ type handover struct {
 // deliverBatch is how many devices are delivered between two syncs of an output.
 const deliverBatch = 500
 
-// provisioned gives a device its verdict, and hands its credential over; commit makes both durable. Every stage that finds a
-// device registered comes here, so what must hold of every Provisioned device is checked here.
+// provisioned gives a device its verdict, and hands its credential over; commit makes both durable. Every stage that
+// finds a device registered comes here, so what must hold of every Provisioned device is checked here.
 func (h *handover) provisioned(ctx context.Context, d *DeviceRecord) error {
 	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
 	if h.output == nil {

@@ -147,8 +147,8 @@ func (s *spooler) flush(ctx context.Context) error {
 	return nil
 }
 
-// refuseSharedNames fails those of the records that wait whose thing name another record has, in the ledger or before it
-// among these.
+// refuseSharedNames fails those of the records that wait whose thing name another record has, in the ledger or before
+// it among these.
 func (in *intake) refuseSharedNames(ctx context.Context, records []*DeviceRecord) error {
 	names := make([]string, 0, len(records))
 	for _, rec := range records {

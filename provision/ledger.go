@@ -61,12 +61,12 @@ type RunRecord struct {
 	Spooled        bool  // every device of the input is in the ledger
 	Total          int64 // number of devices, once Spooled
 	Input          int64 // of them, those that came with the input; the others were added one by one
-	// Claimed is the Seq up to which keys may have been made. Before it moves on, the devices up to it are known to have no
-	// key, so that one that is found later is this run's own.
+	// Claimed is the Seq up to which keys may have been made. Before it moves on, the devices up to it are known to have
+	// no key, so that one that is found later is this run's own.
 	Claimed  int64
 	Finished time.Time
-	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It is
-	// empty in the record of a run.
+	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It
+	// is empty in the record of a run.
 	SitesSHA256 string
 }
 
@@ -90,7 +90,8 @@ type DeviceFilter struct {
 	Limit    int       // the greatest number of devices
 }
 
-// PartState is how far a part has come. It only moves forward, but for a refused Start, which goes back to uploaded.
+// PartState is how far a part has come. It only moves forward; only a refused Start takes it back to
+// uploaded.
 type PartState string
 
 // The states of a part.
@@ -116,7 +117,7 @@ type PartRecord struct {
 	Bucket  string
 	Key     string
 	TaskID  task.ID
-	// Status, Message, Succeeded and Failed are what the service said of the task when it ended.
+	// Status, Message, Succeeded and Failed are what the service reported of the task when it ended.
 	Status    task.Status
 	Message   string
 	Succeeded int

@@ -13,14 +13,14 @@ import (
 )
 
 // MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
-// request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and its
-// request; a new run refuses keys that it finds, and makes none in their place.
+// request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and
+// its request; a new run refuses keys that it finds, and makes none in their place.
 type MakeCSR struct {
-	// Store keeps the keys. It is required; keystore.None() says outright that keys rest elsewhere.
+	// Store keeps the keys. It is required; keystore.None() is for keys that rest elsewhere.
 	Store keystore.Store
 	// Keys makes the keys. Nil makes P-256 keys in software.
 	Keys csr.KeySource
-	// Subject gives the request's subject. Nil gives CN=<device name>.
+	// Subject returns the request's subject. Nil means CN=<device name>.
 	Subject func(csr.Device) (csr.Subject, error)
 	// Parameter is the template parameter that takes the request. Empty means "CSR".
 	Parameter string
@@ -42,8 +42,8 @@ func (m *MakeCSR) Fills() []string { return []string{cmp.Or(m.Parameter, "CSR")}
 // Sync makes the keys durable.
 func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
 
-// Prepare makes keys and requests, concurrently, and yields them in order. It reads devices ahead of what it has yielded,
-// by no more than 32 for each worker.
+// Prepare makes keys and requests, concurrently, and yields them in order. It reads devices ahead of what it has
+// yielded, by no more than 32 for each worker.
 func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Candidate, error] {
 	return func(yield func(Candidate, error) bool) {
 		workers := m.Workers
@@ -72,8 +72,8 @@ func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, erro
 	}
 }
 
-// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it makes
-// keys for the first time: what is there then belongs to somebody else.
+// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it
+// makes keys for the first time: what is there then belongs to somebody else.
 func (m *MakeCSR) Unused(ctx context.Context, device string) error {
 	switch _, err := m.Store.Get(ctx, device); {
 	case err == nil:
@@ -126,7 +126,7 @@ func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error
 	return nil
 }
 
-// taken says that a device's key is somebody else's.
+// taken is the error for a device whose key is of another run.
 func (m *MakeCSR) taken(device string) error {
 	place := ""
 	switch s := m.Store.(type) {

@@ -120,8 +120,8 @@ func software() string {
 	return path + " " + version
 }
 
-// WriteManifest writes run.json, the manifest, and failures.csv into a folder, in place of earlier ones. When no device failed, failures.csv
-// holds its header alone.
+// WriteManifest writes run.json, the manifest, and failures.csv into a folder, in place of earlier ones. When no device
+// failed, failures.csv holds its header alone.
 func (r *Run) WriteManifest(ctx context.Context, dir string) error {
 	b, err := r.Manifest(ctx)
 	if err != nil {

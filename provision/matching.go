@@ -21,9 +21,9 @@ type lineNumbers struct {
 	whole   bool           // no line of the reports is missing or damaged
 }
 
-// base returns by how much the numbers of the error lines are ahead of ours: 0 if the service counts from 1, -1 if from 0.
-// It is proved only if every error then is of a free line. If the results have no numbers of their own, the errors must
-// also be of exactly the lines that are left over.
+// base returns by how much the numbers of the error lines are ahead of ours: 0 if the service counts from 1, -1 if from
+// 0. It is proved only if every error then is of a free line. If the results have no numbers of their own, the errors
+// must also be of exactly the lines that are left over.
 func (n lineNumbers) base() (base int64, ok bool) {
 	if len(n.results) > 1 || len(n.errors) == 0 {
 		return 0, false
@@ -80,7 +80,7 @@ type resultAction struct {
 	verdict resultVerdict
 }
 
-// decideResult says what a result means for its device.
+// decideResult decides what a result means for its device.
 func decideResult(s resultState, a resultAnswer) resultAction {
 	switch {
 	case a.problem && s.waits:
@@ -96,7 +96,7 @@ func decideResult(s resultState, a resultAnswer) resultAction {
 	return resultAction{verdict: resultProvisions} // a right result mends what a wrong one before it had spoilt
 }
 
-// find tells which device a result is of, and what is wrong with it if it can't be that device's.
+// find returns the device that a result is of, and what is wrong with the result if it can't be that device's.
 func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 	thing, id := task.ResourceName(res.ARNs.Thing()), task.ResourceName(res.ARNs.Certificate())
 	named := c.byName[thing]
@@ -134,8 +134,8 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 	return nil, nil
 }
 
-// attached tells what is wrong with a certificate that a device is known by and whose result names another thing than the
-// device that has this name.
+// attached returns what is wrong with a result whose certificate is the device's, and whose thing is not the one in the
+// part that has this name.
 func attached(d *DeviceRecord, thing, what string) error {
 	switch thing {
 	case "":
@@ -146,8 +146,8 @@ func attached(d *DeviceRecord, thing, what string) error {
 	return fmt.Errorf("%s is attached to the thing %q", what, thing)
 }
 
-// certificateKey returns the digest of a certificate's key. AWS's id of a certificate is the digest of all of it. If the two
-// agree, it is what AWS issued; if not, it must at least be readable.
+// certificateKey returns the digest of a certificate's key. AWS's id of a certificate is the digest of all of it. If
+// the two agree, it is what AWS issued; if not, it must at least be readable.
 func certificateKey(text, id string) ([32]byte, error) {
 	if block, _ := pem.Decode([]byte(text)); block != nil {
 		if digest := sha256.Sum256(block.Bytes); hex.EncodeToString(digest[:]) != id {

@@ -96,7 +96,8 @@ func (l *memoryLedger) put(d *DeviceRecord) {
 	l.devices[d.Seq-1] = copyDevice(d)
 }
 
-// holdsKeys reports whether a device stands for its name and its match: one that was refused before it was sent does not.
+// holdsKeys reports whether a device stands for its name and its match: one that was refused before it was sent does
+// not.
 func holdsKeys(d *DeviceRecord) bool { return d.Verdict != Failed || d.Attempts > 0 }
 
 // index finds the first device that has a key. Nearly every key has one device, so further ones are kept apart.

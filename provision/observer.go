@@ -6,8 +6,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Event tells what a run is doing. It is one of the structs of this package whose names begin with Event, by value: tell
-// them apart with a type switch, and pass over those you don't know, since there may be more of them one day.
+// Event is what a run is doing. It is one of the structs of this package whose names begin with Event, by value: use
+// a type switch, and ignore those you don't know, since there may be more of them one day.
 type Event interface{ event() }
 
 // EventSpooled: every record of the input is in the ledger.
@@ -32,12 +32,12 @@ type EventPartReady struct {
 // EventTaskWaiting: another task of the account is in progress, and the run waits for it.
 type EventTaskWaiting struct {
 	Part int
-	// Other is the task it waits for: its id, data file, role and times say whose it is. Nil when it can't be told.
+	// Other is the task it waits for: its id, data file, role and times show whose it is. Nil if it could not be seen.
 	Other *task.Description
 }
 
-// EventStartLost: whether a part's task was started is not known, because the answer was lost, and the run looks for the
-// task. Only when it has not found it until the given time does it count as not started.
+// EventStartLost: whether a part's task was started is not known, because the answer was lost, and the run looks for
+// the task. Only when it has not found it until the given time does it count as not started.
 type EventStartLost struct {
 	Part  int
 	Until time.Time

@@ -14,7 +14,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// ForeignTask says what to do when a registration task that is not this run's is in progress: AWS runs one at a time.
+// ForeignTask is what to do when a registration task that is not this run's is in progress: AWS runs one at a time.
 type ForeignTask string
 
 // What to do about a foreign task.
@@ -27,11 +27,11 @@ const (
 type Options struct {
 	// Backend registers the devices.
 	Backend task.Backend
-	// Template says what to make of each device. It must check without errors for bulk registration.
+	// Template is what to make of each device. It must check without errors for bulk registration.
 	Template *template.Template
 	// RoleARN is the role the service assumes to read the data file and register things.
 	RoleARN string
-	// Credential gives each device what its line needs for a certificate.
+	// Credential makes what each device's line needs for a certificate.
 	Credential Credential
 	// Output takes the credentials over. Nil leaves them in the ledger: read them with Results, or hand them over later
 	// with Deliver.
@@ -47,7 +47,7 @@ type Options struct {
 	// PartDir is where part files are kept, as a record of what was sent. They hold CSRs and the rows' values, no private
 	// keys. It is required with a Ledger that is given; empty uses a temporary folder that is removed when Run returns.
 	PartDir string
-	// Foreign says what to do when another task of the account is in progress. By default the run waits for it.
+	// Foreign is what to do when another task of the account is in progress. By default the run waits for it.
 	Foreign ForeignTask
 	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started; and
 	// for a device when the answer to its RegisterThing was lost. 0 means two minutes.

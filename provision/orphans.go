@@ -50,7 +50,8 @@ func (ac *account) findOrphans(ctx context.Context, lister task.CertificateListe
 	return ac.sortOut(ctx, lister, certs)
 }
 
-// sortOut records those of the certificates that carry the key of one of the run's devices and are not that device's own.
+// sortOut records those of the certificates that carry the key of one of the run's devices and are not that device's
+// own.
 func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, certs []*task.Certificate) error {
 	ids := make([]string, len(certs))
 	for i, c := range certs {

@@ -42,11 +42,11 @@ type Output interface {
 	Sync(ctx context.Context) error
 }
 
-// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes a
-// device in; Sync writes all that were, sixteen at once, since waiting for the disk is nearly all of the work.
+// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes
+// a device in; Sync writes all that were, sixteen at once, since waiting for the disk is nearly all of the work.
 //
-// A file that is there already is never replaced: the very same content is taken as delivered, anything else is an error
-// that names the file.
+// A file that is there already is never replaced: the very same content is taken as delivered, anything else is an
+// error that names the file.
 func Folder(keys *keystore.Folder) Output {
 	return &folderOutput{keys: keys, taken: map[string]Delivery{}}
 }

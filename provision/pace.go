@@ -68,7 +68,7 @@ func (p *pace) left(ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = false
-	// A time that can't be, because the clock was set, says nothing.
+	// A time that can't be, because the clock was set, shows nothing.
 	if took := time.Since(p.began); ended && p.lines > 0 && took >= 0 {
 		p.rate = float64(p.lines) / max(took, time.Millisecond).Seconds()
 	}
@@ -99,14 +99,14 @@ func (p *pace) enough(lines int, began time.Time) bool {
 	return known && time.Until(end) <= p.lead
 }
 
-// end is when the task in progress should end, going by what was seen of it: the earliest moment once it has shown its speed,
-// and before that by the speed of the task before, whose start-up makes it seem slower.
+// end is when the task in progress should end, going by what was seen of it: the earliest moment once it has shown its
+// speed, and before that by the speed of the task before, whose start-up makes it seem slower.
 func (p *pace) end() (time.Time, bool) {
 	after := func(t time.Time, seconds float64) (time.Time, bool) {
 		const year = 365 * 24 * 3600
 		return t.Add(time.Duration(min(seconds, year) * float64(time.Second))), true
 	}
-	// A percentage is a whole number: the task may be nearly one further than it says.
+	// A percentage is a whole number: the task may be nearly one further.
 	left := float64(99 - p.last.percent)
 	switch {
 	case p.lines == 0: // it waits for its turn

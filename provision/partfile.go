@@ -14,8 +14,8 @@ import (
 // partFile is a part file while it is written: it has no name that anybody reads yet.
 type partFile struct{ *os.File }
 
-// createPartFile opens a new file. Its name carries the run's id, so that what a crash leaves behind can be told from
-// the files of another run.
+// createPartFile opens a new file. Its name carries the run's id, so that what a crash leaves behind is not taken for
+// a file of another run.
 func (ps *parts) createPartFile() (partFile, error) {
 	f, err := os.CreateTemp(ps.dir, ps.leftoverPrefix()+"*.tmp") // mode 0600
 	return partFile{f}, err
@@ -29,7 +29,7 @@ func (f partFile) discard() {
 	_ = os.Remove(f.Name())
 }
 
-// place makes the file durable under the name that the record gives it. A file that has this name already is never
+// place makes the file durable under the name that is in the record. A file that has this name already is never
 // replaced: if it is the very same one nothing needs to be done, and otherwise it belongs to somebody else.
 func (f partFile) place(dir string, rec *PartRecord) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {

@@ -20,8 +20,8 @@ type part struct {
 	devices []*DeviceRecord // devices[i] is line i+1
 }
 
-// parts makes the data files of a run: it takes devices that wait, has their credentials made, writes the file and uploads
-// it.
+// parts makes the data files of a run: it takes devices that wait, has their credentials made, writes the file and
+// uploads it.
 type parts struct {
 	*session
 	shape       *shape
@@ -35,8 +35,9 @@ type parts struct {
 // prepareBatch is how many devices are read from the ledger at once for their credentials.
 const prepareBatch = 1000
 
-// next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough reports
-// true, and at most Options.PartLines. It returns nil if none waits any more, or if no line was made and stop reports true.
+// next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
+// reports true, and at most Options.PartLines. It returns nil if none waits any more, or if no line was made and stop
+// reports true.
 func (ps *parts) next(ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool) (*part, error) {
 	for {
 		b := batch{began: time.Now(), owners: map[Match]int64{}}

@@ -52,8 +52,8 @@ func (c *call) finish(ctx context.Context, throttledAgain bool) error {
 	return nil
 }
 
-// sendParts sends every device that waits, and takes every part to its end. Three stages work side by side, each on a part
-// of its own: making the next one, registering one, and reading the reports of the one before.
+// sendParts sends every device that waits, and takes every part to its end. Three stages work side by side, each on a
+// part of its own: making the next one, registering one, and reading the reports of the one before.
 func (c *call) sendParts(ctx context.Context) error {
 	done, err := c.parts.open(c.run.opts.PartDir)
 	if err != nil {
@@ -110,8 +110,8 @@ func (c *call) sendParts(ctx context.Context) error {
 	return err
 }
 
-// withoutCause makes a context that ends with ctx and does not say why. A backend puts the cause into its errors, and
-// there what the service has said to one stage (an upload refused) would pass for its answer to another (a start).
+// withoutCause makes a context that ends with ctx, and has no cause. A backend puts the cause into its errors: a
+// refusal of one stage's request (an upload) would then be taken for a refusal of another's (a start).
 func withoutCause(ctx context.Context) (context.Context, context.CancelFunc) {
 	plain, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)

@@ -11,8 +11,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 )
 
-// credentials runs the credential step. It keeps the step from using keys of another run, and from making new keys where
-// the device's own are lost.
+// credentials runs the credential step. It keeps the step from using keys of another run, and from making new keys
+// where the device's own are lost.
 type credentials struct {
 	*session
 	shape  *shape
@@ -26,8 +26,8 @@ func newCredentials(s *session, sh *shape, step Credential) *credentials {
 	return c
 }
 
-// claim makes sure, before a key is made for these devices, that none of them has one of another run. It records that, so
-// that a key that is found for them later is known to be this run's. The devices are in order of Seq.
+// claim makes sure, before a key is made for these devices, that none of them has one of another run. It records that,
+// so that a key that is found for them later is known to be this run's. The devices are in order of Seq.
 func (c *credentials) claim(ctx context.Context, devices []*DeviceRecord) error {
 	last := c.record.Claimed
 	for _, d := range devices {
@@ -51,8 +51,8 @@ func (c *credentials) claimed(d *DeviceRecord) bool {
 	return d.Match != "" || d.Seq <= c.record.Claimed
 }
 
-// unusedByOthers makes sure that a device of this name has no key of another run. A key that this run made is accepted: one
-// of its devices has the name, or had it before it was mended.
+// unusedByOthers makes sure that a device of this name has no key of another run. A key that this run made is accepted:
+// one of its devices has the name, or had it before it was mended.
 func (c *credentials) unusedByOthers(ctx context.Context, name string) error {
 	if c.finder == nil {
 		return nil
@@ -170,8 +170,8 @@ func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRe
 	return nil
 }
 
-// refuseSharedKeys fails devices whose key another device of the run has: their results could not be matched, and to AWS they
-// are one device.
+// refuseSharedKeys fails devices whose key another device of the run has: their results could not be matched, and to
+// AWS they are one device.
 func (c *credentials) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devices []*DeviceRecord, rows []map[string]string) error {
 	var keys []Match
 	for i, d := range devices {

@@ -18,9 +18,9 @@ type readBack struct {
 
 // judge decides, from the thing that the account has under a device's name, whether the device is registered.
 //
-// A certificate that was issued for the device's key proves it: only the device's own line can have made it. A certificate
-// that was given to the device proves nothing, since it may have been on the thing before; nor does a thing without one.
-// In these cases the thing itself must be as the line makes it.
+// A certificate that was issued for the device's key proves it: only the device's own line can have made it. A
+// certificate that was given to the device proves nothing, since it may have been on the thing before; nor does a thing
+// without one. In these cases the thing itself must be as the line makes it.
 func judge(d *DeviceRecord, want *wanted, dev *task.Device) readBack {
 	var found readBack
 	for i := range dev.Certificates {
@@ -57,8 +57,8 @@ func isFor(c *task.Certificate, m Match) bool {
 	return err == nil && MatchKey(digest) == m
 }
 
-// hasPolicies reports whether a certificate has the policies of a template. Those made of a document have a name that AWS
-// chooses, so they are only counted.
+// hasPolicies reports whether a certificate has the policies of a template. Those made of a document have a name that
+// AWS chooses, so they are only counted.
 func hasPolicies(c *task.Certificate, policies []template.PolicySpec) bool {
 	for _, p := range policies {
 		if p.PolicyName != "" && !slices.Contains(c.Policies, p.PolicyName) {
@@ -68,8 +68,8 @@ func hasPolicies(c *task.Certificate, policies []template.PolicySpec) bool {
 	return len(c.Policies) >= len(policies)
 }
 
-// isAsWanted reports whether a thing is as a device's line makes it. What the template leaves alone on a thing that exists
-// already may be anything.
+// isAsWanted reports whether a thing is as a device's line makes it. What the template leaves alone on a thing that
+// exists already may be anything.
 func isAsWanted(dev *task.Device, want *template.ThingSpec) bool {
 	if want == nil {
 		return false

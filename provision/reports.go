@@ -20,8 +20,8 @@ type reports struct {
 
 // collect reads both reports of a part's task and gives every device of the part a verdict.
 //
-// Results are matched by public key. What is left over is tied to error lines by number, but only after the numbers were
-// checked against the results and against what is left over. What can't be told stays Unknown.
+// Results are matched by public key. What is left over is tied to error lines by number, but only after the numbers
+// were checked against the results and against what is left over. What remains ambiguous is Unknown.
 func (rs *reports) collect(ctx context.Context, p *part) error {
 	c := rs.newCollector(p)
 	for _, d := range p.devices {

@@ -12,8 +12,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// Run is one run over one list of devices. Results, Record, WriteManifest, WriteFailures, Check and Stop may be called at any
-// time; of the other methods one at a time, and a second call meanwhile returns an error.
+// Run is one run over one list of devices. Results, Record, WriteManifest, WriteFailures, Check and Stop may be called
+// at any time; of the other methods one at a time, and a second call meanwhile returns an error.
 type Run struct {
 	opts   Options
 	ledger Ledger
@@ -47,12 +47,12 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // finished. devices may be nil when every record is in the ledger already; otherwise they must be those the run was
 // started with, in the same order, and are compared with the ledger.
 //
-// Lines that AWS refused for its rates are sent again, up to five times with growing pauses; whatever else failed is left
-// to Retry and Amend.
+// Lines that AWS refused for its rates are sent again, up to five times with growing pauses; whatever else failed is
+// left to Retry and Amend.
 //
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
-// [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error stopped the
-// run: mend what it names and call Run again.
+// [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error
+// stopped the run: mend what it names and call Run again.
 func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
 	c, err := r.enter()
 	if err != nil {
@@ -72,9 +72,10 @@ func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summa
 	return c.conclude(ctx)
 }
 
-// Prepare does what needs no network: it takes the devices into the ledger, makes their keys and requests, and writes every
-// part file. [Run.Submit] sends them later, perhaps from another machine that has the ledger and the part files but not the
-// keys, and [Run.Collect] reads what came of it. Each of the three can be called again; Run does all that is left.
+// Prepare does what needs no network: it takes the devices into the ledger, makes their keys and requests, and writes
+// every part file. [Run.Submit] sends them later, perhaps from another machine that has the ledger and the part files
+// but not the keys, and [Run.Collect] reads what came of it. Each of the three can be called again; Run does all that
+// is left.
 //
 // Options.PartDir must be set, for the files have to outlive the call.
 func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
@@ -98,8 +99,8 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 	return c.summary(ctx)
 }
 
-// Submit uploads every part that is written and takes its registration task to its end, one after the other, as AWS runs
-// them. It reads no report. After [Run.Stop] it ends with ErrStopped if parts are left.
+// Submit uploads every part that is written and takes its registration task to its end, one after the other, as AWS
+// runs them. It reads no report. After [Run.Stop] it ends with ErrStopped if parts are left.
 func (r *Run) Submit(ctx context.Context) error {
 	c, err := r.enter()
 	if err != nil {
@@ -133,8 +134,8 @@ func (r *Run) Collect(ctx context.Context) (*Summary, error) {
 }
 
 // Retry sends the failed devices again that trying again can help ([Cause.Retryable]), with the same key and the same
-// request. Parts that are still on their way are taken to their end first. What a failed attempt left is read back, where
-// the backend can: a device that turns out to be registered is Provisioned, not registered twice.
+// request. Parts that are still on their way are taken to their end first. What a failed attempt left is read back,
+// where the backend can: a device that turns out to be registered is Provisioned, not registered twice.
 //
 // Like Run it returns nil only when every device is Provisioned.
 func (r *Run) Retry(ctx context.Context) (*Summary, error) {
@@ -163,11 +164,11 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 }
 
 // Amend feeds mended records back into a run: those of failures.csv, corrected. Each takes the place of the record it
-// mends, found by Device.Seq or else by the thing's name, and is then sent. Records that are not Failed are left as they
-// are, so feeding the same file twice does nothing more. Another run's records are refused with [ErrInputChanged].
+// mends, found by Device.Seq or else by the thing's name, and is then sent. Records that are not Failed are left as
+// they are, so feeding the same file twice does nothing more. Another run's records are refused with [ErrInputChanged].
 //
-// A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its name
-// is another now. It returns what Run returns.
+// A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its
+// name is another now. It returns what Run returns.
 func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summary, error) {
 	if mended == nil {
 		return nil, errors.New("the mended devices are missing")
@@ -196,13 +197,14 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	return c.conclude(ctx)
 }
 
-// Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate for
-// its key is Provisioned, one without is Failed and can be tried again. A device that has a certificate of the user's, or
-// none, is Provisioned if its thing, with that certificate, is as the template makes it. It needs a backend that can read
-// devices (task.DeviceReader), and returns the run's summary, with an [*IncompleteError] if some are not provisioned.
+// Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate
+// for its key is Provisioned, one without is Failed and can be tried again. A device that has a certificate of the
+// user's, or none, is Provisioned if its thing, with that certificate, is as the template makes it. It needs a backend
+// that can read devices (task.DeviceReader), and returns the run's summary, with an [*IncompleteError] if some are not
+// provisioned.
 //
-// It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30 days
-// after the task.
+// It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30
+// days after the task.
 func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 	c, err := r.enter()
 	if err != nil {
@@ -221,14 +223,14 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 	return c.conclude(ctx)
 }
 
-// Register provisions one device now, without a registration task, into the same ledger: a board that was swapped at the
-// line. The device is added to the run, or is one of the run's that is not provisioned yet. It needs a backend with
+// Register provisions one device now, without a registration task, into the same ledger: a board that was swapped at
+// the line. The device is added to the run, or is one of the run's that is not provisioned yet. It needs a backend with
 // task.Registrar, which AWS allows ten times a second.
 //
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
-// Unknown, since the request may still take effect, and the next Register, Run or Reconcile resolves it: they look for it
-// until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is
-// Provisioned already is returned as it is and not registered again. When it is the caller that the service refuses
+// Unknown, since the request may still take effect, and the next Register, Run or Reconcile resolves it: they look for
+// it until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is Provisioned
+// already is returned as it is and not registered again. When it is the caller that the service refuses
 // (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	c, err := r.enter()
@@ -257,11 +259,12 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 
 // Adopt takes over a registration task that was started by hand, given its id and its data file, into a run that has no
 // devices yet. Afterwards Run(ctx, nil) waits for it, reads its reports and gives every device a verdict. The task's
-// template must be the run's. Keys stay where they were made; [Output] gets the certificates. Give the run the credential
-// step that the file was made with elsewhere, such as [GivenCSR]: with [MakeCSR] a line that is sent again gets a new key.
-// A step of your own must be a [LineMatcher].
+// template must be the run's. Keys stay where they were made; [Output] gets the certificates. Give the run the
+// credential step that the file was made with elsewhere, such as [GivenCSR]: with [MakeCSR] a line that is sent again
+// gets a new key. A step of your own must be a [LineMatcher].
 //
-// An Adopt that was interrupted goes on when it is called again with the same task and file; one that is done does nothing.
+// An Adopt that was interrupted goes on when it is called again with the same task and file; one that is done does
+// nothing.
 func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 	step, ok := As[LineMatcher](r.opts.Credential)
 	if !ok {
@@ -292,9 +295,9 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 // later, or for a line that was registered twice. It reads the certificates created since the run began, keeps what it
 // finds in the ledger, and returns all orphans of the run, those found earlier included.
 //
-// It needs a backend with task.CertificateLister. AWS lists 250 certificates a page; only those that the ledger does not
-// know are read one by one. Certificates of devices that have no verdict yet are passed over, for they may turn out to be
-// the right ones: finish the run first.
+// It needs a backend with task.CertificateLister. AWS lists 250 certificates a page; only those that the ledger does
+// not know are read one by one. Certificates of devices that have no verdict yet are passed over, for they may turn out
+// to be the right ones: finish the run first.
 func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 	c, err := r.enter()
 	if err != nil {
@@ -315,8 +318,8 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 }
 
 // RemoveOrphans deactivates and deletes the run's orphans and returns how many it removed. Each is checked against the
-// ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed; it
-// is named in the error, and the others are removed all the same. It needs a backend with task.CertificateRemover.
+// ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed;
+// it is named in the error, and the others are removed all the same. It needs a backend with task.CertificateRemover.
 func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 	c, err := r.enter()
 	if err != nil {
@@ -334,11 +337,11 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 }
 
 // Deliver hands every Provisioned device of the run over to out, as Run does to Options.Output: to a second place, to
-// folders beside keys that were exported from an archive, or once more after an output was lost. It returns how many were
-// handed over and made durable; after an error it can be called again.
+// folders beside keys that were exported from an archive, or once more after an output was lost. It returns how many
+// were handed over and made durable; after an error it can be called again.
 //
-// It takes the credentials from the ledger and changes nothing there. The backend is only asked which account it works in,
-// which must be the run's, and for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.
+// It takes the credentials from the ledger and changes nothing there. The backend is only asked which account it works
+// in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.
 func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error) {
 	if out == nil {
 		return 0, errors.New("the output is missing")

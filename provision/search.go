@@ -9,9 +9,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// look looks for a task on the part's own data file, whose key no other part ever has. It looks until the settle window is
-// over, because a request whose answer was lost may still take effect; if there is no task by then, none was started. If
-// the service could not be asked after the end of the window, it can't tell, and returns ErrStartUnknown rather than let
+// look looks for a task on the part's own data file, whose key no other part ever has. It looks until the settle window
+// is over, because a request whose answer was lost may still take effect; if there is no task by then, none was
+// started. If the service could not be asked after the end of the window, it returns ErrStartUnknown rather than let
 // the task be started twice.
 func (ts *tasks) look(ctx context.Context, p *part) (found bool, err error) {
 	state := lookState{until: time.Now().Add(ts.settleWindow)}
@@ -52,8 +52,8 @@ func (ts *tasks) look(ctx context.Context, p *part) (found bool, err error) {
 	}
 }
 
-// search looks for a part's task among all tasks of the account. In which order AWS lists them is not documented, so every
-// task counts, but none is described twice.
+// search looks for a part's task among all tasks of the account. In which order AWS lists them is not documented, so
+// every task counts, but none is described twice.
 type search struct {
 	tasks  *tasks
 	part   *part

@@ -12,8 +12,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// session is what the stages of one call share: the ledger with the run's record, where the backend works, and how events
-// and [Run.Stop] get through.
+// session is what the stages of one call share: the ledger with the run's record, where the backend works, and how
+// events and [Run.Stop] get through.
 type session struct {
 	ledger  Ledger
 	backend task.Backend

@@ -135,8 +135,8 @@ func (s *shape) check(d Device) (name string, w *wanted, err error) {
 	return name, w, nil
 }
 
-// inUTF8 returns a row with U+FFFD in place of what is not UTF-8, which neither a ledger nor a data file can hold, and the
-// columns that had it.
+// inUTF8 returns a row with U+FFFD in place of what is not UTF-8, which neither a ledger nor a data file can hold, and
+// the columns that had it.
 func inUTF8(row map[string]string) (clean map[string]string, bad []string) {
 	for k, v := range row {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
@@ -177,7 +177,7 @@ func (s *shape) checkValues(row map[string]string) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// columns names the parameters that a record gives: all but those that the credential step fills.
+// columns names the parameters that are in a record: those that the credential step does not fill.
 func (s *shape) columns() []string {
 	return slices.DeleteFunc(s.program.Parameters(), func(name string) bool {
 		_, filled := s.fills[name]

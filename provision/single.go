@@ -46,7 +46,7 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		return rec, errors.Join(err, failure(rec))
 	}
 	reg, err := sg.send(ctx, row)
-	// What the service has said, or left open, is recorded even if the context has ended meanwhile.
+	// The answer, or that there is none, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
 	if errors.Is(err, task.ErrAccessDenied) && task.Refused(err) { // which is no fault of the device
 		before.Match, before.Updated = rec.Match, time.Now()
@@ -110,7 +110,7 @@ func (sg *single) notInPart(ctx context.Context, rec *DeviceRecord) error {
 	return nil
 }
 
-// send sends the request; again only after the service has said that it was throttled.
+// send sends the request. It sends it again only after an explicit throttle.
 func (sg *single) send(ctx context.Context, row map[string]string) (*task.Registration, error) {
 	var pause pauser
 	for i := 1; ; i++ {

@@ -3,14 +3,14 @@ package provision
 import "time"
 
 // A task must be started exactly once, and AWS's request for it has no token that would see to that. What to do next is
-// decided here, without asking anybody: by decideStart after each answer to StartTask, and by decideLook after each look
-// for a task whose answer was lost.
+// decided here, without asking anybody: by decideStart after each answer to StartTask, and by decideLook after each
+// look for a task whose answer was lost.
 
 // taskKept is how long AWS keeps a task after its end. A task that was started less long ago can be found.
 const taskKept = 30 * 24 * time.Hour
 
-// startPatience is how long a service that only fails or throttles is asked to start a task. While it works for somebody
-// else there is no such limit.
+// startPatience is how long a service that only fails or throttles is asked to start a task. While it works for
+// somebody else there is no such limit.
 const startPatience = time.Hour
 
 // startState is what is known of the requests for a part's task.
@@ -65,7 +65,7 @@ const (
 	startForgotten startAction = "forgotten" // end: the service would no longer know the task
 )
 
-// decideStart says what to do after an answer.
+// decideStart decides what to do after an answer.
 func decideStart(s startState, a startAnswer, now time.Time, foreign ForeignTask) (startState, startAction) {
 	switch a.kind {
 	case startAccepted, startOwnBusy:
@@ -135,7 +135,7 @@ const (
 	lookBlind lookAction = "blind" // it can't be told whether a task was started
 )
 
-// decideLook says what to do after a look that began at the given time.
+// decideLook decides what to do after a look that began at the given time.
 func decideLook(s lookState, began time.Time, a lookAnswer) (lookState, lookAction) {
 	late := !began.Before(s.until)
 	switch {

@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// ErrStopped is returned by Run, Retry, Amend and Submit after [Run.Stop], when devices are left: not sent yet, or failed
-// and to be sent again by this call. Run goes on with those that wait and those that were throttled; what Retry or Amend
-// did not come to, the same call does.
+// ErrStopped is returned by Run, Retry, Amend and Submit after [Run.Stop], when devices are left: not sent yet, or
+// failed and to be sent again by this call. Run goes on with those that wait and those that were throttled; what Retry
+// or Amend did not come to, the same call does.
 var ErrStopped = errors.New("the run was stopped")
 
-// StopMode says how a run is stopped.
+// StopMode is how a run is stopped.
 type StopMode string
 
 // How to stop.

@@ -26,7 +26,7 @@ type Summary struct {
 	Took        time.Duration   // of this call of Run
 }
 
-// String gives the counts in one line.
+// String returns the counts in one line.
 func (s *Summary) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d devices provisioned", s.Provisioned, s.Total)
@@ -51,12 +51,12 @@ func (s *Summary) String() string {
 	return b.String()
 }
 
-// IncompleteError says that a run is over and not every device is provisioned. It wraps [ErrIncomplete].
+// IncompleteError is the error of a run that is over without every device being provisioned. It wraps [ErrIncomplete].
 type IncompleteError struct {
 	Summary *Summary
 }
 
-// Error gives the counts and the causes.
+// Error returns the counts and the causes.
 func (e *IncompleteError) Error() string {
 	if e.Summary.Total == 0 {
 		return "the input held no device"
@@ -64,7 +64,7 @@ func (e *IncompleteError) Error() string {
 	return e.Summary.String()
 }
 
-// Unwrap gives ErrIncomplete to errors.Is.
+// Unwrap returns ErrIncomplete.
 func (e *IncompleteError) Unwrap() error { return ErrIncomplete }
 
 // summary counts the devices of the run.

@@ -46,9 +46,9 @@ type attempt struct {
 	err   error
 }
 
-// start starts the part's task exactly once. "Starting" is in the ledger before the request leaves, and the id after the
-// answer; when the answer is lost, in this process or an earlier one, the task is looked for by its data file. After
-// [Run.Stop] it leaves the part uploaded.
+// start starts the part's task exactly once. "Starting" is in the ledger before the request leaves, and the id after
+// the answer; when the answer is lost, in this process or an earlier one, the task is looked for by its data file.
+// After [Run.Stop] it leaves the part uploaded.
 func (ts *tasks) start(ctx context.Context, p *part) error {
 	var state startState
 	var pause pauser
@@ -143,7 +143,7 @@ func (a *attempt) failure() error {
 	return a.err
 }
 
-// recordRefusal records that no task was started, if the service has said so.
+// recordRefusal records that no task was started, if the answer was a definite refusal.
 func (ts *tasks) recordRefusal(ctx context.Context, p *part, a attempt) error {
 	if !a.kind.refused() {
 		return nil
@@ -214,8 +214,8 @@ func (ts *tasks) await(ctx context.Context, p *part) error {
 	}
 }
 
-// cancelOnStop cancels a task when Stop asks for it, until done is called. If the service refuses that although the task
-// goes on, abort is called with the reason.
+// cancelOnStop cancels a task when Stop asks for it, until done is called. If the service refuses that although the
+// task goes on, abort is called with the reason.
 func (ts *tasks) cancelOnStop(ctx context.Context, t *task.Task, abort context.CancelCauseFunc) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -71,7 +71,7 @@ func (f *feed) closeLocked(err error) {
 	f.wake()
 }
 
-// leave says that the site takes no more, and removes the file.
+// leave is called when the site takes no more. It removes the file.
 func (f *feed) leave() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,7 +128,7 @@ func (f *feed) all(ctx context.Context) iter.Seq2[provision.Device, error] {
 	}
 }
 
-// take gives the oldest devices, or says how the sequence ends. An error of the input comes at once, since nothing that
+// take returns the oldest devices, or how the sequence ends. An error of the input comes at once, since nothing that
 // is taken after it could be used.
 func (f *feed) take() (devices []provision.Device, done bool, err error) {
 	f.mu.Lock()

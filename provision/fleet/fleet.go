@@ -18,7 +18,7 @@ var ErrSameAccount = errors.New("two sites work in one account and region")
 
 // Options describe a fleet. Route and Sites are required.
 type Options struct {
-	// Route tells which site a device belongs to.
+	// Route decides which site a device belongs to.
 	Route Route
 	// Sites are the backends by name, each with all that a run of its own needs. Credentials, keystores and outputs that
 	// several sites share must be safe for concurrent use. Ledgers and folders for part files can't be shared.
@@ -63,7 +63,7 @@ type site struct {
 	ledger  provision.Ledger // nil when the run made its own
 	program *template.Program
 	fills   []string
-	// givenKeys says that its devices come with their keys, which might be another device's.
+	// givenKeys means that its devices come with their keys, which might be another device's.
 	givenKeys bool
 	active    bool // a call of its run is in progress or about to be
 }
@@ -186,7 +186,7 @@ func sameFolder(a, b string) bool {
 	return errA == nil && errB == nil && absA == absB
 }
 
-// thingName is the name by which the site's run will know a device; empty when its row does not give one.
+// thingName is the name by which the site's run will know a device; empty if its row does not show it.
 func (s *site) thingName(given string, row map[string]string) string {
 	if given != "" {
 		return given

@@ -16,7 +16,7 @@ type claims struct {
 }
 
 // watch makes a backend claim its identity for the site whenever it is asked for it. A run asks before it does anything
-// else. A backend that can't tell its identity is left alone.
+// else. A backend without an identity is left alone.
 func (c *claims) watch(site string, b task.Backend) task.Backend {
 	who, ok := task.As[task.Identifier](b)
 	if !ok {
@@ -33,7 +33,7 @@ type claiming struct {
 	claims *claims
 }
 
-// Unwrap gives the backend to task.As, which finds its other abilities.
+// Unwrap returns the backend to task.As, which finds its other abilities.
 func (c *claiming) Unwrap() task.Backend { return c.Backend }
 
 // Identity asks the backend, and refuses an account and region that another site has.

@@ -8,8 +8,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// uniqueKeys makes a credential step refuse devices whose public key a device of another site has. Within a site the run
-// sees to that. A step that makes a key for each device needs no watching.
+// uniqueKeys makes a credential step refuse devices whose public key a device of another site has. Within a site the
+// run sees to that. A step that makes a key for each device needs no watching.
 func (f *Fleet) uniqueKeys(s *site, c provision.Credential) provision.Credential {
 	if _, makes := provision.As[provision.KeyFinder](c); makes {
 		return c

@@ -40,7 +40,8 @@ func (f *Fleet) open(ctx context.Context) (fresh bool, err error) {
 	return fresh, nil
 }
 
-// sitesDigest stands for the names of the sites: a site that is renamed or left out would take its devices' history with it.
+// sitesDigest stands for the names of the sites: a site that is renamed or left out would take its devices' history
+// with it.
 func (f *Fleet) sitesDigest() string {
 	var names []byte
 	for _, s := range f.sites {

@@ -10,14 +10,14 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// CauseNoRoute is the cause of a device that was refused because it could not be told to which site it belongs. It was
-// never sent.
+// CauseNoRoute is the cause of a device that was refused because its record does not show to which site it belongs. It
+// was never sent.
 const CauseNoRoute provision.Cause = "no-route"
 
-// Route tells which site a device belongs to. It is made by [ByColumn] or [ByFunc]; the zero value is not a route.
+// Route decides which site a device belongs to. It is made by [ByColumn] or [ByFunc]; the zero value is not a route.
 //
-// A route must give the same site for the same device whenever it is asked: a run that goes on compares, and refuses a
-// device that has moved.
+// A route must return the same site for the same device whenever it is asked: a run that goes on compares, and refuses
+// a device that has moved.
 type Route struct {
 	column string
 	site   func(provision.Device) (string, error)
@@ -38,13 +38,13 @@ func ByColumn(name string) Route {
 }
 
 // ByFunc routes by a function. It returns the site's name; with an error, or with the name of no site, the device is
-// refused and the others go on. The row goes to the site as it is. The function is called in the order of the input from
-// the goroutine that called Run, and must not change the row.
+// refused and the others go on. The row goes to the site as it is. The function is called in the order of the input
+// from the goroutine that called Run, and must not change the row.
 func ByFunc(site func(provision.Device) (string, error)) Route { return Route{site: site} }
 
 func (r Route) valid() bool { return r.site != nil }
 
-// strip gives the row as the site is to see it.
+// strip returns the row as the site is to see it.
 func (r Route) strip(s *site, row map[string]string) map[string]string {
 	if _, has := row[r.column]; r.column == "" || !has || slices.Contains(s.program.Parameters(), r.column) {
 		return row
@@ -54,13 +54,13 @@ func (r Route) strip(s *site, row map[string]string) map[string]string {
 	return row
 }
 
-// refusal says why no site takes a device.
+// refusal is why no site takes a device.
 type refusal struct {
 	cause provision.Cause
 	text  string
 }
 
-// choose finds the site of a device, or says why there is none.
+// choose returns the site of a device, or why there is none.
 func (f *Fleet) choose(d provision.Device) (*site, *refusal) {
 	if d.Err != nil {
 		return nil, &refusal{provision.CauseInvalidRecord, d.Err.Error()}

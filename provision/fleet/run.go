@@ -11,13 +11,13 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// errNotSpooled says that a call has to wait for the rest of the input.
+// errNotSpooled is the error of a call that has to wait for the rest of the input.
 var errNotSpooled = errors.New("the ledger does not hold the whole input yet; give the devices to Run again")
 
 // Run provisions the devices, each at its site and all sites side by side: it starts the run, goes on with one that was
 // interrupted, or confirms one that is finished. devices may be nil when the whole input is in the ledgers already;
-// otherwise they must be those the run was started with, in the same order, and are compared. They are read once, in the
-// goroutine that calls Run, and never wait for a site. No site sends anything before the input has ended.
+// otherwise they must be those the run was started with, in the same order, and are compared. They are read once, in
+// the goroutine that calls Run, and never wait for a site. No site sends anything before the input has ended.
 //
 // It returns nil only when every device of every site is Provisioned and none was refused. Otherwise the error is an
 // [*Error] and the summary is given with it. A site's failure costs the other sites nothing. What is wrong with the
@@ -177,8 +177,8 @@ func (f *Fleet) Retry(ctx context.Context) (*Summary, error) {
 	return f.again(ctx, began, fresh, func(ctx context.Context, r *provision.Run) (*provision.Summary, error) { return r.Retry(ctx) })
 }
 
-// Reconcile settles every Unknown device by reading the sites' accounts back; see [provision.Run.Reconcile]. A site whose
-// backend can't read devices back is in the error. It returns what Run returns.
+// Reconcile settles every Unknown device by reading the sites' accounts back; see [provision.Run.Reconcile]. A site
+// whose backend can't read devices back is in the error. It returns what Run returns.
 func (f *Fleet) Reconcile(ctx context.Context) (*Summary, error) {
 	began := time.Now()
 	fresh, err := f.open(ctx)
@@ -217,7 +217,7 @@ type call struct {
 	input     error
 }
 
-// start lets every site work, but for the broken ones. wait returns when all are done, and may be called again.
+// start lets every site work, except the broken ones. wait returns when all are done, and may be called again.
 func (c *call) start(ctx context.Context, broken []error, work func(context.Context, *site) (*provision.Summary, error)) (wait func()) {
 	f := c.fleet
 	c.summaries, c.errs = make([]*provision.Summary, len(f.sites)), make([]error, len(f.sites))

@@ -11,8 +11,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Unsettled, and the number of records
-// of the input.
+// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Unsettled, and the number of
+// records of the input.
 type Summary struct {
 	Total       int64
 	Provisioned int64
@@ -27,7 +27,7 @@ type Summary struct {
 	Sites map[string]*provision.Summary
 }
 
-// String gives the counts in one line.
+// String returns the counts in one line.
 func (s *Summary) String() string {
 	all := provision.Summary{
 		Total: s.Total, Provisioned: s.Provisioned, Failed: s.Failed, Unknown: s.Unknown, Unsettled: s.Unsettled, Causes: s.Causes,
@@ -35,8 +35,8 @@ func (s *Summary) String() string {
 	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
 }
 
-// SiteError is what kept one site from provisioning all of its devices. It wraps what the site's run returned, such as a
-// [*provision.IncompleteError].
+// SiteError is what kept one site from provisioning all of its devices. It wraps what the site's run returned, such as
+// a [*provision.IncompleteError].
 type SiteError struct {
 	Site string
 	Err  error
@@ -45,12 +45,12 @@ type SiteError struct {
 // Error names the site.
 func (e *SiteError) Error() string { return fmt.Sprintf("site %q: %v", e.Site, e.Err) }
 
-// Unwrap gives the error of the site's run.
+// Unwrap returns the error of the site's run.
 func (e *SiteError) Unwrap() error { return e.Err }
 
-// Error says that not every device of the fleet is provisioned, and why. errors.Is and errors.As look into all of its
-// parts: a [*SiteError] is the first of Sites, and [provision.ErrIncomplete] is found when devices were refused or a site
-// ended without all of its devices.
+// Error is the error of a fleet of which not every device is provisioned. errors.Is and errors.As look into all of its
+// parts: a [*SiteError] is the first of Sites, and [provision.ErrIncomplete] is found when devices were refused or a
+// site ended without all of its devices.
 type Error struct {
 	Summary *Summary
 	// Sites holds the sites that did not provision all of their devices, in order of name.
@@ -61,7 +61,7 @@ type Error struct {
 	missing int64 // records of the input that no ledger has
 }
 
-// Error gives the counts, and what each site met.
+// Error returns the counts, and what each site met.
 func (e *Error) Error() string {
 	parts := []string{e.Summary.String()}
 	if e.Summary.Total == 0 && e.Input == nil {
@@ -82,7 +82,7 @@ func (e *Error) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// Unwrap gives all parts.
+// Unwrap returns all parts.
 func (e *Error) Unwrap() []error {
 	var errs []error
 	if e.Input != nil {
@@ -166,7 +166,7 @@ func isInput(err error) bool {
 	return ok
 }
 
-// counts is the summary of a site whose run gave none, as far as its ledger can tell.
+// counts is the summary of a site whose run returned none, as far as its ledger holds it.
 func (s *site) counts(ctx context.Context) *provision.Summary {
 	sum := &provision.Summary{Causes: map[provision.Cause]int64{}}
 	b, err := s.run.Manifest(ctx)
@@ -184,8 +184,8 @@ func (s *site) counts(ctx context.Context) *provision.Summary {
 	return sum
 }
 
-// input is how many records of the fleet's input a site has. Devices that were added to its run one by one are not among
-// them.
+// input is how many records of the fleet's input a site has. Devices that were added to its run one by one are not
+// among them.
 func (s *site) input(ctx context.Context, sum *provision.Summary) int64 {
 	if s.ledger != nil {
 		if record, err := s.ledger.Run(ctx); err == nil && record.Spooled {
@@ -231,8 +231,8 @@ func (f *Fleet) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	}
 }
 
-// Manifests returns the manifest of every site by its name, as the ledgers have them now. A site whose run was never begun
-// is left out.
+// Manifests returns the manifest of every site by its name, as the ledgers have them now. A site whose run was never
+// begun is left out.
 func (f *Fleet) Manifests(ctx context.Context) (map[string]*provision.Manifest, error) {
 	records := make(map[string]*provision.Manifest, len(f.sites))
 	var errs []error

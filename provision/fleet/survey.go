@@ -9,9 +9,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// survey reads what the sites' ledgers hold: names says at which site a device is, so that none is taken to another, and
-// the public keys that were given with devices are claimed for their sites. It holds bytesPerEntry bytes for
-// each device that is in a ledger.
+// survey reads what the sites' ledgers hold: names holds at which site a device is, so that none is taken to another,
+// and the public keys that were given with devices are claimed for their sites. It holds bytesPerEntry bytes for each
+// device that is in a ledger.
 //
 // A ledger that can't be read is in broken, by site. Nobody knows what it holds, so sites that would still take devices
 // they did not have before are broken, too, unless the fleet is new and no ledger can hold anything of it.
@@ -70,8 +70,8 @@ func (f *Fleet) surveySite(ctx context.Context, s *site, names *firsts) error {
 	return nil
 }
 
-// devices yields what the site has. Of a run that made its own ledger the matches are not told; what this Fleet has seen
-// of them is claimed already.
+// devices yields what the site has. Of a run that made its own ledger the matches are not known; what this Fleet has
+// seen of them is claimed already.
 func (s *site) devices(ctx context.Context) iter.Seq2[*provision.DeviceRecord, error] {
 	if s.ledger != nil {
 		return s.ledger.Devices(ctx, provision.DeviceFilter{})
