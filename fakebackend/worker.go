@@ -269,7 +269,7 @@ func (w *worker) updateThing(t *thing, spec *template.ThingSpec, kind *thingType
 
 // override is the setting that holds: the template's, or else what the fake does without one.
 func (w *worker) override(o template.Override) template.Override {
-	if o == template.OverrideNone {
+	if o == "" {
 		return w.b.opts.ExistingThing
 	}
 	return o
@@ -368,7 +368,7 @@ func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certifica
 		return nil, false, err
 	}
 	if c, ok := w.b.st.certificates.get(signed.id); ok {
-		if spec.OverrideStatus == template.OverrideNone {
+		if spec.OverrideStatus == "" {
 			return nil, false, certificateExists(signed.id)
 		}
 		return c, true, nil

@@ -22,13 +22,13 @@ func TestATemplateBuiltInGoWithEverythingSurvivesParsing(t *testing.T) {
 		Resources: template.Resources{
 			"thing": &template.Thing{
 				ThingName: template.Join("-", template.Literal("<&>"), template.Ref("P")), ThingTypeName: template.Sub("${P}"),
-				AttributePayload: template.Attributes{"a": template.Select(1, template.Split(",", template.Ref("P"))), "n": template.JSON(" 12 ")},
-				ThingGroups:      template.Refs("P", "Q"), BillingGroup: template.FindInMap(template.Literal("T"), template.Literal("a"), template.Literal("b")),
+				AttributePayload: template.Object{"a": template.Select(1, template.Split(",", template.Ref("P"))), "n": template.JSON(" 12 ")},
+				ThingGroups:      template.List{template.Ref("P"), template.Ref("Q")}, BillingGroup: template.FindInMap(template.Literal("T"), template.Literal("a"), template.Literal("b")),
 				PackageVersions:  template.Literals("fw:1"),
 				OverrideSettings: template.ThingOverrides{AttributePayload: template.Merge, ThingTypeName: template.Fail, ThingGroups: template.DoNothing},
 			},
 			"certificate": template.Certificate{
-				CertificatePem: template.Ref("P"), CACertificatePem: template.Ref("Q"), Status: template.Inactive,
+				CertificatePEM: template.Ref("P"), CACertificatePEM: template.Ref("Q"), Status: template.Inactive,
 				OverrideSettings: template.CertificateOverrides{Status: template.Replace},
 				ExtraProperties:  template.Extra{"More": json.RawMessage("{ }")}, Extra: template.Extra{"DependsOn": json.RawMessage(`"thing"`)},
 			},
@@ -91,11 +91,11 @@ func TestBodyIsRefusedBeyondAWSsLimitAndNotBefore(t *testing.T) {
 	pad := func(n int) template.Extra { // ,"D":"…" takes 7 characters and what is in it; each ä is two bytes
 		return template.Extra{"D": json.RawMessage(`"` + strings.Repeat("ä", n-len(short)-7) + `"`)}
 	}
-	tm.Extra = pad(template.MaxBody)
+	tm.Extra = pad(10240)
 	body, err := tm.Body()
 	require.NoError(t, err)
-	assert.Len(t, []rune(body), template.MaxBody)
-	tm.Extra = pad(template.MaxBody + 1)
+	assert.Len(t, []rune(body), 10240)
+	tm.Extra = pad(10240 + 1)
 	_, err = tm.Body()
 	assert.ErrorContains(t, err, "10241 characters long, AWS allows 10240")
 }
@@ -175,13 +175,13 @@ func TestFunctionsInTheWrongFormAreRefusedWithTheRightOne(t *testing.T) {
 
 func TestPoliciesThatLetADeviceConnectAreRecognised(t *testing.T) {
 	for text, connects := range map[string]bool{
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Con*","Resource":"x"}]}`:                    true,
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","IOT:connect"],"Resource":"x"}]}`: true,
-		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Publish"],"Resource":"x"}}`:              true,
-		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Connect"],"Resource":"x"}}`:              false,
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ConnectX","Resource":"x"}]}`:                false,
-		string(template.Document(template.Deny("iot:Connect").On("*"), template.Allow("iot:Publish").On("a"))):            false,
-		string(template.OwnTopics("aws-cn", "cn-north-1", "123456789012")):                                                true,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Con*","Resource":"x"}]}`:                                                            true,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","IOT:connect"],"Resource":"x"}]}`:                                         true,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Publish"],"Resource":"x"}}`:                                                      true,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":["iot:Connect"],"Resource":"x"}}`:                                                      false,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ConnectX","Resource":"x"}]}`:                                                        false,
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Connect","Resource":"*"},{"Effect":"Allow","Action":"iot:Publish","Resource":"a"}]}`: false,
+		string(template.OwnTopics("aws-cn", "cn-north-1", "123456789012")):                                                                                        true,
 	} {
 		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
 		if connects {
@@ -235,7 +235,7 @@ func TestAPolicyLetsADeviceConnectOnlyForAClientAndWithoutADeny(t *testing.T) {
 
 func TestADenyWinsOverWhateverAnotherPolicyAllows(t *testing.T) {
 	tm := template.FromCSR(template.Policy{PolicyName: template.Literal("existing")})
-	tm.Resources["zz"] = template.Policy{PolicyDocument: template.Document(template.Deny("iot:Connect").On("*"))}
+	tm.Resources["zz"] = template.Policy{PolicyDocument: template.Literal(`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"iot:Connect","Resource":"*"}}`)}
 	issues := tm.Check(template.Bulk)
 	require.Len(t, issues, 1)
 	assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)

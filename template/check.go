@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ import (
 //
 // Check sees constants and defaults; what comes from the rows [Program.CheckRow] checks.
 func (t *Template) Check(kind Kind) finding.List {
+	kind = cmp.Or(kind, Bulk)
 	c := &checker{
 		t: t, kind: kind, seen: map[seenFinding]bool{}, parameterNames: sortedKeys(t.Parameters), mappingNames: sortedKeys(t.Mappings),
 		compiler: &compiler{t: t, functions: true, opts: CompileOptions{Kind: kind}},
@@ -83,8 +85,8 @@ func (c *checker) document() {
 	if body, err := c.t.MarshalJSON(); err != nil {
 		c.add(ruleValueShape, finding.Error, "", "the template cannot be written: %v", err)
 	} else {
-		if n := utf8.RuneCount(body); n > MaxBody {
-			c.add(ruleBodyLength, finding.Error, "", "the body is %d characters long, AWS allows %d", n, MaxBody)
+		if n := utf8.RuneCount(body); n > rule.TemplateBody {
+			c.add(ruleBodyLength, finding.Error, "", "the body is %d characters long, AWS allows %d", n, rule.TemplateBody)
 		}
 		c.privateKeys(body)
 	}

@@ -175,8 +175,8 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 	props := at.child("Properties")
 	forms := 0
 	for _, form := range []property{
-		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePem},
-		{"CertificateId", cert.CertificateId},
+		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePEM},
+		{"CertificateId", cert.CertificateID},
 	} {
 		if form.value == nil || isNull(form.value) {
 			continue
@@ -193,12 +193,12 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 	if forms != 1 {
 		c.add(ruleCertificateForm, finding.Error, at, "%s", formMessage(forms))
 	}
-	if cert.CACertificatePem != nil && cert.CertificatePem == nil {
+	if cert.CACertificatePEM != nil && cert.CertificatePEM == nil {
 		c.add(ruleCertificateCA, finding.Warning, props.child("CACertificatePem"), "CACertificatePem has an effect together with CertificatePem only")
 	}
 	for _, p := range []property{
-		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePem},
-		{"CACertificatePem", cert.CACertificatePem}, {"CertificateId", cert.CertificateId}, {"Status", cert.Status},
+		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePEM},
+		{"CACertificatePem", cert.CACertificatePEM}, {"CertificateId", cert.CertificateID}, {"Status", cert.Status},
 	} {
 		c.property(props, p.name, p.value)
 	}
@@ -315,7 +315,7 @@ func (c *checker) settings(r Resource, at pointer) {
 			c.add(ruleOverrideValue, finding.Error, place.child(s.name), "%s", overrideMessage(s))
 		}
 		// A certificate has a status by default.
-		if s.value != OverrideNone && !has[s.name] && s.name != "Status" {
+		if s.value != "" && !has[s.name] && s.name != "Status" {
 			c.add(ruleOverrideWithoutUse, finding.Note, place.child(s.name), "the resource has no %s to override with", s.name)
 		}
 	}

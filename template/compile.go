@@ -228,8 +228,8 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		}
 		p.certificate = &certificateProgram{
 			logicalName: name,
-			csr:         one("CertificateSigningRequest", r.CertificateSigningRequest), pem: one("CertificatePem", r.CertificatePem),
-			ca: one("CACertificatePem", r.CACertificatePem), id: one("CertificateId", r.CertificateId),
+			csr:         one("CertificateSigningRequest", r.CertificateSigningRequest), pem: one("CertificatePem", r.CertificatePEM),
+			ca: one("CACertificatePem", r.CACertificatePEM), id: one("CertificateId", r.CertificateID),
 			state: one("Status", r.Status), override: r.OverrideSettings.Status,
 		}
 		if failed == nil {
@@ -306,7 +306,7 @@ func statusMessage(s string) string {
 
 func validOverride(s override) bool {
 	switch s.value {
-	case OverrideNone, DoNothing, Replace, Fail:
+	case "", DoNothing, Replace, Fail:
 		return true
 	case Merge:
 		return s.merge

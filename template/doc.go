@@ -9,7 +9,7 @@
 //		Resources: template.Resources{
 //			"thing": template.Thing{
 //				ThingName:        template.Ref("ThingName"),
-//				AttributePayload: template.Attributes{"serialNumber": template.Ref("SerialNumber")},
+//				AttributePayload: template.Object{"serialNumber": template.Ref("SerialNumber")},
 //			},
 //			"certificate": template.Certificate{CertificateSigningRequest: template.Ref("CSR")},
 //			"policy":      template.Policy{PolicyName: template.Literal("sensors")},

@@ -15,7 +15,7 @@ func Example() {
 		Resources: template.Resources{
 			"thing": template.Thing{
 				ThingName: template.Ref("ThingName"),
-				AttributePayload: template.Attributes{
+				AttributePayload: template.Object{
 					"version":      template.Literal("v1"),
 					"serialNumber": template.Ref("SerialNumber"),
 				},
@@ -126,13 +126,10 @@ func ExampleParametersOf() {
 	// map[SerialNumber:007 Site:Hamburg]
 }
 
-// Allow, Deny and Document write a policy document as the string AWS takes.
-func ExampleDocument() {
-	fmt.Println(template.Document(
-		template.Allow("iot:Connect").On("arn:aws:iot:eu-central-1:123456789012:client/${iot:Connection.Thing.ThingName}"),
-	))
+func ExampleOwnTopics() {
+	fmt.Println(template.OwnTopics("aws", "eu-central-1", "123456789012"))
 	// Output:
-	// {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect"],"Resource":["arn:aws:iot:eu-central-1:123456789012:client/${iot:Connection.Thing.ThingName}"]}]}
+	// {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect"],"Resource":["arn:aws:iot:eu-central-1:123456789012:client/${iot:Connection.Thing.ThingName}"]},{"Effect":"Allow","Action":["iot:Publish","iot:Receive"],"Resource":["arn:aws:iot:eu-central-1:123456789012:topic/devices/${iot:Connection.Thing.ThingName}/*"]},{"Effect":"Allow","Action":["iot:Subscribe"],"Resource":["arn:aws:iot:eu-central-1:123456789012:topicfilter/devices/${iot:Connection.Thing.ThingName}/*"]}]}
 }
 
 func ExampleFromCSR() {
@@ -142,8 +139,8 @@ func ExampleFromCSR() {
 		log.Fatal(err)
 	}
 	fmt.Println(program.Required())
-	fmt.Println(len(t.Check(template.Bulk)), "issues")
+	fmt.Println(len(t.Check(template.Bulk)), "findings")
 	// Output:
 	// [CSR SerialNumber ThingName]
-	// 0 issues
+	// 0 findings
 }

@@ -58,9 +58,9 @@ func TestACertificateWithoutANeededAttributeIsRefused(t *testing.T) {
 		Resources: template.Resources{
 			"thing": template.Thing{
 				ThingName:        template.Ref("AWS::IoT::Certificate::Id"),
-				AttributePayload: template.Attributes{"country": template.Ref("AWS::IoT::Certificate::Country")},
+				AttributePayload: template.Object{"country": template.Ref("AWS::IoT::Certificate::Country")},
 			},
-			"certificate": template.Certificate{CertificateId: template.Ref("AWS::IoT::Certificate::Id")},
+			"certificate": template.Certificate{CertificateID: template.Ref("AWS::IoT::Certificate::Id")},
 			"policy":      template.Policy{PolicyName: template.Literal("p")},
 		},
 	}
@@ -79,7 +79,7 @@ func TestInJustInTimeProvisioningOnlyADefaultFillsAnotherParameter(t *testing.T)
 		Parameters: template.Parameters{id: {}, "Site": {}},
 		Resources: template.Resources{
 			"thing":       template.Thing{ThingName: template.Ref(id), BillingGroup: template.Ref("Site")},
-			"certificate": template.Certificate{CertificateId: template.Ref(id)},
+			"certificate": template.Certificate{CertificateID: template.Ref(id)},
 			"policy":      template.Policy{PolicyName: template.Literal("p")},
 		},
 	}

@@ -10,19 +10,16 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// MaxBody is how many characters AWS takes for a template at most: 10,240.
-const MaxBody = rule.TemplateBody
-
 // Body returns the template as the string AWS takes for templateBody: compact JSON, the same for the same template.
-// It fails when that is longer than [MaxBody] characters, and when a value cannot be written, naming its place.
+// It fails when that is longer than the 10,240 characters AWS takes, and when a value cannot be written, naming its place.
 func (t *Template) Body() (string, error) {
 	b, err := t.MarshalJSON()
 	if err != nil {
 		return "", err
 	}
-	if n := utf8.RuneCount(b); n > MaxBody {
+	if n := utf8.RuneCount(b); n > rule.TemplateBody {
 		return "", fmt.Errorf("template: the body is %d characters long, AWS allows %d: shorten policy documents or "+
-			"attach an existing policy by PolicyName", n, MaxBody)
+			"attach an existing policy by PolicyName", n, rule.TemplateBody)
 	}
 	return string(b), nil
 }
@@ -243,7 +240,7 @@ func (w *writer) resource(r Resource, at pointer) {
 		w.open('{')
 		set := map[string]bool{}
 		for _, s := range settings {
-			if s.value != OverrideNone {
+			if s.value != "" {
 				set[s.name] = true
 				w.key(s.name)
 				w.string(string(s.value))
@@ -277,7 +274,7 @@ func overrides(r Resource) (settings []override, x Extra, present bool) {
 		x = r.OverrideSettings.Extra
 	}
 	for _, s := range settings {
-		present = present || s.value != OverrideNone
+		present = present || s.value != ""
 	}
 	return settings, x, present || x != nil
 }

@@ -280,7 +280,7 @@ func (p *parser) resource(m member, at pointer) Resource {
 		return nil
 	}
 	values := map[string]Value{}
-	var attributes Attributes
+	var attributes Object
 	p.members(props, at.child("Properties"), "in the properties of "+typ.text, propertyNames[typ.text], &inside,
 		func(m member, at pointer) {
 			if m.key != "AttributePayload" {
@@ -309,8 +309,8 @@ func (p *parser) resource(m member, at pointer) Resource {
 		}
 	case typeCertificate:
 		return Certificate{
-			CertificateSigningRequest: values["CertificateSigningRequest"], CertificatePem: values["CertificatePem"],
-			CACertificatePem: values["CACertificatePem"], CertificateId: values["CertificateId"], Status: values["Status"],
+			CertificateSigningRequest: values["CertificateSigningRequest"], CertificatePEM: values["CertificatePem"],
+			CACertificatePEM: values["CACertificatePem"], CertificateID: values["CertificateId"], Status: values["Status"],
 			OverrideSettings: CertificateOverrides{Status: set["Status"], Extra: more},
 			ExtraProperties:  inside, Extra: beside,
 		}

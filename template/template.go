@@ -3,25 +3,14 @@ package template
 import "encoding/json"
 
 // Kind is the use a template is meant for. It decides which rules [Template.Check] applies.
-type Kind int
+type Kind string
 
-// The uses of a template.
+// The uses of a template. The zero Kind counts as Bulk.
 const (
-	Bulk  Kind = iota // a registration task, or RegisterThing for a single device: the certificate comes in any form
-	JITP              // just-in-time provisioning: the template sits with a CA, parameters come from the certificate
-	Fleet             // fleet provisioning: the template is a named resource that devices call with a claim
+	Bulk  Kind = "bulk"  // a registration task, or RegisterThing for a single device: the certificate comes in any form
+	JITP  Kind = "JITP"  // just-in-time provisioning: the template sits with a CA, parameters come from the certificate
+	Fleet Kind = "fleet" // fleet provisioning: the template is a named resource that devices call with a claim
 )
-
-// String returns "bulk", "JITP" or "fleet".
-func (k Kind) String() string {
-	switch k {
-	case JITP:
-		return "JITP"
-	case Fleet:
-		return "fleet"
-	}
-	return "bulk"
-}
 
 // Template is a provisioning template: what AWS IoT creates for each device, with holes that a device's row fills.
 //
@@ -84,8 +73,10 @@ type Resource interface{ resource() }
 type Thing struct {
 	// ThingName is the device's name in the registry, 1 to 128 characters of [a-zA-Z0-9:_-].
 	ThingName Value
-	// AttributePayload holds the thing's attributes: at most 3, or 50 when the thing has a type.
-	AttributePayload Attributes
+	// AttributePayload holds the thing's attributes, value by name: at most 3, or 50 when the thing has a type. AWS wants
+	// them flat, without the nesting of its CreateThing API. Values may hold letters, digits and _.,@/:#=[]- up to 800
+	// characters, so no space.
+	AttributePayload Object
 	// ThingTypeName is the name of an existing thing type.
 	ThingTypeName Value
 	// ThingGroups is a List of at most 10 names of existing groups.
@@ -94,26 +85,26 @@ type Thing struct {
 	BillingGroup Value
 	// PackageVersions names software package versions: one string or a List of them.
 	PackageVersions Value
-	// OverrideSettings says what happens to a thing that exists already.
+	// OverrideSettings is what AWS does with a thing that exists already.
 	OverrideSettings ThingOverrides
 	// ExtraProperties and Extra hold members that AWS does not document, inside and beside Properties.
 	ExtraProperties, Extra Extra
 }
 
 // Certificate is the device's certificate: AWS::IoT::Certificate. Exactly one of CertificateSigningRequest,
-// CertificatePem and CertificateId says where it comes from. Fleet and JITP templates must use CertificateId.
+// CertificatePEM and CertificateID is set. Fleet and JITP templates must use CertificateID.
 type Certificate struct {
 	// CertificateSigningRequest is a CSR in PEM, at most 4,096 characters. AWS issues the certificate.
 	CertificateSigningRequest Value
-	// CertificatePem is a certificate signed by a CA that is registered in the account.
-	CertificatePem Value
-	// CACertificatePem is that CA's certificate, needed when several registered CAs have the same subject.
-	CACertificatePem Value
-	// CertificateId is the id of a certificate that the account holds already.
-	CertificateId Value
+	// CertificatePEM is a certificate signed by a CA that is registered in the account.
+	CertificatePEM Value
+	// CACertificatePEM is that CA's certificate, needed when several registered CAs have the same subject.
+	CACertificatePEM Value
+	// CertificateID is the id of a certificate that the account holds already.
+	CertificateID Value
 	// Status is [Active] (what AWS takes when it is absent) or [Inactive]; case does not matter.
 	Status Value
-	// OverrideSettings says what happens to a certificate that exists already.
+	// OverrideSettings is what AWS does with a certificate that exists already.
 	OverrideSettings CertificateOverrides
 	// ExtraProperties and Extra hold members that AWS does not document, inside and beside Properties.
 	ExtraProperties, Extra Extra
@@ -124,7 +115,7 @@ type Certificate struct {
 type Policy struct {
 	// PolicyName is the name of an existing AWS IoT policy (not an IAM policy).
 	PolicyName Value
-	// PolicyDocument is the policy itself: a [Literal] of JSON text (see [Document]), or an Object. AWS names the
+	// PolicyDocument is the policy itself: a [Literal] of JSON text (see [OwnTopics]), or an Object. AWS names the
 	// policy after a hash of the document, so devices with the same document share one policy.
 	PolicyDocument Value
 	// ExtraProperties and Extra hold members that AWS does not document, inside and beside Properties.
@@ -142,17 +133,16 @@ const (
 	typePolicy      = "AWS::IoT::Policy"
 )
 
-// Override says what AWS does when a resource exists already and differs from the template. What happens when nothing
-// is said is not documented.
+// Override is what AWS does when a resource exists already and differs from the template. The zero Override leaves it to
+// AWS, which does not document what it does then.
 type Override string
 
-// What can be said about an existing resource. FAIL ends the line with a conflict.
+// What can be done with an existing resource.
 const (
-	OverrideNone Override = "" // nothing is said
-	DoNothing    Override = "DO_NOTHING"
-	Replace      Override = "REPLACE"
-	Fail         Override = "FAIL"
-	Merge        Override = "MERGE" // for attributes and groups only
+	DoNothing Override = "DO_NOTHING"
+	Replace   Override = "REPLACE"
+	Fail      Override = "FAIL"  // ends the line with a conflict
+	Merge     Override = "MERGE" // for attributes and groups only
 )
 
 // ThingOverrides are the OverrideSettings of a [Thing].
@@ -212,8 +202,8 @@ func properties(r Resource) (typ string, props []property) {
 	case Certificate:
 		typ = typeCertificate
 		props = []property{
-			{"CertificateSigningRequest", r.CertificateSigningRequest}, {"CertificatePem", r.CertificatePem},
-			{"CACertificatePem", r.CACertificatePem}, {"CertificateId", r.CertificateId}, {"Status", r.Status},
+			{"CertificateSigningRequest", r.CertificateSigningRequest}, {"CertificatePem", r.CertificatePEM},
+			{"CACertificatePem", r.CACertificatePEM}, {"CertificateId", r.CertificateID}, {"Status", r.Status},
 		}
 	case Policy:
 		typ = typePolicy

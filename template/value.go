@@ -37,10 +37,6 @@ type List []Value
 // Object is a set of named values. It becomes a JSON object with its keys sorted.
 type Object map[string]Value
 
-// Attributes are the attributes of a thing: value by name. AWS wants them flat, without the nesting of its CreateThing
-// API. Values may hold letters, digits and _.,@/:#=[]- up to 800 characters, so no space.
-type Attributes = Object
-
 // JSON is a piece of JSON text that is kept as it is: a number, a boolean, null, or a whole document without
 // functions. Text that is not valid JSON makes [Template.Body] fail.
 type JSON string
@@ -115,15 +111,6 @@ func Literals(values ...string) List {
 	list := make(List, len(values))
 	for i, v := range values {
 		list[i] = Literal(v)
-	}
-	return list
-}
-
-// Refs makes a List of parameter references.
-func Refs(names ...string) List {
-	list := make(List, len(names))
-	for i, n := range names {
-		list[i] = Ref(n)
 	}
 	return list
 }

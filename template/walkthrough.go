@@ -15,7 +15,7 @@ func Walkthrough() *Template {
 		Resources: Resources{
 			"thing": Thing{
 				ThingName: Ref("ThingName"),
-				AttributePayload: Attributes{
+				AttributePayload: Object{
 					"version":      Literal("v1"),
 					"serialNumber": Ref("SerialNumber"),
 				},
@@ -50,7 +50,7 @@ func FromCSR(policy Policy, attributes ...string) *Template {
 func FromCertificatePEM(policy Policy, attributes ...string) *Template {
 	t := starter(attributes, "CertificatePem", "CACertificatePem")
 	t.Resources["certificate"] = Certificate{
-		CertificatePem: Ref("CertificatePem"), CACertificatePem: Ref("CACertificatePem"), Status: Active,
+		CertificatePEM: Ref("CertificatePem"), CACertificatePEM: Ref("CACertificatePem"), Status: Active,
 	}
 	t.Resources["policy"] = policy
 	return t
@@ -60,7 +60,7 @@ func FromCertificatePEM(policy Policy, attributes ...string) *Template {
 // CertificateId, and a value for each attribute.
 func FromCertificateID(policy Policy, attributes ...string) *Template {
 	t := starter(attributes, "CertificateId")
-	t.Resources["certificate"] = Certificate{CertificateId: Ref("CertificateId"), Status: Active}
+	t.Resources["certificate"] = Certificate{CertificateID: Ref("CertificateId"), Status: Active}
 	t.Resources["policy"] = policy
 	return t
 }
@@ -74,7 +74,7 @@ func starter(attributes []string, parameters ...string) *Template {
 	thing := Thing{ThingName: Ref("ThingName")}
 	for _, name := range attributes {
 		if thing.AttributePayload == nil {
-			thing.AttributePayload = Attributes{}
+			thing.AttributePayload = Object{}
 		}
 		thing.AttributePayload[name] = Ref(name)
 	}
