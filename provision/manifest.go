@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -131,12 +132,12 @@ func (r *Run) WriteManifest(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	err = replaceFile(filepath.Join(dir, "run.json"), 0o644, func(w io.Writer) error {
+	err = durable.ReplaceFile(durable.OS(), filepath.Join(dir, "run.json"), 0o644, func(w io.Writer) error {
 		_, err := w.Write(append(data, '\n'))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, "failures.csv"), 0o600, func(w io.Writer) error { return r.WriteFailures(ctx, w) })
+	return durable.ReplaceFile(durable.OS(), filepath.Join(dir, "failures.csv"), 0o600, func(w io.Writer) error { return r.WriteFailures(ctx, w) })
 }

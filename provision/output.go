@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
 // Delivery is what a device's firmware needs to connect, its private key apart.
@@ -42,17 +42,18 @@ type Output interface {
 	Sync(ctx context.Context) error
 }
 
-// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes
-// a device in; Sync writes all that were, sixteen at once, since waiting for the disk is nearly all of the work.
+// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes a
+// device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
 //
 // A file that is there already is never replaced: the very same content is taken as delivered, anything else is an
 // error that names the file.
 func Folder(keys *keystore.Folder) Output {
-	return &folderOutput{keys: keys, taken: map[string]Delivery{}}
+	return &folderOutput{disk: durable.OS(), path: keys.Path, taken: map[string]Delivery{}}
 }
 
 type folderOutput struct {
-	keys  *keystore.Folder
+	disk  durable.Disk
+	path  func(thing string) string // its folder; all are in one
 	mu    sync.Mutex
 	taken map[string]Delivery // by thing name, since the last Sync
 }
@@ -68,62 +69,140 @@ func (o *folderOutput) Deliver(ctx context.Context, d *Delivery) error {
 	return nil
 }
 
-// Sync writes what was taken in, each file synced and whole or not at all, certificate.pem first. What could not be
-// written is forgotten: it has to be delivered again.
+// Sync writes what was taken in, each file whole or not at all. What could not be written is forgotten: it has to be
+// delivered again.
 func (o *folderOutput) Sync(ctx context.Context) error {
 	o.mu.Lock()
 	taken := o.taken
 	o.taken = map[string]Delivery{}
 	o.mu.Unlock()
-	const workers = 16
-	g, writing := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
-	for _, d := range taken {
-		g.Go(func() error {
-			if err := context.Cause(writing); err != nil {
-				return err
-			}
-			if err := o.write(&d); err != nil {
-				return fmt.Errorf("device %q: %w", d.ThingName, err)
-			}
-			return nil
-		})
+	if len(taken) == 0 {
+		return context.Cause(ctx)
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	err := o.write(ctx, taken)
+	if err != nil && err == ctx.Err() {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
-func (o *folderOutput) write(d *Delivery) error {
-	dir := o.keys.Path(d.ThingName)
-	if err := makeFolder(dir); err != nil { // it is there already if the key was made here
-		return err
-	}
-	thing, err := json.MarshalIndent(d, "", "  ")
+// deviceFiles is what one device is delivered as.
+type deviceFiles struct {
+	delivery *Delivery
+	folder   string
+	files    []deviceFile
+}
+
+// deviceFile is a file under a hidden name, until it is durable and is given its own.
+type deviceFile struct{ temp, path string }
+
+// write writes all files under hidden names, makes them durable, gives them their names, and makes those durable.
+func (o *folderOutput) write(ctx context.Context, taken map[string]Delivery) error {
+	names := slices.Sorted(maps.Keys(taken))
+	root := filepath.Dir(o.path(names[0]))
+	group, err := durable.Begin(o.disk, root, durable.Workers)
 	if err != nil {
 		return err
 	}
-	if d.CertificatePEM != "" {
-		if err := writeOnce(filepath.Join(dir, "certificate.pem"), []byte(d.CertificatePEM)); err != nil {
+	defer func() { _ = group.Close() }() // everything is synced by then, or an error on its way
+	devices := make([]*deviceFiles, len(names))
+	for i, name := range names {
+		d := taken[name]
+		devices[i] = &deviceFiles{delivery: &d, folder: o.path(name)}
+	}
+	step := func(do func(*deviceFiles) error) {
+		if err == nil {
+			err = durable.Each(ctx, durable.Workers, devices, func(d *deviceFiles) error {
+				if err := do(d); err != nil {
+					return fmt.Errorf("device %q: %w", d.delivery.ThingName, err)
+				}
+				return nil
+			})
+		}
+	}
+	sync := func(entry func(*deviceFiles) durable.Entry) {
+		if err != nil {
+			return
+		}
+		entries := make([]durable.Entry, len(devices), len(devices)+1)
+		for i, d := range devices {
+			entries[i] = entry(d)
+			entries[i].Name = fmt.Sprintf("device %q", d.delivery.ThingName)
+		}
+		err = group.Sync(ctx, append(entries, durable.Entry{Name: root, Folder: root})) // which a new folder may be in
+	}
+	step(o.stage)
+	sync(func(d *deviceFiles) (e durable.Entry) {
+		for _, f := range d.files {
+			e.Files = append(e.Files, f.temp)
+		}
+		return e
+	})
+	step(o.place)
+	sync(func(d *deviceFiles) durable.Entry { return durable.Entry{Folder: d.folder} })
+	if err == nil {
+		return nil
+	}
+	for _, d := range devices {
+		for _, f := range d.files { // those that were not given their names
+			_ = o.disk.Remove(f.temp)
+		}
+	}
+	return err
+}
+
+// stage writes a device's files under hidden names. The device's folder is there already if the key was made here.
+func (o *folderOutput) stage(d *deviceFiles) error {
+	if _, err := o.disk.Lstat(d.folder); errors.Is(err, fs.ErrNotExist) {
+		if err := o.disk.Mkdir(d.folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	thing, err := json.MarshalIndent(d.delivery, "", "  ")
+	if err != nil {
+		return err
+	}
+	if text := d.delivery.CertificatePEM; text != "" {
+		if err := o.stageFile(d, "certificate.pem", []byte(text)); err != nil {
 			return err
 		}
 	}
-	return writeOnce(filepath.Join(dir, "thing.json"), append(thing, '\n'))
+	return o.stageFile(d, "thing.json", append(thing, '\n'))
 }
 
-// writeOnce writes a file, or finds that the very same one is there already.
-func writeOnce(path string, data []byte) error {
-	err := keystore.WriteFile(path, data, 0o600)
-	if !errors.Is(err, fs.ErrExist) {
+// stageFile writes a file under a hidden name, or finds that the very same one is there already.
+func (o *folderOutput) stageFile(d *deviceFiles, name string, data []byte) error {
+	path := filepath.Join(d.folder, name)
+	switch old, err := o.disk.Read(path, int64(len(data))); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return err
+	case !bytes.Equal(old, data):
+		return otherFileError(path)
+	default:
+		return nil
 	}
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return err
+	temp, err := durable.Write(o.disk, d.folder, data, 0o600)
+	if err == nil {
+		d.files = append(d.files, deviceFile{temp, path})
 	}
-	if !bytes.Equal(old, data) {
-		return fmt.Errorf("%s holds something else already; move it away to go on", path)
+	return err
+}
+
+// place gives the files their names, the certificate first.
+func (o *folderOutput) place(d *deviceFiles) error {
+	for _, f := range d.files {
+		if err := o.disk.Move(f.temp, f.path); errors.Is(err, fs.ErrExist) {
+			return otherFileError(f.path) // since stage looked
+		} else if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func otherFileError(path string) error {
+	return fmt.Errorf("%s holds something else already; move it away to go on", path)
 }

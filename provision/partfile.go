@@ -2,13 +2,17 @@ package provision
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
 // partFile is a part file while it is written: it has no name that anybody reads yet.
@@ -53,7 +57,7 @@ func (f partFile) place(dir string, rec *PartRecord) error {
 			return err
 		}
 	}
-	return syncFolder(dir)
+	return durable.OS().SyncFolder(dir)
 }
 
 // removeLeftovers deletes what a crash of this very run left unfinished. No part was ever sent from there.
@@ -154,7 +158,7 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 // needed.
 func (ps *parts) open(dir string) (done func(), err error) {
 	if ps.dir = dir; dir != "" {
-		if err := makeFolder(dir); err != nil {
+		if err := durable.MakeFolder(durable.OS(), dir); err != nil {
 			return nil, fmt.Errorf("the folder for part files: %w", err)
 		}
 		return func() {}, ps.removeLeftovers()
@@ -163,4 +167,11 @@ func (ps *parts) open(dir string) (done func(), err error) {
 		return nil, err
 	}
 	return func() { _ = os.RemoveAll(ps.dir) }, nil
+}
+
+// fileDigest returns the length and the hex SHA-256 of what is left to read.
+func fileDigest(f io.Reader) (size int64, digest string, err error) {
+	h := sha256.New()
+	size, err = io.Copy(h, f)
+	return size, hex.EncodeToString(h.Sum(nil)), err
 }

@@ -337,8 +337,8 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 }
 
 // Deliver hands every Provisioned device of the run over to out, as Run does to Options.Output: to a second place, to
-// folders beside keys that were exported from an archive, or once more after an output was lost. It returns how many
-// were handed over and made durable; after an error it can be called again.
+// folders beside keys that were copied from a database, or once more after an output was lost. It returns how many were
+// handed over and made durable; after an error it can be called again.
 //
 // It takes the credentials from the ledger and changes nothing there. The backend is only asked which account it works
 // in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.

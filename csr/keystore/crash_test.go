@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"testing"
@@ -9,15 +8,39 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
+	"github.com/seed1ff6f450/iotfleet/internal/durable/memdisk"
 )
 
 const keysDir = "/fleet/keys"
+
+func newDisk(wholeSync bool) *memdisk.Disk {
+	d := memdisk.New()
+	d.WholeSync = wholeSync
+	return d
+}
+
+// onEveryKindOfDisk runs a test where each file is synced by itself, and where all are synced at once.
+func onEveryKindOfDisk(t *testing.T, test func(t *testing.T, wholeSync bool)) {
+	for _, wholeSync := range []bool{false, true} {
+		t.Run(fmt.Sprintf("synced as a whole %v", wholeSync), func(t *testing.T) { test(t, wholeSync) })
+	}
+}
 
 func testRecord(t testing.TB, device string) Record {
 	t.Helper()
 	r := new(csr.Generator).One(t.Context(), csr.Device{Name: device})
 	require.NoError(t, r.Err)
 	return Record{Device: device, Key: r.Key, Request: r.Request}
+}
+
+// openOne opens a folder that works on one device at a time, so that the steps of the disk have one order.
+func openOne(d durable.Disk) (*Folder, error) {
+	f, err := openFolder(d, keysDir, nil)
+	if err == nil {
+		f.workers = 1
+	}
+	return f, err
 }
 
 // history is what a run was told about its records.
@@ -28,9 +51,9 @@ type history struct {
 }
 
 // play opens a folder, puts three records and syncs twice, as far as the disk lets it.
-func play(t testing.TB, d *memDisk, records []Record) history {
+func play(t testing.TB, d *memdisk.Disk, records []Record) history {
 	h := history{put: map[string]bool{}, durable: map[string]bool{}}
-	f, err := openFolder(d, keysDir, &FolderOptions{SyncWorkers: 1})
+	f, err := openOne(d)
 	if err != nil {
 		h.tries++
 		return h
@@ -61,7 +84,7 @@ func play(t testing.TB, d *memDisk, records []Record) history {
 }
 
 // requireWholeOrNothing opens what is left of a disk as a new process does.
-func requireWholeOrNothing(t *testing.T, d *memDisk, records []Record, h history, what string) {
+func requireWholeOrNothing(t *testing.T, d *memdisk.Disk, records []Record, h history, what string) {
 	t.Helper()
 	f, err := openFolder(d, keysDir, nil)
 	require.NoError(t, err, what)
@@ -80,7 +103,7 @@ func requireWholeOrNothing(t *testing.T, d *memDisk, records []Record, h history
 	require.NoError(t, f.Sync(t.Context()), what)
 	_, err = f.RemoveLeftovers(t.Context())
 	require.NoError(t, err, what)
-	again, err := openFolder(d.survive(false, false), keysDir, nil)
+	again, err := openFolder(d.Survive(false, false), keysDir, nil)
 	require.NoError(t, err)
 	for _, rec := range records {
 		_, err := again.Get(t.Context(), rec.Device)
@@ -89,98 +112,104 @@ func requireWholeOrNothing(t *testing.T, d *memDisk, records []Record, h history
 }
 
 func TestAPowerCutAtAnyStepLeavesEachRecordWholeOrNotThere(t *testing.T) {
-	records := []Record{testRecord(t, "one"), testRecord(t, "two"), testRecord(t, "three")}
-	whole := newMemDisk()
-	h := play(t, whole, records)
-	require.Zero(t, h.tries)
-	require.Len(t, h.durable, 3)
-	for _, tear := range []bool{false, true} {
-		for stop := 1; stop <= whole.steps+1; stop++ {
-			d := newMemDisk()
-			d.stopAt, d.tear = stop, tear
-			h := play(t, d, records)
-			require.Equal(t, stop <= whole.steps, d.steps >= stop)
-			for _, keepEntries := range []bool{false, true} {
-				for _, keepData := range []bool{false, true} {
-					what := fmt.Sprintf("stopped at step %d, torn %v, unsynced entries kept %v, unsynced data kept %v", stop, tear, keepEntries, keepData)
-					requireWholeOrNothing(t, d.survive(keepEntries, keepData), records, h, what)
+	onEveryKindOfDisk(t, func(t *testing.T, wholeSync bool) {
+		records := []Record{testRecord(t, "one"), testRecord(t, "two"), testRecord(t, "three")}
+		whole := newDisk(wholeSync)
+		h := play(t, whole, records)
+		require.Zero(t, h.tries)
+		require.Len(t, h.durable, 3)
+		for _, tear := range []bool{false, true} {
+			for stop := 1; stop <= whole.Steps+1; stop++ {
+				d := newDisk(wholeSync)
+				d.StopAt, d.Tear = stop, tear
+				h := play(t, d, records)
+				require.Equal(t, stop <= whole.Steps, d.Steps >= stop)
+				for _, keepEntries := range []bool{false, true} {
+					for _, keepData := range []bool{false, true} {
+						what := fmt.Sprintf("stopped at step %d, torn %v, unsynced entries kept %v, unsynced data kept %v", stop, tear, keepEntries, keepData)
+						requireWholeOrNothing(t, d.Survive(keepEntries, keepData), records, h, what)
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 func TestAFaultAtAnyStepIsReportedAndLeavesEachRecordWholeOrNotThere(t *testing.T) {
-	records := []Record{testRecord(t, "one"), testRecord(t, "two"), testRecord(t, "three")}
-	whole := newMemDisk()
-	play(t, whole, records)
-	quiet := 0
-	for fail := 1; fail <= whole.steps; fail++ {
-		d := newMemDisk()
-		d.failAt, d.tear = fail, true
-		h := play(t, d, records)
-		if h.tries == 0 {
-			quiet++ // only the removal of the empty hidden folder, after each Sync
-			require.Len(t, h.durable, 3)
+	onEveryKindOfDisk(t, func(t *testing.T, wholeSync bool) {
+		records := []Record{testRecord(t, "one"), testRecord(t, "two"), testRecord(t, "three")}
+		whole := newDisk(wholeSync)
+		play(t, whole, records)
+		quiet := 0
+		for fail := 1; fail <= whole.Steps; fail++ {
+			d := newDisk(wholeSync)
+			d.FailAt, d.Tear = fail, true
+			h := play(t, d, records)
+			if h.tries == 0 {
+				quiet++ // only the removal of the empty hidden folder, after each Sync
+				require.Len(t, h.durable, 3)
+			}
+			for _, keep := range []bool{false, true} {
+				what := fmt.Sprintf("fault at step %d, unsynced kept %v", fail, keep)
+				requireWholeOrNothing(t, d.Survive(keep, keep), records, h, what)
+			}
 		}
-		for _, keep := range []bool{false, true} {
-			what := fmt.Sprintf("fault at step %d, unsynced kept %v", fail, keep)
-			requireWholeOrNothing(t, d.survive(keep, keep), records, h, what)
-		}
-	}
-	require.Equal(t, 2, quiet)
+		require.Equal(t, 2, quiet)
+	})
 }
 
 func TestARecordThatGetFoundIsDurableAfterTheNextSync(t *testing.T) {
-	// A process that died between naming a record and syncing the folder leaves one that could still vanish.
-	rec := testRecord(t, "one")
-	whole := newMemDisk()
-	play(t, whole, []Record{rec, testRecord(t, "two"), testRecord(t, "three")})
-	found := 0
-	for stop := 1; stop <= whole.steps; stop++ {
-		d := newMemDisk()
-		d.stopAt = stop
-		play(t, d, []Record{rec, testRecord(t, "two"), testRecord(t, "three")})
-		d.stopAt = 0 // the process died, the machine did not
-		f, err := openFolder(d, keysDir, nil)
-		require.NoError(t, err)
-		if _, err := f.Get(t.Context(), "one"); err != nil {
-			continue
+	onEveryKindOfDisk(t, func(t *testing.T, wholeSync bool) {
+		// A process that died between naming a record and syncing the folder leaves one that could still vanish.
+		rec := testRecord(t, "one")
+		whole := newDisk(wholeSync)
+		play(t, whole, []Record{rec, testRecord(t, "two"), testRecord(t, "three")})
+		found := 0
+		for stop := 1; stop <= whole.Steps; stop++ {
+			d := newDisk(wholeSync)
+			d.StopAt = stop
+			play(t, d, []Record{rec, testRecord(t, "two"), testRecord(t, "three")})
+			d.StopAt = 0 // the process died, the machine did not
+			f, err := openFolder(d, keysDir, nil)
+			require.NoError(t, err)
+			if _, err := f.Get(t.Context(), "one"); err != nil {
+				continue
+			}
+			found++
+			require.NoError(t, f.Sync(t.Context()))
+			after, err := openFolder(d.Survive(false, false), keysDir, nil)
+			require.NoError(t, err)
+			_, err = after.Get(t.Context(), "one")
+			require.NoError(t, err, "died at step %d", stop)
 		}
-		found++
-		require.NoError(t, f.Sync(t.Context()))
-		after, err := openFolder(d.survive(false, false), keysDir, nil)
-		require.NoError(t, err)
-		_, err = after.Get(t.Context(), "one")
-		require.NoError(t, err, "died at step %d", stop)
-	}
-	require.Positive(t, found)
+		require.Positive(t, found)
+	})
 }
 
 // hookDisk calls what a test wants between two steps of its disk.
 type hookDisk struct {
-	*memDisk
+	*memdisk.Disk
 	beforeLstat, beforeList func()
 }
 
-func (d *hookDisk) lstat(path string) (fs.FileInfo, error) {
+func (d *hookDisk) Lstat(path string) (fs.FileInfo, error) {
 	if hook := d.beforeLstat; hook != nil {
 		d.beforeLstat = nil
 		hook()
 	}
-	return d.memDisk.lstat(path)
+	return d.Disk.Lstat(path)
 }
 
-func (d *hookDisk) list(path string, yield func(string, bool) bool) error {
+func (d *hookDisk) List(path string, yield func(string, bool) bool) error {
 	if hook := d.beforeList; hook != nil {
 		d.beforeList = nil
 		hook()
 	}
-	return d.memDisk.list(path, yield)
+	return d.Disk.List(path, yield)
 }
 
 func TestARecordNamedWhileGetLooksForItIsDurableAfterTheNextSync(t *testing.T) {
-	d := &hookDisk{memDisk: newMemDisk()}
+	d := &hookDisk{Disk: memdisk.New()}
 	f, err := openFolder(d, keysDir, nil)
 	require.NoError(t, err)
 	other, err := openFolder(d, keysDir, nil)
@@ -189,21 +218,21 @@ func TestARecordNamedWhileGetLooksForItIsDurableAfterTheNextSync(t *testing.T) {
 	require.NoError(t, other.Put(t.Context(), rec))
 	d.beforeLstat = func() {
 		require.NoError(t, f.Sync(t.Context()), "a Sync of this process, between the start of Get and its look")
-		d.stopAt = d.steps + 5 // the other process names the record, and dies before it syncs the folder
-		require.ErrorIs(t, other.Sync(t.Context()), errStopped)
-		d.stopAt = 0
+		d.StopAt = d.Steps + 5 // the other process names the record, and dies before it syncs the folder
+		require.ErrorIs(t, other.Sync(t.Context()), memdisk.ErrStopped)
+		d.StopAt = 0
 	}
 	_, err = f.Get(t.Context(), "one")
 	require.NoError(t, err)
 	require.NoError(t, f.Sync(t.Context()))
-	after, err := openFolder(d.survive(false, false), keysDir, nil)
+	after, err := openFolder(d.Survive(false, false), keysDir, nil)
 	require.NoError(t, err)
 	_, err = after.Get(t.Context(), "one")
 	require.NoError(t, err)
 }
 
 func TestRemoveLeftoversSparesARecordThatIsPutMeanwhile(t *testing.T) {
-	d := &hookDisk{memDisk: newMemDisk()}
+	d := &hookDisk{Disk: memdisk.New()}
 	f, err := openFolder(d, keysDir, nil)
 	require.NoError(t, err)
 	rec := testRecord(t, "one")
@@ -218,31 +247,62 @@ func TestRemoveLeftoversSparesARecordThatIsPutMeanwhile(t *testing.T) {
 }
 
 func TestAfterAFailedSyncNothingIsPromisedAnyMore(t *testing.T) {
-	d := newMemDisk()
+	d := memdisk.New()
 	f, err := openFolder(d, keysDir, nil)
 	require.NoError(t, err)
 	require.NoError(t, f.Put(t.Context(), testRecord(t, "one")))
-	d.failAt = d.steps + 1
+	d.FailAt = d.Steps + 1
 	err = f.Sync(t.Context())
-	require.ErrorIs(t, err, errFault)
+	require.ErrorIs(t, err, memdisk.ErrFault)
 	require.ErrorContains(t, err, `device "one"`)
 	for range 2 {
 		err = f.Sync(t.Context())
 		require.ErrorIs(t, err, ErrBroken)
-		require.ErrorIs(t, err, errFault, "the first cause stays")
+		require.ErrorIs(t, err, memdisk.ErrFault, "the first cause stays")
 		require.ErrorIs(t, f.Put(t.Context(), testRecord(t, "two")), ErrBroken)
 	}
 }
 
+func TestAWriteThatFailsInTheBackgroundIsReportedBySync(t *testing.T) {
+	onEveryKindOfDisk(t, func(t *testing.T, wholeSync bool) {
+		d := newDisk(wholeSync)
+		f, err := openFolder(d, keysDir, nil)
+		require.NoError(t, err)
+		for _, device := range []string{"one", "two"} { // the second group has a sync of its own
+			require.NoError(t, f.Put(t.Context(), testRecord(t, device)))
+			require.NoError(t, f.Sync(t.Context()))
+		}
+		require.NoError(t, f.Put(t.Context(), testRecord(t, "three")))
+		d.LoseWrites(keysDir)
+		require.ErrorIs(t, f.Sync(t.Context()), memdisk.ErrFault)
+		require.ErrorIs(t, f.Sync(t.Context()), ErrBroken)
+		_, err = f.Get(t.Context(), "one")
+		require.NoError(t, err)
+	})
+}
+
+func TestWhereItCanBeSyncedAsAWholeManyDevicesCostOneSync(t *testing.T) {
+	d := newDisk(true)
+	f, err := openFolder(d, keysDir, nil)
+	require.NoError(t, err)
+	const devices = 20
+	for i := range devices {
+		require.NoError(t, f.Put(t.Context(), testRecord(t, fmt.Sprint(i))))
+	}
+	before := d.Steps
+	require.NoError(t, f.Sync(t.Context()))
+	require.Equal(t, 1+devices+1+1, d.Steps-before, "the sync, a name for each, the names' sync, and the hidden folder's end")
+}
+
 func TestAFailedPutCanBeTriedAgain(t *testing.T) {
 	for ahead := 1; ahead <= 8; ahead++ {
-		d := newMemDisk()
+		d := memdisk.New()
 		f, err := openFolder(d, keysDir, nil)
 		require.NoError(t, err)
 		rec := testRecord(t, "one")
-		d.failAt = d.steps + ahead
+		d.FailAt = d.Steps + ahead
 		err = f.Put(t.Context(), rec)
-		require.ErrorIs(t, err, errFault)
+		require.ErrorIs(t, err, memdisk.ErrFault)
 		require.ErrorContains(t, err, `device "one"`)
 		_, err = f.Get(t.Context(), "one")
 		require.ErrorIs(t, err, ErrNotFound)
@@ -251,62 +311,4 @@ func TestAFailedPutCanBeTriedAgain(t *testing.T) {
 		_, err = f.Get(t.Context(), "one")
 		require.NoError(t, err)
 	}
-}
-
-func TestAFileIsWholeOrNotThereWhateverStepIsTheLast(t *testing.T) {
-	oldText, newText := []byte("old content"), []byte("new content, longer")
-	for _, replace := range []bool{false, true} {
-		start := func() *memDisk {
-			d := newMemDisk()
-			if replace {
-				require.NoError(t, writeFile(d, "/f", oldText, 0o600, false))
-			}
-			return d
-		}
-		whole := start()
-		before := whole.steps
-		require.NoError(t, writeFile(whole, "/f", newText, 0o600, replace))
-		for step := before + 1; step <= whole.steps; step++ {
-			for _, stop := range []bool{false, true} {
-				d := start()
-				d.tear = true
-				if stop {
-					d.stopAt = step
-				} else {
-					d.failAt = step
-				}
-				result := writeFile(d, "/f", newText, 0o600, replace)
-				for _, keepEntries := range []bool{false, true} {
-					for _, keepData := range []bool{false, true} {
-						data, err := d.survive(keepEntries, keepData).read("/f", 1000)
-						what := fmt.Sprintf("replace %v, step %d, stop %v, kept %v %v", replace, step, stop, keepEntries, keepData)
-						switch {
-						case err != nil:
-							require.False(t, replace, what)
-							require.Error(t, result, what)
-						case string(data) == string(oldText):
-							require.True(t, replace, what)
-							require.Error(t, result, what)
-						default:
-							require.Equal(t, string(newText), string(data), what)
-						}
-					}
-				}
-			}
-		}
-	}
-}
-
-// noLinks is a file system without hard links.
-type noLinks struct{ *memDisk }
-
-func (noLinks) link(string, string) error { return errors.ErrUnsupported }
-
-func TestWithoutHardLinksAFileIsStillNotReplaced(t *testing.T) {
-	d := noLinks{newMemDisk()}
-	require.NoError(t, writeFile(d, "/f", []byte("one"), 0o600, false))
-	require.ErrorIs(t, writeFile(d, "/f", []byte("two"), 0o600, false), ErrExists)
-	data, err := d.read("/f", 10)
-	require.NoError(t, err)
-	require.Equal(t, "one", string(data))
 }

@@ -128,19 +128,3 @@ func ExampleMemory() {
 	// true <nil>
 	// device "device-two": no record in memory
 }
-
-func ExampleWriteFile() {
-	dir, err := os.MkdirTemp("", "out")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "certificate.pem")
-	for range 2 {
-		err := keystore.WriteFile(path, []byte("-----BEGIN CERTIFICATE-----\n"), 0o644)
-		fmt.Println(err == nil, errors.Is(err, keystore.ErrExists))
-	}
-	// Output:
-	// true false
-	// false true
-}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -35,29 +38,32 @@ type FolderOptions struct {
 	// KeysElsewhere says that keys rest in hardware: of a record whose key cannot be exported, only the request is
 	// kept. Without it, Put refuses such a record.
 	KeysElsewhere bool
-	// SyncWorkers is how many devices Sync makes durable at once. Waiting for the disk is most of its work, so more
-	// than the processors there are helps. 0 or less means 16.
-	SyncWorkers int
 }
 
 // Folder is a [Store] that keeps a folder for each device, named by [FileName], with [KeyFile] and [RequestFile] in it:
 // readable by openssl and by people. Folders have mode 0700 and files 0600, whatever the umask.
 //
-// Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then gives each device's folder
+// Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is given
 // its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
 // [Folder.RemoveLeftovers].
+//
+// Sync syncs the whole file system once, whatever the number of devices, where that is known to be reliable: ext4, xfs and
+// btrfs on Linux 5.8 and later. Elsewhere it syncs three times for each device. So put many devices before each Sync, and
+// do not keep keys on a file system that somebody else writes to heavily.
 //
 // A Folder holds about 200 bytes for each record put since the last Sync. Several processes may use one directory; the
 // first to sync a device wins, the others get an [ErrExists].
 type Folder struct {
-	disk disk
-	dir  string
-	opts FolderOptions
+	disk    durable.Disk
+	dir     string
+	opts    FolderOptions
+	workers int // how many devices are worked on at once
 
 	syncing chan struct{} // holds one token while a Sync runs; a channel, so that waiting for it ends with the context
 
 	mu      sync.Mutex
 	group   string              // the hidden folder new records go to; empty before the first
+	sync    *durable.Group      // makes it durable; begun before the first write into it
 	pending map[string]*pending // by file name
 	dirty   bool                // entries of dir may not be durable
 	broken  error               // set when durability can no longer be promised
@@ -74,30 +80,29 @@ type pending struct {
 // OpenFolder opens a directory of device folders and makes it if there is none (mode 0700, its parents too). opts may be
 // nil. It does not read what is in it.
 func OpenFolder(dir string, opts *FolderOptions) (*Folder, error) {
-	return openFolder(osDisk{}, dir, opts)
+	return openFolder(durable.OS(), dir, opts)
 }
 
-func openFolder(d disk, dir string, opts *FolderOptions) (*Folder, error) {
+func openFolder(d durable.Disk, dir string, opts *FolderOptions) (*Folder, error) {
 	if dir == "" {
 		return nil, errors.New("open key folder: its path is empty")
 	}
 	// From here on a change of the working directory changes nothing.
 	abs, err := filepath.Abs(dir)
 	if err == nil {
-		err = ensureFolder(d, abs)
+		err = durable.MakeFolder(d, abs)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open key folder %s: %w", dir, err)
 	}
-	f := &Folder{disk: d, dir: abs, syncing: make(chan struct{}, 1), pending: map[string]*pending{}}
+	f := &Folder{disk: d, dir: abs, workers: durable.Workers, syncing: make(chan struct{}, 1), pending: map[string]*pending{}}
 	if opts != nil {
 		f.opts = *opts
 	}
 	return f, nil
 }
 
-// Path returns the device's folder, for what belongs beside its key: see [WriteFile]. It exists once the device's
-// record was synced.
+// Path returns the device's folder, for what belongs beside its key. It exists once the device's record was synced.
 func (f *Folder) Path(device string) string { return filepath.Join(f.dir, FileName(device)) }
 
 // Put implements [Store]. The device's folder appears under its name with the next Sync.
@@ -118,7 +123,7 @@ func (f *Folder) Put(ctx context.Context, rec Record) error {
 		return err
 	}
 	if err := f.write(p.path, files); err != nil {
-		err = errors.Join(fmt.Errorf("device %s: write its record to %s: %w", rule.Quote(rec.Device), p.path, err), f.disk.removeAll(p.path))
+		err = errors.Join(fmt.Errorf("device %s: write its record to %s: %w", rule.Quote(rec.Device), p.path, err), f.disk.RemoveAll(p.path))
 		f.mu.Lock()
 		delete(f.pending, name)
 		f.mu.Unlock()
@@ -159,17 +164,23 @@ func (f *Folder) reserve(rec Record, name string) (*pending, error) {
 	if f.pending[name] != nil {
 		return nil, &ExistsError{rec.Device, final}
 	}
-	if _, err := f.disk.lstat(final); err == nil {
+	if _, err := f.disk.Lstat(final); err == nil {
 		return nil, &ExistsError{rec.Device, final}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("device %s: look for its record: %w", rule.Quote(rec.Device), err)
 	}
 	if f.group == "" {
-		group := filepath.Join(f.dir, tempPrefix+randomName())
-		if err := f.disk.mkdir(group, folderMode); err != nil {
+		group := filepath.Join(f.dir, durable.TempName())
+		sync, err := durable.Begin(f.disk, f.dir, f.workers)
+		if err == nil {
+			if err = f.disk.Mkdir(group, folderMode); err != nil {
+				err = errors.Join(err, sync.Close())
+			}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("device %s: make a folder for new records: %w", rule.Quote(rec.Device), err)
 		}
-		f.group = group
+		f.group, f.sync = group, sync
 	}
 	p := &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
 	f.pending[name] = p
@@ -177,11 +188,11 @@ func (f *Folder) reserve(rec Record, name string) (*pending, error) {
 }
 
 func (f *Folder) write(path string, files []newFile) error {
-	if err := f.disk.mkdir(path, folderMode); err != nil {
+	if err := f.disk.Mkdir(path, folderMode); err != nil {
 		return err
 	}
 	for _, file := range files {
-		w, err := f.disk.create(filepath.Join(path, file.name), fileMode)
+		w, err := f.disk.Create(filepath.Join(path, file.name), fileMode)
 		if err != nil {
 			return err
 		}
@@ -211,8 +222,7 @@ func (f *Folder) Sync(ctx context.Context) error {
 			batch[name] = p
 		}
 	}
-	group := f.group
-	dirty := f.dirty
+	group, sync, dirty := f.group, f.sync, f.dirty
 	f.dirty = false
 	f.mu.Unlock()
 	if err == nil {
@@ -225,9 +235,9 @@ func (f *Folder) Sync(ctx context.Context) error {
 	if len(batch) == 0 && !dirty {
 		return nil
 	}
-	stopped, err := f.settle(ctx, batch)
+	stopped, err := f.settle(ctx, sync, batch)
 	if err == nil {
-		err = f.disk.syncFolder(f.dir)
+		err = f.disk.SyncFolder(f.dir)
 	}
 	switch {
 	case err != nil:
@@ -239,79 +249,45 @@ func (f *Folder) Sync(ctx context.Context) error {
 	return nil
 }
 
-// settle makes the records of a batch durable and gives them their names, several at once. stopped means that ctx ended
-// before all were done.
-func (f *Folder) settle(ctx context.Context, batch map[string]*pending) (stopped bool, err error) {
-	workers := f.opts.SyncWorkers
-	if workers <= 0 {
-		workers = 16
+// settle makes the records of a batch durable, and then each is given its name. stopped means that ctx ended before all
+// were done; f.dir has to be synced all the same.
+func (f *Folder) settle(ctx context.Context, sync *durable.Group, batch map[string]*pending) (stopped bool, err error) {
+	if len(batch) == 0 {
+		return false, nil
 	}
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		first error
-		names = make(chan string)
-	)
-	for range min(workers, len(batch)) {
-		wg.Go(func() {
-			for name := range names {
-				if err := f.settleOne(name, batch[name]); err != nil {
-					mu.Lock()
-					if first == nil {
-						first = err
-					}
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	for name := range batch {
-		mu.Lock()
-		failed := first != nil
-		mu.Unlock()
-		if failed {
-			break
+	names := slices.Sorted(maps.Keys(batch))
+	entries := make([]durable.Entry, len(names))
+	for i, name := range names {
+		p, second := batch[name], KeyFile
+		if !p.keyed {
+			second = NoKeyFile
 		}
-		if ctx.Err() != nil {
-			stopped = true
-			break
+		entries[i] = durable.Entry{
+			Name:  "device " + rule.Quote(p.device),
+			Files: []string{filepath.Join(p.path, RequestFile), filepath.Join(p.path, second)}, Folder: p.path,
 		}
-		names <- name
 	}
-	close(names)
-	wg.Wait()
-	return stopped, first
+	err = sync.Sync(ctx, entries)
+	if err == nil {
+		err = durable.Each(ctx, f.workers, names, func(name string) error { return f.place(name, batch[name]) })
+	}
+	if err != nil && err == ctx.Err() { // as Sync and Each return it, not wrapped
+		return true, nil
+	}
+	return false, err
 }
 
-func (f *Folder) settleOne(name string, p *pending) error {
-	second := KeyFile
-	if !p.keyed {
-		second = NoKeyFile
-	}
+// place gives a record that is durable its name.
+func (f *Folder) place(name string, p *pending) error {
 	final := filepath.Join(f.dir, name)
-	err := f.disk.syncFile(filepath.Join(p.path, RequestFile))
-	if err == nil {
-		err = f.disk.syncFile(filepath.Join(p.path, second))
-	}
-	if err == nil {
-		err = f.disk.syncFolder(p.path)
-	}
-	if err != nil {
-		return fmt.Errorf("device %s: %w", rule.Quote(p.device), err)
-	}
-	// Renaming a folder replaces an empty one on some systems, and nothing else.
-	if _, err := f.disk.lstat(final); err == nil {
+	switch err := f.disk.Move(p.path, final); {
+	case errors.Is(err, fs.ErrExist):
 		return &ExistsError{p.device, final}
-	}
-	if err := f.disk.rename(p.path, final); err != nil {
-		if _, statErr := f.disk.lstat(final); statErr == nil {
-			return &ExistsError{p.device, final}
-		}
+	case err != nil:
 		return fmt.Errorf("device %s: %w", rule.Quote(p.device), err)
 	}
 	f.mu.Lock()
 	delete(f.pending, name)
-	f.dirty = true
 	f.mu.Unlock()
 	return nil
 }
@@ -338,6 +314,7 @@ func (f *Folder) dropGroup(group string) {
 	if group == "" || f.group != group || len(f.pending) > 0 {
 		return
 	}
-	_ = f.disk.remove(group)
-	f.group = ""
+	_ = f.disk.Remove(group)
+	_ = f.sync.Close()
+	f.group, f.sync = "", nil
 }

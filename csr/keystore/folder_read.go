@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -38,7 +39,7 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 		if err == nil {
 			return rec, nil
 		}
-		if _, gone := f.disk.lstat(path); !errors.Is(gone, fs.ErrNotExist) {
+		if _, gone := f.disk.Lstat(path); !errors.Is(gone, fs.ErrNotExist) {
 			return rec, err
 		}
 		// A Sync has given it its name in the meantime, perhaps between the reading of its two files.
@@ -54,7 +55,7 @@ func (f *Folder) read(device, path string) (Record, error) {
 	fail := func(kind error, format string, args ...any) (Record, error) {
 		return Record{}, fmt.Errorf("device %s: %w: %s", rule.Quote(device), kind, fmt.Sprintf(format, args...))
 	}
-	info, err := f.disk.lstat(path)
+	info, err := f.disk.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Record{}, notFound(device, f.dir)
@@ -81,7 +82,7 @@ func (f *Folder) read(device, path string) (Record, error) {
 		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
 	}
 	if keyText == nil {
-		if _, err := f.disk.lstat(filepath.Join(path, NoKeyFile)); err == nil {
+		if _, err := f.disk.Lstat(filepath.Join(path, NoKeyFile)); err == nil {
 			return rec, nil
 		}
 		return fail(ErrDamaged, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, KeyFile)
@@ -100,7 +101,7 @@ func (f *Folder) read(device, path string) (Record, error) {
 // readFile returns nil without an error when there is no such file.
 func (f *Folder) readFile(folder, name string) ([]byte, error) {
 	path := filepath.Join(folder, name)
-	info, err := f.disk.lstat(path)
+	info, err := f.disk.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -111,7 +112,7 @@ func (f *Folder) readFile(folder, name string) ([]byte, error) {
 	case checksModes && name == KeyFile && info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("%w: %s has mode %#o; find out who could have read it, then run chmod 600 on it", ErrPermissions, path, info.Mode().Perm())
 	}
-	data, err := f.disk.read(path, maxFile)
+	data, err := f.disk.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ const checksModes = runtime.GOOS != "windows" && runtime.GOOS != "plan9"
 func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		more := true
-		err := f.disk.list(f.dir, func(name string, folder bool) bool {
+		err := f.disk.List(f.dir, func(name string, folder bool) bool {
 			if ctx.Err() != nil {
 				return false
 			}
@@ -155,8 +156,8 @@ func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 // requests never left the process, and so are of no use. Call it only while no other process writes to the directory.
 func (f *Folder) RemoveLeftovers(ctx context.Context) (int, error) {
 	var found []string
-	err := f.disk.list(f.dir, func(name string, _ bool) bool {
-		if strings.HasPrefix(name, tempPrefix) {
+	err := f.disk.List(f.dir, func(name string, _ bool) bool {
+		if strings.HasPrefix(name, durable.TempPrefix) {
 			found = append(found, filepath.Join(f.dir, name))
 		}
 		return ctx.Err() == nil
@@ -176,7 +177,7 @@ func (f *Folder) RemoveLeftovers(ctx context.Context) (int, error) {
 		if path == own {
 			continue
 		}
-		if err = f.disk.removeAll(path); err == nil {
+		if err = f.disk.RemoveAll(path); err == nil {
 			n++
 		}
 	}

@@ -252,7 +252,9 @@ func (o *options) open(ctx context.Context) (task.Backend, func(), error) {
 		}
 		return fake, func() {
 			if data, err := fake.Snapshot().MarshalBinary(); err == nil && !o.dryRun {
-				_ = keystore.ReplaceFile(state, data, 0o600)
+				if os.WriteFile(state+".new", data, 0o600) == nil {
+					_ = os.Rename(state+".new", state)
+				}
 			}
 		}, nil
 	}
@@ -333,7 +335,7 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 func (o *options) saveCA(ctx context.Context, b task.Backend) error {
 	file := filepath.Join(o.dir, "foundr-ca.pem")
 	if fake, ok := task.As[*fakebackend.Backend](b); ok {
-		return keystore.ReplaceFile(file, fake.CA(), 0o644)
+		return os.WriteFile(file, fake.CA(), 0o644)
 	}
 	if id, err := b.(task.Identifier).Identity(ctx); err != nil || !id.Fake {
 		return err
@@ -347,7 +349,7 @@ func (o *options) saveCA(ctx context.Context, b task.Backend) error {
 	if err != nil {
 		return err
 	}
-	return keystore.ReplaceFile(file, data, 0o644)
+	return os.WriteFile(file, data, 0o644)
 }
 
 func (o *options) print(s *provision.Summary) {

@@ -90,7 +90,7 @@ func run(ctx context.Context, out string) error {
 			d.Name, d.ThingARN, d.CertificateARN, d.Policies, filepath.Join(out, keystore.FileName(d.Name)), filepath.Separator)
 	}
 	ca := filepath.Join(out, "issuer-ca.pem")
-	if err := keystore.ReplaceFile(ca, fake.CA(), 0o644); err != nil {
+	if err := os.WriteFile(ca, fake.CA(), 0o644); err != nil {
 		return err
 	}
 	fmt.Printf("\n%s, by the FAKE in task %s.\n", summary, summary.Tasks[0])

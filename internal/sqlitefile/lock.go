@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
 // writerLock is the right to write to a file. It is SQLite's own lock on a small database beside the file, so it
@@ -143,36 +143,12 @@ const TimeFormat = "2006-01-02T15:04:05.000000000Z"
 // createFile makes an empty file that only its owner may read, and its name durable. An error that is fs.ErrExist leaves
 // the file that is there unopened: closing it would drop the locks that SQLite has on it in this process.
 func createFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := durable.OS().Create(path, 0o600)
 	if err != nil {
 		return err
 	}
-	err = f.Chmod(0o600) // whatever the umask
-	if runtime.GOOS == "windows" {
-		err = nil
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
-	return syncFolder(path)
-}
-
-// syncFolder makes the name of a file durable. Some systems do not open folders, and some file systems cannot sync them:
-// those make names durable by themselves.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return nil // a folder that may be entered and not listed
-		}
-		return err
-	}
-	err = dir.Sync()
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		err = nil
-	}
-	return errors.Join(err, dir.Close())
+	return durable.SyncName(durable.OS(), path)
 }

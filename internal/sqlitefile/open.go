@@ -13,6 +13,8 @@ import (
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
 // readers is how many reads go on at once; more wait their turn.
@@ -169,7 +171,7 @@ func (d *DB) openForWriting(ctx context.Context, o Options) (err error) {
 // settle makes durable what is in the file and its log. A process that was killed may have written a change and not
 // synced it: readers see it from then on, and a power cut would take it from them. A commit of anything syncs the log.
 func (d *DB) settle(ctx context.Context, version int) error {
-	if err := syncFolder(d.path); err != nil {
+	if err := durable.SyncName(durable.OS(), d.path); err != nil {
 		return err
 	}
 	_, err := d.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
@@ -234,7 +236,7 @@ func (k *Kind) create(ctx context.Context, path string, o Options) (err error) {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	return syncFolder(path)
+	return durable.SyncName(durable.OS(), path)
 }
 
 // open makes a pool of connections. None is opened before it is used.
