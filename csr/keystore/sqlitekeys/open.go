@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 	"github.com/seed1ff6f450/iotfleet/internal/sqlitefile"
 )
 
@@ -72,14 +74,21 @@ type Store struct {
 	broken   error           // set when durability can no longer be promised
 }
 
-// Open opens the keys at path for writing, and makes the file if there is none (mode 0600); its folder must exist. opts
-// may be nil.
+// Open opens the keys at path for writing, and makes the file if there is none (mode 0600; folders that are missing get
+// 0700). opts may be nil.
 //
 // One process can have a file open for writing; a second Open fails with an [*InUseError]. The right to write ends with
 // the process, however that ends. The file is refused, and nothing in it changed, with [ErrNotKeys],
 // [keystore.ErrDamaged], or, if other users can read or write it, [keystore.ErrPermissions] (not on Windows).
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := orZero(opts)
+	path, err := filepath.Abs(path)
+	if err == nil {
+		err = durable.MakeFolder(durable.OS(), filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key database %s: make its folder: %w", path, err)
+	}
 	if err := checkMode(path); err != nil {
 		return nil, err
 	}

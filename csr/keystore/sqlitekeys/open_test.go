@@ -157,10 +157,15 @@ func TestKeysAreForTheirOwnerOnly(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
-	path := filepath.Join(t.TempDir(), "keys.db")
+	path := filepath.Join(t.TempDir(), "deep", "run", "keys.db")
 	s := mustOpen(t, path)
 	require.NoError(t, s.Put(t.Context(), record(t, "one")))
 	require.NoError(t, s.Sync(t.Context()))
+	for _, folder := range []string{filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		info, err := os.Stat(folder)
+		require.NoError(t, err)
+		assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm(), folder)
+	}
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
 		info, err := os.Stat(path + suffix)
 		require.NoError(t, err)
