@@ -55,6 +55,24 @@ func TestStartRefusesWhatAWSWouldRefuseAndDoesNotAsk(t *testing.T) {
 	assert.True(t, task.Refused(err))
 }
 
+func TestStartTakesEveryLengthThatAWSTakes(t *testing.T) {
+	b := &script{start: func(*task.StartInput) (task.ID, error) { return "t-1", nil }}
+	for n, taken := range map[int]bool{19: false, 20: true, 2048: true, 2049: false} {
+		in := goodInput()
+		in.RoleARN = "arn:aws:iam::1:role/" + strings.Repeat("r", 2048)
+		in.RoleARN = in.RoleARN[:n]
+		_, err := task.Start(t.Context(), b, in)
+		assert.Equal(t, taken, err == nil, "%d characters: %v", n, err)
+	}
+}
+
+func TestATemplateThatIsNotJSONIsRefusedWithThePlaceOfTheFault(t *testing.T) {
+	in := goodInput()
+	in.TemplateBody = `{"Resources":}`
+	_, err := task.Start(t.Context(), &script{}, in)
+	assert.ErrorContains(t, err, "(at byte 14)")
+}
+
 func TestStartErrorsOfRulesKeepTheViolation(t *testing.T) {
 	in := goodInput()
 	in.InputFileKey = "a b.json"
