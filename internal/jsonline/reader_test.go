@@ -48,6 +48,7 @@ func FuzzReader(f *testing.F) {
 	for _, seed := range []string{
 		`{"a":"b","a":[1,-0.5e+3,true,false,null,{}],"":""}`, ` [ ] `, `"\ud83d\ude00\ud83d\u00e9\/\b\f\n\r\t\"\\"`, "\"\xff\xc3\"", "\"1234567\x85\"",
 		`{"a":1,}`, `[1 2]`, `[01]`, `[1.]`, `{"a" 1}`, `{a:1}`, `[tru]`, `truex`, `"abcdefgh`, "\"abcdefgh\n\"", `"\x"`, `"\u12g4"`, `"\`, `{} {}`, `[`, `[,]`, ``, "[\x00]", `-`, `nullnull`,
+		" \t{ \"a\" : [ 1 , { } ,\r\n[ ] ] , \"b\"\t: \"c\" } ", `"\u`, `"\u00`, `["\`, `"\u00e`,
 		strings.Repeat("[", 200) + strings.Repeat("]", 200),
 	} {
 		f.Add([]byte(seed))
