@@ -72,17 +72,11 @@ func (b *account) enter(ctx context.Context, op string) (time.Time, error) {
 	case <-ctx.Done():
 		return time.Time{}, interrupted(ctx, op)
 	}
-	entered := false
-	defer func() {
-		if !entered { // also when a function of the caller's panics
-			b.leave()
-		}
-	}()
 	now := b.clock.now()
 	if err := b.settle(ctx, now); err != nil {
+		b.leave()
 		return time.Time{}, fmt.Errorf("fakebackend: %s: while the running task's lines were done: %w", op, err)
 	}
-	entered = true
 	return now, nil
 }
 

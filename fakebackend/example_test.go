@@ -157,7 +157,7 @@ func ExampleOptions() {
 		log.Fatal(err)
 	}
 	o := fake.Options()
-	fmt.Println(o.Region, o.Account, o.LinkLife, o.Retention)
+	fmt.Println(o.Region, o.Account, o.LinkLife, o.LinesPerReport)
 	// Output:
-	// us-east-1 123456789012 24h0m0s 720h0m0s
+	// us-east-1 123456789012 24h0m0s 1000
 }

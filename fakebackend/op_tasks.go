@@ -53,20 +53,19 @@ func (b *account) described(r *registration) *describeThingRegistrationTaskOutpu
 	return &describeThingRegistrationTaskOutput{
 		TaskID: r.id, CreationDate: stamp(r.created), LastModifiedDate: stamp(r.modified), TemplateBody: r.templateBody,
 		InputFileBucket: r.bucket, InputFileKey: r.key, RoleARN: r.roleARN, Status: string(r.status), Message: cutMessage(r.message),
-		SuccessCount: int32(r.succeeded.n), FailureCount: int32(len(r.failed)), PercentageProgress: int32(b.percent(r)),
+		SuccessCount: int32(r.succeeded.n), FailureCount: int32(len(r.failed)), PercentageProgress: int32(percent(r)),
 	}
 }
 
 // percent is how much of a task is done. 100 means that all of it is.
-func (b *account) percent(r *registration) int64 {
+func percent(r *registration) int64 {
 	switch {
 	case r.status == task.Completed:
 		return 100
 	case r.total == 0:
 		return 0
 	}
-	p := r.next * 100 / r.total
-	return p - p%int64(b.opts.PercentStep)
+	return r.next * 100 / r.total
 }
 
 // cutMessage keeps a task's message within the 2,048 characters of the model.

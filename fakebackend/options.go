@@ -1,7 +1,6 @@
 package fakebackend
 
 import (
-	"crypto/sha1"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
-	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -42,10 +40,6 @@ type Options struct {
 	// LinkLife is how long a report link is good, in whole seconds: what is over is cut off. From 1 s to 7 days, which is
 	// all that S3 allows. Default 86,400 s, as the links in AWS's walkthrough say.
 	LinkLife time.Duration
-	// TaskLife is how long a task may run before AWS ends it. Default 30 days.
-	TaskLife time.Duration
-	// Retention is how long a task and its reports are kept after it ended. Default 30 days.
-	Retention time.Duration
 
 	// Seed makes ids, serial numbers, the CA and the certificates depend on nothing but the calls made and the clock.
 	// Nil means random.
@@ -68,10 +62,6 @@ type Options struct {
 	// BadTemplate says what comes of a Start whose template is JSON but not a template. Default RefuseStart. A
 	// template that is not JSON is refused in any case.
 	BadTemplate AtStart
-	// OverdueStatus is the status of a task that was ended because of TaskLife. Default [task.Failed].
-	OverdueStatus task.Status
-	// PercentStep makes the percentage move in steps of so many points. Default 1.
-	PercentStep int
 	// OldestFirst lists tasks oldest first. By default the newest comes first, as in AWS's walkthrough.
 	OldestFirst bool
 
@@ -111,10 +101,9 @@ type Options struct {
 	FailOnlyIfDifferent bool
 	// UndoFailedLines takes back what a line made before it failed. By default it stays.
 	UndoFailedLines bool
-	// PolicyName names the policy of a document. Default: 40 upper-case hexadecimal digits that depend on the document
-	// alone, so that lines with the same document share one policy. It is called with the line's number, 0 for
-	// RegisterThing, in the middle of a request, so it must not call the fake: the call would wait for itself.
-	PolicyName func(document string, line int64) string
+	// PolicyPerLine makes a policy of its own for each line whose template has a policy document. By default the name of
+	// the policy depends on the document alone, so that lines with the same document share one.
+	PolicyPerLine bool
 }
 
 // AtStart chooses between the two ways a bad Start can end.
@@ -159,20 +148,13 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.LinesPerReport, 1000)
 	setDefault(&o.PageSize, 100)
 	setDefault(&o.LinkLife, day)
-	setDefault(&o.TaskLife, 30*day)
-	setDefault(&o.Retention, 30*day)
 	setDefault(&o.IssuerKey, P256)
 	setDefault(&o.IssuerName, FakeIssuerName)
 	setDefault(&o.RunningTaskCode, codeInvalidRequest)
 	setDefault(&o.BadInput, FailTask)
 	setDefault(&o.BadRole, FailTask)
 	setDefault(&o.BadTemplate, RefuseStart)
-	setDefault(&o.OverdueStatus, task.Failed)
-	setDefault(&o.PercentStep, 1)
 	setDefault(&o.UnknownTaskReportsCode, codeNotFound)
-	if o.PolicyName == nil {
-		o.PolicyName = policyNameOf
-	}
 
 	var errs []error
 	bad := func(format string, args ...any) {
@@ -194,8 +176,7 @@ func (o Options) withDefaults() (Options, error) {
 		name  string
 		value time.Duration
 	}{
-		{"StartDelay", o.StartDelay}, {"StopDelay", o.StopDelay}, {"TaskLife", o.TaskLife}, {"Retention", o.Retention},
-		{"ReportDelay", o.ReportDelay},
+		{"StartDelay", o.StartDelay}, {"StopDelay", o.StopDelay}, {"ReportDelay", o.ReportDelay},
 	} {
 		if d.value < 0 {
 			bad("%s is %v; it must not be negative", d.name, d.value)
@@ -210,14 +191,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.PageSize < 1 || o.PageSize > maxPage {
 		bad("PageSize is %d; AWS's pages have 1 to %d items", o.PageSize, maxPage)
 	}
-	if o.PercentStep < 1 || o.PercentStep > 100 {
-		bad("PercentStep is %d; it must be between 1 and 100", o.PercentStep)
-	}
 	if o.IssuerKey != P256 && o.IssuerKey != RSA2048 {
 		bad("IssuerKey is %q; it must be %s or %s", o.IssuerKey, P256, RSA2048)
-	}
-	if !o.OverdueStatus.Done() {
-		bad("OverdueStatus is %q; it must be a final status", o.OverdueStatus)
 	}
 	switch o.ExistingThing {
 	case "", template.DoNothing, template.Replace, template.Fail:
@@ -238,12 +213,6 @@ func setDefault[T comparable](v *T, to T) {
 	if *v == zero {
 		*v = to
 	}
-}
-
-// policyNameOf is 40 upper-case hex digits, the form that AWS's documentation shows. What AWS hashes, and how, is not
-// known, so no client may depend on the digits.
-func policyNameOf(document string, _ int64) string {
-	return fmt.Sprintf("%X", sha1.Sum([]byte(document)))
 }
 
 func isDigits(s string, n int) bool {

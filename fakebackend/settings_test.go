@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -23,8 +22,8 @@ func TestOptionsThatCannotBeAreRefusedByName(t *testing.T) {
 		"LinkLife is 168h0m1s": {LinkLife: 7*24*time.Hour + time.Second}, "LinkLife is 999ms": {LinkLife: 999 * time.Millisecond},
 		"Options.Bucket: InvalidBucketName": {Bucket: "Fleet_A"},
 		"Account":                           {Account: "12"}, "Region": {Region: "EU Central"}, "Bucket": {Bucket: "a b"}, "Rate": {Rate: -1}, "StartDelay": {StartDelay: -1},
-		"LinesPerReport": {LinesPerReport: -1}, "PageSize": {PageSize: 251}, "PercentStep": {PercentStep: 101}, "IssuerKey": {IssuerKey: "ed25519"},
-		"OverdueStatus": {OverdueStatus: task.InProgress}, "ExistingThing": {ExistingThing: "MERGE"}, "BadInput": {BadInput: 7}, "Retention": {Retention: -time.Second},
+		"LinesPerReport": {LinesPerReport: -1}, "PageSize": {PageSize: 251}, "IssuerKey": {IssuerKey: "ed25519"},
+		"ExistingThing": {ExistingThing: "MERGE"}, "BadInput": {BadInput: 7}, "StopDelay": {StopDelay: -time.Second},
 	} {
 		_, err := fakebackend.New(opts)
 		require.ErrorContains(t, err, name)
@@ -50,29 +49,6 @@ func TestTheIssuerIsAFakeUnlessToldToLookLikeAWS(t *testing.T) {
 	ca := issuerOf(fakebackend.Options{IssuerName: fakebackend.AWSIssuerName, IssuerKey: fakebackend.RSA2048, Seed: []byte("a")})
 	assert.Equal(t, []string{"Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"}, ca.Subject.OrganizationalUnit)
 	assert.Equal(t, 2048, ca.PublicKey.(*rsa.PublicKey).N.BitLen())
-}
-
-func TestAFunctionThatPanicsLeavesTheFakeFree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bad := true
-		fake, role := newFake(t, fakebackend.Options{PolicyName: func(_ string, line int64) string {
-			if bad {
-				panic("no name")
-			}
-			return fmt.Sprint("policy-", line)
-		}})
-		row := map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(t, key, "device")}
-		register := func() {
-			_, err := fake.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: walkthrough(t), Parameters: row})
-			assert.NoError(t, err)
-		}
-		assert.Panics(t, register)
-		id := start(t, fake, role, walkthrough(t), line(t, row), line(t, row))
-		assert.Panics(t, func() { fake.Counts() }, "the line is done by whoever looks")
-		bad = false
-		register()
-		assert.Equal(t, task.Completed, describe(t, fake, id).Status)
-	})
 }
 
 func TestThePartitionFollowsTheRegion(t *testing.T) {
@@ -115,16 +91,6 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 		_, err := fake.ListReports(t.Context(), "nothing", task.ErrorsReport, "")
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 	})
-	t.Run("OverdueStatus", func(t *testing.T) {
-		fake, id := run(t, fakebackend.Options{OverdueStatus: task.Cancelled, Rate: 1e-6, TaskLife: time.Hour}, walkthrough(t), fixedRows...)
-		fake.Advance(time.Hour)
-		assert.Equal(t, task.Cancelled, describe(t, fake, id).Status)
-	})
-	t.Run("PercentStep", func(t *testing.T) {
-		fake, id := run(t, fakebackend.Options{PercentStep: 25, Rate: 1}, walkthrough(t), fixedRows...)
-		fake.Advance(3 * time.Second)
-		assert.Equal(t, 25, describe(t, fake, id).Percent)
-	})
 	t.Run("OldestFirst", func(t *testing.T) {
 		fake, first := run(t, fakebackend.Options{OldestFirst: true, PageSize: 1}, walkthrough(t), fixedRows[0])
 		role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
@@ -146,10 +112,15 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 		fake, id := run(t, fakebackend.Options{PolicyARNKey: "PolicyLogicalName"}, walkthrough(t), fixedRows[0])
 		assert.Contains(t, results(t, fake, id)[0].Response.ResourceARNs, "PolicyLogicalName")
 	})
-	t.Run("PolicyName", func(t *testing.T) {
-		fake, id := run(t, fakebackend.Options{PolicyName: func(_ string, line int64) string { return fmt.Sprint("line-", line) }}, walkthrough(t), fixedRows[:2]...)
-		assert.Equal(t, []string{"arn:aws:iot:us-east-1:123456789012:policy/line-2"}, results(t, fake, id)[1].Response.ResourceARNs.Policies())
-		assert.Equal(t, 2, fake.Counts().Policies)
+	t.Run("PolicyPerLine", func(t *testing.T) {
+		for perLine, policies := range map[bool]int{false: 1, true: 4} {
+			fake, role := newFake(t, fakebackend.Options{PolicyPerLine: perLine})
+			for range 2 {
+				id := start(t, fake, role, walkthrough(t), fixedRows[:2]...)
+				require.Len(t, results(t, fake, id), 2)
+			}
+			assert.Equal(t, policies, fake.Counts().Policies)
+		}
 	})
 	t.Run("EmptyIsMissing", func(t *testing.T) {
 		for set, want := range map[bool]string{false: "", true: "fallback"} {

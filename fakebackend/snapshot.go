@@ -60,7 +60,7 @@ func (s *Snapshot) UnmarshalBinary(raw []byte) error {
 	return nil
 }
 
-const snapshotVersion = 3
+const snapshotVersion = 1
 
 // snapshotData is the state with numbers in place of pointers. Records that are gone from the registry but still stand in
 // a task's reports are in it too.

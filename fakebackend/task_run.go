@@ -45,6 +45,12 @@ type registration struct {
 	shared  *outcomeRest // of the line before, which most lines share
 }
 
+// How long a task may run, and how long it and its reports are kept after it ended.
+const (
+	taskLife      = 30 * day
+	taskRetention = 30 * day
+)
+
 // failedLine is a line that was refused.
 type failedLine struct {
 	line    int64
@@ -62,7 +68,7 @@ func (b *account) settle(ctx context.Context, now time.Time) error {
 	}
 	for r := range b.st.tasks.all() {
 		// Tasks end in the order they were started, since only one runs at a time.
-		if r.ended.IsZero() || now.Before(r.ended.Add(b.opts.Retention)) {
+		if r.ended.IsZero() || now.Before(r.ended.Add(taskRetention)) {
 			break
 		}
 		b.st.tasks.remove(r.id)
@@ -86,7 +92,7 @@ func (b *account) due(r *registration) time.Time {
 // progress does the lines of a task that are due. When the context ends in the middle, what was done stays done, and the
 // next to look goes on from there.
 func (b *account) progress(ctx context.Context, r *registration, now time.Time) error {
-	overdue := r.created.Add(b.opts.TaskLife)
+	overdue := r.created.Add(taskLife)
 	for {
 		if !r.stopped.IsZero() {
 			if at := r.stopped.Add(b.opts.StopDelay); !now.Before(at) {
@@ -124,7 +130,7 @@ func (b *account) progress(ctx context.Context, r *registration, now time.Time) 
 		}
 		if hang || !at.Before(overdue) {
 			if !now.Before(overdue) {
-				b.end(r, b.opts.OverdueStatus, "The task did not finish in time and was ended.", overdue)
+				b.end(r, task.Failed, "The task did not finish in time and was ended.", overdue)
 			}
 			return nil
 		}
@@ -176,6 +182,6 @@ func (b *account) registerLine(r *registration, raw []byte, at time.Time) (outco
 	if err != nil {
 		return outcome{}, err
 	}
-	w := worker{b: b, at: at, line: r.next, session: r.session, shared: &r.shared}
+	w := worker{b: b, at: at, task: r.id, line: r.next, session: r.session, shared: &r.shared}
 	return w.register(r.program, row)
 }

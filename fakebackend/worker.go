@@ -1,6 +1,8 @@
 package fakebackend
 
 import (
+	"crypto/sha1"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ import (
 type worker struct {
 	b       *account
 	at      time.Time
+	task    string        // its id; "" for RegisterThing
 	line    int64         // 0 for RegisterThing
 	session *iam.Session  // what the role allows; nil allows all
 	shared  **outcomeRest // of the line before; nil for RegisterThing
@@ -420,9 +423,18 @@ func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attac
 	return attach, nil
 }
 
+// policyName is 40 upper-case hex digits, the form that AWS's documentation shows. What AWS hashes, and how, is not known,
+// so no client may depend on the digits.
+func (w *worker) policyName(document string) string {
+	if w.b.opts.PolicyPerLine {
+		document += fmt.Sprintf("\n%s/%d", w.task, w.line)
+	}
+	return fmt.Sprintf("%X", sha1.Sum([]byte(document)))
+}
+
 // policyOfDocument finds or makes the policy of a document. Its name depends on the document, so that lines share it.
 func (w *worker) policyOfDocument(document string) (*policy, *task.Error) {
-	name := w.b.opts.PolicyName(document, w.line)
+	name := w.policyName(document)
 	if p, ok := w.b.st.policies.get(name); ok {
 		return p, nil
 	}
