@@ -18,8 +18,8 @@ import (
 type Algorithm string
 
 // The algorithms keys are made with. P-256 is the default: making a key and signing a request takes tens of
-// microseconds, where an RSA-2048 key takes tens of milliseconds and an RSA-4096 key the better part of a second, and every
-// later TLS handshake of the device costs accordingly.
+// microseconds, where an RSA-2048 key takes tens of milliseconds and an RSA-4096 key the better part of a second, and
+// every later TLS handshake of the device costs accordingly.
 const (
 	P256    Algorithm = "p256"    // elliptic curve NIST P-256, signed with SHA-256
 	P384    Algorithm = "p384"    // elliptic curve NIST P-384, signed with SHA-384
@@ -87,7 +87,7 @@ func (a Algorithm) generate() (crypto.Signer, error) {
 	return nil, unknownAlgorithm(string(a))
 }
 
-// keyAlgorithm names the algorithm of a public key, or says why AWS IoT does not take it.
+// keyAlgorithm names the algorithm of a public key, or returns why AWS IoT does not take it.
 func keyAlgorithm(pub crypto.PublicKey) (Algorithm, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:

@@ -10,9 +10,9 @@ import (
 )
 
 // CertificateKeySHA256 returns the SHA-256 of the public key of the first certificate in a PEM text. It equals
-// [Request.PublicKeySHA256] of the request the certificate was issued for: it depends on the key alone and not on how the
-// certificate spells it, for an issuer may encode it anew. Of a certificate with a P-256 key it reads only what it must to
-// find the key: that nothing else in it is damaged is for the caller to know.
+// [Request.PublicKeySHA256] of the request the certificate was issued for: it depends on the key alone and not on how
+// the certificate spells it, for an issuer may encode it anew. Of a certificate with a P-256 key it reads only what it
+// must to find the key: that nothing else in it is damaged is for the caller to know.
 func CertificateKeySHA256(certificatePEM []byte) ([32]byte, error) {
 	for rest := certificatePEM; ; {
 		var block *pem.Block
@@ -43,8 +43,9 @@ var p256Prefix = wrapPublicKey(p256DER.algorithm, append([]byte{4}, make([]byte,
 
 const p256InfoLen = 27 + 64
 
-// p256KeyInfo finds the SubjectPublicKeyInfo of a certificate if it is that of a P-256 key, and returns nil if it is not
-// or anything else is unusual. It takes a tenth of the time of x509.ParseCertificate: a run reads every certificate.
+// p256KeyInfo finds the SubjectPublicKeyInfo of a certificate if it is that of a P-256 key, and returns nil if it is
+// not or anything else is unusual. It takes a tenth of the time of x509.ParseCertificate: a run reads every
+// certificate.
 func p256KeyInfo(der []byte) []byte {
 	certificate, rest := element(der, tagSequence)
 	if certificate == nil || len(rest) > 0 {

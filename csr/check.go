@@ -10,8 +10,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
-// outline is a request taken apart just far enough to say why it is refused, where crypto/x509 would only say that it
-// does not know something.
+// outline is a request taken apart just far enough to report why it is refused, where crypto/x509 would only report
+// that it does not know something.
 type outline struct {
 	Content struct {
 		Raw     asn1.RawContent
@@ -141,7 +141,7 @@ func checkSignatureKind(a algorithmOutline) error {
 	return nil
 }
 
-// objectName names what people make keys with, and gives the number of the rest.
+// objectName names what people make keys with, and returns the number of the rest.
 func objectName(oid asn1.ObjectIdentifier) string {
 	switch dotted := oid.String(); dotted {
 	case "1.3.132.0.10":
@@ -173,7 +173,7 @@ func objectName(oid asn1.ObjectIdentifier) string {
 	}
 }
 
-// whatElse says what DER that is no request is. The bytes themselves are never part of it.
+// whatElse reports what DER that is no request is. The bytes themselves are never part of it.
 func whatElse(der []byte) error {
 	if _, err := x509.ParseCertificate(der); err == nil {
 		return fmt.Errorf("%w; hand in the request that was made for the device's key", ErrCertificate)

@@ -1,7 +1,7 @@
 // Package csr makes device keys and certificate signing requests, one or a million, and checks the requests that were
 // made elsewhere before AWS IoT has to refuse them.
 //
-// [Generator.All] takes devices and gives a key and a signed request (PKCS #10) for each, in the order of the input,
+// [Generator.All] takes devices and yields a key and a signed request (PKCS #10) for each, in the order of the input,
 // made by several workers at once and never holding more than a window of them:
 //
 //	subject, err := csr.ParsePattern("C=US,O=MyOrg,CN={ThingName}")

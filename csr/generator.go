@@ -37,8 +37,8 @@ type Generator struct {
 	// Subject names a device. Nil means CommonName(device.Name). It is called from several goroutines at once.
 	// [Pattern.Subject] fits here.
 	Subject func(Device) (Subject, error)
-	// Kept gives the request that a device has from earlier, with a key that is kept somewhere; then none is made. A nil
-	// request means that the device has none yet. Nil asks nobody. It is called from several goroutines at once.
+	// Kept returns the request that a device has from earlier, with a key that is kept somewhere; then none is made. A
+	// nil request means that the device has none yet. Nil asks nobody. It is called from several goroutines at once.
 	Kept func(context.Context, Device) (*Request, error)
 	// Workers is how many keys are made at once. 0 or less means GOMAXPROCS.
 	Workers int
@@ -48,7 +48,7 @@ type Generator struct {
 	Window int
 }
 
-// All makes a key and a request for each device and gives the results in the order of the input.
+// All makes a key and a request for each device and yields the results in the order of the input.
 //
 // What fails for one device is in its Result.Err and the others go on. The iterator's error ends it: it comes at most
 // once, last and alone, and is either the error that devices gave (after the results of all devices before it) or the
@@ -57,7 +57,8 @@ type Generator struct {
 //
 // devices is ranged over on a goroutine of its own; it is not read further ahead than the window. A panic in devices,
 // in a KeySource, in Subject or in Kept stops everything and is raised again in the goroutine that ranges, as an error
-// with the value and the stack: what is broken there could give two devices one key, so the run does not go on with it.
+// with the value and the stack: what is broken there could leave two devices with one key, so the run does not go on
+// with it.
 //
 // The iterator is single-use: ranging over it again makes no further keys and returns an error.
 func (g *Generator) All(ctx context.Context, devices iter.Seq2[Device, error]) iter.Seq2[*Result, error] {
@@ -165,8 +166,8 @@ type slot struct {
 	done   chan struct{}
 }
 
-// run is one pass of All. Slots go round: free → (read) → todo and order → (made, done) → delivered → free. Each channel
-// has room for all slots, so only taking from one ever waits.
+// run is one pass of All. Slots go round: free → (read) → todo and order → (made, done) → delivered → free. Each
+// channel has room for all slots, so only taking from one ever waits.
 type run struct {
 	g       *Generator
 	parent  context.Context
@@ -226,8 +227,8 @@ func (r *run) deliver(yield func(*Result, error) bool) bool {
 			case <-r.ctx.Done():
 			}
 		}
-		// A result that is ready when the context ends may be a failure for that very reason, and is not one of the device.
-		// The parent is asked, too: devices may see its end, and be over, a moment before ours ends in turn.
+		// A result that is ready when the context ends may be a failure for that very reason, and is not one of the
+		// device. The parent is asked, too: devices may see its end, and be over, a moment before ours ends in turn.
 		if r.parent.Err() != nil || r.ctx.Err() != nil {
 			r.err = stopped(r.parent)
 			return true

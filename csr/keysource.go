@@ -5,14 +5,14 @@ import (
 	"crypto"
 )
 
-// KeySource gives the key of a device. [Software] makes keys in this process; an HSM, a KMS or a secure element is
+// KeySource returns the key of a device. [Software] makes keys in this process; an HSM, a KMS or a secure element is
 // plugged in by implementing this one method.
 //
 // Signer is called from several goroutines at once, once for each device; hold the [Generator.Workers] down where the
 // hardware has few sessions. It should return soon after ctx ends. The returned signer has a public key that AWS IoT
-// takes (P-256, P-384, P-521, RSA of at least 2,048 bits) and gives ECDSA signatures in their ASN.1 form, as
-// [crypto.Signer] wants; PKCS #11 modules give r and s side by side, to be converted. What it signs is verified before
-// it is used.
+// takes (P-256, P-384, P-521, RSA of at least 2,048 bits) and returns ECDSA signatures in their ASN.1 form, as
+// [crypto.Signer] wants; PKCS #11 modules return r and s side by side, to be converted. What it signs is verified
+// before it is used.
 //
 // A signer that is not a *ecdsa.PrivateKey or *rsa.PrivateKey counts as a key that cannot be exported: its request can
 // be stored and sent, and the key stays where it is. So do not wrap software keys in a type of your own.

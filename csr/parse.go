@@ -13,7 +13,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
-// maxInput is the longest text Parse looks at. openssl's readable form of the longest request AWS takes stays far below.
+// maxInput is the longest text Parse looks at. openssl's readable form of the longest request AWS takes stays far
+// below.
 const maxInput = 64 << 10
 
 // Parse reads a certificate signing request that was made elsewhere and checks what AWS IoT would refuse: its own

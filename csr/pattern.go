@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Pattern is a subject with fields to be filled from a device's row: C=US,O=MyOrg,CN={ThingName}. It is parsed before any
-// value is known, so a value with commas, slashes or braces in it stays the value of its attribute and cannot add
+// Pattern is a subject with fields to be filled from a device's row: C=US,O=MyOrg,CN={ThingName}. It is parsed before
+// any value is known, so a value with commas, slashes or braces in it stays the value of its attribute and cannot add
 // another one. It is safe for concurrent use.
 type Pattern struct {
 	source     string
@@ -14,8 +14,8 @@ type Pattern struct {
 	fields     []string
 }
 
-// ParsePattern reads a pattern: a subject in either form of [ParseSubject] whose values may hold fields in braces, alone
-// or between other text, as in CN={Model}-{SerialNumber}. Write \{ and \} for the characters. The error is a
+// ParsePattern reads a pattern: a subject in either form of [ParseSubject] whose values may hold fields in braces,
+// alone or between other text, as in CN={Model}-{SerialNumber}. Write \{ and \} for the characters. The error is a
 // [*SubjectError] with the place.
 func ParsePattern(s string) (*Pattern, error) {
 	attributes, err := parseName(s, true)
@@ -40,8 +40,8 @@ func (p *Pattern) String() string { return p.source }
 func (p *Pattern) Fields() []string { return slices.Clone(p.fields) }
 
 // Subject returns the subject of a device, for [Generator.Subject]: the pattern with the values of its row. The field
-// {ThingName} is the device's name where its row has no such column. The error is a [*SubjectError]: with its Field for a
-// field that the row has not, or has empty, without for a value that its attribute does not allow (too long, control
+// {ThingName} is the device's name where its row has no such column. The error is a [*SubjectError]: with its Field for
+// a field that the row has not, or has empty, without for a value that its attribute does not allow (too long, control
 // characters, …).
 func (p *Pattern) Subject(d Device) (Subject, error) {
 	return p.fill(func(field string) (string, bool) {

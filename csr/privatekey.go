@@ -14,7 +14,7 @@ import (
 
 // PrivateKey is a device's private key, or a handle of one that rests in hardware. It prints as a placeholder in every
 // form of package fmt, in logs, JSON and XML, also as a field of another struct: only [PrivateKey.PEM] and
-// [PrivateKey.Signer] give the key away. The zero value holds no key. It is safe for concurrent use as far as its
+// [PrivateKey.Signer] return the key itself. The zero value holds no key. It is safe for concurrent use as far as its
 // signer is; compare with [PrivateKey.Equal].
 type PrivateKey struct {
 	// A closure, because fmt and the deep printers of test libraries walk through unexported fields and pointers
@@ -23,7 +23,7 @@ type PrivateKey struct {
 }
 
 // NewPrivateKey wraps a key: a *ecdsa.PrivateKey or *rsa.PrivateKey, which can be exported, or any other signer, which
-// cannot. A nil signer gives the zero PrivateKey.
+// cannot. Of a nil signer it is the zero PrivateKey.
 func NewPrivateKey(signer crypto.Signer) PrivateKey {
 	if signer == nil {
 		return PrivateKey{}
@@ -32,9 +32,9 @@ func NewPrivateKey(signer crypto.Signer) PrivateKey {
 }
 
 // ParsePrivateKey reads a private key in PEM: PKCS #8 ("PRIVATE KEY") as [PrivateKey.PEM] writes it, or the older forms
-// of openssl ("EC PRIVATE KEY", "RSA PRIVATE KEY"). The public half is computed anew, not taken on trust. Anything else,
-// encrypted keys included, is an [ErrNotKey]; a kind of key that AWS IoT does not take has the error that [Parse] gives
-// for it.
+// of openssl ("EC PRIVATE KEY", "RSA PRIVATE KEY"). The public half is computed anew, not taken on trust. Anything
+// else, encrypted keys included, is an [ErrNotKey]; a kind of key that AWS IoT does not take has the error that [Parse]
+// gives for it.
 func ParsePrivateKey(data []byte) (PrivateKey, error) {
 	var block *pem.Block
 	for rest := data; ; {
@@ -93,7 +93,7 @@ func (k PrivateKey) Public() crypto.PublicKey {
 	return k.open().Public()
 }
 
-// Exportable reports whether [PrivateKey.PEM] can give the key: whether it is a key in this process's memory.
+// Exportable reports whether [PrivateKey.PEM] can return the key: whether it is a key in this process's memory.
 func (k PrivateKey) Exportable() bool {
 	switch s := k.Signer().(type) {
 	case *ecdsa.PrivateKey:

@@ -131,8 +131,8 @@ func (r *Request) UnmarshalText(text []byte) error {
 // Create makes a request for the signer's key, signed with SHA-256 (P-256, RSA), SHA-384 (P-384) or SHA-512 (P-521) and
 // without attributes: AWS IoT does not take extensions over. The signature is verified before the request is returned.
 //
-// A subject out of bounds is a [*SubjectError], a key that AWS IoT does not take one of the errors of [Parse], a request
-// of more than 4,096 characters an [ErrTooLong].
+// A subject out of bounds is a [*SubjectError], a key that AWS IoT does not take one of the errors of [Parse], a
+// request of more than 4,096 characters an [ErrTooLong].
 func Create(signer crypto.Signer, subject Subject) (*Request, error) {
 	if signer == nil {
 		return nil, fmt.Errorf("%w: the signer is nil", ErrKey)
@@ -242,7 +242,7 @@ func verify(public crypto.PublicKey, hash crypto.Hash, digest, signature []byte)
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: the signer's signature does not fit its own public key; check that it holds the key it says", ErrSignature)
+	return fmt.Errorf("%w: the signer's signature does not fit its own public key; check that it holds the key that it names", ErrSignature)
 }
 
 func sum(hash crypto.Hash, data []byte) []byte {
@@ -259,8 +259,8 @@ func sum(hash crypto.Hash, data []byte) []byte {
 }
 
 // PublicKeySHA256 returns the SHA-256 of a public key's SubjectPublicKeyInfo in DER, the same as
-// [Request.PublicKeySHA256] gives for the request of that key. pub is a *ecdsa.PublicKey or *rsa.PublicKey of a kind that
-// AWS IoT takes, as in x509.Certificate.PublicKey or from [PrivateKey.Public].
+// [Request.PublicKeySHA256] returns for the request of that key. pub is a *ecdsa.PublicKey or *rsa.PublicKey of a kind
+// that AWS IoT takes, as in x509.Certificate.PublicKey or from [PrivateKey.Public].
 func PublicKeySHA256(pub any) ([32]byte, error) {
 	if pub == nil {
 		return [32]byte{}, fmt.Errorf("%w: it is nil", ErrKey)

@@ -15,8 +15,8 @@ import (
 //	C=US,ST=WA,L=Seattle,O=MyOrg,CN=MyDept     commas; space around types and values is dropped
 //	/C=US/ST=WA/L=Seattle/O=MyOrg/CN=MyDept    as openssl's -subj takes it
 //
-// In the first form \ escapes a special character (, + " \ < > ; = # { } and space) or gives a byte as two hex digits, as
-// in RFC 4514. In the second it takes the next character as it is. Relative names of several attributes
+// In the first form \ escapes a special character (, + " \ < > ; = # { } and space) or writes a byte as two hex digits,
+// as in RFC 4514. In the second it takes the next character as it is. Relative names of several attributes
 // (CN=a+serialNumber=b) are refused, and so are braces, which belong to [ParsePattern]. The error is a [*SubjectError]
 // with the place.
 func ParseSubject(s string) (Subject, error) {
@@ -77,7 +77,7 @@ func (p *nameParser) fail(offset int, attribute, format string, args ...any) err
 	return &SubjectError{Attribute: attribute, Offset: offset, Reason: fmt.Sprintf(format, args...)}
 }
 
-// at gives a SubjectError its place in the text.
+// at sets the place of a SubjectError in the text.
 func at(err error, offset int) error {
 	if e, ok := errors.AsType[*SubjectError](err); ok {
 		e.Offset = offset

@@ -27,8 +27,8 @@ const (
 // device, for instance. It can be called again, also after a crash: what is there already is compared and left alone. A
 // device with another key or request there is an [ErrExists], and ends it.
 //
-// It returns how many records are there and durable when it returns. A damaged record does not keep the others from being
-// copied; the error at the end names it, as [ErrDamaged].
+// It returns how many records are there and durable when it returns. A damaged record does not keep the others from
+// being copied; the error at the end names it, as [ErrDamaged].
 func Copy(ctx context.Context, to Store, from Lister) (int, error) {
 	var (
 		synced, copied int

@@ -20,10 +20,10 @@
 //	}
 //	// Only now may the requests go to AWS.
 //
-// [Folder] keeps a folder for each device, which openssl and people can read. Package sqlitekeys keeps all records in one
-// SQLite file, for large fleets; [Copy] writes folders from it. [None] is for keys that rest in hardware or elsewhere, and
-// [Memory] for tests.
+// [Folder] keeps a folder for each device, which openssl and people can read. Package sqlitekeys keeps all records in
+// one SQLite file, for large fleets; [Copy] writes folders from it. [None] is for keys that rest in hardware or
+// elsewhere, and [Memory] for tests.
 //
-// AWS IoT never has the private key of a request and cannot give it back:
+// AWS IoT never has the private key of a request and cannot return it:
 // https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html
 package keystore

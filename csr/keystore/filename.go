@@ -20,11 +20,11 @@ const (
 // them back.
 //
 // Small letters, digits, - and _ stay as they are, and so do dots inside. A colon becomes +. Capitals become small
-// letters, and which ones they were follows after an @, five letters to a digit (0 to v): Dev is dev@1, SN001 is sn001@3.
-// Every other byte, a dot or a - at the start, a dot at the end, and the first letter of a name that Windows keeps for
-// its devices (nul, con.txt, com1, …) becomes = and two hex digits. The empty name is "=".
+// letters, and which ones they were follows after an @, five letters to a digit (0 to v): Dev is dev@1, SN001 is
+// sn001@3. Every other byte, a dot or a - at the start, a dot at the end, and the first letter of a name that Windows
+// keeps for its devices (nul, con.txt, com1, …) becomes = and two hex digits. The empty name is "=".
 //
-// Names of things in AWS IoT (at most 128 letters, digits, : _ -) give 155 bytes at most. Other names can grow to three
+// Names of things in AWS IoT (at most 128 letters, digits, : _ -) make 155 bytes at most. Other names can grow to three
 // times their length: [Folder.Put] refuses what is longer than the 255 bytes file systems take.
 func FileName(device string) string {
 	if device == "" {

@@ -35,7 +35,7 @@ const (
 
 // FolderOptions are the settings of a [Folder]. The zero value is right for keys made in software.
 type FolderOptions struct {
-	// KeysElsewhere says that keys rest in hardware: of a record whose key cannot be exported, only the request is
+	// KeysElsewhere tells that keys rest in hardware: of a record whose key cannot be exported, only the request is
 	// kept. Without it, Put refuses such a record.
 	KeysElsewhere bool
 }
@@ -43,13 +43,13 @@ type FolderOptions struct {
 // Folder is a [Store] that keeps a folder for each device, named by [FileName], with [KeyFile] and [RequestFile] in it:
 // readable by openssl and by people. Folders have mode 0700 and files 0600, whatever the umask.
 //
-// Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is given
-// its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
+// Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is
+// given its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
 // [Folder.RemoveLeftovers].
 //
-// Sync syncs the whole file system once, whatever the number of devices, where that is known to be reliable: ext4, xfs and
-// btrfs on Linux 5.8 and later. Elsewhere it syncs three times for each device. So put many devices before each Sync, and
-// do not keep keys on a file system that somebody else writes to heavily.
+// Sync syncs the whole file system once, whatever the number of devices, where that is known to be reliable: ext4, xfs
+// and btrfs on Linux 5.8 and later. Elsewhere it syncs three times for each device. So put many devices before each
+// Sync, and do not keep keys on a file system that somebody else writes to heavily.
 //
 // A Folder holds about 200 bytes for each record put since the last Sync. Several processes may use one directory; the
 // first to sync a device wins, the others get an [ErrExists].
@@ -77,8 +77,8 @@ type pending struct {
 	ready  bool   // completely written
 }
 
-// OpenFolder opens a directory of device folders and makes it if there is none (mode 0700, its parents too). opts may be
-// nil. It does not read what is in it.
+// OpenFolder opens a directory of device folders and makes it if there is none (mode 0700, its parents too). opts may
+// be nil. It does not read what is in it.
 func OpenFolder(dir string, opts *FolderOptions) (*Folder, error) {
 	return openFolder(durable.OS(), dir, opts)
 }
@@ -204,9 +204,10 @@ func (f *Folder) write(path string, files []newFile) error {
 	return nil
 }
 
-// Sync implements [Store]. When ctx ends first, what is not durable yet stays for the next Sync. After any other failure
-// the Folder is done for, since a disk that failed to sync once may say yes the next time without having written: every
-// later Put and Sync is an [ErrBroken]. Open the folder again; records that were not durable are made anew.
+// Sync implements [Store]. When ctx ends first, what is not durable yet stays for the next Sync. After any other
+// failure the Folder is done for, since a disk that failed to sync once may report success the next time without having
+// written: every later Put and Sync is an [ErrBroken]. Open the folder again; records that were not durable are made
+// anew.
 func (f *Folder) Sync(ctx context.Context) error {
 	select {
 	case f.syncing <- struct{}{}:
@@ -277,7 +278,7 @@ func (f *Folder) settle(ctx context.Context, sync *durable.Group, batch map[stri
 	return false, err
 }
 
-// place gives a record that is durable its name.
+// place moves a record that is durable to its name.
 func (f *Folder) place(name string, p *pending) error {
 	final := filepath.Join(f.dir, name)
 	switch err := f.disk.Move(p.path, final); {

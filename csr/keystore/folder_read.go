@@ -45,8 +45,8 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 		// A Sync has given it its name in the meantime, perhaps between the reading of its two files.
 	}
 	rec, err := f.read(device, filepath.Join(f.dir, name))
-	// A record that another process named may not be durable yet. Noted only now: a Sync that ends while it is read need
-	// not have covered it.
+	// A record that another process named may not be durable yet. Noted only now: a Sync that ends while it is read
+	// need not have covered it.
 	f.markDirty(true)
 	return rec, err
 }
@@ -125,7 +125,7 @@ func (f *Folder) readFile(folder, name string) ([]byte, error) {
 	return data, nil
 }
 
-// checksModes is off where modes say nothing about who may read.
+// checksModes is off where modes do not decide who may read.
 const checksModes = runtime.GOOS != "windows" && runtime.GOOS != "plan9"
 
 // Devices lists the devices that have a folder, in no particular order, with what was put but not synced left out. It

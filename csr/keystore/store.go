@@ -82,8 +82,8 @@ func notFound(device, where string) error {
 	return fmt.Errorf("device %s: %w in %s", rule.Quote(device), ErrNotFound, where)
 }
 
-// Check reports what no store keeps: a record without a name or with one that no [Folder] could have ([ErrName]), without
-// a request, or with a key that does not belong to it ([ErrMismatch]).
+// Check reports what no store keeps: a record without a name or with one that no [Folder] could have ([ErrName]),
+// without a request, or with a key that does not belong to it ([ErrMismatch]).
 func (rec Record) Check() error {
 	if rec.Device == "" {
 		return fmt.Errorf("%w: it is empty", ErrName)

@@ -1,8 +1,8 @@
 // Package durable writes files and folders that outlast a power cut: whole or not there, under a name that stays.
 //
-// A file is written under a hidden name, synced, and only then given its own; the folder is synced behind it. [Group] does
-// that for many files with two syncs in place of several for each. [Disk] is every way in which the callers touch a file
-// system, so that a test can fail, stop or lose each step in turn: see package memdisk.
+// A file is written under a hidden name, synced, and only then given its own; the folder is synced behind it. [Group]
+// does that for many files with two syncs in place of several for each. [Disk] is every way in which the callers touch
+// a file system, so that a test can fail, stop or lose each step in turn: see package memdisk.
 package durable
 
 import (
@@ -39,8 +39,8 @@ type Disk interface {
 	SyncFile(path string) error
 	// SyncFolder makes the entries of a folder durable.
 	SyncFolder(path string) error
-	// Whole returns what syncs all of the file system that a folder is on, and reports every failure to write since Whole
-	// was called. It returns nil if that cannot be done, or is not known to be reliable there.
+	// Whole returns what syncs all of the file system that a folder is on, and reports every failure to write since
+	// Whole was called. It returns nil if that cannot be done, or is not known to be reliable there.
 	Whole(folder string) (Whole, error)
 }
 
@@ -71,8 +71,8 @@ func TempName() string {
 	return TempPrefix + hex.EncodeToString(b[:])
 }
 
-// MakeFolder makes a folder with its parents, 0700 each, and every new entry durable. One that exists is left as it is, and
-// its entry made durable.
+// MakeFolder makes a folder with its parents, 0700 each, and every new entry durable. One that exists is left as it is,
+// and its entry made durable.
 func MakeFolder(d Disk, path string) error {
 	info, err := d.Lstat(path)
 	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
@@ -101,9 +101,9 @@ func MakeFolder(d Disk, path string) error {
 	return d.SyncFolder(parent)
 }
 
-// SyncName makes the name of a file or folder that exists durable, as far as the system can: some do not open folders, some
-// file systems cannot sync them and make names durable by themselves, and a folder that this user may not read was made by
-// somebody else.
+// SyncName makes the name of a file or folder that exists durable, as far as the system can: some do not open folders,
+// some file systems cannot sync them and make names durable by themselves, and a folder that this user may not read was
+// made by somebody else.
 func SyncName(d Disk, path string) error {
 	err := d.SyncFolder(filepath.Dir(path))
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
@@ -112,9 +112,9 @@ func SyncName(d Disk, path string) error {
 	return err
 }
 
-// ReplaceFile writes a file that is there whole or not at all, also after a crash, and is durable when ReplaceFile returns
-// nil. It takes the place of an earlier one: readers see the old content or the new, never a mixture. perm is what the
-// file has, whatever the umask. The content is never in memory as a whole.
+// ReplaceFile writes a file that is there whole or not at all, also after a crash, and is durable when ReplaceFile
+// returns nil. It takes the place of an earlier one: readers see the old content or the new, never a mixture. perm is
+// what the file has, whatever the umask. The content is never in memory as a whole.
 func ReplaceFile(d Disk, path string, perm fs.FileMode, write func(io.Writer) error) error {
 	if info, err := d.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("write %s: it is not a regular file and was left as it is", path)

@@ -12,9 +12,9 @@ import (
 // Workers is how many files are worked on at once: where each is synced by itself, waiting for the disk is most of it.
 const Workers = 16
 
-// Group makes many files and folders durable at once: with one sync of the file system where that is reliable (ext4, xfs
-// and btrfs on Linux 5.8 and later), else with one for each file and folder, several at a time. Begin it before the first
-// write, so that a write that fails in the background is noticed. It is safe for concurrent use.
+// Group makes many files and folders durable at once: with one sync of the file system where that is reliable (ext4,
+// xfs and btrfs on Linux 5.8 and later), else with one for each file and folder, several at a time. Begin it before the
+// first write, so that a write that fails in the background is noticed. It is safe for concurrent use.
 type Group struct {
 	disk    Disk
 	whole   Whole // nil where each is synced by itself
@@ -38,8 +38,8 @@ func Begin(d Disk, folder string, workers int) (*Group, error) {
 	return &Group{d, whole, workers}, nil
 }
 
-// Sync makes the entries durable, all or an error. When ctx ends first, it is the context's error, and they can be synced
-// again.
+// Sync makes the entries durable, all or an error. When ctx ends first, it is the context's error, and they can be
+// synced again.
 func (g *Group) Sync(ctx context.Context, entries []Entry) error {
 	each := entries
 	if g.whole != nil {
@@ -86,8 +86,8 @@ func (g *Group) Close() error {
 	return g.whole.Close()
 }
 
-// Write writes a file under a hidden name beside its own, not synced. [Group.Sync] makes it durable, and [Disk.Move] gives
-// it its name.
+// Write writes a file under a hidden name beside its own, not synced. [Group.Sync] makes it durable, and [Disk.Move]
+// moves it to its name.
 func Write(d Disk, folder string, data []byte, perm fs.FileMode) (temp string, err error) {
 	temp = filepath.Join(folder, TempName())
 	f, err := d.Create(temp, perm)
@@ -101,8 +101,8 @@ func Write(d Disk, folder string, data []byte, perm fs.FileMode) (temp string, e
 	return temp, nil
 }
 
-// Each calls do for each item, for so many at a time. It returns the first error, or the context's if that ended before all
-// were begun; those that were begun are finished.
+// Each calls do for each item, for so many at a time. It returns the first error, or the context's if that ended before
+// all were begun; those that were begun are finished.
 func Each[T any](ctx context.Context, workers int, items []T, do func(T) error) error {
 	var (
 		wg    sync.WaitGroup

@@ -44,9 +44,9 @@ func (osDisk) Move(from, to string) error {
 	return err
 }
 
-// moveByLink moves to a free name where the system has no call for it. Of two that move to one name, one wins, on any file
-// system with hard links; on one without (FAT), and for folders that are empty, that holds only where they do not run at
-// the same moment.
+// moveByLink moves to a free name where the system has no call for it. Of two that move to one name, one wins, on any
+// file system with hard links; on one without (FAT), and for folders that are empty, that holds only where they do not
+// run at the same moment.
 func moveByLink(from, to string, link func(from, to string) error) error {
 	info, err := os.Lstat(from)
 	if err != nil {

@@ -20,8 +20,8 @@ func moveNew(from, to string) error {
 	return &os.LinkError{Op: "move", Old: from, New: to, Err: err}
 }
 
-// wholeMagic are the file systems whose syncfs writes everything and reports every failure. A network file system, FUSE or
-// an overlay may not.
+// wholeMagic are the file systems whose syncfs writes everything and reports every failure. A network file system, FUSE
+// or an overlay may not.
 var wholeMagic = map[int64]bool{unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true}
 
 func (osDisk) Whole(folder string) (Whole, error) {

@@ -42,8 +42,8 @@ func (e *InUseError) Error() string {
 // Is reports whether target is the kind's InUse.
 func (e *InUseError) Is(target error) bool { return e.kind != nil && target == e.kind.InUse }
 
-// Fail wraps an error with the file's path and what was being done, and with what to do about it. A cancelled context is
-// reported by its cause.
+// Fail wraps an error with the file's path and what was being done, and with what to do about it. A cancelled context
+// is reported by its cause.
 func (d *DB) Fail(ctx context.Context, doing string, err error) error {
 	return d.kind.fail(ctx, d.path, doing, err)
 }

@@ -70,7 +70,7 @@ func (l *writerLock) take(ctx context.Context, k *Kind, path string) error {
 	for range lockTries {
 		err := l.begin(ctx)
 		if err == nil {
-			// This commit gives the lock up for a moment. Whoever slips in is found by the second begin.
+			// This commit drops the lock for a moment. Whoever slips in is found by the second begin.
 			if err = l.sign(ctx, token, since, host); err == nil {
 				err = l.begin(ctx)
 			}
@@ -140,8 +140,8 @@ func (l *writerLock) release() {
 // TimeFormat is how times are kept as text, in UTC: of a fixed width, so that text compares as time does.
 const TimeFormat = "2006-01-02T15:04:05.000000000Z"
 
-// createFile makes an empty file that only its owner may read, and its name durable. An error that is fs.ErrExist leaves
-// the file that is there unopened: closing it would drop the locks that SQLite has on it in this process.
+// createFile makes an empty file that only its owner may read, and its name durable. An error that is fs.ErrExist
+// leaves the file that is there unopened: closing it would drop the locks that SQLite has on it in this process.
 func createFile(path string) error {
 	f, err := durable.OS().Create(path, 0o600)
 	if err != nil {

@@ -88,8 +88,8 @@ func (k *Kind) resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(full)), nil
 }
 
-// look decides, without changing anything, whether the file can be of the kind. The error is fs.ErrNotExist if there is no
-// file.
+// look decides, without changing anything, whether the file can be of the kind. The error is fs.ErrNotExist if there is
+// no file.
 func (k *Kind) look(ctx context.Context, path string, o Options) error {
 	wal, walErr := os.Stat(path + "-wal")
 	hasWAL := walErr == nil && wal.Size() > 0

@@ -1,5 +1,5 @@
-// Package sqlitefile is an SQLite database that one process writes to and others read: opened under a lock that names its
-// holder, durable with every transaction, for its owner's eyes only, and refused untouched if it is something else,
+// Package sqlitefile is an SQLite database that one process writes to and others read: opened under a lock that names
+// its holder, durable with every transaction, for its owner's eyes only, and refused untouched if it is something else,
 // damaged, or of a newer version. provision/sqliteledger and csr/keystore/sqlitekeys keep their tables in one.
 //
 // The promises rest on SQLite's write-ahead log: https://sqlite.org/wal.html.
@@ -90,9 +90,9 @@ func (d *DB) prepare(ctx context.Context, on interface {
 	return s, err
 }
 
-// Write runs change in a transaction of its own: all of it is durable when Write returns nil, and nothing of it is there
-// after an error. An error of the disk at the very end can leave open whether the change is there, as a whole, when the
-// file is opened again.
+// Write runs change in a transaction of its own: all of it is durable when Write returns nil, and nothing of it is
+// there after an error. An error of the disk at the very end can leave open whether the change is there, as a whole,
+// when the file is opened again.
 func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) error) error {
 	if d.write == nil {
 		return d.Fail(ctx, doing, d.kind.ReadOnly)

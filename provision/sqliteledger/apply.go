@@ -28,7 +28,8 @@ func insert[R any](verb, table string, columns []column[R]) string {
 	return fmt.Sprintf("%s INTO %s (%s) VALUES (?%s)", verb, table, names(columns), strings.Repeat(", ?", len(columns)-1))
 }
 
-// Apply makes all of a change or nothing of it, in one transaction. When it returns nil, the change survives a power cut.
+// Apply makes all of a change or nothing of it, in one transaction. When it returns nil, the change survives a power
+// cut.
 //
 // An error that comes from the disk at the very end of a change can leave open whether the change is there, as a whole,
 // when the ledger is opened again.

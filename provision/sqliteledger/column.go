@@ -182,7 +182,8 @@ func moment[R any](name string, at func(*R) *time.Time) column[R] {
 	}
 }
 
-// asJSON keeps a map or slice of strings as JSON. Nil is NULL. A text that is not UTF-8 is an error: JSON would change it.
+// asJSON keeps a map or slice of strings as JSON. Nil is NULL. A text that is not UTF-8 is an error: JSON would change
+// it.
 func asJSON[R any, V map[string]string | []string](name string, at func(*R) *V) column[R] {
 	return column[R]{name,
 		func(r *R) (any, error) {

@@ -52,7 +52,7 @@ func (l *Ledger) Devices(ctx context.Context, f provision.DeviceFilter) iter.Seq
 	}
 }
 
-// page reads up to limit devices. more says that there may be others after them.
+// page reads up to limit devices. more means that there may be others after them.
 func (l *Ledger) page(ctx context.Context, f provision.DeviceFilter, limit int) (page []*provision.DeviceRecord, more bool, err error) {
 	db, err := l.db.Reader()
 	if err != nil {
@@ -82,9 +82,9 @@ func (l *Ledger) page(ctx context.Context, f provision.DeviceFilter, limit int) 
 	return page, len(page) == limit, errors.Join(rows.Err(), rows.Close())
 }
 
-// pageQuery finds the next devices by the index that says most: the name's, else the part's, else the verdict's, else the
-// order of the table itself. Each index has the devices of one value in order of seq, so several verdicts are merged from one query
-// each, and no query sorts more than a few pages.
+// pageQuery finds the next devices by the index that narrows most: the name's, else the part's, else the verdict's,
+// else the order of the table itself. Each index has the devices of one value in order of seq, so several verdicts are
+// merged from one query each, and no query sorts more than a few pages.
 func pageQuery(f provision.DeviceFilter, limit int) (string, []any) {
 	var (
 		where []string

@@ -19,8 +19,8 @@ var (
 	ErrNotLedger = errors.New("the file is not a ledger")
 	// ErrNewer: the ledger was written by a newer version of this package. Nothing in it was changed.
 	ErrNewer = errors.New("the ledger is of a newer version")
-	// ErrOlder: the ledger was written by an older version of this package and is open for reading only. [Open] brings it
-	// up to date.
+	// ErrOlder: the ledger was written by an older version of this package and is open for reading only. [Open] brings
+	// it up to date.
 	ErrOlder = errors.New("the ledger is of an older version")
 	// ErrDamaged: the file, or a row of it, cannot be as this package left it.
 	ErrDamaged = errors.New("the ledger is damaged")
@@ -33,7 +33,8 @@ var (
 type (
 	// InUseError reports who has a ledger open for writing, with Path and Holder. errors.Is finds [ErrInUse] in it.
 	InUseError = sqlitefile.InUseError
-	// Holder is a process that has a ledger open for writing: PID (0 if it could not be found out), Program, Host, Since.
+	// Holder is a process that has a ledger open for writing: PID (0 if it could not be found out), Program, Host,
+	// Since.
 	Holder = sqlitefile.Holder
 )
 
@@ -94,9 +95,9 @@ func (o *Options) resolve() (sqlitefile.Kind, sqlitefile.Options) {
 // Open opens the ledger at path for writing, and makes it if there is none. The folder must exist. A ledger of an older
 // version is brought up to date. opts may be nil.
 //
-// One process can have a ledger open for writing; a second Open fails with an [*InUseError]. The right to write ends with
-// the process, however that ends. The file is refused, and nothing in it changed, with [ErrNotLedger], [ErrNewer] or
-// [ErrDamaged].
+// One process can have a ledger open for writing; a second Open fails with an [*InUseError]. The right to write ends
+// with the process, however that ends. The file is refused, and nothing in it changed, with [ErrNotLedger], [ErrNewer]
+// or [ErrDamaged].
 func Open(ctx context.Context, path string, opts *Options) (*Ledger, error) {
 	kind, o := opts.resolve()
 	db, err := kind.Open(ctx, path, o)
@@ -125,6 +126,6 @@ func OpenReadOnly(ctx context.Context, path string, opts *Options) (*Ledger, err
 // Path is the file's full name.
 func (l *Ledger) Path() string { return l.db.Path() }
 
-// Close waits for calls that are under way and returns the right to write. Calls after it fail with [ErrClosed]; a second
-// Close does nothing.
+// Close waits for calls that are under way and returns the right to write. Calls after it fail with [ErrClosed]; a
+// second Close does nothing.
 func (l *Ledger) Close() error { return l.db.Close() }

@@ -7,8 +7,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// The columns of the tables, each line a field. A field that is added to a record needs a line here and a new version of
-// the schema; ledgertest finds one that was forgotten.
+// The columns of the tables, each line a field. A field that is added to a record needs a line here and a new version
+// of the schema; ledgertest finds one that was forgotten.
 var (
 	runColumns = []column[provision.RunRecord]{
 		text("id", func(r *provision.RunRecord) *string { return &r.ID }),

@@ -19,9 +19,11 @@ import (
 
 // The errors beside those of every [keystore.Store]. A file that is damaged is a [keystore.ErrDamaged].
 var (
-	// ErrInUse: another process, or another part of this one, has the file open for writing. The [*InUseError] tells which.
+	// ErrInUse: another process, or another part of this one, has the file open for writing. The [*InUseError] tells
+	// which.
 	ErrInUse = errors.New("the keys are in use")
-	// ErrNotKeys: the file is something else, or of a version that this program does not know. Nothing in it was changed.
+	// ErrNotKeys: the file is something else, or of a version that this program does not know. Nothing in it was
+	// changed.
 	ErrNotKeys = errors.New("not a key database that this program can read")
 	// ErrReadOnly: the file was opened with [OpenReadOnly].
 	ErrReadOnly = errors.New("the keys are open for reading only")
@@ -37,8 +39,8 @@ type (
 //go:embed schema.sql
 var schema string
 
-// keyFile is what a file of keys is to SQLite. The application id is "IoTk". A version of the schema that was released is
-// never changed; the next one is appended to Steps.
+// keyFile is what a file of keys is to SQLite. The application id is "IoTk". A version of the schema that was released
+// is never changed; the next one is appended to Steps.
 var keyFile = sqlitefile.Kind{
 	Name: "key database", ApplicationID: 0x496f546b, Steps: []string{schema},
 	InUse: ErrInUse, Foreign: ErrNotKeys, Newer: ErrNotKeys, Older: ErrNotKeys, Damaged: keystore.ErrDamaged,
@@ -47,18 +49,18 @@ var keyFile = sqlitefile.Kind{
 
 // Options are the settings of a [Store]. The zero value is right for keys made in software.
 type Options struct {
-	// KeysElsewhere tells that keys rest in hardware: of a record whose key cannot be exported, only the request is kept.
-	// Without it, Put refuses such a record.
+	// KeysElsewhere tells that keys rest in hardware: of a record whose key cannot be exported, only the request is
+	// kept. Without it, Put refuses such a record.
 	KeysElsewhere bool
-	// SkipCheck leaves out reading every page of the file when it is opened; without the check, damage is found when the
-	// damaged row is read.
+	// SkipCheck leaves out reading every page of the file when it is opened; without the check, damage is found when
+	// the damaged row is read.
 	SkipCheck bool
 
 	vfs string // a file layer that lets the disk fail
 }
 
-// Store is a [keystore.Store] in a file. It is safe for concurrent use. It holds up to 5,000 records that are not synced
-// yet, about 2 KB each; with more, Put commits them.
+// Store is a [keystore.Store] in a file. It is safe for concurrent use. It holds up to 5,000 records that are not
+// synced yet, about 2 KB each; with more, Put commits them.
 type Store struct {
 	db            *sqlitefile.DB
 	keysElsewhere bool
@@ -103,9 +105,9 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	return newStore(ctx, db, insert, o)
 }
 
-// OpenReadOnly opens the keys at path for reading, whether or not another process writes to them. Put and Sync fail with
-// [ErrReadOnly]. It needs the right to write to the folder all the same, because readers and the writer of an SQLite
-// database find each other through a file beside it. opts may be nil; the pages are not checked.
+// OpenReadOnly opens the keys at path for reading, whether or not another process writes to them. Put and Sync fail
+// with [ErrReadOnly]. It needs the right to write to the folder all the same, because readers and the writer of an
+// SQLite database find each other through a file beside it. opts may be nil; the pages are not checked.
 func OpenReadOnly(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := orZero(opts)
 	if err := checkMode(path); err != nil {
@@ -153,8 +155,8 @@ func checkMode(path string) error {
 // Path is the file's full name.
 func (s *Store) Path() string { return s.db.Path() }
 
-// Close makes durable what is not yet, as Sync does, and returns the right to write. What was put is kept even if nobody
-// called Sync. Calls after it fail with fs.ErrClosed; a second Close does nothing.
+// Close makes durable what is not yet, as Sync does, and returns the right to write. What was put is kept even if
+// nobody called Sync. Calls after it fail with fs.ErrClosed; a second Close does nothing.
 func (s *Store) Close() error {
 	var err error
 	if s.insert != nil {

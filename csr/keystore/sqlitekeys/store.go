@@ -94,10 +94,10 @@ func (s *Store) has(ctx context.Context, device string) (found bool, err error) 
 	return found, s.fail(ctx, device, "looking for its key", err)
 }
 
-// Sync implements [keystore.Store]: one transaction, whatever the number of records. When ctx ends first, when the disk is
-// full, or when another program holds a transaction on the file, what is not durable yet stays for the next Sync. After
-// any other failure the Store is done for: every later Put and Sync is a [keystore.ErrBroken]. Open it again; records that
-// were not durable are made anew.
+// Sync implements [keystore.Store]: one transaction, whatever the number of records. When ctx ends first, when the disk
+// is full, or when another program holds a transaction on the file, what is not durable yet stays for the next Sync.
+// After any other failure the Store is done for: every later Put and Sync is a [keystore.ErrBroken]. Open it again;
+// records that were not durable are made anew.
 func (s *Store) Sync(ctx context.Context) error {
 	if s.insert == nil {
 		return s.db.Fail(ctx, "syncing keys", ErrReadOnly)
@@ -234,8 +234,8 @@ func (s *Store) fail(ctx context.Context, device, doing string, err error) error
 // pageRows is how many names Devices reads at once.
 const pageRows = 512
 
-// Devices lists the devices in the order they were put. It commits first what was put and not synced. It reads a page of
-// names at a time, and holds neither a lock nor a read transaction while the caller works. The error ends it.
+// Devices lists the devices in the order they were put. It commits first what was put and not synced. It reads a page
+// of names at a time, and holds neither a lock nor a read transaction while the caller works. The error ends it.
 func (s *Store) Devices(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if s.insert != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
-// Disk knows what would outlast a power cut: the content of a file as of its last sync, and the entries of a folder as of
-// theirs. One step, counted over all operations that change or sync something, can be made to fail, or to be the last
-// before the machine stops.
+// Disk knows what would outlast a power cut: the content of a file as of its last sync, and the entries of a folder as
+// of theirs. One step, counted over all operations that change or sync something, can be made to fail, or to be the
+// last before the machine stops.
 type Disk struct {
 	// WholeSync is whether the file system can be synced as a whole.
 	WholeSync bool

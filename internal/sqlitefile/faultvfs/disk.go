@@ -107,7 +107,7 @@ func (d *Disk) Stopped() bool {
 }
 
 // CutPower takes from the disk what was not synced, as a power cut does: each write since the last sync of its file is
-// undone or stays, as the dice say, and one may be half done. Close every database first, after a Stop. Creations and
+// undone or stays, as the dice fall, and one may be half done. Close every database first, after a Stop. Creations and
 // deletions stay.
 func (d *Disk) CutPower(dice *rand.Rand) error {
 	d.mu.Lock()
@@ -132,7 +132,7 @@ func (d *Disk) CutPower(dice *rand.Rand) error {
 	return nil
 }
 
-// undo puts back what was there, but for the first bytes.
+// undo puts back what was there, except for the first bytes.
 func (c change) undo(keep int) error {
 	f, err := os.OpenFile(c.path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {

@@ -11,9 +11,9 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// The shim is a copy of SQLite's own table of functions with a few of them replaced. What SQLite holds pointers to lives
-// in C memory, and the functions are top-level ones, so that the garbage collector has nothing to do with either. Which
-// disk and which file is meant is looked up by address.
+// The shim is a copy of SQLite's own table of functions with a few of them replaced. What SQLite holds pointers to
+// lives in C memory, and the functions are top-level ones, so that the garbage collector has nothing to do with either.
+// Which disk and which file is meant is looked up by address.
 
 var (
 	mu      sync.Mutex
@@ -43,7 +43,7 @@ type (
 	syncFunc     = func(tls *libc.TLS, file uintptr, flags int32) int32
 )
 
-// call gives the Go function that a field of SQLite's tables holds.
+// call returns the Go function that a field of SQLite's tables holds.
 func call[F any](field uintptr) F { return *(*F)(unsafe.Pointer(&struct{ uintptr }{field})) }
 
 // pointer is the value of a field that holds a Go function.
@@ -196,8 +196,8 @@ func write(tls *libc.TLS, p, buf uintptr, n int32, offset int64) int32 {
 	return rc
 }
 
-// before reads what a change is going to overwrite. It goes through SQLite's own descriptor, because opening and closing
-// the file here would drop the process's locks on it.
+// before reads what a change is going to overwrite. It goes through SQLite's own descriptor, because opening and
+// closing the file here would drop the process's locks on it.
 func (f *file) before(tls *libc.TLS, p uintptr, n, offset int64) (change, error) {
 	info, err := os.Stat(f.path)
 	if err != nil {
