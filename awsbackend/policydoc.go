@@ -58,8 +58,8 @@ func letsIn(s policy.Statement) bool {
 	return s.Effect == policy.Allow && slices.Contains(s.Principals["Service"], partition.IoT)
 }
 
-// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is asked
-// for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
+// suffices reports whether EnsureRole can leave a trust policy alone: AWS IoT is let in and, if a guard account is
+// asked for, only on behalf of that account. Conditions that nobody asked for stay: they were put there on purpose.
 func suffices(trust *policy.Document, guard string) bool {
 	if d := trusts(trust, guard); !d.Allowed() && !d.Undecided {
 		return false

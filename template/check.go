@@ -111,7 +111,8 @@ func (c *checker) extra(x Extra, at pointer, r finding.Rule, format string) {
 	}
 }
 
-// privateKeys looks for a private key anywhere in the body. A value that is one is found again where values are checked.
+// privateKeys looks for a private key anywhere in the body. A value that is one is found again where values are
+// checked.
 func (c *checker) privateKeys(body []byte) {
 	if !privatekey.In(string(body)) {
 		return
@@ -260,8 +261,8 @@ func (c *checker) text(e *namedExpr, property string) {
 	}
 }
 
-// standIn is a row with the same value for each parameter that has no default: "x" is allowed everywhere. partial says
-// that there was one.
+// standIn is a row with the same value for each parameter that has no default: "x" is allowed everywhere. partial
+// reports that there was one.
 func (c *checker) standIn(from []string, value string) (row map[string]string, partial bool) {
 	row = map[string]string{}
 	for _, name := range from {
@@ -402,7 +403,7 @@ func (c *checker) reference(name string, at pointer) {
 				"give it a Default", quoted, pseudoPrefix)
 		}
 	case isResource:
-		c.add(ruleRefResource, finding.Error, at, "%s is a resource; what a reference to one gives is not documented", quoted)
+		c.add(ruleRefResource, finding.Error, at, "%s is a resource; what a reference to one becomes is not documented", quoted)
 	default:
 		severity := finding.Warning // a row may fill it all the same
 		if c.kind == JITP {

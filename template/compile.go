@@ -10,7 +10,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// CompileOptions says how a template is going to be used. The zero value is for bulk registration.
+// CompileOptions is how a template is going to be used. The zero value is for bulk registration.
 type CompileOptions struct {
 	// Kind is the use. In a fleet template intrinsic functions are always allowed.
 	Kind Kind
@@ -178,7 +178,7 @@ func (c *compiler) mappings() error {
 func (c *compiler) resource(p *Program, name string, at pointer) error {
 	props := at.child("Properties")
 	var failed error
-	// one compiles a property; a nil value gives nil.
+	// one compiles a property; of a nil value it returns nil.
 	one := func(property string, v Value) *namedExpr {
 		if v == nil || isNull(v) || failed != nil {
 			return nil

@@ -83,7 +83,7 @@ func (c *compiler) list(v Value, at pointer) (listExpr, error) {
 		if l, ok := e.(listExpr); ok {
 			return l, nil
 		}
-		return nil, fail(ruleFunctionShape, at.child(v.Function), "%s gives a string where a list is wanted", v.Function)
+		return nil, fail(ruleFunctionShape, at.child(v.Function), "%s returns a string where a list is wanted", v.Function)
 	case Ref:
 		return nil, fail(ruleValueShape, at, "a parameter is a string, a list is wanted here: "+
 			`write [{"Ref": %s}]`, rule.Quote(string(v)))
@@ -122,7 +122,7 @@ func (c *compiler) call(v Call, at pointer) (expr, error) {
 	if x, ok := e.(expr); ok {
 		return x, nil
 	}
-	return nil, fail(ruleFunctionShape, at.child(v.Function), "%s gives a list where a string is wanted: take one value with Fn::Select, "+
+	return nil, fail(ruleFunctionShape, at.child(v.Function), "%s returns a list where a string is wanted: take one value with Fn::Select, "+
 		"or put them together with Fn::Join", v.Function)
 }
 

@@ -1,8 +1,9 @@
 // Package template builds, reads, checks and resolves AWS IoT provisioning templates.
 //
-// A provisioning template says what AWS IoT creates for each device: a thing, a certificate, policies. A registration
+// A provisioning template is what AWS IoT creates for each device: a thing, a certificate, policies. A registration
 // task, RegisterThing, just-in-time provisioning and fleet provisioning all take one, as JSON. This package knows the
-// whole language, for three uses ([Bulk], [JITP], [Fleet]). A template is a Go literal that reads like the JSON it makes:
+// whole language, for three uses ([Bulk], [JITP], [Fleet]). A template is a Go literal that reads like the JSON it
+// makes:
 //
 //	t := &template.Template{
 //		Parameters: template.Strings("ThingName", "SerialNumber", "CSR"),
@@ -27,7 +28,7 @@
 //
 // # Reading
 //
-// [Parse] accepts what AWS accepts, and keeps what it does not know. Writing a parsed template gives JSON of the same
+// [Parse] accepts what AWS accepts, and keeps what it does not know. A parsed template is written as JSON of the same
 // meaning. Where the documentation is silent the package refuses rather than guesses when rows are resolved, and
 // [CompileOptions] has a switch: intrinsic functions other than Ref, for one, are documented for fleet templates only.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// Compiled values. An expr gives a string, a listExpr a list of them; both read the row and nothing else, so a Program
+// Compiled values. An expr makes a string, a listExpr a list of them; both read the row and nothing else, so a Program
 // can be used by many goroutines.
 type (
 	expr interface {
@@ -34,8 +34,8 @@ func fail(r finding.Rule, at pointer, format string, args ...any) *finding.Findi
 	return &finding.Finding{Rule: r, Severity: finding.Error, Pointer: string(at), Message: fmt.Sprintf(format, args...)}
 }
 
-// AWSMessage words an error of [Template.Compile] or [Program.Resolve] as AWS IoT does in its reports and answers. Where
-// AWS's text is not known it is the beginning that AWS gives all of them, followed by the error's own message.
+// AWSMessage words an error of [Template.Compile] or [Program.Resolve] as AWS IoT does in its reports and answers.
+// Where AWS's text is not known it is the beginning that all of them have at AWS, followed by the error's own message.
 func AWSMessage(err error) string {
 	f, ok := errors.AsType[*finding.Finding](err)
 	switch {

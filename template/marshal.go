@@ -10,8 +10,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// Body returns the template as the string AWS takes for templateBody: compact JSON, the same for the same template.
-// It fails when that is longer than the 10,240 characters AWS takes, and when a value cannot be written, naming its place.
+// Body returns the template as the string AWS takes for templateBody: compact JSON, the same for the same template. It
+// fails when that is longer than the 10,240 characters AWS takes, and when a value cannot be written, naming its place.
 func (t *Template) Body() (string, error) {
 	b, err := t.MarshalJSON()
 	if err != nil {

@@ -438,6 +438,6 @@ func (w *writer) node(n *node) {
 	}
 }
 
-// Wrapped reports whether the template was parsed from inside another JSON document, so that the file itself is not what
-// AWS takes: send what [Template.Body] returns.
+// Wrapped reports whether the template was parsed from inside another JSON document, so that the file itself is not
+// what AWS takes: send what [Template.Body] returns.
 func (t *Template) Wrapped() bool { return t.src != nil && t.src.wrapped }

@@ -20,7 +20,7 @@ func checkDocument(text string) (*policy.Document, []fault) {
 		add(rulePolicySize, finding.Error, "the policy document is %d characters long without white space, AWS allows %d; "+
 			"make the policy beforehand and refer to it by PolicyName, or split it", n, rule.PolicyDocument)
 	}
-	// The template's own reader knows what people get wrong in JSON and says how to mend it.
+	// The template's own reader knows what people get wrong in JSON and how to mend it.
 	if _, syntax := readJSON(newSource([]byte(text))); syntax != nil {
 		hint := ""
 		if syntax.Hint != "" {
@@ -70,8 +70,8 @@ func checkDocument(text string) (*policy.Document, []fault) {
 
 const actionConnect = "iot:Connect"
 
-// connects reports what a document decides about connecting: whether a statement may allow it, to any client, and whether
-// one denies it to every client, whatever others allow.
+// connects reports what a document decides about connecting: whether a statement may allow it, to any client, and
+// whether one denies it to every client, whatever others allow.
 func connects(d *policy.Document) (allowed, denied bool) {
 	for i := range d.Statements {
 		switch s := &d.Statements[i]; {

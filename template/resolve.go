@@ -55,9 +55,9 @@ func (p *Program) Parameters() []string { return slices.Clone(p.parameters) }
 // have no Default.
 func (p *Program) Required() []string { return slices.Clone(p.required) }
 
-// Resolve fills the template from a row: parameter name to value. Members of the row that the template does not use
-// are ignored, as AWS does. A row that lacks a value gives an error with a [*finding.Finding] that names the parameter and the place in
-// the template; see [ErrMissingParameter] and [ErrFunction].
+// Resolve fills the template from a row: parameter name to value. Members of the row that the template does not use are
+// ignored, as AWS does. For a row that lacks a value the error has a [*finding.Finding] that names the parameter and
+// the place in the template; see [ErrMissingParameter] and [ErrFunction].
 //
 // Resolve does not check values against AWS's patterns: [Program.CheckRow] does.
 func (p *Program) Resolve(row map[string]string) (*Resolution, error) {
@@ -112,7 +112,7 @@ func (p *Program) resolve(row map[string]string) (*Resolution, error) {
 	return &out.Resolution, nil
 }
 
-// eval evaluates a property; one that is absent gives "".
+// eval evaluates a property; one that is absent is "".
 func (e *namedExpr) eval(row map[string]string, into *string) (err error) {
 	if e != nil {
 		*into, err = e.expr.eval(row)

@@ -103,8 +103,8 @@ type RuleDoc struct {
 	Explanation string           // what the rule demands and why
 }
 
-// Rules describes every rule of [Template.Check] and [Program.CheckRow], in the order of the template's parts. Some weigh
-// less in one kind of template than Severity has it.
+// Rules describes every rule of [Template.Check] and [Program.CheckRow], in the order of the template's parts. Some
+// weigh less in one kind of template than Severity has it.
 func Rules() []RuleDoc { return slices.Clone(rules) }
 
 var rules = []RuleDoc{
@@ -185,6 +185,6 @@ var rules = []RuleDoc{
 	{ruleCertPEM, finding.Error, "A certificate is PEM text of at most 65,536 characters."},
 	{rulePrivateKey, finding.Error, "A private key must never be in a template or a data file: the certificate signing request is what AWS needs."},
 
-	{ruleMissingParameter, finding.Error, "A row gives a value for each parameter that has no Default."},
+	{ruleMissingParameter, finding.Error, "A row has a value for each parameter that has no Default."},
 	{ruleUnknownParameter, finding.Warning, "A row has a value for a name that the template does not use; AWS ignores it."},
 }

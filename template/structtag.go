@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// ParametersOf returns the parameters that a device described by the struct type T has, so that one Go type gives both
+// ParametersOf returns the parameters that a device described by the struct type T has, so that one Go type makes both
 // the template's parameters and, with [RowOf], its rows:
 //
 //	type Device struct {
@@ -24,8 +24,8 @@ import (
 // when the field is zero, and takes the rest of the tag. Pointers that are nil are left out of the row; use one where
 // an empty value has to be told from none. Embedded structs count as if their fields stood in T.
 //
-// Fields are strings, booleans, numbers, types with a MarshalText method, and pointers to those. Others are an error, as
-// are two fields of one name and unknown options. T must be a struct or a pointer to one.
+// Fields are strings, booleans, numbers, types with a MarshalText method, and pointers to those. Others are an error,
+// as are two fields of one name and unknown options. T must be a struct or a pointer to one.
 func ParametersOf[T any]() (Parameters, error) {
 	fields, err := fieldsOf(reflect.TypeFor[T]())
 	if err != nil {
@@ -42,7 +42,7 @@ func ParametersOf[T any]() (Parameters, error) {
 	return params, nil
 }
 
-// RowOf returns the row of one device: the values of its fields by the names that [ParametersOf] gives. Numbers are
+// RowOf returns the row of one device: the values of its fields by the names that [ParametersOf] returns. Numbers are
 // written in decimal, booleans as true and false.
 func RowOf[T any](device T) (map[string]string, error) {
 	fields, err := fieldsOf(reflect.TypeFor[T]())

@@ -16,7 +16,7 @@ const (
 //
 // Build one as a literal, or read one with [Parse]. A Template must not be changed while another goroutine uses it.
 type Template struct {
-	// Parameters declares the holes. A row gives a value for each.
+	// Parameters declares the holes. A row has a value for each.
 	Parameters Parameters
 	// Mappings are constant tables for [FindInMap]. Documented for fleet provisioning only.
 	Mappings Mappings
@@ -47,7 +47,7 @@ func Strings(names ...string) Parameters {
 
 // Parameter declares one parameter. Its zero value is a String without a default: a row must give a value.
 type Parameter struct {
-	// Type is "String", which the empty string stands for too. AWS documents no other type.
+	// Type is "String", or empty for the same. AWS documents no other type.
 	Type string
 	// Default is used when a row has no value. AWS wants a constant: Default: Literal("WA").
 	Default Value
@@ -133,8 +133,8 @@ const (
 	typePolicy      = "AWS::IoT::Policy"
 )
 
-// Override is what AWS does when a resource exists already and differs from the template. The zero Override leaves it to
-// AWS, which does not document what it does then.
+// Override is what AWS does when a resource exists already and differs from the template. The zero Override leaves it
+// to AWS, which does not document what it does then.
 type Override string
 
 // What can be done with an existing resource.

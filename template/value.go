@@ -83,7 +83,7 @@ func Select(index int, list Value) Call {
 	return Call{fnSelect, List{JSON(strconv.Itoa(index)), list}}
 }
 
-// Split cuts a string at every delimiter. It gives a list, for [Select] or [JoinList].
+// Split cuts a string at every delimiter. It makes a list, for [Select] or [JoinList].
 func Split(delimiter string, s Value) Call {
 	return Call{fnSplit, List{Literal(delimiter), s}}
 }

@@ -164,9 +164,9 @@ func (c *Condition) compileValues(m mode) {
 	}
 }
 
-// holds evaluates the condition. A key that the request does not have: https://docs.aws.amazon.com/IAM/latest/UserGuide/
-// reference_policies_elements_condition_operators.html. A variable without a value in a Not… condition would let pass
-// what was to be kept out, so such a condition does not hold.
+// holds evaluates the condition. A key that the request does not have:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/ reference_policies_elements_condition_operators.html. A variable
+// without a value in a Not… condition would let pass what was to be kept out, so such a condition does not hold.
 func (c *Condition) holds(r *Request) truth {
 	values := r.values(c.Key)
 	if len(values) == 0 && r.Partial {

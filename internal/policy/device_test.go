@@ -42,8 +42,8 @@ func pump() *connection {
 	}
 }
 
-// The policies are those of https://docs.aws.amazon.com/iot/latest/developerguide/connect-policy.html, pub-sub-policy.html,
-// basic-policy-variables.html and thing-policy-variables.html, shortened.
+// The policies are those of https://docs.aws.amazon.com/iot/latest/developerguide/connect-policy.html,
+// pub-sub-policy.html, basic-policy-variables.html and thing-policy-variables.html, shortened.
 func TestDevicePoliciesOfAWSIoT(t *testing.T) {
 	const arn = "arn:aws:iot:us-east-1:123456789012:"
 	for name, c := range map[string]struct {

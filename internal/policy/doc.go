@@ -14,12 +14,12 @@
 //		log.Info("publish refused", "by", d) // "statement 2 (Sid NoState) of policy 1 denies it"
 //	}
 //
-// A document is compiled when it is parsed. A decision then makes no allocation, unless the Context makes one. Documents
-// are not changed after Parse and may be shared between goroutines.
+// A document is compiled when it is parsed. A decision then makes no allocation, unless the Context makes one.
+// Documents are not changed after Parse and may be shared between goroutines.
 //
 // The language: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html. How requests are
-// decided: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. What AWS IoT adds:
-// https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html.
+// decided: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. What AWS IoT
+// adds: https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html.
 //
 // Not here: permission boundaries, service control and session policies, and comparisons of numbers, dates and binary
 // values. Documents may use those comparisons, but no key with such a value is ever set, so they are decided as for a

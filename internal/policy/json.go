@@ -48,7 +48,8 @@ func (n *node) get(name string) *node {
 	return nil
 }
 
-// readJSON reads one JSON value with nothing after it. The error is encoding/json's, and offset is where it was noticed.
+// readJSON reads one JSON value with nothing after it. The error is encoding/json's, and offset is where it was
+// noticed.
 func readJSON(text string) (root *node, offset int, err error) {
 	if err := json.Unmarshal([]byte(text), new(json.RawMessage)); err != nil {
 		if e, ok := errors.AsType[*json.SyntaxError](err); ok && e.Offset > 0 {

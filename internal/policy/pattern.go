@@ -30,7 +30,7 @@ const (
 	anyRunARN           // * likewise
 )
 
-// mode says what has a meaning in a pattern.
+// mode is what has a meaning in a pattern.
 type mode byte
 
 const (

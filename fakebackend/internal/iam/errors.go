@@ -9,7 +9,7 @@ type Error struct {
 	Status  int    // HTTP status
 }
 
-// Error gives code and message.
+// Error returns code and message.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 func noSuchEntity(format string, args ...any) *Error {

@@ -47,7 +47,7 @@ func (p *Policy) Document() string {
 	return ""
 }
 
-// NewPolicy says what managed policy to create.
+// NewPolicy is the managed policy to create.
 type NewPolicy struct {
 	Name, Path, Document, Description string // Path: empty for /
 	Tags                              []Tag

@@ -16,8 +16,8 @@ type Session struct {
 	context   policy.Values
 }
 
-// SessionState is what a session allows, for snapshots: it does not follow from the role, which may have changed since or
-// be gone. It can be written as JSON.
+// SessionState is what a session allows, for snapshots: it does not follow from the role, which may have changed since
+// or be gone. It can be written as JSON.
 type SessionState struct {
 	RoleARN  string
 	Policies []string          // documents

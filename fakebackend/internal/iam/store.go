@@ -63,7 +63,7 @@ func (st State) clone() State {
 // Tag is a name and a value on a role or policy.
 type Tag struct{ Key, Value string }
 
-// id gives the 21 characters of an IAM id, such as AROA… for a role.
+// id returns the 21 characters of an IAM id, such as AROA… for a role.
 func (s *Store) id(prefix, name string) string {
 	s.state.Made++
 	data, _ := json.Marshal([]any{s.partition, s.account, prefix, name, s.state.Made}) // strings and a number always encode
