@@ -2,7 +2,7 @@
 // an account.
 //
 //	for _, f := range tmpl.Check(template.Bulk) {
-//		fmt.Println(f) // 9:7: /Resources/policy: warning: no policy allows iot:Connect … [policy-no-connect]
+//		fmt.Println(f) // line 9, column 7: /Resources/policy: warning: no policy allows iot:Connect … [policy-no-connect]
 //	}
 //	if err := tmpl.Check(template.Bulk).Err(); err != nil {
 //		return err // the findings that make the template unusable
@@ -107,8 +107,6 @@ func (f *Finding) text(severity string) string {
 			fmt.Fprintf(&b, ", column %d", f.Column)
 		}
 		b.WriteString("): ")
-	case f.Row == 0 && f.Line > 0 && f.Column > 0 && f.Pointer != "":
-		fmt.Fprintf(&b, "%d:%d: ", f.Line, f.Column) // a template, as compilers and editors write it
 	case f.Line > 0:
 		fmt.Fprintf(&b, "line %d", f.Line)
 		if f.Column > 0 {

@@ -15,15 +15,15 @@ import (
 
 func TestAFindingIsWrittenWithItsPlaceMessageAndRule(t *testing.T) {
 	for want, f := range map[string]finding.Finding{
-		`row 3 (line 4, column 2): parameter "CSR": is empty [csr]`:  {Rule: "csr", Row: 3, Line: 4, Column: 2, Offset: 40, Parameter: "CSR", Message: "is empty"},
-		`row 3 (line 4): is empty [csr]`:                             {Rule: "csr", Row: 3, Line: 4, Message: "is empty"},
-		`line 4, column 2: is empty [csr]`:                           {Rule: "csr", Row: 4, Line: 4, Column: 2, Message: "is empty"},
-		`line 1: is empty [csr]`:                                     {Rule: "csr", Line: 1, Message: "is empty"},
-		`row 2: is empty [csr]`:                                      {Rule: "csr", Row: 2, Message: "is empty"},
-		`9:7: /Resources/policy: no connect [policy-no-connect]`:     {Rule: "policy-no-connect", Line: 9, Column: 7, Pointer: "/Resources/policy", Message: "no connect"},
-		`parameter "CSR": /Resources/c: is empty [csr]`:              {Rule: "csr", Parameter: "CSR", Pointer: "/Resources/c", Message: "is empty"},
-		`"lamp": there is no such thing type [thing-type]`:           {Rule: "thing-type", Resource: "lamp", Message: "there is no such thing type"},
-		`parameter [private key]: a key in the header [private-key]`: {Rule: "private-key", Parameter: "-----BEGIN PRIVATE KEY-----", Message: "a key in the header"},
+		`row 3 (line 4, column 2): parameter "CSR": is empty [csr]`:           {Rule: "csr", Row: 3, Line: 4, Column: 2, Offset: 40, Parameter: "CSR", Message: "is empty"},
+		`row 3 (line 4): is empty [csr]`:                                      {Rule: "csr", Row: 3, Line: 4, Message: "is empty"},
+		`line 4, column 2: is empty [csr]`:                                    {Rule: "csr", Row: 4, Line: 4, Column: 2, Message: "is empty"},
+		`line 1: is empty [csr]`:                                              {Rule: "csr", Line: 1, Message: "is empty"},
+		`row 2: is empty [csr]`:                                               {Rule: "csr", Row: 2, Message: "is empty"},
+		`line 9, column 7: /Resources/policy: no connect [policy-no-connect]`: {Rule: "policy-no-connect", Line: 9, Column: 7, Pointer: "/Resources/policy", Message: "no connect"},
+		`parameter "CSR": /Resources/c: is empty [csr]`:                       {Rule: "csr", Parameter: "CSR", Pointer: "/Resources/c", Message: "is empty"},
+		`"lamp": there is no such thing type [thing-type]`:                    {Rule: "thing-type", Resource: "lamp", Message: "there is no such thing type"},
+		`parameter [private key]: a key in the header [private-key]`:          {Rule: "private-key", Parameter: "-----BEGIN PRIVATE KEY-----", Message: "a key in the header"},
 	} {
 		assert.Equal(t, want, f.Error())
 		f.Severity = finding.Warning

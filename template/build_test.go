@@ -145,7 +145,7 @@ func TestFunctionsInTheWrongFormAreRefusedWithTheRightOne(t *testing.T) {
 		`{"Fn::Join": ["a", "b"]}`:                    "a list is wanted",
 		`{"Fn::Join": [["a"], ["b"]]}`:                "a list stands where a string",
 		`{"Fn::Join": ["", {"Ref": "x"}]}`:            `[{"Ref": "x"}]`,
-		`{"Fn::Join": ["", {"Fn::Sub": "x"}]}`:        "gives a string where a list",
+		`{"Fn::Join": ["", {"Fn::Sub": "x"}]}`:        "returns a string where a list",
 		`{"Fn::Select": [0]}`:                         `[index, [`,
 		`{"Fn::Select": [[], []]}`:                    "a list stands where a string",
 		`{"Fn::Split": ["a"]}`:                        `["delimiter", "text"]`,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -47,11 +48,11 @@ func ExampleParse() {
   }
 }`))
 	fmt.Println(err)
-	if e, ok := errors.AsType[*template.SyntaxError](err); ok {
+	if e, ok := errors.AsType[*finding.Finding](err); ok {
 		fmt.Println(e.Line, e.Column, e.Pointer)
 	}
 	// Output:
-	// template: line 5, column 22 (/Resources/thing/Properties/thingname): there is no "thingname" in the properties of AWS::IoT::Thing; did you mean "ThingName"? AWS ignores names it does not know, and case matters
+	// template: line 5, column 22: /Resources/thing/Properties/thingname: there is no "thingname" in the properties of AWS::IoT::Thing; did you mean "ThingName"? AWS ignores names it does not know, and case matters [template-syntax]
 	// 5 22 /Resources/thing/Properties/thingname
 }
 

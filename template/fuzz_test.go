@@ -35,8 +35,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		tm, err := template.Parse(src)
 		if err != nil {
-			e, ok := errors.AsType[*template.SyntaxError](err)
-			if !ok || e.Offset < 0 || e.Offset > len(src) || e.Line < 1 || e.Column < 1 || e.Message == "" {
+			e, ok := errors.AsType[*finding.Finding](err)
+			if !ok || e.Offset < 0 || int(e.Offset) > len(src) || e.Line < 1 || e.Column < 1 || e.Message == "" {
 				t.Fatalf("an error without a place: %#v", err)
 			}
 			return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
@@ -102,14 +103,14 @@ type reader struct {
 func (r *reader) at(i int) int { return r.src.at(r.mark + i) }
 
 // readJSON reads one JSON document with nothing after it.
-func readJSON(src *source) (*node, *SyntaxError) {
+func readJSON(src *source) (*node, *finding.Finding) {
 	if i := jsonline.InvalidUTF8(src.text); i >= 0 {
-		return nil, newSyntaxError(src, src.at(i), "", "the text is not valid UTF-8", "save the file as UTF-8")
+		return nil, syntaxError(src, src.at(i), "", "the text is not valid UTF-8", "save the file as UTF-8")
 	}
 	text := bytes.TrimPrefix(src.text, []byte(byteOrderMark))
 	r := &reader{jsonline.NewReader(text, maxDepth), src, len(src.text) - len(text)}
 	if r.Peek() == 0 && r.Offset() == len(text) {
-		return nil, newSyntaxError(src, r.at(len(text)), "", "the document is empty", "")
+		return nil, syntaxError(src, r.at(len(text)), "", "the document is empty", "")
 	}
 	n, err := r.value("")
 	if err != nil {
@@ -121,8 +122,8 @@ func readJSON(src *source) (*node, *SyntaxError) {
 	return n, nil
 }
 
-// fail makes a SyntaxError of what the jsonline.Reader found wrong, with hints for templates.
-func (r *reader) fail(p pointer) *SyntaxError {
+// fail makes a finding of what the jsonline.Reader found wrong, with hints for templates.
+func (r *reader) fail(p pointer) *finding.Finding {
 	e := *r.Err()
 	rest := string(r.src.text[r.mark+e.Offset:])
 	const notJSON = "AWS takes a template as JSON; this looks like another format, such as YAML"
@@ -146,12 +147,12 @@ func (r *reader) fail(p pointer) *SyntaxError {
 	case strings.HasPrefix(rest, "{{") || strings.Contains("<$*", rest[:1]):
 		e.Hint = "is this a placeholder that was to be replaced?"
 	}
-	return newSyntaxError(r.src, r.at(e.Offset), p, e.Message, e.Hint)
+	return syntaxError(r.src, r.at(e.Offset), p, e.Message, e.Hint)
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-func (r *reader) value(p pointer) (*node, *SyntaxError) {
+func (r *reader) value(p pointer) (*node, *finding.Finding) {
 	n := &node{}
 	switch r.Peek() {
 	case jsonline.Object:
@@ -179,7 +180,7 @@ func (r *reader) value(p pointer) (*node, *SyntaxError) {
 	return n, nil
 }
 
-func (r *reader) object(n *node, p pointer) *SyntaxError {
+func (r *reader) object(n *node, p pointer) *finding.Finding {
 	r.Open()
 	for name, ok := r.Member(); ok; name, ok = r.Member() {
 		key := r.Text(name)

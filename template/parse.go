@@ -6,37 +6,23 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// SyntaxError is why a text is not a template, where, and, for a likely slip, what was probably meant.
-type SyntaxError struct {
-	Offset  int    // byte offset in the text given to Parse, from 0
-	Line    int    // from 1
-	Column  int    // in characters, from 1
-	Pointer string // JSON pointer to the value in the template; "" is the whole
-	Message string // what is wrong
-	Hint    string // what was probably meant; may be empty
-}
+// ErrSyntax is the rule of every error of [Parse].
+const ErrSyntax finding.Rule = "template-syntax"
 
-// Error returns line, column, pointer, message and hint.
-func (e *SyntaxError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "template: line %d, column %d", e.Line, e.Column)
-	if e.Pointer != "" {
-		fmt.Fprintf(&b, " (%s)", e.Pointer)
+func syntaxError(src *source, offset int, p pointer, message, hint string) *finding.Finding {
+	if hint != "" {
+		message += "; " + hint
 	}
-	fmt.Fprintf(&b, ": %s", e.Message)
-	if e.Hint != "" {
-		fmt.Fprintf(&b, "; %s", e.Hint)
-	}
-	return b.String()
-}
-
-func newSyntaxError(src *source, offset int, p pointer, message, hint string) *SyntaxError {
 	line, column := src.lineColumn(offset)
-	return &SyntaxError{Offset: offset, Line: line, Column: column, Pointer: string(p), Message: message, Hint: hint}
+	return &finding.Finding{
+		Rule: ErrSyntax, Severity: finding.Error, Message: message,
+		Pointer: string(p), Line: int64(line), Column: column, Offset: int64(offset),
+	}
 }
 
 // Parse reads a provisioning template as AWS would: members that AWS does not document, undeclared parameters, CRLF
@@ -44,16 +30,17 @@ func newSyntaxError(src *source, offset int, p pointer, message, hint string) *S
 // requests and answers of the API hold it, or a JSON string. [Template.Check] reports what is doubtful.
 //
 // What is refused is what cannot be a template, and slips that AWS would ignore and that would register devices
-// without what was meant, such as thingname for ThingName. The error is a [*SyntaxError].
+// without what was meant, such as thingname for ThingName. The error has a [*finding.Finding] with the place and, for a
+// likely slip, what was probably meant.
 func Parse(src []byte) (*Template, error) {
 	s, err := unwrap(newSource(src))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("template: %w", err)
 	}
 	p := &parser{src: s}
 	t := p.template(s.root)
 	if p.err != nil {
-		return nil, p.err
+		return nil, fmt.Errorf("template: %w", p.err)
 	}
 	// The tree knows all offsets. Lines and columns need the file, which is the caller's.
 	s.file, s.text, s.offsets = bytes.Clone(src), nil, nil
@@ -86,10 +73,10 @@ func unwrap(s *source) (*source, error) {
 		case kindString:
 			s = s.inside(inner)
 		default:
-			return nil, newSyntaxError(s, inner.offset, "", fmt.Sprintf("a template is a JSON object, this is %s", inner.kind), "")
+			return nil, syntaxError(s, inner.offset, "", fmt.Sprintf("a template is a JSON object, this is %s", inner.kind), "")
 		}
 	}
-	return nil, newSyntaxError(s, 0, "", "a JSON string in a JSON string, several times over", "encode the template once")
+	return nil, syntaxError(s, 0, "", "a JSON string in a JSON string, several times over", "encode the template once")
 }
 
 // inside makes a source of what a string holds, with places in the file the user has.
@@ -115,7 +102,7 @@ type parser struct {
 
 func (p *parser) fail(offset int, at pointer, hint, format string, args ...any) {
 	if p.err == nil {
-		p.err = newSyntaxError(p.src, offset, at, fmt.Sprintf(format, args...), hint)
+		p.err = syntaxError(p.src, offset, at, fmt.Sprintf(format, args...), hint)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -160,15 +161,17 @@ func TestParseErrorsNameThePlaceAndWhatWasMeant(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tm, err := template.Parse([]byte(tc.src))
 			assert.Nil(t, tm)
-			e, ok := errors.AsType[*template.SyntaxError](err)
+			e, ok := errors.AsType[*finding.Finding](err)
 			require.True(t, ok, "%v", err)
-			assert.Equal(t, [2]int{tc.line, tc.column}, [2]int{e.Line, e.Column}, "line and column of: %v", e)
+			assert.Equal(t, [2]int{tc.line, tc.column}, [2]int{int(e.Line), e.Column}, "line and column of: %v", e)
 			assert.Equal(t, tc.pointer, e.Pointer)
 			assert.Contains(t, e.Message, tc.message)
+			_, hint, _ := strings.Cut(e.Message, "; ")
 			if tc.hint == "" {
-				assert.Empty(t, e.Hint)
+				assert.Empty(t, hint)
 			}
-			assert.Contains(t, e.Hint, tc.hint)
+			assert.Contains(t, hint, tc.hint)
+			assert.ErrorIs(t, err, template.ErrSyntax)
 			assert.Contains(t, err.Error(), fmt.Sprintf("line %d, column %d", tc.line, tc.column))
 			// The byte offset and the line and column are the same place.
 			before := tc.src[:e.Offset]
@@ -183,15 +186,15 @@ func TestColumnsAreCountedInCharactersHoweverLongTheLine(t *testing.T) {
 		for n := 1000; n < 1060; n++ {
 			src := bom + "{\r\n\"a\": \"" + strings.Repeat("ä", n) + "\",\n\"b\": \"" + strings.Repeat("€x", n) + "\", !}"
 			_, err := template.Parse([]byte(src))
-			e, ok := errors.AsType[*template.SyntaxError](err)
+			e, ok := errors.AsType[*finding.Finding](err)
 			require.True(t, ok)
-			assert.Equal(t, [2]int{3, 2*n + 10}, [2]int{e.Line, e.Column}, "%d", n)
+			assert.Equal(t, [2]int{3, 2*n + 10}, [2]int{int(e.Line), e.Column}, "%d", n)
 			assert.Equal(t, byte('!'), src[e.Offset])
 		}
 		_, err := template.Parse([]byte(bom + "x"))
-		e, ok := errors.AsType[*template.SyntaxError](err)
+		e, ok := errors.AsType[*finding.Finding](err)
 		require.True(t, ok)
-		assert.Equal(t, [2]int{1, 1}, [2]int{e.Line, e.Column}, "a byte order mark is no character")
+		assert.Equal(t, [2]int{1, 1}, [2]int{int(e.Line), e.Column}, "a byte order mark is no character")
 	}
 }
 

@@ -22,11 +22,7 @@ func checkDocument(text string) (*policy.Document, []fault) {
 	}
 	// The template's own reader knows what people get wrong in JSON and how to mend it.
 	if _, syntax := readJSON(newSource([]byte(text))); syntax != nil {
-		hint := ""
-		if syntax.Hint != "" {
-			hint = "; " + syntax.Hint
-		}
-		add(rulePolicyJSON, finding.Error, "the policy document is not JSON: at byte %d: %s%s", syntax.Offset, syntax.Message, hint)
+		add(rulePolicyJSON, finding.Error, "the policy document is not JSON: at byte %d: %s", syntax.Offset, syntax.Message)
 		return new(policy.Document), faults
 	}
 	d, problems := policy.Parse(text)
