@@ -31,14 +31,6 @@ import (
 
 var discardLog = log.New(io.Discard, "", 0)
 
-// throttled is an answer of an injected client.
-type throttled struct{}
-
-func (throttled) Error() string                 { return "slow down" }
-func (throttled) ErrorCode() string             { return "ThrottlingException" }
-func (throttled) ErrorMessage() string          { return "slow down" }
-func (throttled) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }
-
 // exceptions are the exception types of the IoT model. The first test of this file compares them with the package.
 var exceptions = []smithy.APIError{
 	&types.CertificateConflictException{}, &types.CertificateStateException{}, &types.CertificateValidationException{},

@@ -335,3 +335,36 @@ func TestAClientThatDoesNotReportItsConnectionsLeavesTheOutcomeUnknown(t *testin
 	_, err = b.StartTask(t.Context(), startInput)
 	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 }
+
+func TestAnErrorOfTheTransportIsNoRefusalWhateverItsForm(t *testing.T) {
+	cfg := testConfig(nil)
+	cfg.HTTPClient = httpClient(func(*http.Request) (*http.Response, error) {
+		return nil, &smithy.GenericAPIError{Code: "AccessDenied", Message: "said to another request"}
+	})
+	b, err := New(cfg, Options{})
+	require.NoError(t, err)
+	_, err = b.StartTask(t.Context(), startInput)
+	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+	assert.False(t, task.Refused(err))
+}
+
+func TestThrottledCredentialsAreAskedForAgainAndTheRequestIsSentOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{t: t, answers: answers{startOp: reply(200, `{"taskId":"id-1"}`)}}
+		cfg := testConfig(w)
+		inner, asked := cfg.Credentials, 0
+		cfg.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+			if asked++; asked == 1 {
+				return aws.Credentials{}, &smithy.OperationError{ServiceID: "STS", OperationName: "AssumeRole",
+					Err: &smithy.GenericAPIError{Code: "Throttling", Message: "Rate exceeded"}}
+			}
+			return inner.Retrieve(ctx)
+		})
+		b, err := New(cfg, Options{})
+		require.NoError(t, err)
+		id, err := b.StartTask(t.Context(), startInput)
+		require.NoError(t, err)
+		assert.Equal(t, task.ID("id-1"), id)
+		assert.Equal(t, []string{startOp}, w.ops())
+	})
+}

@@ -51,12 +51,12 @@ func (t *Task) Wait(ctx context.Context, opts *WaitOptions) (*Description, error
 			if progress != nil {
 				progress(d)
 			}
-			switch {
-			case d.Status == Completed:
+			switch d.Status {
+			case Completed:
 				return d, nil
-			case d.Status == Failed:
+			case Failed:
 				return d, &WaitError{ID: t.id, Last: d, Err: ErrTaskFailed}
-			case d.Status == Cancelled:
+			case Cancelled:
 				return d, &WaitError{ID: t.id, Last: d, Err: ErrTaskCancelled}
 			}
 		case ctx.Err() != nil:

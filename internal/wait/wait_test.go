@@ -58,8 +58,8 @@ func TestASleepCanBeEndedEarly(t *testing.T) {
 func TestDelaysDoubleWithJitterUpToTheLongest(t *testing.T) {
 	b := wait.Backoff{First: time.Second, Max: 10 * time.Second, Attempts: 7}
 	for round := range 2 {
-		for n, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
-			want *= time.Second
+		for n, seconds := range []int{1, 2, 4, 8, 10, 10} {
+			want := time.Duration(seconds) * time.Second
 			d, more := b.Next()
 			require.True(t, more)
 			assert.Equal(t, n+1, b.Failed())

@@ -173,22 +173,22 @@ func startCases() []Case {
 	}
 }
 
-// startFaulty starts a task with the fault in place and returns the error and the tasks it led to.
-func (b *bench) startFaulty(fault Fault) (startErr error, found []*task.Task) {
+// startFaulty starts a task with the fault in place and returns the tasks it led to and the error.
+func (b *bench) startFaulty(fault Fault) (found []*task.Task, startErr error) {
 	return b.startFaultyBy(fault, func(in *task.StartInput) error { _, err := b.backend.StartTask(b.ctx, in); return err })
 }
 
-func (b *bench) startFaultyBy(fault Fault, start func(*task.StartInput) error) (startErr error, found []*task.Task) {
+func (b *bench) startFaultyBy(fault Fault, start func(*task.StartInput) error) (found []*task.Task, startErr error) {
 	object := b.upload(b.newDevices(2))
 	before := b.all("", 0)
 	lift := b.inject(fault)
 	startErr = start(b.startInput(object))
 	lift()
-	return startErr, b.tasksOver(object, before)
+	return b.tasksOver(object, before), startErr
 }
 
 func checkStartOnce(b *bench) {
-	startErr, found := b.startFaulty(DropStartAfter)
+	found, startErr := b.startFaulty(DropStartAfter)
 	switch {
 	case len(found) != 1:
 		b.failf("StartTask whose answer was lost led to %d tasks; the request was sent once, so one was expected", len(found))
@@ -200,7 +200,7 @@ func checkStartOnce(b *bench) {
 }
 
 func checkStartLost(b *bench) {
-	startErr, found := b.startFaulty(DropStartBefore)
+	found, startErr := b.startFaulty(DropStartBefore)
 	switch {
 	case startErr == nil:
 		b.failf("StartTask returned no error although the connection was closed before every request")
@@ -214,7 +214,7 @@ func checkStartLost(b *bench) {
 func checkStartSlow(b *bench) {
 	cause := errors.New("tasktest's patience is at its end")
 	var took time.Duration
-	startErr, found := b.startFaultyBy(HangStart, func(in *task.StartInput) error {
+	found, startErr := b.startFaultyBy(HangStart, func(in *task.StartInput) error {
 		ctx, cancel := context.WithTimeoutCause(b.ctx, patience, cause)
 		defer cancel()
 		begin := time.Now()
@@ -234,7 +234,7 @@ func checkStartSlow(b *bench) {
 }
 
 func checkStartThrottled(b *bench) {
-	startErr, found := b.startFaulty(ThrottleStart)
+	found, startErr := b.startFaulty(ThrottleStart)
 	b.want(task.ErrThrottled, startErr, "a throttled StartTask")
 	switch {
 	case !task.Refused(startErr):
