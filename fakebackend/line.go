@@ -1,9 +1,7 @@
 package fakebackend
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"io"
 
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
@@ -13,31 +11,23 @@ import (
 
 // lineReader takes a data file apart. A line longer than AWS allows is an error of that line, and the next call goes on
 // after it.
-type lineReader struct {
-	r *bufio.Reader
-}
+type lineReader struct{ lines *jsonline.Lines }
 
 func newLineReader(src io.Reader) *lineReader {
-	return &lineReader{bufio.NewReaderSize(src, rule.DataFileLine+1)}
+	return &lineReader{jsonline.NewLines(src, rule.DataFileLine)}
 }
 
-// next returns the next line without its newline. The bytes are good until the call after. The caller knows from
-// countLines how many there are.
-func (l *lineReader) next() ([]byte, *task.Error) {
-	line, err := l.r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		n := len(line)
-		for errors.Is(err, bufio.ErrBufferFull) {
-			line, err = l.r.ReadSlice('\n')
-			n += len(line)
-		}
-		n -= len(line) - len(bytes.TrimSuffix(line, newline))
-		return nil, refuse(codeInvalidRequest, "Line is too long: %d bytes. The maximum is %d", n, rule.DataFileLine)
+// next returns the next line, whose text is valid until the call after. The caller knows from countLines how many there
+// are.
+func (l *lineReader) next() (jsonline.Line, *task.Error) {
+	line, err := l.lines.Next()
+	if err != nil {
+		return line, refuse(codeInternalFailure, "Could not read the input file: %v", err)
 	}
-	if err != nil && err != io.EOF {
-		return nil, refuse(codeInternalFailure, "Could not read the input file: %v", err)
+	if line.TooLong() {
+		return line, refuse(codeInvalidRequest, "Line is too long: %d bytes. The maximum is %d", line.Size, rule.DataFileLine)
 	}
-	return bytes.TrimSuffix(line, newline), nil
+	return line, nil
 }
 
 var newline = []byte{'\n'}
@@ -65,28 +55,18 @@ func countLines(r io.Reader) (lines int64, err error) {
 	return lines, nil
 }
 
-var byteOrderMark = []byte("\xef\xbb\xbf")
-
-// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken
-// as its text, as AWS takes numbers.
-func parseLine(raw []byte, lenient bool) (map[string]string, *task.Error) {
-	if lenient {
-		raw = withoutMarks(raw)
-	}
+// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken as
+// its text, as AWS takes numbers. A lenient reader passes over a byte order mark and a carriage return.
+func parseLine(line jsonline.Line, lenient bool) (map[string]string, *task.Error) {
 	switch {
-	case len(bytes.TrimSpace(raw)) == 0:
+	case line.Blank():
 		return nil, badLine("it is empty")
-	case bytes.HasPrefix(raw, byteOrderMark):
+	case line.ByteOrderMark && !lenient:
 		return nil, badLine("it starts with a byte order mark")
-	case raw[len(raw)-1] == '\r':
+	case line.CarriageReturn && !lenient:
 		return nil, badLine("it ends in a carriage return")
 	}
-	return decodeLine(raw)
-}
-
-// withoutMarks is a line less what [Options.LenientLines] passes over; nothing is left of a blank one.
-func withoutMarks(raw []byte) []byte {
-	return bytes.TrimSpace(bytes.TrimPrefix(raw, byteOrderMark))
+	return decodeLine(line.Text)
 }
 
 func badLine(format string, args ...any) *task.Error {
@@ -111,7 +91,7 @@ func decodeLine(raw []byte) (map[string]string, *task.Error) {
 		values[key] = r.Text(r.Value())
 	}
 	if r.Close(); r.Err() != nil {
-		return nil, badLine("it is not a JSON object of strings: byte %d: %s", r.Err().Offset, r.Err().Message)
+		return nil, badLine("it is not a JSON object of strings: byte %d: %v", r.Err().Offset, r.Err())
 	}
 	return values, nil
 }

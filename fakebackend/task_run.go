@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/iam"
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -156,15 +157,15 @@ func (b *account) end(r *registration, status task.Status, message string, at ti
 
 // doLine does the next line of a task, at the time it is due. Whatever is wrong with a line fails that line alone.
 func (b *account) doLine(r *registration, at time.Time) {
-	raw, lineErr := r.input.next()
+	line, lineErr := r.input.next()
 	r.next++
 	r.modified = at
-	if lineErr == nil && b.opts.LenientLines && len(withoutMarks(raw)) == 0 {
+	if lineErr == nil && b.opts.LenientLines && line.Blank() {
 		return // a blank line is in no report and no count
 	}
 	var made outcome
 	if lineErr == nil {
-		made, lineErr = b.registerLine(r, raw, at)
+		made, lineErr = b.registerLine(r, line, at)
 	}
 	if lineErr != nil {
 		r.failed = append(r.failed, failedLine{r.next, lineErr.Code, lineErr.Message})
@@ -174,11 +175,11 @@ func (b *account) doLine(r *registration, at time.Time) {
 }
 
 // registerLine reads one line and registers its device.
-func (b *account) registerLine(r *registration, raw []byte, at time.Time) (outcome, *task.Error) {
+func (b *account) registerLine(r *registration, line jsonline.Line, at time.Time) (outcome, *task.Error) {
 	if err := b.faults.line(StepParse, r.next, ""); err != nil {
 		return outcome{}, err
 	}
-	row, err := parseLine(raw, b.opts.LenientLines)
+	row, err := parseLine(line, b.opts.LenientLines)
 	if err != nil {
 		return outcome{}, err
 	}

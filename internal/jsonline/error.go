@@ -133,7 +133,8 @@ func slip(rest []byte, word string) string {
 		{"// /* #", "JSON has no comments; remove it"},
 		{"True False None TRUE FALSE NULL Null", "JSON writes true, false and null"},
 		{"NaN Infinity + .", "JSON has no such number"},
-		{"\u00a0 \u200b \ufeff \u3000", "it is a kind of space that JSON does not know"},
+		{"\u00a0 \u200b \u3000", "it is a kind of space that JSON does not know"},
+		{byteOrderMark, "a byte order mark may only begin the file; remove it"},
 	} {
 		for start := range strings.SplitSeq(s.starts, " ") {
 			if bytes.HasPrefix(rest, []byte(start)) {

@@ -103,6 +103,7 @@ func TestAnErrorNamesThePlaceAndWhatToDo(t *testing.T) {
 		{`[None]`, 1, jsonline.WantValue, "found 'N'", "true, false and null"},
 		{`[+1]`, 1, jsonline.WantValue, "found '+'", "no such number"},
 		{"[\u00a01]", 1, jsonline.WantValue, `found '\u00a0'`, "kind of space"},
+		{"\ufeff[]", 0, jsonline.WantValue, `found '\ufeff'`, "byte order mark"},
 		{`[“x”]`, 1, jsonline.WantValue, "found '“'", "typographic"},
 		{`{a:1}`, 1, jsonline.WantName, "found 'a' where a member's name should be", "double quotes around names"},
 		{`{'a':1}`, 1, jsonline.WantName, `found '\''`, "double quotes"},
