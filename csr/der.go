@@ -51,10 +51,6 @@ func appendHeader(b []byte, tag byte, n int) []byte {
 	return append(b, tag, 0x83, byte(n>>16), byte(n>>8), byte(n))
 }
 
-func appendElement(b []byte, tag byte, content []byte) []byte {
-	return append(appendHeader(b, tag, len(content)), content...)
-}
-
 // elementLen is the length of an element with n bytes of content.
 func elementLen(n int) int { return headerLen(n) + n }
 

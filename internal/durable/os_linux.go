@@ -22,7 +22,7 @@ func moveNew(from, to string) error {
 
 // wholeMagic are the file systems whose syncfs writes everything and reports every failure. A network file system, FUSE
 // or an overlay may not.
-var wholeMagic = map[int64]bool{unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true}
+var wholeMagic = map[uint32]bool{unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true}
 
 func (osDisk) Whole(folder string) (Whole, error) {
 	if !syncfsReports() {
@@ -34,13 +34,13 @@ func (osDisk) Whole(folder string) (Whole, error) {
 	}
 	var system unix.Statfs_t
 	var stat unix.Stat_t
-	if err := unix.Fstatfs(int(f.Fd()), &system); err != nil || !wholeMagic[int64(system.Type)] {
+	if err := unix.Fstatfs(int(f.Fd()), &system); err != nil || !wholeMagic[uint32(system.Type)] {
 		return nil, f.Close()
 	}
 	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
 		return nil, f.Close()
 	}
-	return &syncfs{f, uint64(stat.Dev)}, nil
+	return &syncfs{f, stat}, nil
 }
 
 // syncfsReports reports whether the kernel's syncfs returns errors of writing: Linux 5.8 and later.
@@ -56,12 +56,12 @@ func syncfsReports() bool {
 // syncfs returns what failed to be written since.
 type syncfs struct {
 	folder *os.File
-	device uint64
+	stat   unix.Stat_t // of the folder
 }
 
 func (s *syncfs) Covers(path string) bool {
 	var stat unix.Stat_t
-	return unix.Stat(path, &stat) == nil && uint64(stat.Dev) == s.device
+	return unix.Stat(path, &stat) == nil && stat.Dev == s.stat.Dev
 }
 
 func (s *syncfs) Sync() error {
