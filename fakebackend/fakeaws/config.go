@@ -29,10 +29,10 @@ const endpoint = "https://192.0.2.1"
 func Config(b *fakebackend.Backend) aws.Config { return NewHandler(b, Options{}).Config() }
 
 // Config returns a configuration of the AWS SDK whose requests end in the handler: HTTP over connections in memory,
-// each for one request. Region, endpoint, credentials, HTTP client and retryer are set; the caller may change the copy.
-// With [Options.Credentials] the credentials are those of the first access key by name, and signatures are checked. The
-// HTTP client sends requests for every host to the handler, so it also opens the report links that the account makes. A
-// fault that drops a connection looks to it, and to [net/http/httptrace], as on a network.
+// each for one request. Region, endpoint, credentials, HTTP client, retryer and checksums are set; the caller may
+// change the copy. With [Options.Credentials] the credentials are those of the first access key by name, and signatures
+// are checked. The HTTP client sends requests for every host to the handler, so it also opens the report links that the
+// account makes. A fault that drops a connection looks to it, and to [net/http/httptrace], as on a network.
 //
 // Nothing has to be closed. The goroutines of a request belong to the caller's synctest bubble, and end when the body
 // of its answer is read to its end or closed, or the request's context ends.
@@ -58,6 +58,9 @@ func (h *Handler) Config() aws.Config {
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = backoff(h.account) })
 		},
+		// As config.LoadDefaultConfig sets them: uploads come with checksums, and those of downloads are checked.
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenSupported,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenSupported,
 	}
 }
 

@@ -57,17 +57,14 @@ type unseekable struct{ io.Reader }
 func TestEveryFormOfUploadStoresTheBytesThatWereSent(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 20_000) // several chunks
 	options := fakeaws.Options{Credentials: map[string]string{"AKIATEST": "secret"}}
-	overHTTPS := func(t *testing.T) *clients {
-		server := fakeaws.NewUnstartedServer(newBackend(t, fakebackend.Options{}), options)
-		require.NoError(t, server.StartTLS())
-		t.Cleanup(server.Close)
-		c := connect(server)
-		_, err := c.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("fleet")})
-		require.NoError(t, err)
-		return c
-	}
 	for name, world := range map[string]func(*testing.T) *clients{
-		"HTTP": func(t *testing.T) *clients { return withBucket(t, options) }, "HTTPS": overHTTPS,
+		"HTTP": func(t *testing.T) *clients { return withBucket(t, options) },
+		"HTTPS": func(t *testing.T) *clients {
+			c := clientsOf(fakeaws.NewHandler(newBackend(t, fakebackend.Options{}), options))
+			_, err := c.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("fleet")})
+			require.NoError(t, err)
+			return c
+		},
 	} {
 		c := world(t)
 		for _, algorithm := range append(types.ChecksumAlgorithm("").Values(), "") {
