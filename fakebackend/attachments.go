@@ -272,7 +272,8 @@ type listPolicyPrincipalsInput struct {
 	AscendingOrder bool `query:"ascendingOrder=isAscendingOrder"`
 }
 
-// listPolicyPrincipals is the older form of ListTargetsForPolicy; it knows certificates only, and lists them oldest first.
+// listPolicyPrincipals is the older form of ListTargetsForPolicy; it knows certificates only, and lists them oldest
+// first.
 func (b *account) listPolicyPrincipals(in *listPolicyPrincipalsInput, p *page) ([]string, *task.Error) {
 	return b.targetsOf(in.PolicyName, p, false)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Backend is one AWS account in one region, in memory: a [task.Backend] with every ability of package task. It is safe for
-// concurrent use. AWS's other operations are called through an SDK: see fakeaws.Config.
+// Backend is one AWS account in one region, in memory: a [task.Backend] with every ability of package task. It is safe
+// for concurrent use. AWS's other operations are called through an SDK: see fakeaws.Config.
 type Backend struct {
 	*account // no method of it is exported
 	hook

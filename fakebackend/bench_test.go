@@ -22,9 +22,9 @@ import (
 )
 
 // BenchmarkTaskLines measures one line of a task with a P-256 CSR: reading it, filling the template, and making thing,
-// certificate and attachments. x-floor is its time over that of the cryptography that cannot be avoided: parsing the CSR,
-// verifying its signature and signing one certificate. Both are measured turn about, and the median of the rounds is
-// taken, since other work of the machine comes and goes. The goal is 1.25. bytes/device is what the registry and the
+// certificate and attachments. x-floor is its time over that of the cryptography that cannot be avoided: parsing the
+// CSR, verifying its signature and signing one certificate. Both are measured turn about, and the median of the rounds
+// is taken, since other work of the machine comes and goes. The goal is 1.25. bytes/device is what the registry and the
 // task's results keep, the data file apart.
 func BenchmarkTaskLines(b *testing.B) {
 	const n = 200

@@ -26,7 +26,7 @@ var billingGroupOperations = []*operation{
 	listOf("ListThingsInBillingGroup", "GET /billing-groups/{billingGroupName}/things", "things", (*account).listThingsInBillingGroup),
 }
 
-// billingGroupProperties is what a billing group says of itself.
+// billingGroupProperties describes a billing group.
 type billingGroupProperties struct {
 	BillingGroupDescription string `json:"billingGroupDescription,omitempty" is:"BillingGroupDescription"`
 }
@@ -229,7 +229,7 @@ func (b *account) addToBillingGroup(t *thing, name string) *task.Error {
 	return nil
 }
 
-// nameOrARN is the name, or else the name that an ARN of the given kind holds; "" when neither gives one.
+// nameOrARN is the name, or else the name that an ARN of the given kind holds; "" when neither holds one.
 func (b *account) nameOrARN(name, arn, kind string) string {
 	if name != "" {
 		return name

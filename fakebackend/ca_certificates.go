@@ -43,7 +43,7 @@ type getRegistrationCodeOutput struct {
 	RegistrationCode string `json:"registrationCode"`
 }
 
-// getRegistrationCode gives the account's registration code.
+// getRegistrationCode returns the account's registration code.
 func (b *account) getRegistrationCode(_ time.Time, _ *nothing) (*getRegistrationCodeOutput, *task.Error) {
 	return &getRegistrationCodeOutput{b.registrationCode()}, nil
 }
@@ -58,8 +58,8 @@ func (b *account) deleteRegistrationCode(_ time.Time, _ *nothing) (*nothing, *ta
 	return nil, nil
 }
 
-// registrationConfig says how devices with certificates of a CA are registered when they first connect. It is kept and
-// given back.
+// registrationConfig is how devices with certificates of a CA are registered when they first connect. It is kept and
+// returned.
 type registrationConfig struct {
 	TemplateBody string `json:"templateBody,omitempty" is:"TemplateBody"`
 	RoleARN      string `json:"roleArn,omitempty" is:"RoleArn"`

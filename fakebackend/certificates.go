@@ -342,7 +342,7 @@ func readCertificate(text string) (*x509.Certificate, *task.Error) {
 	return cert, nil
 }
 
-// readDeviceCertificate reads a certificate and finds the registered CA that signed it: the given one, if one is given.
+// readDeviceCertificate reads a certificate and finds the registered CA that signed it. A caText allows no other CA.
 // Of several with one key and subject it is the first that is active; it is an error when none is.
 func (b *account) readDeviceCertificate(text, caText string) (*signedCertificate, *task.Error) {
 	cert, refusal := readCertificate(text)

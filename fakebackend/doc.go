@@ -11,22 +11,22 @@
 //	description, err := started.Wait(ctx, nil)
 //	device, ok := fake.Thing("device-one")
 //
-// A [Backend] is a [task.Backend] with every ability of package task. Everything else that AWS offers is called as it is
-// called in AWS, through an SDK: iot.NewFromConfig(fakeaws.Config(fake)).CreateThingType(…) makes a thing type, in process.
-// docs/coverage.md lists the operations.
+// A [Backend] is a [task.Backend] with every ability of package task. Everything else that AWS offers is called as it
+// is called in AWS, through an SDK: iot.NewFromConfig(fakeaws.Config(fake)).CreateThingType(…) makes a thing type, in
+// process. docs/coverage.md lists the operations.
 //
 // Certificates are real ones: signed for the key of the CSR, with its subject, by a CA whose certificate [Backend.CA]
 // returns. No device and no AWS endpoint trusts that CA, and by default its name tells that it is a fake.
 //
 // # Time
 //
-// A task's progress is a pure function of its start, the clock, its lines, [Options.Rate] and the faults; nothing runs in
-// the background. The clock is the machine's (or a synctest bubble's) until [Backend.SetTime] freezes it;
+// A task's progress is a pure function of its start, the clock, its lines, [Options.Rate] and the faults; nothing runs
+// in the background. The clock is the machine's (or a synctest bubble's) until [Backend.SetTime] freezes it;
 // [Backend.Advance] moves it. With Rate 0, a task's lines are done when anybody next looks.
 //
 // # Faults
 //
-// Nothing fails by chance. [Backend.AddFault] says which request or line goes wrong, how, and how often, and
+// Nothing fails by chance. [Backend.AddFault] sets which request or line goes wrong, how, and how often, and
 // [Backend.FaultHits] tells how often it did.
 //
 // # Beyond the process
@@ -36,9 +36,9 @@
 //
 // # Fidelity
 //
-// What is documented, what was observed and what is guessed stands in docs/fidelity.md. A guess that a client could come
-// to depend on is a field of [Options], so that the client can be tested against the other answer too. Package fakeaws
-// serves the same account over HTTP, in AWS's own wire protocols.
+// What is documented, what was observed and what is guessed stands in docs/fidelity.md. A guess that a client could
+// come to depend on is a field of [Options], so that the client can be tested against the other answer too. Package
+// fakeaws serves the same account over HTTP, in AWS's own wire protocols.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package fakebackend

@@ -28,7 +28,7 @@ type describeEndpointOutput struct {
 	EndpointAddress string `json:"endpointAddress"`
 }
 
-// describeEndpoint gives the host for a kind of traffic.
+// describeEndpoint returns the host for a kind of traffic.
 func (b *account) describeEndpoint(_ time.Time, in *describeEndpointInput) (*describeEndpointOutput, *task.Error) {
 	host := b.accountPrefix()
 	domain := ".iot." + b.opts.Region + "." + b.partition().DNSSuffix

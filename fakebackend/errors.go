@@ -36,7 +36,7 @@ const (
 	codeResourceConflicts = "ResourceConflictsException"
 )
 
-// statusOf gives the HTTP status of an error code; a code that is not here has 400.
+// statusOf holds the HTTP status of an error code; a code that is not here has 400.
 var statusOf = map[string]int{
 	codeUnauthorized:        401,
 	codeAccessDenied:        403,

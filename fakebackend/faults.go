@@ -65,7 +65,7 @@ func Steps() []Step {
 		StepAttachPolicy, StepAttachCertificate, StepActivate, StepReport}
 }
 
-// Fault says which requests or lines go wrong, and how. It is plain data: as JSON it has the member names below, with
+// Fault is which requests or lines go wrong, and how. It is plain data: as JSON it has the member names below, with
 // Delay as a string such as "1.5s".
 //
 // A fault with Line or Step is about lines: those of tasks, and with Line 0 also the one of a RegisterThing. Any other
@@ -73,8 +73,8 @@ func Steps() []Step {
 type Fault struct {
 	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject, Open is
 	// GetObject, EnsureBucket is CreateBucket and EnsureRole is CreateRole; the other operations of S3, IAM and STS are
-	// requested through package fakeaws only. A name that is none of the fake's operations (docs/coverage.md lists them) is
-	// an error: the fault could never strike. For lines it is ignored.
+	// requested through package fakeaws only. A name that is none of the fake's operations (docs/coverage.md lists them)
+	// is an error: the fault could never strike. For lines it is ignored.
 	Operation string `json:"operation,omitempty"`
 	// Thing is the name of the thing that the request or the line is about.
 	Thing string `json:"thing,omitempty"`
@@ -119,8 +119,8 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 	return json.Marshal(j)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. A member that no fault has is an error: a slip in a name would otherwise make
-// a fault that strikes everything.
+// UnmarshalJSON reads what MarshalJSON writes. A member that no fault has is an error: a slip in a name would otherwise
+// make a fault that strikes everything.
 func (f *Fault) UnmarshalJSON(data []byte) error {
 	var read Fault
 	j := faultJSON{faultPlain: (*faultPlain)(&read)}
@@ -142,7 +142,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 
 func (f *Fault) aboutLines() bool { return f.Line != 0 || f.Step != "" }
 
-// check says what is wrong with a fault.
+// check returns what is wrong with a fault.
 func (f *Fault) check() error {
 	effects := []Effect{Fail, Throttle, Delay, Hang, DropBefore, DropAfter, Truncate, Expire}
 	lineEffects := []Effect{Fail, Throttle, Delay, Hang}
@@ -279,8 +279,8 @@ type struck struct {
 	truncate  int64 // -1 for not at all
 }
 
-// loses is the error that a caller gets for a request which ended with err. A fault that loses the answer loses a refusal
-// too; what came of the caller's own context or body it does not hide.
+// loses is the error that a caller gets for a request which ended with err. A fault that loses the answer loses a
+// refusal too; what came of the caller's own context or body it does not hide.
 func (s struck) loses(op string, err error) error {
 	if _, refused := errors.AsType[*task.Error](err); s.dropAfter && (err == nil || refused) {
 		return lost(op, "the connection was lost before the answer came")
@@ -364,8 +364,8 @@ func (fs *faults) line(step Step, line int64, thing string) *task.Error {
 	return nil
 }
 
-// hold says whether a line of a task that has become due has to wait: for how much longer, or until the fault is gone.
-// A fault strikes a line once, so the caller asks with the faults that the line has met already.
+// hold reports whether a line of a task that has become due has to wait: for how much longer, or until the fault is
+// gone. A fault strikes a line once, so the caller asks with the faults that the line has met already.
 func (fs *faults) hold(line int64, met map[int]bool) (wait time.Duration, hang bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -392,7 +392,7 @@ func (fs *faults) hold(line int64, met map[int]bool) (wait time.Duration, hang b
 	return wait, hang
 }
 
-// refusal is the error that a Fail or Throttle gives.
+// refusal is the error of a Fail or Throttle.
 func (f *Fault) refusal(op string) *task.Error {
 	code, message := f.Code, f.Message
 	if f.Do == Throttle {

@@ -10,8 +10,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Reading the state directly: without faults, without a context, and with the clock applied first. An iterator takes the
-// turn for one item at a time, so the loop's body may call the fake; it sees items in the order they were made.
+// Reading the state directly: without faults, without a context, and with the clock applied first. An iterator takes
+// the turn for one item at a time, so the loop's body may call the fake; it sees items in the order they were made.
 
 // Counts is how much an account holds.
 type Counts struct {
@@ -21,7 +21,7 @@ type Counts struct {
 	Tasks        int `json:"tasks"`
 }
 
-// Counts says how much the account holds.
+// Counts returns how much the account holds.
 func (b *Backend) Counts() Counts {
 	return look(b, func(time.Time) Counts {
 		return Counts{b.st.things.len(), b.st.certificates.len(), b.st.policies.len(), b.st.tasks.len()}

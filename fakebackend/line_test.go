@@ -109,7 +109,8 @@ func TestAnEmptyFileIsATaskWithNothingToDo(t *testing.T) {
 	assert.Equal(t, 100, d.Percent)
 }
 
-// FuzzDataFile runs arbitrary bytes as a data file: nothing panics, every line ends as one line of one report, in order.
+// FuzzDataFile runs arbitrary bytes as a data file: nothing panics, every line ends as one line of one report, in
+// order.
 func FuzzDataFile(f *testing.F) {
 	good := row(f, "device", "1")
 	f.Add([]byte(good + "\n" + good))

@@ -10,8 +10,8 @@ import (
 
 // RegisterThing.
 //
-// Models: one device by the same template and the same steps as a line of a task, with the errors the operation declares.
-// No role is involved: the caller's own permissions apply, and those are not modelled.
+// Models: one device by the same template and the same steps as a line of a task, with the errors the operation
+// declares. No role is involved: the caller's own permissions apply, and those are not modelled.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterThing.html
 

@@ -11,8 +11,9 @@ import (
 
 // ListThingRegistrationTaskReports.
 //
-// Models: several files, presigned links that expire, files of the lines done so far while a task runs. Not modelled: the
-// time AWS takes to write a report (see Options.ReportDelay) and links that end early with the session that signed them.
+// Models: several files, presigned links that expire, files of the lines done so far while a task runs. Not modelled:
+// the time AWS takes to write a report (see Options.ReportDelay) and links that end early with the session that signed
+// them.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThingRegistrationTaskReports.html
 

@@ -17,8 +17,8 @@ import (
 // StartThingRegistrationTask.
 //
 // Models: one running task per account; the role, which must exist, trust iot.amazonaws.com and be allowed to read the
-// data file; the data file, which must be in the task's region and is read as it was when the task started. Not modelled:
-// the caller's own permission to pass the role; resource policies and encryption keys of the bucket.
+// data file; the data file, which must be in the task's region and is read as it was when the task started. Not
+// modelled: the caller's own permission to pass the role; resource policies and encryption keys of the bucket.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_StartThingRegistrationTask.html
 
@@ -92,7 +92,7 @@ func (b *account) compile(body string) (*template.Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Invalid registration template. %w", err) //nolint:staticcheck // AWS's words
 	}
-	if t.Wrapped() { // package template reads it out of a request or a JSON string; nothing says that AWS does
+	if t.Wrapped() { // package template reads it out of a request or a JSON string; no source reports that AWS does
 		return nil, errors.New("Invalid registration template. The template stands inside another JSON document; send the template alone.") //nolint:staticcheck // in AWS's form
 	}
 	p, err := t.Compile(template.CompileOptions{AllowFunctions: b.opts.AllowFunctions, EmptyIsMissing: b.opts.EmptyIsMissing})

@@ -9,8 +9,8 @@ import (
 
 // DescribeThingRegistrationTask, ListThingRegistrationTasks, StopThingRegistrationTask.
 //
-// Models: counts and percentage that move with the clock; tasks that are forgotten 30 days after they ended; stopping by
-// way of Cancelling. Not modelled: a task that AWS itself breaks off.
+// Models: counts and percentage that move with the clock; tasks that are forgotten 30 days after they ended; stopping
+// by way of Cancelling. Not modelled: a task that AWS itself breaks off.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeThingRegistrationTask.html
 

@@ -13,9 +13,10 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// operation is one operation of AWS IoT: an entry of the one table of them. Each entry stands in the file that models the
-// operation. Everything that is to be known of it follows from the entry: its route, how a request is decoded and held
-// against the API model, its pages, its answer, the name under which faults are set, and its row in docs/coverage.md.
+// operation is one operation of AWS IoT: an entry of the one table of them. Each entry stands in the file that models
+// the operation. Everything that is to be known of it follows from the entry: its route, how a request is decoded and
+// held against the API model, its pages, its answer, the name under which faults are set, and its row in
+// docs/coverage.md.
 type operation struct {
 	*restjson.Operation
 	output reflect.Type
@@ -23,8 +24,9 @@ type operation struct {
 	act    func(b *account, now time.Time, in any) (out any, refusal *task.Error)
 }
 
-// operationOf makes an entry from AWS's name, the method with the path, and the function that does it. The function runs
-// with the turn held, on an input that keeps the model's constraints. Its input struct has the tags of package restjson.
+// operationOf makes an entry from AWS's name, the method with the path, and the function that does it. The function
+// runs with the turn held, on an input that keeps the model's constraints. Its input struct has the tags of package
+// restjson.
 func operationOf[I, O any](name, request string, act func(b *account, now time.Time, in *I) (*O, *task.Error)) *operation {
 	return &operation{
 		Operation: restjson.New(name, request, reflect.TypeFor[I](), shapes), output: reflect.TypeFor[O](),
@@ -137,8 +139,8 @@ func all[T any](ctx context.Context, b *account, name string, in paged) (items [
 	return items, nil
 }
 
-// do answers one request: the faults that were set for it, the model's constraints, then what it does. The string members
-// in empty are present; others that are "" were left out.
+// do answers one request: the faults that were set for it, the model's constraints, then what it does. The string
+// members in empty are present; others that are "" were left out.
 func (o *operation) do(ctx context.Context, b *account, in any, empty restjson.Empty) (any, error) {
 	return b.answer(ctx, o.Name, o.subject(in), func() string { return o.Check(in, empty) }, func(now time.Time) (any, *task.Error) {
 		return o.act(b, now, in)
@@ -159,7 +161,8 @@ func (o *operation) subject(in any) string {
 	return ""
 }
 
-// answer answers a request of any kind. check returns what is wrong with it, "" if nothing is; act runs with the turn held.
+// answer answers a request of any kind. check returns what is wrong with it, "" if nothing is; act runs with the turn
+// held.
 func (b *account) answer(ctx context.Context, op, thing string, check func() string, act func(now time.Time) (any, *task.Error)) (any, error) {
 	if ctx.Err() != nil {
 		return nil, interrupted(ctx, op)

@@ -11,7 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-// Options says how a fake behaves. The zero value works: an account in us-east-1 with a bucket of its own, in which a
+// Options are how a fake behaves. The zero value works: an account in us-east-1 with a bucket of its own, in which a
 // task's lines are done as soon as anybody looks at the task.
 //
 // The first group is what a test sets; the others hold the places where AWS's behaviour is not documented and a client
@@ -35,10 +35,10 @@ type Options struct {
 	StopDelay time.Duration
 	// LinesPerReport is how many lines one report file holds. Default 1,000. A guess: AWS documents no figure.
 	LinesPerReport int
-	// PageSize is how many items a list operation gives when the caller does not say. Default 100.
+	// PageSize is how many items a list operation returns when the caller does not choose. Default 100.
 	PageSize int
 	// LinkLife is how long a report link is good, in whole seconds: what is over is cut off. From 1 s to 7 days, which is
-	// all that S3 allows. Default 86,400 s, as the links in AWS's walkthrough say.
+	// all that S3 allows. Default 86,400 s, as for the links in AWS's walkthrough.
 	LinkLife time.Duration
 
 	// Seed makes ids, serial numbers, the CA and the certificates depend on nothing but the calls made and the clock.
@@ -46,7 +46,7 @@ type Options struct {
 	Seed []byte
 	// IssuerKey is the algorithm of the CA's key. The default, P256, signs fast; AWS's own is RSA2048.
 	IssuerKey IssuerKey
-	// IssuerName is the issuer that certificates name. Default [FakeIssuerName], which says that it is a fake.
+	// IssuerName is the issuer that certificates name. Default [FakeIssuerName], which tells that it is a fake.
 	// [AWSIssuerName] is the name in AWS's certificates.
 	IssuerName string
 
@@ -54,12 +54,12 @@ type Options struct {
 	// InvalidRequestException, since the operation declares no limit exception. The error is [task.ErrTaskRunning] in
 	// any case.
 	RunningTaskCode string
-	// BadInput says what comes of a Start whose data file cannot be read. Default FailTask.
+	// BadInput is what comes of a Start whose data file cannot be read. Default FailTask.
 	BadInput AtStart
-	// BadRole says what comes of a Start whose role does not exist, cannot be assumed by iot.amazonaws.com or may not
+	// BadRole is what comes of a Start whose role does not exist, cannot be assumed by iot.amazonaws.com or may not
 	// read the data file. Default FailTask.
 	BadRole AtStart
-	// BadTemplate says what comes of a Start whose template is JSON but not a template. Default RefuseStart. A
+	// BadTemplate is what comes of a Start whose template is JSON but not a template. Default RefuseStart. A
 	// template that is not JSON is refused in any case.
 	BadTemplate AtStart
 	// OldestFirst lists tasks oldest first. By default the newest comes first, as in AWS's walkthrough.

@@ -16,7 +16,7 @@ type paged interface {
 	tokenNames() (in, out string) // the members that hold a token
 }
 
-// nextToken is the member that says where to begin.
+// nextToken is the member that holds where to begin.
 type nextToken struct {
 	NextToken string `query:"nextToken"`
 }

@@ -279,9 +279,9 @@ func (b *account) policySummary(p *policy) policySummary {
 	return policySummary{p.name, b.policyARN(p)}
 }
 
-// checkPolicyDocument refuses what cannot be a device's policy: what is not JSON, does not follow the grammar of policies,
-// has a statement without resources, or more characters than AWS takes, white space not counted. Members that policies do
-// not have, or twice, are accepted: what AWS IoT makes of them is not documented.
+// checkPolicyDocument refuses what cannot be a device's policy: what is not JSON, does not follow the grammar of
+// policies, has a statement without resources, or more characters than AWS takes, white space not counted. Members that
+// policies do not have, or twice, are accepted: what AWS IoT makes of them is not documented.
 func checkPolicyDocument(document string) *task.Error {
 	d, problems := policydoc.Parse(document)
 	for _, p := range problems {

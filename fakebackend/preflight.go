@@ -28,7 +28,7 @@ func (p *preflight) exists(check finding.Rule, name string, ok bool, what string
 	p.add(check, name, finding.Error, "there is no %s %s; create it first, since a task does not", what, name)
 }
 
-// Preflight checks that a task can run. See [task.Preflighter]. Its checks have the names that package awsbackend gives them.
+// Preflight checks that a task can run. See [task.Preflighter]. Its checks have the names of package awsbackend's.
 func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	in = orZero(in)
 	found, err := b.answer(ctx, "Preflight", "", func() string { return "" }, func(time.Time) (any, *task.Error) {

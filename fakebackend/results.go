@@ -17,7 +17,7 @@ type outcome struct {
 type outcomeRest struct {
 	thingName       string // logical name in the template: the key of the ARN
 	certificateName string
-	policyNames     []string // policies given by document only
+	policyNames     []string // of policies with a document only
 	policies        []*policy
 	moreNames       []string // things but the first, which templates hardly ever have
 	moreThings      []*thing

@@ -71,7 +71,7 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 	return arn, nil
 }
 
-// putRole makes a role, or gives an existing one the trust policy and adds the policies. Policies that the role has beside
+// putRole makes a role, or sets an existing one's trust policy and adds the policies. Policies that the role has beside
 // those stay.
 func (b *account) putRole(name, trust, read string) (arn string, err error) {
 	fail := func(op string, err error) (string, error) {

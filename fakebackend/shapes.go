@@ -53,6 +53,15 @@ var shapes = map[string]restjson.Shape{
 	"Value":                 {Max: rule.ParameterValue, Pattern: `[\s\S]*`},
 }
 
+// shapeNamed returns a shape for the steps of a line, which are held to the same shapes as requests.
+func shapeNamed(name string) restjson.Shape {
+	s, ok := shapes[name]
+	if !ok {
+		panic("fakebackend: there is no shape " + name) // a slip in this package
+	}
+	return s
+}
+
 // maxPage is the greatest maxResults or pageSize of AWS IoT's list operations.
 const maxPage = 250
 

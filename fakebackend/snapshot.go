@@ -16,8 +16,8 @@ import (
 // Snapshot is everything an account holds at one time: the registry, tasks with their reports and progress, objects,
 // roles, faults, the clock and the seed from which the CA's private key follows. It does not change.
 //
-// A snapshot is a secret as far as a fake has one: who holds it can sign certificates as this fake. It shows in no print,
-// log or JSON; MarshalBinary, and so encoding/gob, gives its content on purpose.
+// A snapshot is a secret as far as a fake has one: who holds it can sign certificates as this fake. It shows in no
+// print, log or JSON; MarshalBinary, and so encoding/gob, writes its content on purpose.
 type Snapshot struct {
 	data *snapshotData
 }
@@ -62,8 +62,8 @@ func (s *Snapshot) UnmarshalBinary(raw []byte) error {
 
 const snapshotVersion = 1
 
-// snapshotData is the state with numbers in place of pointers. Records that are gone from the registry but still stand in
-// a task's reports are in it too.
+// snapshotData is the state with numbers in place of pointers. Records that are gone from the registry but still stand
+// in a task's reports are in it too.
 type snapshotData struct {
 	Version         int
 	Region, Account string
@@ -199,9 +199,9 @@ func (b *Backend) Snapshot() *Snapshot {
 	})
 }
 
-// Restore puts the account back to a snapshot: of this fake or of another with the same region and account. The clock goes
-// on from the time of the snapshot, frozen if it was. A task in progress goes on too, with what its role allowed when it
-// started. Options stay as they are. On an error nothing has changed.
+// Restore puts the account back to a snapshot: of this fake or of another with the same region and account. The clock
+// goes on from the time of the snapshot, frozen if it was. A task in progress goes on too, with what its role allowed
+// when it started. Options stay as they are. On an error nothing has changed.
 func (b *Backend) Restore(s *Snapshot) error {
 	if s == nil || s.data == nil {
 		return errors.New("fakebackend: the snapshot is empty; make one with Backend.Snapshot")
@@ -242,7 +242,7 @@ func (f rawFile) Reader() *bytes.Reader { return bytes.NewReader(f) }
 // dataSource is where a task's lines come from: an object as it was when the task started.
 type dataSource interface{ Reader() *bytes.Reader }
 
-// resume gives a restored task its program, its role and its place in the data file.
+// resume restores a task's program, its role and its place in the data file.
 func (b *account) resume(r *registration, role *iam.SessionState) error {
 	if r.failure != "" {
 		return nil

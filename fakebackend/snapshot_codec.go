@@ -83,7 +83,7 @@ func (w *snapshotWriter) write() {
 	}
 }
 
-// policy, cert and thing give a record's number, and see to it that it is written.
+// policy, cert and thing return a record's number, and see to it that it is written.
 func (w *snapshotWriter) policy(p *policy) int {
 	return numberIn(w.policies, p, &w.morePolicies, &w.d.Policies)
 }

@@ -246,7 +246,8 @@ func TestTheSameSeedGivesTheSameIdsAndCertificates(t *testing.T) {
 	assert.NotEqual(t, views[0], view(t, fake))
 }
 
-// FuzzSnapshot reads arbitrary bytes as a snapshot: nothing panics, and what can be restored can be used and written again.
+// FuzzSnapshot reads arbitrary bytes as a snapshot: nothing panics, and what can be restored can be used and written
+// again.
 func FuzzSnapshot(f *testing.F) {
 	fake, role := newFake(f, fakebackend.Options{Rate: 1})
 	start(f, fake, role, walkthrough(f), fixedRows[:3]...)

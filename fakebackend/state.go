@@ -11,8 +11,8 @@ import (
 // state is everything an account holds. All of it is guarded by IoT's turn.
 //
 // Records point at each other: a thing at its certificates and a certificate at its things and policies. What would be
-// long, such as all things of a group or all certificates of a policy, is not kept but found by going through the table;
-// so a device costs the same whether it has groups or not.
+// long, such as all things of a group or all certificates of a policy, is not kept but found by going through the
+// table; so a device costs the same whether it has groups or not.
 type state struct {
 	things        table[string, *thing]
 	certificates  table[certificateID, *certificate]

@@ -35,7 +35,7 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 		return nil, err
 	}
 	var c restjson.Checker
-	c.Need("key", in.Key, shapes["RegistryS3KeyName"])
+	c.Need("key", in.Key, shapeNamed("RegistryS3KeyName"))
 	if err := violation(c.Message()); err != nil {
 		err.Op = opPutObject
 		return nil, err
@@ -189,7 +189,7 @@ func (c countReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// storeError gives S3's refusal as an error of package task.
+// storeError returns S3's refusal as an error of package task.
 func storeError(op string, err error) error {
 	if refusal, ok := errors.AsType[*s3.Error](err); ok {
 		return &task.Error{Op: op, Code: refusal.Code, Status: refusal.Status, Message: refusal.Message, Kind: task.KindOfCode(refusal.Code)}

@@ -14,9 +14,9 @@ import (
 // registration is a registration task.
 //
 // Its progress is a pure function of when it was started, of the clock, of its lines, of the rate and of the faults:
-// nothing runs beside the callers. Line i is due at begin + shift + (i+1)/rate, and whoever next takes the turn does the
-// lines that are due, in order, each at the time it was due. So the state seen at a given time is the same however often
-// anybody looked before.
+// nothing runs beside the callers. Line i is due at begin + shift + (i+1)/rate, and whoever next takes the turn does
+// the lines that are due, in order, each at the time it was due. So the state seen at a given time is the same however
+// often anybody looked before.
 type registration struct {
 	mark
 	id           string
@@ -59,8 +59,8 @@ type failedLine struct {
 	message string
 }
 
-// settle brings the account up to now: it does the lines that are due, ends what is to end, and forgets what is too old.
-// The caller holds the turn.
+// settle brings the account up to now: it does the lines that are due, ends what is to end, and forgets what is too
+// old. The caller holds the turn.
 func (b *account) settle(ctx context.Context, now time.Time) error {
 	if r := b.st.running; r != nil {
 		if err := b.progress(ctx, r, now); err != nil {
@@ -90,8 +90,8 @@ func (b *account) due(r *registration) time.Time {
 	return at
 }
 
-// progress does the lines of a task that are due. When the context ends in the middle, what was done stays done, and the
-// next to look goes on from there.
+// progress does the lines of a task that are due. When the context ends in the middle, what was done stays done, and
+// the next to look goes on from there.
 func (b *account) progress(ctx context.Context, r *registration, now time.Time) error {
 	overdue := r.created.Add(taskLife)
 	for {
@@ -146,7 +146,7 @@ func (b *account) progress(ctx context.Context, r *registration, now time.Time) 
 	}
 }
 
-// end gives a task its final status.
+// end sets a task's final status.
 func (b *account) end(r *registration, status task.Status, message string, at time.Time) {
 	r.status, r.message, r.ended = status, message, at
 	r.modified = at

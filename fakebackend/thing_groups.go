@@ -38,7 +38,7 @@ const (
 	groupChildren = 100
 )
 
-// thingGroupProperties is what a group says of itself.
+// thingGroupProperties describes a group.
 type thingGroupProperties struct {
 	ThingGroupDescription string            `json:"thingGroupDescription,omitempty" is:"ThingGroupDescription"`
 	AttributePayload      *attributePayload `json:"attributePayload,omitempty"`
@@ -397,7 +397,7 @@ func (b *account) addToThingGroup(t *thing, name string) *task.Error {
 	return nil
 }
 
-// sameGroups reports whether groups have just the given names.
+// sameGroups reports whether groups have these names and no others.
 func sameGroups(groups []*thingGroup, names []string) bool {
 	for _, g := range groups {
 		if !slices.Contains(names, g.name) {

@@ -6,7 +6,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// Thing types: CreateThingType, DescribeThingType, UpdateThingType, DeprecateThingType, DeleteThingType, ListThingTypes.
+// Thing types: CreateThingType, DescribeThingType, UpdateThingType, DeprecateThingType, DeleteThingType,
+// ListThingTypes.
 //
 // Models: deprecation, and the five minutes between deprecation and deletion. Not modelled: what MQTT 5 configurations
 // do (they are kept).
@@ -22,7 +23,7 @@ var thingTypeOperations = []*operation{
 	listOf("ListThingTypes", "GET /thing-types", "thingTypes", (*account).listThingTypes),
 }
 
-// thingTypeProperties is what a thing type says about its things.
+// thingTypeProperties describes a thing type.
 type thingTypeProperties struct {
 	ThingTypeDescription string              `json:"thingTypeDescription,omitempty" is:"ThingTypeDescription"`
 	SearchableAttributes []string            `json:"searchableAttributes,omitempty" is:"AttributeName"`
@@ -189,7 +190,7 @@ func (b *account) listThingTypes(in *listThingTypesInput, p *page) ([]thingTypeD
 	}), nil
 }
 
-// typeNamed finds a thing type; "" gives none and no error.
+// typeNamed finds a thing type; for "" it returns nil and no error.
 func (b *account) typeNamed(name string) (*thingType, *task.Error) {
 	if name == "" {
 		return nil, nil

@@ -107,7 +107,7 @@ type updateThingInput struct {
 	RemoveThingType  bool              `json:"removeThingType"`
 }
 
-// updateThing changes a thing's attributes or type. An attribute given the empty string is removed.
+// updateThing changes a thing's attributes or type. An attribute whose value is the empty string is removed.
 func (b *account) updateThing(_ time.Time, in *updateThingInput) (*nothing, *task.Error) {
 	t, err := b.findThing(in.ThingName)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s served) Do(ctx context.Context, o *restjson.Operation, in any, empty res
 	return operationNamed(o.Name).do(ctx, s.b, in, empty)
 }
 
-// What the table says of the wire.
+// The table as fakeaws needs it.
 var (
 	iotOperations = func() (out []*restjson.Operation) {
 		for _, o := range operations {

@@ -154,12 +154,12 @@ func (w *worker) thing(spec *template.ThingSpec) (*thing, *task.Error) {
 		return nil, err
 	}
 	var c restjson.Checker
-	c.Need("thingName", spec.ThingName, shapes["ThingName"])
-	c.May("thingTypeName", spec.ThingTypeName, shapes["ThingTypeName"])
-	c.Map("attributePayload.attributes", spec.Attributes, shapes["AttributeName"], shapes["AttributeValue"])
-	c.May("billingGroupName", spec.BillingGroup, shapes["BillingGroupName"])
+	c.Need("thingName", spec.ThingName, shapeNamed("ThingName"))
+	c.May("thingTypeName", spec.ThingTypeName, shapeNamed("ThingTypeName"))
+	c.Map("attributePayload.attributes", spec.Attributes, shapeNamed("AttributeName"), shapeNamed("AttributeValue"))
+	c.May("billingGroupName", spec.BillingGroup, shapeNamed("BillingGroupName"))
 	for _, g := range spec.ThingGroups {
-		c.Need("thingGroups", g, shapes["ThingGroupName"])
+		c.Need("thingGroups", g, shapeNamed("ThingGroupName"))
 	}
 	if err := violation(c.Message()); err != nil {
 		return nil, err
@@ -342,7 +342,7 @@ func (w *worker) certificate(spec *template.CertificateSpec) (c *certificate, ex
 			return nil, false, err
 		}
 		var check restjson.Checker
-		check.Need("certificateSigningRequest", spec.CertificateSigningRequest, shapes["CertificateSigningRequest"])
+		check.Need("certificateSigningRequest", spec.CertificateSigningRequest, shapeNamed("CertificateSigningRequest"))
 		if err := violation(check.Message()); err != nil {
 			return nil, false, err
 		}
@@ -381,7 +381,7 @@ func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certifica
 
 func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) {
 	var check restjson.Checker
-	check.Need("certificateId", id, shapes["CertificateId"])
+	check.Need("certificateId", id, shapeNamed("CertificateId"))
 	if err := violation(check.Message()); err != nil {
 		return nil, false, err
 	}
@@ -392,7 +392,8 @@ func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) 
 	return c, true, err
 }
 
-// policies makes the policies given by document, and looks up those given by name. Only the former get into the result.
+// policies makes the policies that have a document, and looks up those that have a name. Only the former get into the
+// result.
 func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attach []*policy, err *task.Error) {
 	if err := w.strike(StepPolicy); err != nil {
 		return nil, err
@@ -401,7 +402,7 @@ func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attac
 		var p *policy
 		if spec.PolicyDocument == "" {
 			var c restjson.Checker
-			c.Need("policyName", spec.PolicyName, shapes["PolicyName"])
+			c.Need("policyName", spec.PolicyName, shapeNamed("PolicyName"))
 			if err := violation(c.Message()); err != nil {
 				return nil, err
 			}
@@ -423,8 +424,8 @@ func (w *worker) policies(specs []template.PolicySpec, made *outcomeRest) (attac
 	return attach, nil
 }
 
-// policyName is 40 upper-case hex digits, the form that AWS's documentation shows. What AWS hashes, and how, is not known,
-// so no client may depend on the digits.
+// policyName is 40 upper-case hex digits, the form that AWS's documentation shows. What AWS hashes, and how, is not
+// known, so no client may depend on the digits.
 func (w *worker) policyName(document string) string {
 	if w.b.opts.PolicyPerLine {
 		document += fmt.Sprintf("\n%s/%d", w.task, w.line)
@@ -442,7 +443,7 @@ func (w *worker) policyOfDocument(document string) (*policy, *task.Error) {
 		return nil, err
 	}
 	var c restjson.Checker
-	c.Need("policyName", name, shapes["PolicyName"])
+	c.Need("policyName", name, shapeNamed("PolicyName"))
 	if err := violation(c.Message()); err != nil {
 		return nil, err
 	}
@@ -475,8 +476,8 @@ func (w *worker) attachThing(t *thing, c *certificate) *task.Error {
 	return err
 }
 
-// activate gives the certificate the template's status: always one that is new, and one that existed as the
-// OverrideSettings say.
+// activate sets the template's status on the certificate: always on one that is new, and on one that existed as the
+// OverrideSettings allow.
 func (w *worker) activate(c *certificate, spec *template.CertificateSpec, existed bool) *task.Error {
 	status, ok := parseCertStatus(spec.Status)
 	if !ok {

@@ -32,9 +32,9 @@ func (e *DecodeError) Error() string { return e.Message }
 
 func malformed(format string, args ...any) error { return &DecodeError{fmt.Sprintf(format, args...)} }
 
-// Decode reads the input of an operation from a request: a pointer to the input struct, and the members that are present
-// and empty. Member names count as they are written: another case is another member. Members that the input does not
-// have, or has in another place, are ignored, as AWS ignores them. An error is a [*DecodeError].
+// Decode reads the input of an operation from a request: a pointer to the input struct, and the members that are
+// present and empty. Member names count as they are written: another case is another member. Members that the input
+// does not have, or has in another place, are ignored, as AWS ignores them. An error is a [*DecodeError].
 func (o *Operation) Decode(r Request) (in any, empty Empty, err error) {
 	v, empty := reflect.New(o.input), Empty{}
 	object, err := readObject(r.Body)

@@ -41,8 +41,8 @@ type Operation struct {
 	checked  []field  // the members that have constraints
 }
 
-// New makes an operation from its name, its method and path ("POST /things/{thingName}"), its input struct and the shapes
-// that the struct's tags name. It panics when they contradict each other, since that is a slip in the program.
+// New makes an operation from its name, its method and path ("POST /things/{thingName}"), its input struct and the
+// shapes that the struct's tags name. It panics when they contradict each other, since that is a slip in the program.
 func New(name, request string, input reflect.Type, shapes map[string]Shape) *Operation {
 	method, path, ok := strings.Cut(request, " ")
 	if !ok || !strings.HasPrefix(path, "/") {

@@ -1,5 +1,5 @@
-// Package wire is the way into a fake account for the packages that serve it over a protocol, such as fakeaws. What they
-// need of the account is no user's, so it is no part of package fakebackend's API.
+// Package wire is the way into a fake account for the packages that serve it over a protocol, such as fakeaws. What
+// they need of the account is no user's, so it is no part of package fakebackend's API.
 //
 // A Backend of package fakebackend embeds a [Hook]. The hook's one method is not exported, so nobody sees it, and yet a
 // Backend has it; [Of] asks for it. So there is no registration and no variable that somebody else could set.
