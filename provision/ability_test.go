@@ -96,3 +96,18 @@ func TestAdoptRefusesAStepThatCannotRecogniseLines(t *testing.T) {
 	err := w.run(t).Adopt(t.Context(), id, nil)
 	assert.ErrorContains(t, err, "LineMatcher")
 }
+
+func TestAWayToTreatForeignTasksThatThereIsNotIsRefusedByNew(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	for foreign, text := range map[provision.ForeignTask]string{
+		provision.WaitForForeign: "", provision.FailOnForeign: "", "wait": `provision: Options.Foreign is "wait"`,
+	} {
+		w.opts.Foreign = foreign
+		_, err := provision.New(w.opts)
+		if text == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, text)
+		}
+	}
+}

@@ -19,6 +19,7 @@ type amender struct {
 	intake      *intake
 	credentials *credentials
 	account     *account
+	handover    *handover
 	looked      bool // orphans were looked for
 }
 
@@ -89,7 +90,7 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	change := Change{Devices: []*DeviceRecord{rec}}
 	m.reopen(&change)
 	if rec.Verdict == Provisioned {
-		return m.account.handover.commit(ctx, change)
+		return m.handover.commit(ctx, change)
 	}
 	return m.ledger.Apply(ctx, change)
 }

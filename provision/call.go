@@ -40,9 +40,14 @@ func (r *Run) enter() (*call, error) {
 	c := &call{session: s, run: r, began: time.Now()}
 	c.intake = &intake{session: s, shape: r.shape}
 	c.credentials = newCredentials(s, r.shape, o.Credential)
-	c.parts = &parts{session: s, shape: r.shape, credentials: c.credentials, pace: r.pace, maxLines: o.PartLines, maxBytes: o.PartBytes}
-	c.tasks = &tasks{session: s, body: r.shape.body, roleARN: o.RoleARN, foreign: o.Foreign, settleWindow: o.SettleWindow,
-		wait: o.Wait, pace: r.pace}
+	c.parts = &parts{
+		session: s, shape: r.shape, credentials: c.credentials, pace: r.pace,
+		maxLines: o.PartLines, maxBytes: o.PartBytes,
+	}
+	c.tasks = &tasks{
+		session: s, body: r.shape.body, roleARN: o.RoleARN, pace: r.pace,
+		foreign: o.Foreign, settleWindow: o.SettleWindow, wait: o.Wait,
+	}
 	c.handover = &handover{session: s, output: o.Output}
 	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
@@ -88,18 +93,24 @@ func (c *call) openOffline(ctx context.Context) error {
 
 // amender takes mended records in.
 func (c *call) amender() *amender {
-	return &amender{session: c.session, shape: c.run.shape, intake: c.intake, credentials: c.credentials, account: c.account}
+	return &amender{
+		session: c.session, shape: c.run.shape, intake: c.intake, credentials: c.credentials, account: c.account,
+		handover: c.handover,
+	}
 }
 
 // single registers devices one by one.
 func (c *call) single(registrar task.Registrar) *single {
-	return &single{session: c.session, intake: c.intake, credentials: c.credentials, account: c.account, reports: c.reports,
-		registrar: registrar}
+	return &single{
+		session: c.session, intake: c.intake, credentials: c.credentials, account: c.account, reports: c.reports,
+		handover: c.handover, registrar: registrar, body: c.run.shape.body,
+	}
 }
 
 // requeue puts failed devices whose cause is wanted back among those that wait.
 func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
-	return (&resender{session: c.session, intake: c.intake, account: c.account}).requeue(ctx, wanted)
+	rs := resender{session: c.session, intake: c.intake, account: c.account, handover: c.handover}
+	return rs.requeue(ctx, wanted)
 }
 
 // conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent

@@ -8,8 +8,9 @@ import (
 // resender puts failed devices back among those that wait.
 type resender struct {
 	*session
-	intake  *intake
-	account *account
+	intake   *intake
+	account  *account
+	handover *handover
 }
 
 // requeue puts failed devices whose cause is wanted back among those that wait.
@@ -25,7 +26,7 @@ func (rs *resender) requeue(ctx context.Context, wanted func(Cause) bool) error 
 		if n > 0 {
 			rs.reopen(&change)
 		}
-		err := rs.account.handover.commit(ctx, change)
+		err := rs.handover.commit(ctx, change)
 		batch = batch[:0]
 		return err
 	}

@@ -17,10 +17,12 @@ type single struct {
 	credentials *credentials
 	account     *account
 	reports     *reports
+	handover    *handover
 	registrar   task.Registrar
+	body        string // the template as AWS takes it
 }
 
-// register provisions one device, or finds out what became of it. The record is nil only if there is none to return.
+// register provisions one device, or finds out what became of it. The record is nil if there is none to return.
 func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error) {
 	rec, err := sg.find(ctx, d)
 	if err != nil || rec.Verdict == Provisioned {
@@ -57,7 +59,7 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		return rec, err
 	}
 	rec.Updated = time.Now()
-	if err := sg.account.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
+	if err := sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
 		return nil, err
 	}
 	return rec, failure(rec)
@@ -93,7 +95,7 @@ func (sg *single) prepare(ctx context.Context, rec *DeviceRecord) (row map[strin
 	return row, nil
 }
 
-// notInPart refuses a device that a part on its way will settle.
+// notInPart refuses a device that gets its verdict from a part on its way.
 func (sg *single) notInPart(ctx context.Context, rec *DeviceRecord) error {
 	if rec.Part == 0 || rec.Verdict == Waiting {
 		return nil
@@ -114,7 +116,7 @@ func (sg *single) notInPart(ctx context.Context, rec *DeviceRecord) error {
 func (sg *single) send(ctx context.Context, row map[string]string) (*task.Registration, error) {
 	var pause pauser
 	for i := 1; ; i++ {
-		reg, err := sg.registrar.RegisterThing(ctx, &task.RegisterInput{TemplateBody: sg.intake.shape.body, Parameters: row})
+		reg, err := sg.registrar.RegisterThing(ctx, &task.RegisterInput{TemplateBody: sg.body, Parameters: row})
 		if err != nil && ctx.Err() != nil {
 			// The context's cause can be a refusal of another request, which would pass for one of this.
 			return nil, fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, err)
@@ -177,7 +179,7 @@ func (sg *single) readBack(ctx context.Context, rec *DeviceRecord) error {
 		return err
 	}
 	rec.Updated = time.Now()
-	return sg.account.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
+	return sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
 }
 
 // find finds the record of a device that is registered by itself, or adds one.
