@@ -123,8 +123,8 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 	if err := ps.credentials.requireKeys(ctx, again); err != nil {
 		return err
 	}
-	b := batch{owners: map[Match]int64{}}
-	if err := ps.credentials.prepare(ctx, &b, again, never); err != nil {
+	b := newBatch()
+	if err := ps.credentials.prepare(ctx, b, again, never); err != nil {
 		return err
 	}
 	f, err := ps.createPartFile()
@@ -133,15 +133,15 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 	}
 	defer f.discard()
 	w := ps.newWriter(f)
-	for i, row := range b.rows {
-		if row == nil {
-			return fmt.Errorf("device %q: %s", again[i].Name, again[i].Message)
+	for i, l := range b.lines {
+		if l.row == nil {
+			return fmt.Errorf("device %q: %s", l.Name, l.Message)
 		}
-		if again[i].Match != p.devices[i].Match {
-			return fmt.Errorf("device %q has another key than when the part was written", again[i].Name)
+		if l.Match != p.devices[i].Match {
+			return fmt.Errorf("device %q has another key than when the part was written", l.Name)
 		}
-		if err := w.WriteRow(row); err != nil {
-			return fmt.Errorf("device %q: %w", again[i].Name, err)
+		if err := w.WriteRow(l.row); err != nil {
+			return fmt.Errorf("device %q: %w", l.Name, err)
 		}
 	}
 	if err := w.Close(); err != nil {

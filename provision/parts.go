@@ -38,11 +38,13 @@ const prepareBatch = 1000
 // next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
 // reports true, and at most Options.PartLines. It returns nil if none waits any more, or if no line was made and stop
 // reports true.
-func (ps *parts) next(ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool) (*part, error) {
+func (ps *parts) next(
+	ctx context.Context, number int, enough func(devices int, began time.Time) bool, stop func() bool,
+) (*part, error) {
 	for {
-		b := batch{began: time.Now(), owners: map[Match]int64{}}
-		for len(b.devices) < ps.maxLines && !b.full {
-			waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.devices)))
+		b := newBatch()
+		for len(b.lines) < ps.maxLines && !b.full {
+			waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.lines)))
 			if err != nil {
 				return nil, err
 			}
@@ -52,14 +54,14 @@ func (ps *parts) next(ctx context.Context, number int, enough func(devices int, 
 			if err := ps.admit(ctx, waiting); err != nil {
 				return nil, err
 			}
-			if err := ps.credentials.prepare(ctx, &b, waiting, enough); err != nil {
+			if err := ps.credentials.prepare(ctx, b, waiting, enough); err != nil {
 				return nil, err
 			}
 		}
-		if len(b.devices) == 0 {
+		if len(b.lines) == 0 {
 			return nil, nil
 		}
-		p, err := ps.writePart(ctx, number, &b)
+		p, err := ps.writePart(ctx, number, b)
 		if err != nil || p != nil || stop() {
 			return p, err
 		}
@@ -97,7 +99,7 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 		return nil, err
 	}
 	defer f.discard()
-	touched, err := ps.writeLines(f, p, b.devices, b.rows)
+	touched, err := ps.writeLines(f, p, b.lines)
 	if err != nil {
 		return nil, fmt.Errorf("writing part %d: %w", number, err)
 	}
@@ -120,17 +122,18 @@ func (ps *parts) newWriter(f io.Writer) *datafile.Writer {
 }
 
 // writeLines writes the devices that have a row, up to the size of a part, and returns all whose record changed.
-func (ps *parts) writeLines(f io.Writer, p *part, devices []*DeviceRecord, rows []map[string]string) ([]*DeviceRecord, error) {
+func (ps *parts) writeLines(f io.Writer, p *part, lines []line) ([]*DeviceRecord, error) {
 	w := ps.newWriter(f)
 	now := time.Now()
-	touched := make([]*DeviceRecord, 0, len(devices))
-	for i, d := range devices {
+	touched := make([]*DeviceRecord, 0, len(lines))
+	for _, l := range lines {
+		d := l.DeviceRecord
 		d.Updated = now
 		touched = append(touched, d)
-		if rows[i] == nil || w.Lines() > 0 && w.Bytes() >= ps.maxBytes {
+		if l.row == nil || w.Lines() > 0 && w.Bytes() >= ps.maxBytes {
 			continue // refused, or left for the next part
 		}
-		if err := w.WriteRow(rows[i]); err != nil {
+		if err := w.WriteRow(l.row); err != nil {
 			if _, ok := errors.AsType[*finding.Finding](err); !ok {
 				return nil, err
 			}

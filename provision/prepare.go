@@ -95,20 +95,28 @@ func (c *credentials) requireKeys(ctx context.Context, devices []*DeviceRecord) 
 	return nil
 }
 
-// batch is devices with what was prepared for them.
-type batch struct {
-	devices []*DeviceRecord
-	rows    []map[string]string // the full row of each device, nil for those that failed
-	owners  map[Match]int64     // which device of the batch has a key
-	full    bool                // enough was said
-	began   time.Time
+// line is a device with the full row that is sent for it; the row is nil if the device was refused.
+type line struct {
+	*DeviceRecord
+	row map[string]string
 }
 
+// batch is the lines that were prepared for a part.
+type batch struct {
+	lines  []line
+	owners map[Match]int64 // which device of the batch has a key
+	full   bool            // the part takes no more
+	began  time.Time
+}
+
+func newBatch() *batch { return &batch{owners: map[Match]int64{}, began: time.Now()} }
+
+// last is the Seq of its last device.
 func (b *batch) last() int64 {
-	if len(b.devices) == 0 {
+	if len(b.lines) == 0 {
 		return 0
 	}
-	return b.devices[len(b.devices)-1].Seq
+	return b.lines[len(b.lines)-1].Seq
 }
 
 // never has enough: every part becomes as large as it may.
@@ -118,10 +126,12 @@ func never(int, time.Time) bool { return false }
 func unstoppable() bool { return false }
 
 // prepare runs the credential step for devices and adds those that it was run for to the batch.
-func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRecord, enough func(devices int, began time.Time) bool) error {
+func (c *credentials) prepare(
+	ctx context.Context, b *batch, devices []*DeviceRecord, enough func(devices int, began time.Time) bool,
+) error {
 	var given atomic.Int64 // the step may read its input in a goroutine of its own
 	var full atomic.Bool
-	before := len(b.devices)
+	before := len(b.lines)
 	input := func(yield func(Candidate, error) bool) {
 		for i, d := range devices {
 			if n := before + i; n > 0 && enough(n, b.began) {
@@ -135,68 +145,70 @@ func (c *credentials) prepare(ctx context.Context, b *batch, devices []*DeviceRe
 			}
 		}
 	}
-	rows := make([]map[string]string, 0, len(devices))
+	lines := make([]line, 0, len(devices))
 	for p, err := range c.step.Prepare(ctx, input) {
 		if err != nil {
 			return err
 		}
-		if len(rows) == len(devices) {
+		if len(lines) == len(devices) {
 			return errors.New("the credential step gave more devices than it was given")
 		}
-		d := devices[len(rows)]
+		d := devices[len(lines)]
 		if p.Name != d.Name && p.Name != "" { // the key of one would go to the other
 			return fmt.Errorf("the credential step gave device %q where device %q was due; it must keep their order", p.Name, d.Name)
 		}
-		if p.Err != nil {
-			d.fail(causeOf(p.Err, CauseKey), p.Err.Error())
-			rows = append(rows, nil)
-			continue
-		}
-		d.Match = p.Match
-		row := make(map[string]string, len(d.Row)+len(p.Values))
-		maps.Copy(row, d.Row)
-		maps.Copy(row, p.Values)
-		rows = append(rows, row)
+		lines = append(lines, newLine(d, p))
 	}
-	if want := int(given.Load()); len(rows) != want || want < len(devices) && !full.Load() {
-		return fmt.Errorf("the credential step gave %d devices of %d", len(rows), max(want, len(devices)))
+	if want := int(given.Load()); len(lines) != want || want < len(devices) && !full.Load() {
+		return fmt.Errorf("the credential step gave %d devices of %d", len(lines), max(want, len(devices)))
 	}
-	devices = devices[:len(rows)]
-	if err := c.refuseSharedKeys(ctx, b.owners, devices, rows); err != nil {
+	if err := c.refuseSharedKeys(ctx, b.owners, lines); err != nil {
 		return err
 	}
-	b.devices, b.rows = append(b.devices, devices...), append(b.rows, rows...)
-	b.full = full.Load()
+	b.lines, b.full = append(b.lines, lines...), full.Load()
 	return nil
+}
+
+// newLine takes over what the step made for a device.
+func newLine(d *DeviceRecord, p Candidate) line {
+	if p.Err != nil {
+		d.fail(causeOf(p.Err, CauseKey), p.Err.Error())
+		return line{DeviceRecord: d}
+	}
+	d.Match = p.Match
+	row := make(map[string]string, len(d.Row)+len(p.Values))
+	maps.Copy(row, d.Row)
+	maps.Copy(row, p.Values)
+	return line{DeviceRecord: d, row: row}
 }
 
 // refuseSharedKeys fails devices whose key another device of the run has: their results could not be matched, and to
 // AWS they are one device.
-func (c *credentials) refuseSharedKeys(ctx context.Context, owners map[Match]int64, devices []*DeviceRecord, rows []map[string]string) error {
+func (c *credentials) refuseSharedKeys(ctx context.Context, owners map[Match]int64, lines []line) error {
 	var keys []Match
-	for i, d := range devices {
-		if rows[i] != nil && d.Match.isKey() {
-			keys = append(keys, d.Match)
+	for _, l := range lines {
+		if l.row != nil && l.Match.isKey() {
+			keys = append(keys, l.Match)
 		}
 	}
 	first, err := c.ledger.FindMatches(ctx, keys)
 	if err != nil {
 		return err
 	}
-	for i, d := range devices {
-		if rows[i] == nil || !d.Match.isKey() {
+	for i, l := range lines {
+		if l.row == nil || !l.Match.isKey() {
 			continue
 		}
-		seq, ok := first[d.Match]
+		seq, ok := first[l.Match]
 		if !ok {
-			seq, ok = owners[d.Match]
+			seq, ok = owners[l.Match]
 		}
-		if ok && seq != d.Seq {
-			d.failSharedKey(seq)
-			d.Match, rows[i] = "", nil
+		if ok && seq != l.Seq {
+			l.failSharedKey(seq)
+			l.Match, lines[i].row = "", nil
 			continue
 		}
-		owners[d.Match] = d.Seq
+		owners[l.Match] = l.Seq
 	}
 	return nil
 }

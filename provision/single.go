@@ -79,12 +79,12 @@ func (sg *single) claim(ctx context.Context, rec *DeviceRecord) error {
 
 // prepare runs the credential step. With no error, the device is Submitted and its row is returned, or it is Failed.
 func (sg *single) prepare(ctx context.Context, rec *DeviceRecord) (row map[string]string, err error) {
-	b := batch{owners: map[Match]int64{}}
-	if err := sg.credentials.prepare(ctx, &b, []*DeviceRecord{rec}, never); err != nil {
+	b := newBatch()
+	if err := sg.credentials.prepare(ctx, b, []*DeviceRecord{rec}, never); err != nil {
 		return nil, err
 	}
 	rec.Updated = time.Now()
-	if row = b.rows[0]; row == nil {
+	if row = b.lines[0].row; row == nil {
 		return nil, nil
 	}
 	if err := sg.credentials.step.Sync(ctx); err != nil {
