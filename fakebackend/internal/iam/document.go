@@ -37,7 +37,7 @@ func malformed(format string, args ...any) *Error {
 
 // refusal words a problem as IAM does, where its words are known.
 func refusal(p policy.Problem) *Error {
-	text := ""
+	var text string
 	switch p.Kind {
 	case policy.NotJSON:
 		return malformed("This policy contains invalid Json")
