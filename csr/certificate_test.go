@@ -22,6 +22,16 @@ func TestACertificateThatWasCutIsRefused(t *testing.T) {
 	assert.Error(t, err)
 }
 
+// TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt counts allocations, since a test can't rely on time: reading a whole
+// certificate makes some fifty. A run reads one for each device.
+func TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt(t *testing.T) {
+	text := certificatePEM(t, testKey(t, csr.P256))
+	assert.Less(t, testing.AllocsPerRun(20, func() {
+		_, err := csr.CertificateKeySHA256(text)
+		require.NoError(t, err)
+	}), 15.0)
+}
+
 func FuzzCertificateKey(f *testing.F) {
 	for _, alg := range csr.Algorithms() {
 		block, _ := pem.Decode(certificatePEM(f, testKey(f, alg)))

@@ -251,6 +251,7 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 		"DER of something else":      {bytes.Repeat([]byte{0x30, 0x80}, 70), csr.ErrNotCSR, "no PKCS #10"},
 		"a public key":               {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pki}), csr.ErrNotCSR, "public key"},
 		"a public key in base64":     {[]byte(base64.StdEncoding.EncodeToString(pki)), csr.ErrNotCSR, "public key"},
+		"a public key of PKCS #1":    {pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)}), csr.ErrNotCSR, "this is a public key"},
 		"version 1":                  {build{subject: subject, key: pki, version: 1, signature: sha256ECDSA}.der(t), csr.ErrNotCSR, "version is 1"},
 		"a subject that is none":     {build{subject: []byte{4, 1, 1}, key: pki, signature: sha256ECDSA}.der(t), csr.ErrNotCSR, "subject"},
 		"a certificate":              {certificate, csr.ErrCertificate, "hand in the request"},

@@ -256,6 +256,19 @@ func TestAdoptTakesOverATaskStartedByHand(t *testing.T) {
 	assert.NotEmpty(t, w.handedOver(t, "hand-1"))
 }
 
+func TestAdoptOfATaskThatTheServiceDoesNotKnowChangesNothing(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	err := w.run(t).Adopt(t.Context(), "no-such-task", strings.NewReader(`{"ThingName":"a","SerialNumber":"1","CSR":"x"}`+"\n"))
+	require.ErrorIs(t, err, task.ErrNotFound)
+	parts, err := w.opts.Ledger.Parts(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, parts)
+	counts, err := w.opts.Ledger.Counts(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, counts.Total())
+}
+
 // typed is a template with a thing type from the row, so that a line can fail at AWS.
 func typed(t *testing.T) *template.Template {
 	tmpl, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"Type":{"Type":"String"},"CSR":{"Type":"String"}},

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 )
@@ -59,4 +60,17 @@ func TestEveryLengthIsTakenUpToAWSsLimitAndNotBeyond(t *testing.T) {
 			assert.NoError(t, l.send(l.limit))
 		})
 	}
+}
+
+func TestAStatusThatNoCertificateCanHaveIsRefused(t *testing.T) {
+	c := inProcess(newBackend(t, fakebackend.Options{}), oneAttempt)
+	made, err := c.iot.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{})
+	require.NoError(t, err)
+	for _, status := range []iottypes.CertificateStatus{"ASLEEP", "active", "PENDING_ACTIVATION"} {
+		_, err := c.iot.UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: made.CertificateId, NewStatus: status})
+		assert.ErrorContains(t, err, "InvalidRequestException", status)
+	}
+	now, err := c.iot.DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: made.CertificateId})
+	require.NoError(t, err)
+	assert.Equal(t, iottypes.CertificateStatusInactive, now.CertificateDescription.Status)
 }
