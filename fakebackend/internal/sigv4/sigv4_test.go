@@ -145,15 +145,22 @@ func TestMalformedSignaturesAreRefused(t *testing.T) {
 	}
 	_, err := ParseQuery(good)
 	require.NoError(t, err)
-	for name, value := range map[string]string{
-		"X-Amz-Algorithm": "AWS4", "X-Amz-Credential": "A", "X-Amz-Date": "yesterday", "X-Amz-Expires": "604801",
-		"X-Amz-SignedHeaders": "", "X-Amz-Signature": "",
+	for name, values := range map[string][]string{
+		"X-Amz-Algorithm": {"", "AWS4"}, "X-Amz-Credential": {"", "A"}, "X-Amz-Date": {"", "yesterday"},
+		"X-Amz-Expires": {"", "soon", "-1", "604801"}, "X-Amz-SignedHeaders": {""}, "X-Amz-Signature": {""},
 	} {
-		q := url.Values{}
-		maps.Copy(q, good)
-		q.Set(name, value)
-		_, err := ParseQuery(q)
-		assert.ErrorIs(t, err, ErrMalformed, "%s=%s", name, value)
+		for _, value := range values {
+			q := url.Values{}
+			maps.Copy(q, good)
+			q.Set(name, value)
+			_, err := ParseQuery(q)
+			assert.ErrorIs(t, err, ErrMalformed, "%s=%s", name, value)
+		}
+	}
+	for _, value := range []string{"0", "604800"} {
+		good.Set("X-Amz-Expires", value)
+		_, err := ParseQuery(good)
+		assert.NoError(t, err, value)
 	}
 }
 
