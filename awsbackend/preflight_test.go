@@ -68,6 +68,29 @@ func TestAPreflightWithNothingWrongIsAllOK(t *testing.T) {
 	}
 }
 
+func TestPreflightFindsEveryARNThatIsNotOfARole(t *testing.T) {
+	for arn, text := range map[string]string{
+		"":                          "not the ARN of a role",
+		"fleet-registration":        "not the ARN of a role",
+		"arn:aws:iam::123456789012": "not the ARN of a role",
+		"xxx:aws:iam::123456789012:role/fleet-registration":    "not the ARN of a role",
+		"arn:aws:sts::123456789012:role/fleet-registration":    "not the ARN of a role",
+		"arn:aws:iam::123456789012:user/fleet-registration":    "not the ARN of a role",
+		"arn:aws:iam::999999999999:role/fleet-registration":    "account 999999999999",
+		"arn:aws-cn:iam::123456789012:role/fleet-registration": "aws-cn account",
+	} {
+		t.Run(arn, func(t *testing.T) {
+			a, _ := ready()
+			b, _ := onWire(t, a)
+			in := *preflightInput
+			in.RoleARN = arn
+			found := findings(t, b, &in)[CheckRole]
+			assert.Equal(t, finding.Error, found.Severity)
+			assert.Contains(t, found.Message, text)
+		})
+	}
+}
+
 func TestPreflightFindsWhatWouldFail(t *testing.T) {
 	iotMissing := missing
 	for name, c := range map[string]struct {
