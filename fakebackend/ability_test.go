@@ -68,6 +68,23 @@ func TestRemovingADeviceLeavesNothingAndTwiceIsNoError(t *testing.T) {
 	require.ErrorIs(t, err, task.ErrNotFound)
 }
 
+func TestACertificateThatAnotherThingUsesIsOnlyDetached(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "shared"))})
+	require.NoError(t, err)
+	for _, name := range []string{"a", "b"} {
+		_, err := api(fake).CreateThing(ctx, &iot.CreateThingInput{ThingName: &name})
+		require.NoError(t, err)
+		_, err = api(fake).AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: made.CertificateArn})
+		require.NoError(t, err)
+	}
+	require.NoError(t, fake.RemoveDevice(ctx, "a"))
+	device, ok := fake.Thing("b")
+	require.True(t, ok)
+	assert.Len(t, device.Certificates, 1)
+}
+
 func TestCertificatesAreListedNewestFirstSinceATime(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{Rate: 1, PageSize: 2})
 	id := start(t, fake, role, walkthrough(t), fixedRows...)

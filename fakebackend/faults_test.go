@@ -49,6 +49,23 @@ func TestAFaultStrikesTheNthMatchingRequestAsOftenAsItSays(t *testing.T) {
 	assert.Empty(t, fake.Faults())
 }
 
+func TestAFaultOfAThingStrikesHoweverARequestNamesTheThing(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	addFault(t, fake, fakebackend.Fault{Thing: "a", Do: fakebackend.Fail, Code: "ServiceUnavailableException", Times: -1})
+	for _, name := range []string{"a", "b"} {
+		_, described := api(fake).DescribeThing(ctx, &iot.DescribeThingInput{ThingName: &name})
+		_, added := api(fake).AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{
+			ThingArn: new("arn:aws:iot:us-east-1:123456789012:thing/" + name), ThingGroupName: new("g"),
+		})
+		_, registered := fake.RegisterThing(ctx, &task.RegisterInput{TemplateBody: "{}", Parameters: map[string]string{"ThingName": name}})
+		for _, err := range []error{described, added, registered} {
+			require.Error(t, err)
+			assert.Equal(t, name == "a", codeOf(err) == "ServiceUnavailableException", "%s: %v", name, err)
+		}
+	}
+}
+
 func TestTheAnswerOfAStartCanBeLostBeforeAndAfterItsEffect(t *testing.T) {
 	for effect, tasks := range map[fakebackend.Effect]int{fakebackend.DropBefore: 0, fakebackend.DropAfter: 1} {
 		fake, role := newFake(t, fakebackend.Options{})
