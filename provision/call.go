@@ -17,9 +17,10 @@ import (
 //	                                account (read-back) → handover
 type call struct {
 	*session
-	run    *Run
-	began  time.Time
-	unsent bool // Stop kept it from sending failed devices again
+	run       *Run
+	began     time.Time
+	stoppable bool // Stop can end it
+	unsent    bool // Stop kept it from sending failed devices again
 
 	intake      *intake
 	credentials *credentials
@@ -30,7 +31,7 @@ type call struct {
 	handover    *handover
 }
 
-// enter begins a call. Two of them side by side would each send what the other sends, so a second one is refused.
+// enter begins a call, which end must end. Two of them side by side would each send what the other sends, so a second one is refused.
 func (r *Run) enter() (*call, error) {
 	if r.busy.Swap(true) {
 		return nil, errors.New("this Run is at work for another call, and works for one at a time")
@@ -67,15 +68,37 @@ func (r *Run) newSession() *session {
 	return s
 }
 
-// leave ends a call.
-func (c *call) leave() { c.run.busy.Store(false) }
+// begin begins a call and opens the run.
+func (r *Run) begin(ctx context.Context) (*call, error) { return r.beginAs(ctx, false) }
 
-// obeyStop ends a call that Stop can end: the next one does not know of that Stop.
-func (c *call) obeyStop() {
-	if c.stopped() {
+// beginStoppable begins a call that Stop can end.
+func (r *Run) beginStoppable(ctx context.Context) (*call, error) { return r.beginAs(ctx, true) }
+
+func (r *Run) beginAs(ctx context.Context, stoppable bool) (*call, error) {
+	c, err := r.enter()
+	if err != nil {
+		return nil, err
+	}
+	c.stoppable = stoppable
+	opened := false
+	defer func() {
+		if !opened { // also after a panic of the backend
+			c.end()
+		}
+	}()
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	opened = true
+	return c, nil
+}
+
+// end ends a call. If Stop ended it, the next call does not know of that.
+func (c *call) end() {
+	if c.stoppable && c.stopped() {
 		c.run.stop.Store(newStopper())
 	}
-	c.leave()
+	c.run.busy.Store(false)
 }
 
 // open opens the run's record and finds out where the backend works.

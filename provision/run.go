@@ -54,14 +54,11 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error
 // stopped the run: mend what it names and call Run again.
 func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
-	c, err := r.enter()
+	c, err := r.beginStoppable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.obeyStop()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	if err := c.intake.take(ctx, devices); err != nil {
 		return nil, err
 	}
@@ -86,7 +83,7 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 	if err != nil {
 		return nil, err
 	}
-	defer c.leave()
+	defer c.end()
 	if err := c.openOffline(ctx); err != nil {
 		return nil, err
 	}
@@ -102,28 +99,22 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 // Submit uploads every part that is written and takes its registration task to its end, one after the other, as AWS
 // runs them. It reads no report. After [Run.Stop] it ends with ErrStopped if parts are left.
 func (r *Run) Submit(ctx context.Context) error {
-	c, err := r.enter()
+	c, err := r.beginStoppable(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.obeyStop()
-	if err := c.open(ctx); err != nil {
-		return err
-	}
+	defer c.end()
 	return c.submitParts(ctx)
 }
 
 // Collect reads the reports of every task that has ended, gives its devices their verdicts and hands over their
 // credentials. Like Run it returns nil only when every device of the run is Provisioned.
 func (r *Run) Collect(ctx context.Context) (*Summary, error) {
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	if err := c.collectParts(ctx); err != nil {
 		return nil, err
 	}
@@ -139,14 +130,11 @@ func (r *Run) Collect(ctx context.Context) (*Summary, error) {
 //
 // Like Run it returns nil only when every device is Provisioned.
 func (r *Run) Retry(ctx context.Context) (*Summary, error) {
-	c, err := r.enter()
+	c, err := r.beginStoppable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.obeyStop()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	if err := c.finishParts(ctx); err != nil {
 		return nil, err
 	}
@@ -173,14 +161,11 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	if mended == nil {
 		return nil, errors.New("the mended devices are missing")
 	}
-	c, err := r.enter()
+	c, err := r.beginStoppable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.obeyStop()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	if !c.record.Spooled {
 		return nil, errors.New("the run does not hold its whole input yet; give it all devices (Run) before mended ones")
 	}
@@ -206,14 +191,11 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 // It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30
 // days after the task.
 func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	if c.account.reader == nil {
 		return nil, errors.New("the backend can't read devices back, so what is unknown stays so")
 	}
@@ -233,14 +215,11 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 // already is returned as it is and not registered again. When it is the caller that the service refuses
 // (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	registrar, ok := task.As[task.Registrar](r.opts.Backend)
 	if !ok {
 		return nil, errors.New("the backend can't register single devices")
@@ -270,14 +249,11 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 	if !ok {
 		return fmt.Errorf("the credential step %T can't recognise lines that were made elsewhere (LineMatcher); take GivenCSR", r.opts.Credential)
 	}
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return err
-	}
+	defer c.end()
 	parts, err := c.ledger.Parts(ctx)
 	if err != nil {
 		return err
@@ -299,14 +275,11 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 // not know are read one by one. Certificates of devices that have no verdict yet are passed over, for they may turn out
 // to be the right ones: finish the run first.
 func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return nil, err
-	}
+	defer c.end()
 	lister, ok := task.As[task.CertificateLister](r.opts.Backend)
 	if !ok {
 		return nil, errors.New("the backend can't list certificates, so orphans can't be looked for")
@@ -321,14 +294,11 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 // ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed;
 // it is named in the error, and the others are removed all the same. It needs a backend with task.CertificateRemover.
 func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
-	c, err := r.enter()
+	c, err := r.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer c.leave()
-	if err := c.open(ctx); err != nil {
-		return 0, err
-	}
+	defer c.end()
 	remover, ok := task.As[task.CertificateRemover](r.opts.Backend)
 	if !ok {
 		return 0, errors.New("the backend can't remove certificates")
@@ -350,7 +320,7 @@ func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error
 	if err != nil {
 		return 0, err
 	}
-	defer c.leave()
+	defer c.end()
 	if _, err := r.ledger.Run(ctx); err != nil {
 		return 0, err
 	}
