@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -39,6 +40,13 @@ type Options struct {
 	// LinkHosts are further hosts that report links may lead to. Links to AWS and to the endpoints of the aws.Config
 	// are accepted without it. A name without a port means that host on any port.
 	LinkHosts []string
+
+	// IdleTimeout is how long a request may stand still: no byte of it is taken, and no byte of its answer comes, from
+	// the search for a connection to the end of the body. It then fails as after a connection that broke: what can be
+	// repeated safely is sent again, and the outcome of a StartThingRegistrationTask or RegisterThing is unknown. A
+	// request on which bytes move, however slowly, is never ended, and the time between two reads of a report is not
+	// counted. 0 is [DefaultIdleTimeout]; less than a second is an error.
+	IdleTimeout time.Duration
 
 	// Logger receives what the backend waits for and tries again; nil for none. Keys, links and report lines are
 	// never logged.
@@ -118,17 +126,27 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 	if opts.ExpectedBucketOwner != "" {
 		b.owner = aws.String(opts.ExpectedBucketOwner)
 	}
-	b.iot = iot.NewFromConfig(cfg, func(o *iot.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.iot) })
+	limit := cmp.Or(opts.IdleTimeout, DefaultIdleTimeout)
+	patient := func(client aws.HTTPClient) aws.HTTPClient {
+		return &idleClient{inner: client, limit: limit, maxBody: maxAnswer}
+	}
+	b.iot = iot.NewFromConfig(cfg, func(o *iot.Options) {
+		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.iot), patient(o.HTTPClient)
+	})
 	b.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.APIOptions = watch(o.APIOptions, &b.marks.s3)
+		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.s3), patient(o.HTTPClient)
 		if o.BaseEndpoint != nil && !isAWSHost(hostOf(*o.BaseEndpoint)) {
 			o.UsePathStyle = true
 		}
 	})
-	b.iam = iam.NewFromConfig(cfg, func(o *iam.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.iam) })
-	b.sts = sts.NewFromConfig(cfg, func(o *sts.Options) { o.APIOptions = watch(o.APIOptions, &b.marks.sts) })
+	b.iam = iam.NewFromConfig(cfg, func(o *iam.Options) {
+		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.iam), patient(o.HTTPClient)
+	})
+	b.sts = sts.NewFromConfig(cfg, func(o *sts.Options) {
+		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.sts), patient(o.HTTPClient)
+	})
 	b.linkHosts = append(b.linkHosts, b.endpointHosts()...)
-	b.http = linkClient(cfg.HTTPClient)
+	b.http = &idleClient{inner: linkClient(cfg.HTTPClient), limit: limit}
 	return b, nil
 }
 
@@ -147,6 +165,10 @@ func (o *Options) check() error {
 	if id := o.ExpectedBucketOwner; id != "" && !isAccount(id) {
 		return &task.InputError{Member: "Options.ExpectedBucketOwner",
 			Problem: fmt.Sprintf("%s is not an account id: 12 digits", rule.Quote(id))}
+	}
+	if d := o.IdleTimeout; d != 0 && d < time.Second {
+		return &task.InputError{Member: "Options.IdleTimeout",
+			Problem: fmt.Sprintf("is %v, at least a second is needed (0 is the default, %v)", d, DefaultIdleTimeout)}
 	}
 	return nil
 }

@@ -23,6 +23,10 @@
 // cannot be read, and an answer that a proxy put in place of AWS's, whatever its status. The error then wraps
 // [task.ErrOutcomeUnknown]. All other operations can be repeated safely and keep the retries of the [aws.Config].
 //
+// A peer that accepts and then stays silent is given up after [Options].IdleTimeout without a byte in either direction,
+// a minute by default; the request then counts as lost. That holds for operations, uploads and report links. What AWS
+// never sends, an answer of more than 16 MiB, is not read to its end.
+//
 // # Permissions of the caller
 //
 // The least a run needs, for bucket my-fleet-eu with prefix registration/ and role fleet-registration:
