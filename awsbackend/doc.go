@@ -27,6 +27,10 @@
 // a minute by default; the request then counts as lost. That holds for operations, uploads and report links. What AWS
 // never sends, an answer of more than 16 MiB, is not read to its end.
 //
+// A peer whose TLS certificate nobody trusts, a web page and an answer without an end are not AWS's, and asking again
+// brings the same: the error is [task.ErrNotService] at once. Pages with status 408, 429, and 500 and above except 511
+// are a proxy's passing trouble, and are asked again.
+//
 // # Permissions of the caller
 //
 // The least a run needs, for bucket my-fleet-eu with prefix registration/ and role fleet-registration:

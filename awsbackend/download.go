@@ -24,7 +24,8 @@ import (
 //
 // A link must be https (http only to an endpoint that the aws.Config itself names so) and lead to AWS, to one of the
 // config's endpoints or to one of [Options].LinkHosts; redirects are refused. A link that is no longer good
-// (status 401, 403, or 400 with an expired token) is [task.ErrLinkExpired]: list the reports again. Broken
+// (status 401, 403, or 400 with an expired token) is [task.ErrLinkExpired]: list the reports again. A web page or a peer
+// that is not trusted to be AWS is [task.ErrNotService]. Broken
 // connections, throttling and status 500 and above are asked again up to three times, as long as nothing was read; from
 // then on a break ends the reader with io.ErrUnexpectedEOF or the network's error, and Open at the new offset goes on.
 //
@@ -124,12 +125,19 @@ func (d *download) try(ctx context.Context) (_ io.ReadCloser, again bool, _ erro
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.offset))
 	}
 	resp, err := d.backend.http.Do(req)
+	if errors.Is(err, task.ErrNotService) {
+		return nil, false, d.secret.clean(err)
+	}
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", task.ErrUnavailable, d.secret.clean(err))
 	}
 	if resp.Request != nil && resp.Request.URL != nil && resp.Request.URL.Host != d.url.Host {
 		resp.Body.Close()
 		return nil, false, fmt.Errorf("the HTTP client followed a redirect to %s: set one that follows none", resp.Request.URL.Host)
+	}
+	if isImpostorsPage(resp.StatusCode, resp.Header) {
+		resp.Body.Close()
+		return nil, false, &impostorError{d.url.Host, errPage}
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
 		body, again, err := d.accept(ctx, resp)
@@ -151,9 +159,6 @@ func (d *download) try(ctx context.Context) (_ io.ReadCloser, again bool, _ erro
 func (d *download) accept(ctx context.Context, resp *http.Response) (io.ReadCloser, bool, error) {
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" || resp.Uncompressed {
 		return nil, false, fmt.Errorf("the answer is encoded as %q, though the plain bytes were asked for", enc)
-	}
-	if isPage(resp.Header) {
-		return nil, true, fmt.Errorf("%w: %w", task.ErrUnavailable, errPage)
 	}
 	r := &reportBody{ctx: ctx, body: resp.Body, left: resp.ContentLength, at: d.offset, secret: d.secret}
 	if resp.StatusCode == http.StatusPartialContent {

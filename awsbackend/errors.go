@@ -71,7 +71,8 @@ func isDenied(err error) bool {
 // fault turns what an AWS client returned for a failed operation into one of this library's errors.
 //
 // An answer of the service becomes a *task.Error. Without an answer the error wraps the context's cause if the context
-// is done, else task.ErrUnavailable if the network or the service's answer is at fault.
+// is done, else task.ErrNotService if something other than AWS answered, else task.ErrUnavailable if the network or the
+// service's answer is at fault.
 func (b *Backend) fault(ctx context.Context, err error) error {
 	service, op := "", "request"
 	if e, ok := errors.AsType[*smithy.OperationError](err); ok {
@@ -94,6 +95,10 @@ func (b *Backend) fault(ctx context.Context, err error) error {
 		return b.refusal(ctx, service, op, api, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", op, wait.ContextError(ctx))
+	case errors.Is(err, task.ErrNotService):
+		return fmt.Errorf("%s: %w", op, err)
+	case isDistrust(err): // on the way to credentials, which have a client of their own
+		return fmt.Errorf("%s: %w: %w", op, task.ErrNotService, err)
 	case statusOf(err) >= 300:
 		return &task.Error{Op: op, Code: http.StatusText(statusOf(err)), Message: "the answer is not in AWS's form",
 			Status: statusOf(err), Kind: kindWithoutCode(service, statusOf(err)), Err: err}
@@ -249,9 +254,6 @@ func kindOfStatus(status int) error {
 	}
 	return nil
 }
-
-// errPage is about a success that somebody between here and AWS claims.
-var errPage = errors.New("the answer is a web page, so a proxy or a login page is in the way: AWS sends none")
 
 // isPage reports whether an answer is a web page. Servers that imitate AWS may leave a web framework's content type on
 // answers without a body, but send a request id as AWS does.

@@ -252,10 +252,14 @@ func TestAPageThatClaimsSuccessIsNone(t *testing.T) {
 				return err
 			}},
 		} {
-			b, _ := onWire(t, c.answers)
+			b, w := onWire(t, c.answers)
+			began := time.Now()
 			err := c.call(b)
-			require.ErrorIs(t, err, task.ErrUnavailable, name)
+			require.ErrorIs(t, err, task.ErrNotService, name)
+			assert.NotErrorIs(t, err, task.ErrUnavailable, name)
 			assert.ErrorContains(t, err, "a proxy or a login page is in the way", name)
+			assert.Zero(t, time.Since(began), "%s: not asked again", name)
+			assert.Len(t, w.ops(), len(c.answers), name)
 			assert.NotErrorIs(t, err, task.ErrWrongRegion, name)
 		}
 	})

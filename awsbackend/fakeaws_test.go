@@ -438,7 +438,7 @@ func TestReportsComeOverHTTPSFromAServerOnlyTheConfigKnows(t *testing.T) {
 	page, err := w.backend.ListReports(t.Context(), run.task.ID(), task.ResultsReport, "")
 	require.NoError(t, err)
 	_, err = stranger.Open(t.Context(), page.Links[0], 0)
-	require.ErrorIs(t, err, task.ErrUnavailable, "another client does not")
+	require.ErrorIs(t, err, task.ErrNotService, "another client does not")
 }
 
 // finished is a task that has ended.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // DefaultIdleTimeout is the limit of [Options].IdleTimeout where none is set.
@@ -67,7 +68,7 @@ func (c *idleClient) Do(req *http.Request) (*http.Response, error) {
 	resp, err := c.inner.Do(req)
 	w.answered()
 	if err != nil {
-		err = w.explain(err)
+		err = distrusted(req.URL.Host, w.explain(err))
 		w.end()
 		return resp, err
 	}
@@ -176,6 +177,8 @@ type tooLongError struct{ max int64 }
 func (e *tooLongError) Error() string {
 	return fmt.Sprintf("the answer is longer than %d bytes: AWS sends none so long", e.max)
 }
+
+func (e *tooLongError) Unwrap() error { return task.ErrNotService }
 
 // RetryableError keeps the SDK from sending the request again.
 func (e *tooLongError) RetryableError() bool { return false }

@@ -51,7 +51,8 @@ func (m *marks) together() error {
 }
 
 // watch adds a step to every operation of a client that looks for the fake's header on the answers, and refuses those
-// that are a proxy's page. The SDK does not read the body of some answers, and would take such a page for a success.
+// that are a proxy's page. The SDK does not read the body of some answers, and would take such a page for a success; of a
+// page with another status it would think that asking again helps.
 func watch(steps []func(*middleware.Stack) error, m *atomic.Int32) []func(*middleware.Stack) error {
 	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
 		middleware.DeserializeOutput, middleware.Metadata, error,
@@ -60,8 +61,12 @@ func watch(steps []func(*middleware.Stack) error, m *atomic.Int32) []func(*middl
 		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && answer != nil && answer.Response != nil && answer.StatusCode != 0 {
 			switch {
 			case isPage(answer.Header):
-				if err == nil && answer.StatusCode < 300 {
-					err = &smithyhttp.ResponseError{Response: answer, Err: errPage}
+				if err == nil && isImpostorsPage(answer.StatusCode, answer.Header) {
+					host := ""
+					if r, ok := in.Request.(*smithyhttp.Request); ok {
+						host = r.URL.Host
+					}
+					err = &smithyhttp.ResponseError{Response: answer, Err: &impostorError{host, errPage}}
 				}
 			case answer.Header.Get(fakeHeader) != "":
 				m.Store(fake)

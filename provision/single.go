@@ -50,7 +50,7 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 	reg, err := sg.send(ctx, row)
 	// The answer, or that there is none, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
-	if errors.Is(err, task.ErrAccessDenied) && task.Refused(err) { // which is no fault of the device
+	if (errors.Is(err, task.ErrAccessDenied) || errors.Is(err, task.ErrNotService)) && task.Refused(err) { // which is no fault of the device
 		before.Match, before.Updated = rec.Match, time.Now()
 		err = fmt.Errorf("device %q is %s as before, nothing was registered: %w", rec.Name, before.Verdict, err)
 		return before, errors.Join(err, sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))

@@ -22,6 +22,9 @@ var (
 	ErrLimitExceeded = errors.New("limit exceeded")
 	// ErrUnavailable: the service failed on its side. Try again later.
 	ErrUnavailable = errors.New("service unavailable")
+	// ErrNotService: something other than the service answered, such as a login page, or a peer whose certificate nobody
+	// here trusts. Repeating the request cannot help; mend the way to the service.
+	ErrNotService = errors.New("this is not the service")
 	// ErrRegistrationFailed: RegisterThing understood the request and could not register the device.
 	ErrRegistrationFailed = errors.New("registration failed")
 	// ErrTaskRunning: StartTask was refused because another task of the account is in progress.
@@ -156,13 +159,14 @@ func (e *IncompleteReportError) Error() string {
 }
 
 // Refused reports whether err is a definite refusal, so that the request is known to have had no effect: the service's
-// own refusal, or an [*InputError] from before it was sent. Errors of the network, of the context, and failures on the
-// service's side (status 500 and above) are not.
+// own refusal, an [*InputError] from before it was sent, or [ErrNotService] without [ErrOutcomeUnknown], where nothing
+// reached the service. Errors of the network, of the context, and failures on the service's side (status 500 and above)
+// are not.
 func Refused(err error) bool {
 	if errors.Is(err, ErrOutcomeUnknown) {
 		return false
 	}
-	if _, ok := errors.AsType[*InputError](err); ok {
+	if _, ok := errors.AsType[*InputError](err); ok || errors.Is(err, ErrNotService) {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)

@@ -76,6 +76,8 @@ func TestRefusedIsTrueOnlyOfADefiniteNo(t *testing.T) {
 		"unavailable, no status":   {&task.Error{Kind: task.ErrUnavailable}, false},
 		"RequestTimeout of S3":     {&task.Error{Code: "RequestTimeout", Status: 400, Kind: task.KindOfCode("RequestTimeout")}, false},
 		"outcome unknown":          {fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, &task.Error{Status: 400}), false},
+		"somebody else answered":   {fmt.Errorf("x: %w", task.ErrNotService), true},
+		"somebody else, after it":  {fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, task.ErrNotService), false},
 		"a bare sentinel":          {task.ErrInvalidRequest, false},
 		"the network":              {io.ErrUnexpectedEOF, false},
 		"the context":              {context.Canceled, false},

@@ -30,7 +30,7 @@ func transient(err error) bool {
 // permanent reports whether err is an answer that will stay the same.
 func permanent(err error) bool {
 	for _, kind := range []error{ErrInvalidRequest, ErrAccessDenied, ErrNotFound, ErrConflict, ErrLimitExceeded,
-		ErrChecksum, ErrWrongRegion, ErrLinkExpired, context.Canceled} {
+		ErrChecksum, ErrWrongRegion, ErrLinkExpired, ErrNotService, context.Canceled} {
 		if errors.Is(err, kind) {
 			return true
 		}
