@@ -11,7 +11,7 @@ type Unwrapper interface {
 }
 
 // As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps.
-// The abilities are [KeyFinder], [RowChecker], [LineMatcher] and [Validator].
+// The abilities are [KeyFinder], [RowChecker], [NameReader], [LineMatcher] and [Validator].
 func As[T any](step Credential) (T, bool) {
 	for step != nil {
 		if t, ok := step.(T); ok {
@@ -37,9 +37,19 @@ type KeyFinder interface {
 }
 
 // RowChecker is the ability of a step to check at once, before anything is made or sent, what a row holds for it. It
-// knows more of that than the template's rules, which are about what is sent.
+// knows more of that than the template's rules, which are about what is sent. A step that takes the value of one of its
+// parameters from the row needs it: without it, such a value is refused, because it would be thrown away.
 type RowChecker interface {
-	CheckRow(row map[string]string) error
+	// CheckRow returns why a device with this thing name and row can't be sent. It must not make or change anything:
+	// Check calls it, too.
+	CheckRow(thing string, row map[string]string) error
+}
+
+// NameReader is the ability of a step whose devices come with a request or a certificate: to read whose it is. A device
+// is refused if one of the names is that of another device of the run.
+type NameReader interface {
+	// Names returns the common names in the request or certificate of a row; none if it can't be read.
+	Names(row map[string]string) []string
 }
 
 // LineMatcher is the ability of a step to recognise a line that is complete already, without making anything: one of a

@@ -46,12 +46,32 @@ type checker struct {
 	needs  needs       // what the lines of good records refer to
 	names  map[string]int64
 	keys   map[Match]int64
+
+	namer  NameReader       // reads whose requests and certificates the devices come with; nil if they don't
+	called map[string]int64 // every name, also of refused records; nil without namer
+	others []nameOfOther    // the records with a name that is not their own
+	shared []sharedKey      // the records with a key that one before them has
+}
+
+// nameOfOther is a good record, and a name that its request or certificate has.
+type nameOfOther struct {
+	rec  *DeviceRecord
+	name string
+}
+
+// sharedKey is a good record, and its key.
+type sharedKey struct {
+	rec *DeviceRecord
+	key Match
 }
 
 func newChecker(in *intake, step Credential) *checker {
 	c := &checker{intake: in, names: map[string]int64{}, keys: map[Match]int64{}}
 	if _, makes := As[KeyFinder](step); !makes { // a key that is still to be made can't be looked at
 		c.given, _ = As[LineMatcher](step)
+	}
+	if c.namer, _ = As[NameReader](step); c.namer != nil {
+		c.called = map[string]int64{}
 	}
 	return c
 }
@@ -68,10 +88,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		report.Devices++
 		rec, want := c.one(report.Devices, d)
 		if rec.Verdict == Failed {
-			report.Refused++
-			if len(report.Refusals) < checkRefusals {
-				report.Refusals = append(report.Refusals, rec.Result)
-			}
+			report.refuse(rec)
 			continue
 		}
 		c.needs.add(want.Resolution)
@@ -79,12 +96,47 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}
 	}
+	c.refuseLate(report)
 	return nil
 }
 
-// one looks at a record, and at those before it that have its name or its key.
+// refuseLate refuses what can be told only when every name is known: records with the request or certificate of another
+// device, and those whose key a record before them has that is not refused.
+func (c *checker) refuseLate(report *CheckReport) {
+	refused := map[int64]bool{}
+	for _, o := range c.others {
+		if seq, ok := c.called[o.name]; ok && !refused[o.rec.Seq] {
+			refused[o.rec.Seq] = true
+			err := otherNameError(o.name, seq)
+			o.rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
+			report.refuse(o.rec)
+		}
+	}
+	for _, s := range c.shared {
+		switch owner := c.keys[s.key]; {
+		case refused[s.rec.Seq]:
+		case refused[owner]:
+			c.keys[s.key] = s.rec.Seq
+		default:
+			s.rec.failSharedKey(owner)
+			report.refuse(s.rec)
+		}
+	}
+}
+
+func (c *CheckReport) refuse(rec *DeviceRecord) {
+	c.Refused++
+	if len(c.Refusals) < checkRefusals {
+		c.Refusals = append(c.Refusals, rec.Result)
+	}
+}
+
+// one looks at a record, and at those before it that have its name.
 func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 	rec, want := c.intake.newRecord(seq, d)
+	if _, ok := c.called[rec.Name]; !ok && c.called != nil {
+		c.called[rec.Name] = seq
+	}
 	if rec.Verdict == Failed {
 		return rec, nil
 	}
@@ -92,16 +144,25 @@ func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 		rec.failSharedName(first)
 		return rec, nil
 	}
+	c.names[rec.Name] = seq
+	brief := &DeviceRecord{Result: Result{Seq: seq, Name: rec.Name, Source: rec.Source}} // without its row
 	if c.given != nil {
 		if m, err := c.given.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {
-			if first, ok := c.keys[m]; ok {
-				rec.failSharedKey(first)
-				return rec, nil
+			if _, ok := c.keys[m]; ok {
+				c.shared = append(c.shared, sharedKey{brief, m})
+			} else {
+				c.keys[m] = seq
 			}
-			c.keys[m] = seq
 		}
 	}
-	c.names[rec.Name] = seq
+	if c.namer == nil {
+		return rec, want
+	}
+	for _, name := range c.namer.Names(rec.Row) {
+		if name != rec.Name {
+			c.others = append(c.others, nameOfOther{brief, name})
+		}
+	}
 	return rec, want
 }
 

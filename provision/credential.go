@@ -11,7 +11,8 @@ import (
 // [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent, awaited and matched does
 // not care which.
 type Credential interface {
-	// Fills names the template parameters that the step gives a value, over any value of the device's own row.
+	// Fills names the template parameters that the step gives a value. A record with a value of its own for one of them is
+	// refused, unless the step is a [RowChecker] and takes it.
 	Fills() []string
 	// Prepare yields every candidate again, in order, with what its line needs. A device's own failure is in
 	// Candidate.Err; the error of the sequence is terminal and last.

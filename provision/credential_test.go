@@ -63,6 +63,7 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 	for _, name := range []string{"pem", "crlf", "flat", "twin", "base64"} {
 		requests[name] = madeElsewhere(t, name)
 	}
+	requests["twin"] = madeElsewhere(t, "not the name of a device")
 	requests["copy"] = requests["twin"]
 	text := func(name string) string { return requests[name].PEM() }
 	device := func(name, csr string) provision.Device {
@@ -112,7 +113,7 @@ func TestRequestsMadeElsewhereAreSentInWhateverFormTheyCome(t *testing.T) {
 func TestACredentialStepThatCannotBeTheTemplatesIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	for property, steps := range map[string][]provision.Credential{
-		"CertificateSigningRequest": {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, &provision.GivenCertificate{}, provision.NoCertificate{}},
+		"CertificateSigningRequest": {&provision.GivenCertificate{}, provision.NoCertificate{}},
 		"CertificatePem":            {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, provision.NoCertificate{}},
 		"CertificateId":             {provision.NoCertificate{}},
 		"":                          {&provision.MakeCSR{Store: w.keys}, &provision.GivenCSR{}, &provision.GivenCertificate{}},
@@ -192,7 +193,7 @@ func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
 	}
 	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "halfway", Step: fakebackend.StepThing, Do: fakebackend.Fail})
 	require.NoError(t, err)
-	good, other := ca.sign(t, "one", 10), ca.sign(t, "two", 11)
+	good, other := ca.sign(t, "serial 1", 10), ca.sign(t, "two", 11)
 	run := w.run(t)
 	_, err = run.Run(t.Context(), provision.Devices(
 		row("one", good), row("two", other),

@@ -176,9 +176,9 @@ func ExampleGivenCSR() {
 	fmt.Println(err)
 	printResults(ctx, run)
 	// Output:
-	// 1 of 2 devices provisioned, 1 failed; causes: duplicate 1
+	// 1 of 2 devices provisioned, 1 failed; causes: invalid-record 1
 	// pump-1: provisioned
-	// pump-2: failed: record 1 has the same public key; each device needs a key of its own
+	// pump-2: failed: it comes with the request or certificate of "pump-1", which is record 1; give each device its own
 }
 
 // Certificates of one's own CA, which the account must know: here it is registered on the fake. On AWS it is done once, as

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
@@ -22,7 +24,8 @@ type MakeCSR struct {
 	Keys csr.KeySource
 	// Subject returns the request's subject. Nil means CN=<device name>.
 	Subject func(csr.Device) (csr.Subject, error)
-	// Parameter is the template parameter that takes the request. Empty means "CSR".
+	// Parameter is the template parameter that takes the request. Empty means the one that the template's certificate
+	// takes its request from.
 	Parameter string
 	// Workers is how many keys are made at once. 0 means one for each processor.
 	Workers int
@@ -83,6 +86,26 @@ func (m *MakeCSR) Unused(ctx context.Context, device string) error {
 	default:
 		return fmt.Errorf("reading the key of device %q: %w", device, err)
 	}
+}
+
+// CheckRow refuses a record that comes with a request of its own, which would be replaced with another, and one that no
+// subject can be made for.
+func (m *MakeCSR) CheckRow(thing string, row map[string]string) error {
+	if name := m.Fills()[0]; strings.TrimSpace(row[name]) != "" {
+		return &causeError{CauseInvalidRecord, fmt.Errorf("%s: the record comes with a request of its own, and MakeCSR would make another one, "+
+			"with another key; take GivenCSR to have it sent, or leave the column out", rule.Quote(name))}
+	}
+	subject := csr.CommonName(thing)
+	if m.Subject != nil {
+		var err error
+		if subject, err = m.Subject(csr.Device{Name: thing, Row: row}); err != nil {
+			return keyError(fmt.Errorf("make the subject: %w", err))
+		}
+	}
+	if err := subject.Check(); err != nil {
+		return keyError(fmt.Errorf("make the request: %w", err))
+	}
+	return nil
 }
 
 // MatchLine recognises a line by the request that it was sent with.

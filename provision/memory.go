@@ -23,7 +23,8 @@ type memoryLedger struct {
 	parts   map[int]*PartRecord
 	orphans []*Orphan
 
-	names        index[string]
+	named        index[string] // every device
+	names        index[string] // those that stand for their name
 	matches      index[Match]
 	certificates index[string]
 }
@@ -86,12 +87,14 @@ func (l *memoryLedger) put(d *DeviceRecord) {
 			l.names.remove(old.Name, old.Seq)
 			l.matches.remove(old.Match, old.Seq)
 		}
+		l.named.remove(old.Name, old.Seq)
 		l.certificates.remove(old.CertificateID, old.Seq)
 	}
 	if holdsKeys(d) {
 		l.names.add(d.Name, d.Seq)
 		l.matches.add(d.Match, d.Seq)
 	}
+	l.named.add(d.Name, d.Seq)
 	l.certificates.add(d.CertificateID, d.Seq)
 	l.devices[d.Seq-1] = copyDevice(d)
 }
@@ -168,7 +171,17 @@ func copyDevice(d *DeviceRecord) *DeviceRecord {
 func (l *memoryLedger) Devices(ctx context.Context, f DeviceFilter) iter.Seq2[*DeviceRecord, error] {
 	return func(yield func(*DeviceRecord, error) bool) {
 		n := 0
-		for i := max(f.AfterSeq, 0); f.Limit == 0 || n < f.Limit; i++ {
+		from := max(f.AfterSeq, 0)
+		if f.Name != "" {
+			l.mu.Lock()
+			first, ok := l.named.first[f.Name]
+			l.mu.Unlock()
+			if !ok {
+				return
+			}
+			from = max(from, first-1)
+		}
+		for i := from; f.Limit == 0 || n < f.Limit; i++ {
 			if err := context.Cause(ctx); err != nil {
 				yield(nil, err)
 				return

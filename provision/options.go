@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -86,6 +84,7 @@ func New(opts Options) (*Run, error) {
 	if err := opts.Template.Check(template.Bulk).Err(); err != nil {
 		return nil, fmt.Errorf("provision: the template can't be used for bulk registration: %w", err)
 	}
+	opts.Credential = ForTemplate(opts.Credential, opts.Template)
 	shape, err := newShape(opts.Template, opts.Credential)
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
@@ -106,23 +105,3 @@ func New(opts Options) (*Run, error) {
 
 // roleARN is the form of every role's ARN. AWS would refuse another only at Start, when keys are made and files sent.
 var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
-
-// checkStep refuses a credential step with which every device would fail, because the template asks for another one.
-func checkStep(step Credential, t *template.Template, parameters []string) error {
-	for _, name := range step.Fills() {
-		if !slices.Contains(parameters, name) {
-			return fmt.Errorf("provision: the credential step %T gives the parameter %q, which the template does not have, only %s; "+
-				"name the template's own in its Parameter, or take another step", step, name, strings.Join(parameters, ", "))
-		}
-	}
-	if _, none := As[NoCertificate](step); !none {
-		return nil
-	}
-	for _, res := range t.Resources {
-		if _, ok := res.(template.Certificate); ok {
-			return errors.New("provision: the credential step is NoCertificate, and the template makes a certificate; " +
-				"take MakeCSR, GivenCSR, GivenCertificate or GivenCertificateID")
-		}
-	}
-	return nil
-}

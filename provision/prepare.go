@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // credentials runs the credential step. It keeps the step from using keys of another run, and from making new keys
@@ -17,12 +18,14 @@ type credentials struct {
 	*session
 	shape  *shape
 	step   Credential
-	finder KeyFinder // nil if the step makes no keys
+	finder KeyFinder  // nil if the step makes no keys
+	namer  NameReader // nil if the devices come without requests and certificates
 }
 
 func newCredentials(s *session, sh *shape, step Credential) *credentials {
 	c := &credentials{session: s, shape: sh, step: step}
 	c.finder, _ = As[KeyFinder](step)
+	c.namer, _ = As[NameReader](step)
 	return c
 }
 
@@ -157,6 +160,9 @@ func (c *credentials) prepare(
 		if p.Name != d.Name && p.Name != "" { // the key of one would go to the other
 			return fmt.Errorf("the credential step gave device %q where device %q was due; it must keep their order", p.Name, d.Name)
 		}
+		if err := c.refuseNameOfAnother(ctx, d, &p); err != nil {
+			return err
+		}
 		lines = append(lines, newLine(d, p))
 	}
 	if want := int(given.Load()); len(lines) != want || want < len(devices) && !full.Load() {
@@ -180,6 +186,33 @@ func newLine(d *DeviceRecord, p Candidate) line {
 	maps.Copy(row, d.Row)
 	maps.Copy(row, p.Values)
 	return line{DeviceRecord: d, row: row}
+}
+
+// refuseNameOfAnother refuses a device that came with the request or certificate of another device of the run. One that
+// was refused itself counts, too: two devices whose requests were exchanged are both refused.
+func (c *credentials) refuseNameOfAnother(ctx context.Context, d *DeviceRecord, p *Candidate) error {
+	if c.namer == nil || p.Err != nil {
+		return nil
+	}
+	for _, name := range c.namer.Names(d.Row) {
+		if name == d.Name {
+			continue
+		}
+		for other, err := range c.named(ctx, name) {
+			if err != nil {
+				return err
+			}
+			if other.Seq != d.Seq {
+				p.Err = otherNameError(name, other.Seq)
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func otherNameError(name string, seq int64) error {
+	return &causeError{CauseInvalidRecord, fmt.Errorf("it comes with the request or certificate of %s, which is record %d; give each device its own", rule.Quote(name), seq)}
 }
 
 // refuseSharedKeys fails devices whose key another device of the run has: their results could not be matched, and to

@@ -23,6 +23,7 @@ type shape struct {
 	digest  string            // hex SHA-256 of body
 	fills   map[string]string // a placeholder for each parameter that the credential step fills
 	rows    RowChecker        // the credential step's own check of a row; nil if it has none
+	takes   []string          // of fills, those for which that check decides about a value of the row's own
 }
 
 func newShape(t *template.Template, step Credential) (*shape, error) {
@@ -39,7 +40,12 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 	for _, name := range step.Fills() {
 		s.fills[name] = "-"
 	}
-	s.rows, _ = As[RowChecker](step)
+	if s.rows, _ = As[RowChecker](step); s.rows != nil {
+		s.takes = step.Fills()
+		if inner, ok := s.rows.(Credential); ok { // a step inside, which knows its own parameters only
+			s.takes = inner.Fills()
+		}
+	}
 	return s, nil
 }
 
@@ -115,9 +121,12 @@ func (s *shape) check(d Device) (name string, w *wanted, err error) {
 		return name, nil, fmt.Errorf("the device is called %q, the template makes the thing %q of it", d.Name, name)
 	}
 	if s.rows != nil {
-		if err := s.rows.CheckRow(d.Row); err != nil {
+		if err := s.rows.CheckRow(name, d.Row); err != nil {
 			return name, nil, err
 		}
+	}
+	if err := s.unused(d.Row); err != nil {
+		return name, nil, err
 	}
 	if _, bad := inUTF8(d.Row); bad != nil {
 		return name, nil, fmt.Errorf("device %s: column %s is not UTF-8; convert the input to UTF-8", rule.Quote(name), rule.Quote(bad[0]))
@@ -133,6 +142,17 @@ func (s *shape) check(d Device) (name string, w *wanted, err error) {
 		}
 	}
 	return name, w, nil
+}
+
+// unused refuses a row with a value that the credential step would replace with one of its own.
+func (s *shape) unused(row map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(s.fills)) {
+		if strings.TrimSpace(row[name]) != "" && !slices.Contains(s.takes, name) {
+			return fmt.Errorf("%s: the record has a value of its own, which the credential step would replace with another; "+
+				"leave the column out, or take a step that uses it: GivenCSR sends requests that were made elsewhere", rule.Quote(name))
+		}
+	}
+	return nil
 }
 
 // inUTF8 returns a row with U+FFFD in place of what is not UTF-8, which neither a ledger nor a data file can hold, and

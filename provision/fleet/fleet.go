@@ -106,6 +106,7 @@ func (f *Fleet) newSite(name string, index int, opts provision.Options) (*site, 
 	if err != nil {
 		return nil, err
 	}
+	opts.Credential = provision.ForTemplate(opts.Credential, opts.Template)
 	s := &site{name: name, index: index, ledger: opts.Ledger, program: program, fills: opts.Credential.Fills()}
 	if !f.opts.TakeTurns {
 		opts.Backend = f.identities.watch(name, opts.Backend)
