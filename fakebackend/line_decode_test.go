@@ -24,10 +24,10 @@ func FuzzDecodeLine(f *testing.F) {
 		want, ok := map[string]string{}, json.Unmarshal(raw, &object) == nil && object != nil
 		for name, value := range object {
 			var text string
-			switch {
-			case value[0] == '"':
+			switch value[0] {
+			case '"':
 				require.NoError(t, json.Unmarshal(value, &text))
-			case value[0] == '{' || value[0] == '[' || value[0] == 'n':
+			case '{', '[', 'n':
 				ok = false
 			default:
 				text = string(value)

@@ -316,7 +316,8 @@ func TestCertificatesOfTheCustomersOwnCAAreRegistered(t *testing.T) {
 	one := sign("one")
 	c.add(api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(one)}))
 	c.add(api(fake).UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: ca.CertificateId, NewStatus: "ACTIVE"}))
-	c.add(api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(one), SetAsActive: new(true)}))
+	active := &iot.RegisterCertificateInput{CertificatePem: new(one), SetAsActive: new(true)} //nolint:staticcheck // deprecated; older clients send it
+	c.add(api(fake).RegisterCertificate(ctx, active))
 	c.add(api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(one)}))
 	c.add(api(fake).DeleteCACertificate(ctx, &iot.DeleteCACertificateInput{CertificateId: ca.CertificateId}))
 	assert.Equal(t, []string{"CertificateValidationException", "RegistrationCodeValidationException", "CertificateValidationException", "", "",

@@ -37,22 +37,21 @@ func malformed(format string, args ...any) *Error {
 
 // refusal words a problem as IAM does, where its words are known.
 func refusal(p policy.Problem) *Error {
-	var text string
+	number := p.Statement + 1
 	switch p.Kind {
 	case policy.NotJSON:
 		return malformed("This policy contains invalid Json")
 	case policy.RepeatedSID:
 		return malformed("Statement IDs (SID) in a single policy must be unique.")
 	case policy.NoAction:
-		text = "Policy statement must contain actions."
+		return malformed("Policy statement must contain actions. (statement %d)", number)
 	case policy.UnknownOperator:
-		text = "Invalid Condition type : " + p.Name
+		return malformed("Invalid Condition type : %s (statement %d)", p.Name, number)
 	case policy.WrongPrincipal:
-		text = fmt.Sprintf("Invalid principal in policy: %q", p.Name)
+		return malformed("Invalid principal in policy: %q (statement %d)", p.Name, number)
 	default:
 		return malformed("Syntax errors in policy: %s", p.Message)
 	}
-	return malformed("%s (statement %d)", text, p.Statement+1)
 }
 
 // checkTrust refuses what cannot be a trust policy.

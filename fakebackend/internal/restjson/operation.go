@@ -127,13 +127,10 @@ func fieldsOf(t reflect.Type, shapes map[string]Shape) []field {
 			panic(fmt.Sprintf("restjson: the field %s of %s has none of the tags path, query, header and json", sf.Name, t))
 		}
 		if names := sf.Tag.Get("is"); names != "" {
-			key, value, isMap := strings.Cut(names, ",")
-			if !isMap {
-				key, value = "", key
-			} else {
-				f.key = shapeNamed(shapes, key)
+			if key, value, isMap := strings.Cut(names, ","); isMap {
+				f.key, names = shapeNamed(shapes, key), value
 			}
-			f.shape = shapeNamed(shapes, value)
+			f.shape = shapeNamed(shapes, names)
 		}
 		elem := sf.Type
 		for elem.Kind() == reflect.Pointer || elem.Kind() == reflect.Slice {

@@ -126,7 +126,7 @@ func TestConstraintsAreNamedInAWSsWordsAndInTheOrderOfTheMembers(t *testing.T) {
 }
 
 func TestTagsThatContradictEachOtherPanic(t *testing.T) {
-	for name, make := range map[string]func(){
+	for name, build := range map[string]func(){
 		"no such shape": func() {
 			restjson.New("A", "GET /a", reflect.TypeFor[struct {
 				B string `json:"b" is:"Nothing"`
@@ -143,7 +143,7 @@ func TestTagsThatContradictEachOtherPanic(t *testing.T) {
 		},
 		"no method": func() { restjson.New("A", "/a", reflect.TypeFor[struct{}](), shapes) },
 	} {
-		assert.Panics(t, make, name)
+		assert.Panics(t, build, name)
 	}
 }
 
