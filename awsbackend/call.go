@@ -31,16 +31,33 @@ func codeOf(err error) string {
 	return ""
 }
 
-// pages asks for page after page. A token that comes back as it went would ask for ever, so it ends in an error.
-func pages(op string, page func(token *string) (next *string, err error)) error {
+// What stands at one thing, certificate or role is limited by quotas of ten to some hundred, and AWS's pages hold 25 and
+// more. So many pages of them mean that the listing has no end, and so do many in a row that hold nothing.
+const (
+	maxPages     = 10_000
+	maxIdlePages = 1000
+)
+
+// pages asks for page after page, at most most of them. A page returns how many items it holds. A token that comes back
+// as it went would ask for ever, so it ends in an error, as do pages that bring nothing.
+func pages(op string, most int, page func(token *string) (items int, next *string, err error)) error {
 	var token *string
-	for {
-		next, err := page(token)
+	idle := 0
+	for n := 1; ; n++ {
+		items, next, err := page(token)
 		if err != nil || aws.ToString(next) == "" {
 			return err
 		}
-		if aws.ToString(next) == aws.ToString(token) {
+		if idle++; items > 0 {
+			idle = 0
+		}
+		switch {
+		case aws.ToString(next) == aws.ToString(token):
 			return fmt.Errorf("%s: %w: the same page token came twice", op, task.ErrUnavailable)
+		case n >= most:
+			return fmt.Errorf("%s: the listing did not end in %d pages", op, n)
+		case idle >= maxIdlePages:
+			return fmt.Errorf("%s: %d pages in a row hold nothing", op, idle)
 		}
 		token = next
 	}

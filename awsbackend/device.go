@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -74,10 +76,20 @@ func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Se
 	const op = "ListCertificates"
 	return func(yield func(*task.Certificate, error) bool) {
 		stopped := false
-		err := pages(op, func(marker *string) (*string, error) {
+		var first types.Certificate // of the page before
+		err := pages(op, math.MaxInt, func(marker *string) (int, *string, error) {
 			out, err := call(ctx, b, b.iot.ListCertificates, &iot.ListCertificatesInput{Marker: marker, PageSize: aws.Int32(250)})
 			if err != nil {
-				return nil, err
+				return 0, nil, err
+			}
+			if len(out.Certificates) > 0 {
+				c := out.Certificates[0]
+				if first.CertificateId != nil && (aws.ToString(c.CertificateId) == *first.CertificateId ||
+					instant(c.CreationDate).After(instant(first.CreationDate))) {
+					return 0, nil, fmt.Errorf("%s: the pages go round in a circle: certificate %s came again, or is newer than those before it",
+						op, aws.ToString(c.CertificateId))
+				}
+				first = c
 			}
 			next := out.NextMarker
 			for _, c := range out.Certificates {
@@ -91,10 +103,10 @@ func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Se
 				}
 				if !yield(cert, nil) {
 					stopped = true
-					return nil, nil
+					return 0, nil, nil
 				}
 			}
-			return next, nil
+			return len(out.Certificates), next, nil
 		})
 		if err != nil && !stopped {
 			yield(nil, err)
@@ -153,54 +165,54 @@ func certificateID(arn string) string {
 }
 
 func (b *Backend) groupsOf(ctx context.Context, thing string) (names []string, err error) {
-	err = pages("ListThingGroupsForThing", func(token *string) (*string, error) {
+	err = pages("ListThingGroupsForThing", maxPages, func(token *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iot.ListThingGroupsForThing, &iot.ListThingGroupsForThingInput{ThingName: aws.String(thing), NextToken: token})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		for _, g := range out.ThingGroups {
 			names = append(names, aws.ToString(g.GroupName))
 		}
-		return out.NextToken, nil
+		return len(out.ThingGroups), out.NextToken, nil
 	})
 	return names, err
 }
 
 // principalsOf lists the ARNs of everything attached to a thing.
 func (b *Backend) principalsOf(ctx context.Context, thing string) (arns []string, err error) {
-	err = pages("ListThingPrincipals", func(token *string) (*string, error) {
+	err = pages("ListThingPrincipals", maxPages, func(token *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iot.ListThingPrincipals, &iot.ListThingPrincipalsInput{ThingName: aws.String(thing), NextToken: token})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		arns = append(arns, out.Principals...)
-		return out.NextToken, nil
+		return len(out.Principals), out.NextToken, nil
 	})
 	return arns, err
 }
 
 func (b *Backend) thingsOf(ctx context.Context, certARN string) (names []string, err error) {
-	err = pages("ListPrincipalThings", func(token *string) (*string, error) {
+	err = pages("ListPrincipalThings", maxPages, func(token *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iot.ListPrincipalThings, &iot.ListPrincipalThingsInput{Principal: aws.String(certARN), NextToken: token})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		names = append(names, out.Things...)
-		return out.NextToken, nil
+		return len(out.Things), out.NextToken, nil
 	})
 	return names, err
 }
 
 func (b *Backend) policiesOf(ctx context.Context, certARN string) (names []string, err error) {
-	err = pages("ListAttachedPolicies", func(marker *string) (*string, error) {
+	err = pages("ListAttachedPolicies", maxPages, func(marker *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iot.ListAttachedPolicies, &iot.ListAttachedPoliciesInput{Target: aws.String(certARN), Marker: marker})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		for _, p := range out.Policies {
 			names = append(names, aws.ToString(p.PolicyName))
 		}
-		return out.NextMarker, nil
+		return len(out.Policies), out.NextMarker, nil
 	})
 	return names, err
 }

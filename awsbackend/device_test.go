@@ -90,6 +90,28 @@ func TestAPageTokenThatRepeatsIsNotFollowedForEver(t *testing.T) {
 	require.ErrorContains(t, err, "same page token")
 }
 
+func TestPagesWithoutAnEndAreNotFollowedForEver(t *testing.T) {
+	fresh := func(body string) func(*request) *http.Response {
+		return func(r *request) *http.Response { return response(200, fmt.Sprintf(body, r.nth)) }
+	}
+	thing := reply(200, `{"thingName":"d1"}`)
+	b, _ := onWire(t, answers{"DescribeThing": thing, "ListThingGroupsForThing": fresh(`{"nextToken":"t%d"}`)})
+	_, err := b.ReadDevice(t.Context(), "d1")
+	require.ErrorContains(t, err, "1000 pages in a row hold nothing")
+
+	again := fresh(`{"certificates":[{"certificateId":"id-1","creationDate":5},{"certificateId":"id-0","creationDate":4}],"nextMarker":"m%d"}`)
+	newer := fresh(`{"certificates":[{"certificateId":"id-%[1]d","creationDate":%[1]d}],"nextMarker":"m%[1]d"}`)
+	for _, pages := range []func(*request) *http.Response{again, newer} {
+		b, w := onWire(t, answers{"ListCertificates": pages})
+		var last error
+		for _, err := range b.ListCertificates(t.Context(), time.Unix(1, 0)) {
+			last = err
+		}
+		require.ErrorContains(t, last, "go round in a circle")
+		assert.Equal(t, 2, w.count("ListCertificates"))
+	}
+}
+
 func TestListCertificatesGivesTheNewestFirstAndEndsAtSince(t *testing.T) {
 	page := func(next string, created ...int) func(*request) *http.Response {
 		var list []string

@@ -152,16 +152,16 @@ func (p *preflight) registers(arn string, policies []*policy.Document, managed b
 func (p *preflight) rolePolicies(ctx context.Context, role string) (policies []*policy.Document, managed bool, err error) {
 	b := p.b
 	var names []string
-	err = pages("ListRolePolicies", func(marker *string) (*string, error) {
+	err = pages("ListRolePolicies", maxPages, func(marker *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iam.ListRolePolicies, &iam.ListRolePoliciesInput{RoleName: aws.String(role), Marker: marker})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		names = append(names, out.PolicyNames...)
 		if !out.IsTruncated {
-			return nil, nil
+			return 0, nil, nil
 		}
-		return out.Marker, nil
+		return len(out.PolicyNames), out.Marker, nil
 	})
 	if err != nil {
 		return nil, false, err

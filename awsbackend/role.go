@@ -229,16 +229,16 @@ func (b *Backend) ensureManaged(ctx context.Context, docs *Documents) (bool, err
 }
 
 func (b *Backend) attachedPolicies(ctx context.Context, role string) (all []types.AttachedPolicy, err error) {
-	err = pages("ListAttachedRolePolicies", func(marker *string) (*string, error) {
+	err = pages("ListAttachedRolePolicies", maxPages, func(marker *string) (int, *string, error) {
 		out, err := call(ctx, b, b.iam.ListAttachedRolePolicies, &iam.ListAttachedRolePoliciesInput{RoleName: aws.String(role), Marker: marker})
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		all = append(all, out.AttachedPolicies...)
 		if !out.IsTruncated {
-			return nil, nil
+			return 0, nil, nil
 		}
-		return out.Marker, nil
+		return len(out.AttachedPolicies), out.Marker, nil
 	})
 	return all, err
 }

@@ -141,11 +141,15 @@ func (c *collector) readReports(ctx context.Context) error {
 }
 
 func (c *collector) readResults(ctx context.Context) error {
+	read := 0
 	for res, err := range task.Attach(c.backend, c.part.TaskID).Results(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
 				return fmt.Errorf("reading the results: %w", err)
 			}
+			break
+		}
+		if read++; c.endless(read, task.ResultsReport) {
 			break
 		}
 		if res.Malformed != nil {
@@ -161,6 +165,18 @@ func (c *collector) readResults(ctx context.Context) error {
 			"or the ledger is of another run; nothing was changed", c.strange)
 	}
 	return nil
+}
+
+// endless reports whether a report has so many more lines than the data file that it need not have an end, whatever the
+// service has counted. It then counts as one that holds too many; the devices it misses become Unknown.
+func (c *collector) endless(read int, kind task.ReportType) bool {
+	const spare = 1000
+	lines := c.part.Lines
+	if read <= 2*lines+spare {
+		return false
+	}
+	c.short = &task.IncompleteReportError{ID: c.part.TaskID, Report: kind, Got: read, Want: lines}
+	return true
 }
 
 // tolerate lets a report pass that ended before the service's count was reached, or that the service has deleted: the
@@ -227,11 +243,15 @@ func (c *collector) readErrors(ctx context.Context) error {
 		code, message string
 	}
 	seen := map[refusal]bool{}
+	read := 0
 	for e, err := range task.Attach(c.backend, c.part.TaskID).Errors(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
 				return fmt.Errorf("reading the errors: %w", err)
 			}
+			break
+		}
+		if read++; c.endless(read, task.ErrorsReport) {
 			break
 		}
 		if e.Malformed != nil {

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ const reportLag = time.Minute
 //
 // A link that has expired is asked for again and reading goes on at the same byte; a connection that drops is opened
 // again at the same byte, until eight attempts in a row gave no byte. Memory is bounded by the longest line (1 MiB).
-// A line that cannot be read is an item with Malformed set. See "Iterators" in the package documentation for the rest.
+// A report that has more than twice the lines of the task and a thousand, more files than that, or 16 MiB without a line
+// is not read to its end. A line that cannot be read is an item with Malformed set. See "Iterators" in the package
+// documentation for the rest.
 func (t *Task) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	return readTaskReport(ctx, t, ResultsReport, parseResult)
 }
@@ -55,13 +58,19 @@ func streamReport[T any](ctx context.Context, t *Task, kind ReportType, parse pa
 	if err != nil {
 		return fmt.Errorf("describe the task: %w", err)
 	}
-	want := d.Succeeded
-	if kind == ErrorsReport {
-		want = d.Failed
-	}
-	files := reportFiles{task: t, kind: kind}
+	want := counted(d, kind)
+	files := reportFiles{task: t, kind: kind, most: mostLines(d)}
 	got := 0
-	count := func(item T, err error) bool { got++; return yield(item, err) }
+	var broken error // why the report is not read to its end
+	count := func(item T, err error) bool {
+		if got++; got > files.most {
+			if broken = files.recount(ctx, d, got); broken != nil {
+				return false
+			}
+		}
+		files.lineAt = files.offset
+		return yield(item, err)
+	}
 	for {
 		more, err := files.next(ctx)
 		if err == nil && !more && d.Status.Done() && got < want {
@@ -76,7 +85,7 @@ func streamReport[T any](ctx context.Context, t *Task, kind ReportType, parse pa
 		if goOn, err := files.read(ctx, func(r io.Reader, file int) (bool, error) {
 			return parseLines(jsonline.NewLines(r, maxReportLine), file, parse, count)
 		}); err != nil || !goOn {
-			return err
+			return cmp.Or(err, broken)
 		}
 	}
 	if d.Status.Done() && got != want {
@@ -99,6 +108,35 @@ type reportFiles struct {
 	after  string // token of the page behind it
 	taken  int    // links of the page that were taken; the last of them is the current file
 	file   int    // 1-based number of the current file over all pages
+
+	most   int   // lines that are read, and files, since each holds a line
+	idle   int   // pages without a link in a row
+	offset int64 // bytes of the current file that were read
+	lineAt int64 // where in it the last line was yielded
+}
+
+// recount looks once more at a task whose report has more lines than it can have by the counts of d. They have grown if
+// the task is running; else the error is an [*IncompleteReportError].
+func (f *reportFiles) recount(ctx context.Context, d *Description, got int) error {
+	if !d.Status.Done() {
+		now, err := retried(ctx, func() (*Description, error) { return f.task.describe(ctx) })
+		if err != nil {
+			return fmt.Errorf("describe the task: %w", err)
+		}
+		if f.most = mostLines(now); got <= f.most {
+			return nil
+		}
+		d = now
+	}
+	return &IncompleteReportError{ID: f.task.id, Report: f.kind, Got: got, Want: counted(d, f.kind)}
+}
+
+// counted returns how many lines the service has counted for a report.
+func counted(d *Description, kind ReportType) int {
+	if kind == ErrorsReport {
+		return d.Failed
+	}
+	return d.Succeeded
 }
 
 // next goes to the next file. It returns false behind the last one.
@@ -110,8 +148,12 @@ func (f *reportFiles) next(ctx context.Context) (bool, error) {
 			}
 		}
 		if f.taken < len(f.links) {
+			if f.file >= f.most {
+				return false, fmt.Errorf("list report links: page %d: %w", f.page+1, errManyFiles)
+			}
 			f.taken++
 			f.file++
+			f.idle, f.offset, f.lineAt = 0, 0, 0
 			return true, nil
 		}
 		if f.after == "" {
@@ -119,6 +161,9 @@ func (f *reportFiles) next(ctx context.Context) (bool, error) {
 		}
 		if f.loop.repeats(f.after) {
 			return false, fmt.Errorf("list report links: page %d: %w", f.page+1, errTokenLoop)
+		}
+		if f.idle++; f.idle >= maxIdlePages {
+			return false, fmt.Errorf("list report links: page %d: %w", f.page+1, errIdlePages)
 		}
 		f.page, f.token, f.listed, f.taken = f.page+1, f.after, false, 0
 	}
@@ -222,8 +267,12 @@ func (b *reportBody) Read(p []byte) (int, error) {
 		if b.ctx.Err() != nil {
 			return 0, wait.ContextError(b.ctx)
 		}
+		if b.offset-b.files.lineAt > maxLineGap {
+			return 0, errNoLines
+		}
 		n, err := b.try(p)
 		b.offset += int64(n)
+		b.files.offset = b.offset
 		if n > 0 {
 			b.backoff.Reset()
 			if err != nil && err != io.EOF {

@@ -141,11 +141,13 @@ func (t *Task) failed(doing string, err error) error {
 }
 
 // List yields the ids of the account's tasks in the given status, or of all when it is empty, over all pages and in the
-// service's own order.
+// service's own order. Pages that repeat, a thousand in a row that bring no new id, and more than a million tasks, which no
+// account can have, end in an error.
 func List(ctx context.Context, s Service, status Status) iter.Seq2[ID, error] {
 	return func(yield func(ID, error) bool) {
 		in := ListInput{Status: status}
 		var loop tokenLoop
+		seen, idle := map[ID]struct{}{}, 0
 		for {
 			page, err := s.ListTasks(ctx, new(in))
 			if err == nil && page == nil {
@@ -155,7 +157,11 @@ func List(ctx context.Context, s Service, status Status) iter.Seq2[ID, error] {
 				yield("", fmt.Errorf("list registration tasks: %w", err))
 				return
 			}
+			idle++
 			for _, id := range page.IDs {
+				if _, again := seen[id]; !again {
+					seen[id], idle = struct{}{}, 0
+				}
 				if !yield(id, nil) {
 					return
 				}
@@ -163,8 +169,16 @@ func List(ctx context.Context, s Service, status Status) iter.Seq2[ID, error] {
 			if page.NextToken == "" {
 				return
 			}
-			if loop.repeats(page.NextToken) {
-				yield("", fmt.Errorf("list registration tasks: %w", errTokenLoop))
+			switch {
+			case loop.repeats(page.NextToken):
+				err = errTokenLoop
+			case idle >= maxIdlePages:
+				err = errIdlePages
+			case len(seen) > maxTasks:
+				err = errManyTasks
+			}
+			if err != nil {
+				yield("", fmt.Errorf("list registration tasks: %w", err))
 				return
 			}
 			in.Token = page.NextToken
