@@ -200,6 +200,33 @@ func TestRemoveCertificatePassesOverWhatIsGone(t *testing.T) {
 	assert.Zero(t, w.count("UpdateCertificate"), "it is inactive already")
 }
 
+// TestNothingIsCalledRemovedWhenAStepWasRefused refuses one step after the other.
+func TestNothingIsCalledRemovedWhenAStepWasRefused(t *testing.T) {
+	for _, op := range []string{"DescribeCertificate", "ListAttachedPolicies", "ListPrincipalThings", "DetachThingPrincipal", "DetachPolicy",
+		"UpdateCertificate", "DeleteCertificate", "ListThingPrincipals", "DeleteThing"} {
+		t.Run(op, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				a := cleanup("ACTIVE")
+				a["ListThingPrincipals"] = reply(200, fmt.Sprintf(`{"principals":[%q]}`, certARN(certA)))
+				a["ListPrincipalThings"] = reply(200, `{"things":["d1"]}`)
+				a["DeleteThing"], a["GetCallerIdentity"] = reply(200, `{}`), knownCaller
+				a[op] = exception(403, "AccessDeniedException", "no")
+				b, w := onWire(t, a)
+				err := b.RemoveDevice(t.Context(), "d1")
+				require.ErrorIs(t, err, task.ErrAccessDenied)
+				assert.ErrorContains(t, err, "d1")
+				if op == "ListThingPrincipals" || op == "DeleteThing" {
+					return // these are of the thing
+				}
+				err = b.RemoveCertificate(t.Context(), certA)
+				require.ErrorIs(t, err, task.ErrAccessDenied)
+				assert.ErrorContains(t, err, certA)
+				assert.Equal(t, op == "DeleteCertificate", w.count("DeleteCertificate") > 0, "nothing is deleted before all is detached")
+			})
+		})
+	}
+}
+
 func TestADeletionRefusedWhileDetachingGoesOnIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		a := cleanup("ACTIVE")

@@ -182,6 +182,12 @@ func TestAReportCanBeCutShortAndReadOnFromThere(t *testing.T) {
 	addFault(t, fake, fakebackend.Fault{Operation: "GetObject", Do: fakebackend.Expire})
 	_, err = fake.Open(t.Context(), page.Links[0], 0)
 	require.ErrorIs(t, err, task.ErrLinkExpired)
+
+	body, err := fake.Open(t.Context(), page.Links[0], 0)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	_, err = body.Read(make([]byte, 10))
+	assert.ErrorContains(t, err, "closed", "as the body of an HTTP answer")
 }
 
 // TestALineCanFailAtEachOfItsSteps looks at what is left behind: what earlier steps made, and nothing of later ones.

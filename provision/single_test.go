@@ -228,3 +228,22 @@ func TestWhatIsMissingIsAnErrorAndNoPanic(t *testing.T) {
 	_, err = run.Deliver(t.Context(), nil)
 	require.Error(t, err)
 }
+
+func TestARefusedRecordNeverStandsForADeviceThatIsRegisteredByItself(t *testing.T) {
+	w := typedWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone"), ofType("a", "known")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	mended := ofType("b", "known")
+	mended.Seq = 1
+	_, err = run.Amend(t.Context(), provision.Devices(mended))
+	require.ErrorIs(t, err, provision.ErrIncomplete, "record 2 is still a duplicate")
+	res, err := run.Register(t.Context(), ofType("a", "known"))
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, res.Seq, "it is a record of its own")
+	all := results(t, run)
+	require.Len(t, all, 3)
+	assert.Equal(t, provision.CauseDuplicate, all[1].Cause)
+	w.requireWorking(t, []*provision.Result{all[0], all[2]})
+}
