@@ -271,3 +271,21 @@ func FuzzParsePattern(f *testing.F) {
 		}
 	})
 }
+
+func TestEveryAttributeIsTakenUpToItsLengthInX520AndNotBeyond(t *testing.T) {
+	for name, most := range map[string]int{
+		"CN": 64, "serialNumber": 64, "C": 2, "L": 128, "ST": 128, "street": 128, "O": 64, "OU": 64, "title": 64, "description": 1024,
+		"businessCategory": 128, "postalCode": 40, "surname": 32768, "pseudonym": 128, "UID": 256, "DC": 63, "email": 255,
+	} {
+		text := func(n int) string {
+			if name == "email" {
+				return strings.Repeat("x", n-4) + "@x.y"
+			}
+			return strings.Repeat("X", n)
+		}
+		_, err := csr.ParseSubject(name + "=" + text(most))
+		assert.NoError(t, err, name)
+		_, err = csr.ParseSubject(name + "=" + text(most+1))
+		assert.Error(t, err, name)
+	}
+}

@@ -195,7 +195,16 @@ func TestASnapshotThatDoesNotFitIsRefusedAndChangesNothing(t *testing.T) {
 
 	raw, err := fake.Snapshot().MarshalBinary()
 	require.NoError(t, err)
+	var whole struct{ Things, Certificates []json.RawMessage }
+	require.NoError(t, json.Unmarshal(raw, &whole))
+	twice := func(records []json.RawMessage) string { // the first record, once more at the end
+		require.NotEmpty(t, records)
+		text, err := json.Marshal(append(records, records[0]))
+		require.NoError(t, err)
+		return string(text)
+	}
 	for _, change := range []struct{ member, value string }{
+		{"Things", twice(whole.Things)}, {"Certificates", twice(whole.Certificates)},
 		{"Version", "99"}, {"Things", `[{"N":1,"Name":"x","Certificates":[99]}]`}, {"Certificates", `[{"N":1,"Status":77}]`},
 		{"Policies", `[{"N":1,"Name":"p"}]`}, {"Roles", `{"Roles":{"r":null}}`}, {"Roles", `{"Policies":{"p":null}}`},
 		{"Tasks", `[{"N":1,"ID":"x","Status":"InProgress","Total":5,"Next":-1}]`},

@@ -88,6 +88,8 @@ func TestResourceNameIsTheLastPartOfAnIoTARN(t *testing.T) {
 		"arn:aws-us-gov:iot:us-gov-west-1:1:cert/ab":               "ab",
 		"arn:aws:iot:us-east-1:1:thing":                            "",
 		"arn:aws:s3:::bucket/key":                                  "",
+		"arn:aws:sts:us-east-1:1:thing/x":                          "",
+		"urn:aws:iot:us-east-1:1:thing/x":                          "",
 		"arn:aws:iot":                                              "",
 		"thing/x":                                                  "",
 		"":                                                         "",

@@ -324,3 +324,28 @@ func TestWaitRefusesOptionsThatMakeNoSense(t *testing.T) {
 		require.ErrorIs(t, err, task.ErrInvalidRequest, "%+v", opts)
 	}
 }
+
+// watched counts what is asked after the context has ended.
+type watched struct {
+	*script
+	late int
+}
+
+func (w *watched) DescribeTask(ctx context.Context, id task.ID) (*task.Description, error) {
+	if ctx.Err() != nil {
+		w.late++
+	}
+	return w.script.DescribeTask(ctx, id)
+}
+
+func TestAWaitThatIsEndedAsksNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &watched{script: &script{describe: func(int) (*task.Description, error) { return running(10), nil }}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := task.Attach(b, "t-1").Wait(ctx, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Greater(t, b.described, 10)
+		assert.Zero(t, b.late)
+	})
+}

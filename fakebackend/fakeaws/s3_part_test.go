@@ -1,9 +1,12 @@
 package fakeaws_test
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -58,6 +61,22 @@ func TestPartsWithChecksumsAreNumberedFromOneAndNamedInTheEnd(t *testing.T) {
 	bare.ChecksumSHA256 = nil
 	assert.ErrorContains(t, complete(bare), "The complete request must include the checksum for each part. It was missing for part 1 in the request.")
 	assert.NoError(t, complete(done[1]))
+}
+
+func TestAPartThatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
+	c := withBucket(t, fakeaws.Options{AllowUnsigned: true})
+	bucket, key := aws.String("fleet"), aws.String("k")
+	u, err := c.s3.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key})
+	require.NoError(t, err)
+	digest := md5.Sum([]byte("something else"))
+	status, body, _ := send(t, c, http.MethodPut, "/fleet/k?partNumber=1&uploadId="+url.QueryEscape(*u.UploadId), "the part",
+		"Content-Md5", base64.StdEncoding.EncodeToString(digest[:]))
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, body, "BadDigest")
+	whole := md5.Sum([]byte("the part"))
+	_, err = c.s3.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: aws.String(hex.EncodeToString(whole[:]))}}}})
+	assert.Equal(t, "InvalidPart", codeOf(err))
 }
 
 func TestAnUploadOfPartsKeepsToItsChecksum(t *testing.T) {
