@@ -273,3 +273,12 @@ func TestInvalidUTF8IsFoundWhereverItStands(t *testing.T) {
 		}
 	}
 }
+
+func TestAShortNameThatDiffersInMostLettersIsNotSuggested(t *testing.T) {
+	w := datafile.NewWriter(io.Discard, "ThingName", "CSR")
+	err := w.WriteRow(map[string]string{"ThingName": "a", "CSR": "b", "CXX": "c"})
+	require.ErrorIs(t, err, datafile.ErrUnknown)
+	assert.NotContains(t, err.Error(), "did you mean")
+	err = w.WriteRow(map[string]string{"ThingName": "a", "CSR": "b", "CSX": "c"})
+	assert.ErrorContains(t, err, `did you mean "CSR"?`)
+}

@@ -407,9 +407,11 @@ func TestAClosedLedgerSaysSo(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = l.FindNames(t.Context(), []string{"x"})
 	require.ErrorIs(t, err, ErrClosed)
+	var last error
 	for _, err := range l.Devices(t.Context(), provision.DeviceFilter{}) {
-		require.ErrorIs(t, err, ErrClosed)
+		last = err
 	}
+	require.ErrorIs(t, last, ErrClosed)
 }
 
 func TestWaitingForAnotherProgramEndsWithTheContext(t *testing.T) {
