@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -65,4 +67,28 @@ func TestWhatAKilledProcessLeftUnsyncedIsSyncedWhenTheFileIsOpened(t *testing.T)
 	assert.Equal(t, "written, not synced", text)
 	require.NoError(t, db.Close())
 	require.NoError(t, disk.Close())
+}
+
+// SQLite itself goes on in a file without a name, and what it commits there is gone with the process.
+func TestAFileThatWasDeletedOrMovedAwayIsNoticedByTheNextChange(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a file that is open cannot be deleted or moved")
+	}
+	for name, lose := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"moved":   func(path string) error { return os.Rename(path, path+".bak") },
+		"replaced": func(path string) error {
+			return errors.Join(os.Rename(path, path+".bak"), os.WriteFile(path, []byte("another"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "notes.db")
+			db, err := notes.Open(t.Context(), path, sqlitefile.Options{})
+			require.NoError(t, err)
+			require.NoError(t, write(t.Context(), db, "kept"))
+			require.NoError(t, lose(path))
+			require.ErrorContains(t, write(t.Context(), db, "lost"), "deleted or moved away")
+			require.NoError(t, db.Close())
+		})
+	}
 }

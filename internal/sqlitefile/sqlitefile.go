@@ -9,6 +9,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"os"
 	"sync/atomic"
 )
 
@@ -47,6 +49,7 @@ type Querier interface {
 type DB struct {
 	kind   *Kind
 	path   string
+	file   os.FileInfo // which file path was when it was opened for writing
 	lock   *writerLock // nil if it is open for reading only
 	write  *sql.DB     // has one connection; nil if it is open for reading only
 	conn   *sql.Conn   // that connection
@@ -92,7 +95,7 @@ func (d *DB) prepare(ctx context.Context, on interface {
 
 // Write runs change in a transaction of its own: all of it is durable when Write returns nil, and nothing of it is
 // there after an error. An error of the disk at the very end can leave open whether the change is there, as a whole,
-// when the file is opened again.
+// when the file is opened again. A file that was deleted or moved away since it was opened is an error, too.
 func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) error) error {
 	if d.write == nil {
 		return d.Fail(ctx, doing, d.kind.ReadOnly)
@@ -112,7 +115,10 @@ func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) err
 	}
 	if err == nil {
 		// From here on the context is not asked any more: an interrupted commit would leave open whether it happened.
-		if _, err = d.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
+		if _, err = d.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err == nil {
+			err = d.inPlace()
+		}
+		if err != nil {
 			doing = "committing a change"
 		}
 	}
@@ -120,6 +126,20 @@ func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) err
 		// SQLite may have ended the transaction by itself; if it cannot be ended at all, the next BEGIN reports it.
 		_, _ = d.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		return d.Fail(ctx, doing, err)
+	}
+	return nil
+}
+
+// inPlace makes sure that what was committed can be found under the file's name. SQLite goes on writing to a file that
+// somebody has deleted, and reports success.
+func (d *DB) inPlace() error {
+	now, err := os.Stat(d.path)
+	if err == nil && !os.SameFile(now, d.file) {
+		err = errors.New("another file has its name now")
+	}
+	if err != nil {
+		return fmt.Errorf("the file was deleted or moved away while it was in use, and the change with it: %w; "+
+			"end this program, and bring the file back if it still is somewhere", err)
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package sqlitekeys
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -197,4 +200,58 @@ func TestAFullDiskCostsNoRecord(t *testing.T) {
 	require.NoError(t, err)
 	requireSame(t, rec, got)
 	require.NoError(t, s.Close())
+}
+
+// during calls a function once, the second time that its error is asked for: Sync asks before it takes the records that
+// wait, and then while it commits them.
+type during struct {
+	context.Context
+	asked int
+	then  func()
+}
+
+func (d *during) Err() error {
+	if d.asked++; d.asked == 2 {
+		d.then()
+	}
+	return d.Context.Err()
+}
+
+func TestWhatIsPutWhileASyncRunsIsCoveredByTheNext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, err := Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	one, two := record(t, "one"), record(t, "two")
+	require.NoError(t, s.Put(t.Context(), one))
+	ctx := &during{Context: t.Context()}
+	ctx.then = func() { require.NoError(t, s.Put(t.Context(), two)) }
+	require.NoError(t, s.Sync(ctx))
+	require.GreaterOrEqual(t, ctx.asked, 2)
+	onDisk, err := OpenReadOnly(t.Context(), path, nil)
+	require.NoError(t, err)
+	defer onDisk.Close()
+	_, err = onDisk.Get(t.Context(), "two")
+	require.ErrorIs(t, err, keystore.ErrNotFound, "it was put behind those that are synced")
+	require.NoError(t, s.Sync(t.Context()))
+	for _, rec := range []keystore.Record{one, two} {
+		got, err := onDisk.Get(t.Context(), rec.Device)
+		require.NoError(t, err)
+		requireSame(t, rec, got)
+	}
+}
+
+func TestKeysWhoseFileWasDeletedAreNotReportedDurable(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a file that is open cannot be deleted")
+	}
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, err := Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.Put(t.Context(), record(t, "one")))
+	require.NoError(t, os.Remove(path))
+	require.ErrorContains(t, s.Sync(t.Context()), "deleted")
+	require.ErrorIs(t, s.Sync(t.Context()), keystore.ErrBroken)
+	require.ErrorIs(t, s.Put(t.Context(), record(t, "two")), keystore.ErrBroken)
 }
