@@ -167,8 +167,8 @@ func inUTF8(row map[string]string) (clean map[string]string, bad []string) {
 		return row, nil
 	}
 	clean = make(map[string]string, len(row))
-	for k, v := range row {
-		clean[strings.ToValidUTF8(k, "\ufffd")] = strings.ToValidUTF8(v, "\ufffd")
+	for _, k := range slices.Sorted(maps.Keys(row)) { // two names can become one: then always of the same value
+		clean[strings.ToValidUTF8(k, "\ufffd")] = strings.ToValidUTF8(row[k], "\ufffd")
 	}
 	slices.Sort(bad)
 	return clean, bad

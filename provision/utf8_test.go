@@ -42,3 +42,14 @@ func TestARecordThatIsNotUTF8IsRefusedWhenItIsTakenInAndTheRunIsResumed(t *testi
 	_, err := w.run(t).Run(t.Context(), provision.Rows(input("004")...))
 	require.ErrorIs(t, err, provision.ErrInputChanged)
 }
+
+func TestColumnsThatDifferOnlyInWhatIsNotUTF8DoNotKeepARunFromBeingResumed(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	row := map[string]string{"ThingName": "device-1", "SerialNumber": "001", "note \xfe": "a", "note \xff": "b"}
+	for range 20 { // the order of a map is another each time
+		_, err := w.run(t).Run(t.Context(), provision.Rows(row))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		require.NotErrorIs(t, err, provision.ErrInputChanged)
+	}
+}
