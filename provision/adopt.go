@@ -52,7 +52,7 @@ func (in *intake) adoptLines(ctx context.Context, p *PartRecord, step LineMatche
 		}
 		n++
 		p.Lines = int(row.Line)
-		row.Values, _ = inUTF8(row.Values)
+		row.Values, _ = keepable(row.Values)
 		known, err, ok := next()
 		switch {
 		case err != nil:

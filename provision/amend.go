@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -47,7 +49,7 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		return d.Err // whose record it is can't be told
 	}
 	if d.RunID != "" && d.RunID != m.record.ID {
-		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Seq, d.RunID, m.record.ID)
+		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Seq, rule.Quote(d.RunID), m.record.ID)
 	}
 	fresh, _ := m.intake.newRecord(0, d)
 	old, err := m.findRecord(ctx, d, fresh.Name)
@@ -65,7 +67,7 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	rec.Name, rec.Row, rec.Verdict, rec.Cause, rec.Message = fresh.Name, fresh.Row, fresh.Verdict, fresh.Cause, fresh.Message
 	rec.Updated = time.Now()
 	if rec.Source == "" {
-		rec.Source = d.Source
+		rec.Source = fresh.Source
 	}
 	if err := m.beforeKeyChange(ctx, rec, old); err != nil {
 		return err
@@ -165,5 +167,5 @@ func from(d Device) string {
 	if d.Source == "" {
 		return ""
 	}
-	return " (" + d.Source + ")"
+	return " (" + privatekey.Cut(d.Source) + ")"
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // The columns of failures.csv beside the row's own.
@@ -95,7 +96,7 @@ func deviceOf(row datafile.Row, name string) Device {
 	if text, ok := d.Row[RecordColumn]; ok {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {
-			d.Err = fmt.Errorf("%s is %q, not the number of a record", RecordColumn, text)
+			d.Err = fmt.Errorf("%s is %s, not the number of a record", RecordColumn, rule.Quote(text))
 		}
 		d.Seq = n
 	}

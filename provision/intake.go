@@ -1,13 +1,17 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
 // intake takes the devices of the input into the ledger, and refuses those that could not be sent.
@@ -103,7 +107,8 @@ func (in *intake) same(known *DeviceRecord, d Device) error {
 	if known.Original != nil {
 		row = known.Original
 	}
-	d.Row, _ = inUTF8(d.Row)
+	d.Row, _ = keepable(d.Row)
+	d.Name = privatekey.Cut(d.Name)
 	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
 		return nil
 	}
@@ -174,7 +179,7 @@ func (in *intake) refuseSharedNames(ctx context.Context, records []*DeviceRecord
 }
 
 func (d *DeviceRecord) fail(cause Cause, message string) {
-	d.Verdict, d.Cause, d.Message = Failed, cause, message
+	d.Verdict, d.Cause, d.Message = Failed, cause, privatekey.Cut(message)
 }
 
 func (d *DeviceRecord) failSharedName(seq int64) {
@@ -189,14 +194,37 @@ func (d *DeviceRecord) failSharedKey(seq int64) {
 // device is refused.
 func (in *intake) newRecord(seq int64, d Device) (rec *DeviceRecord, want *wanted) {
 	rec = &DeviceRecord{Updated: time.Now()}
-	rec.Seq, rec.Name, rec.Source, rec.Verdict = seq, d.Name, d.Source, Waiting
-	rec.Row, _ = inUTF8(d.Row)
+	rec.Seq, rec.Source, rec.Verdict = seq, privatekey.Cut(d.Source), Waiting
+	row, columns := keepable(d.Row)
+	rec.Row = row
 	name, want, err := in.shape.check(d)
-	if rec.Name == "" {
-		rec.Name = name
-	}
-	if err != nil {
+	rec.Name = privatekey.Cut(cmp.Or(d.Name, name))
+	switch {
+	case columns != nil || privatekey.Held(rec.Name):
+		rec.fail(CauseInvalidRecord, heldKey(rec.Name, columns))
+		return rec, nil
+	case err != nil:
 		rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
 	}
 	return rec, want
+}
+
+// keepable returns a row as a ledger can hold it: in UTF-8, and without private keys, which are cut out. columns are those
+// that had a key.
+func keepable(row map[string]string) (clean map[string]string, columns []string) {
+	row, _ = inUTF8(row)
+	return privatekey.CutRow(row)
+}
+
+// heldKey is why a record is refused that came with a private key.
+func heldKey(name string, columns []string) string {
+	place := "its name"
+	if columns != nil {
+		for i, c := range columns {
+			columns[i] = fmt.Sprintf("%q", c)
+		}
+		place = "column " + strings.Join(columns, ", ")
+	}
+	return fmt.Sprintf("device %q: %s held a private key, which was removed before anything was stored; keep keys out of the list, "+
+		"and treat this one as exposed", name, place)
 }

@@ -98,7 +98,7 @@ func New(opts Options) (*Run, error) {
 	if err := checkStep(opts.Credential, opts.Template, shape.program.Parameters()); err != nil {
 		return nil, err
 	}
-	r := &Run{opts: opts, ledger: opts.Ledger, shape: shape, pace: newPace()}
+	r := &Run{opts: opts, ledger: keyless{opts.Ledger}, shape: shape, pace: newPace()}
 	r.stop.Store(newStopper())
 	return r, nil
 }

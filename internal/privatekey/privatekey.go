@@ -10,9 +10,17 @@ import (
 
 // In reports whether a text holds a private key: a PEM block of any kind of private key anywhere in it, encrypted ones
 // included and also with its line breaks lost or escaped, or the whole text being the DER of a private key, plain or in
-// base64. A key that is wrapped in other ways is not found. A text without a key costs one look at each of its dashes.
+// base64. Both are found in UTF-16, too. A key that is wrapped in other ways is not found. A text without a key costs one
+// look at each of its dashes.
 func In(text string) bool {
-	return inPEM(text) || IsDER([]byte(asDER(text)))
+	if indexPEM(text) >= 0 || IsDER([]byte(asDER(text))) {
+		return true
+	}
+	if strings.IndexByte(text, 0) < 0 {
+		return false
+	}
+	plain := strings.NewReplacer("\x00", "", "\xff\xfe", "", "\xfe\xff", "", "\ufffd", "").Replace(text) // UTF-16, byte order mark and all
+	return indexPEM(plain) >= 0 || IsDER([]byte(asDER(plain)))
 }
 
 // IsDER reports whether data is a private key in DER: PKCS #8, SEC 1 (elliptic curves) or PKCS #1 (RSA).
@@ -33,12 +41,13 @@ func IsDER(data []byte) bool {
 // minDER is less than the shortest private key has: Ed25519 in PKCS #8 has 48 bytes.
 const minDER = 40
 
-// inPEM goes by the dashes, which are rarer in a PEM than any letter.
-func inPEM(s string) bool {
+// indexPEM returns where the dashes behind the label of a private key begin, -1 if there are none. It goes by the dashes,
+// which are rarer in a PEM than any letter.
+func indexPEM(s string) int {
 	for i := 0; i < len(s); {
 		j := strings.IndexByte(s[i:], '-')
 		if j < 0 {
-			return false
+			return -1
 		}
 		i += j
 		if !strings.HasPrefix(s[i:], "-----") {
@@ -46,11 +55,11 @@ func inPEM(s string) bool {
 			continue
 		}
 		if i > 0 && s[i-1] == 'Y' && strings.HasSuffix(s[:i], "PRIVATE KEY") {
-			return true
+			return i
 		}
 		i += len("-----")
 	}
-	return false
+	return -1
 }
 
 // asDER returns the DER that a text is, itself or in base64, and the empty string if it is neither.

@@ -38,19 +38,23 @@ func TestAPrivateKeyIsFoundInEveryFormThatPeopleHandOver(t *testing.T) {
 		plain := base64.StdEncoding.EncodeToString(der)
 		assert.True(t, privatekey.IsDER(der), name)
 		for form, s := range map[string]string{
-			"PEM":                     text,
-			"PEM, line ends lost":     strings.ReplaceAll(text, "\n", " "),
-			"PEM, line ends escaped":  strings.ReplaceAll(text, "\n", `\n`),
-			"PEM after another text":  "Bag Attributes\n  name: a-b---c\n" + text + "more",
-			"PEM cut short":           text[:len(text)/2],
-			"DER":                     string(der),
-			"base64":                  plain,
-			"base64 without padding":  strings.TrimRight(plain, "="),
-			"base64 in lines":         strings.Join(strings.SplitAfter(text, "\n")[1:strings.Count(text, "\n")-1], ""),
-			"base64, lines escaped":   plain[:40] + `\n` + plain[40:],
-			"base64 with space round": "  " + plain + "\n",
+			"PEM":                       text,
+			"PEM, line ends lost":       strings.ReplaceAll(text, "\n", " "),
+			"PEM, line ends escaped":    strings.ReplaceAll(text, "\n", `\n`),
+			"PEM after another text":    "Bag Attributes\n  name: a-b---c\n" + text + "more",
+			"PEM cut short":             text[:len(text)/2],
+			"DER":                       string(der),
+			"base64":                    plain,
+			"base64 without padding":    strings.TrimRight(plain, "="),
+			"base64 in lines":           strings.Join(strings.SplitAfter(text, "\n")[1:strings.Count(text, "\n")-1], ""),
+			"base64, lines escaped":     plain[:40] + `\n` + plain[40:],
+			"base64 with space round":   "  " + plain + "\n",
+			"PEM in UTF-16":             utf16LE(text),
+			"PEM in UTF-16, made valid": strings.ToValidUTF8(utf16LE(text), "\ufffd"),
+			"base64 in UTF-16":          utf16LE(plain),
 		} {
 			assert.True(t, privatekey.In(s), "%s as %s", name, form)
+			assert.Equal(t, privatekey.Removed, strings.TrimPrefix(privatekey.Cut(s), "Bag Attributes\n  name: a-b---c\n"), "%s as %s", name, form)
 		}
 	}
 	assert.True(t, privatekey.In("-----BEGIN ENCRYPTED PRIVATE KEY-----"))
@@ -78,6 +82,36 @@ func TestWhatIsNoPrivateKeyIsNotTakenForOne(t *testing.T) {
 	}
 }
 
+// utf16LE is a text as Windows shells write it.
+func utf16LE(s string) string {
+	b := []byte{0xff, 0xfe}
+	for i := range len(s) {
+		b = append(b, s[i], 0)
+	}
+	return string(b)
+}
+
+func TestCutKeepsWhatStandsBeforeAKeyAndNothingBehindIt(t *testing.T) {
+	const begin, end = "-----BEGIN PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n"
+	for text, want := range map[string]string{
+		"no key":                                 "no key",
+		"first " + begin + "MIGH" + end + "last": "first " + privatekey.Removed,
+		"MIGH" + end:                             privatekey.Removed,
+		"a " + begin + "b " + begin:              "a " + privatekey.Removed,
+		privatekey.Removed:                       privatekey.Removed,
+	} {
+		assert.Equal(t, want, privatekey.Cut(text))
+		assert.Equal(t, text != "no key", privatekey.Held(text))
+	}
+	row := map[string]string{"ThingName": "one"}
+	clean, columns := privatekey.CutRow(row)
+	assert.Equal(t, row, clean)
+	assert.Empty(t, columns)
+	clean, columns = privatekey.CutRow(map[string]string{"ThingName": "one", "Key": begin, begin: "x"})
+	assert.Equal(t, map[string]string{"ThingName": "one", "Key": privatekey.Removed, privatekey.Removed: "x"}, clean)
+	assert.Equal(t, []string{"Key", privatekey.Removed}, columns)
+}
+
 func FuzzIn(f *testing.F) {
 	f.Add("-----BEGIN PRIVATE KEY-----")
 	f.Add("------PRIVATE KEY-----")
@@ -87,6 +121,7 @@ func FuzzIn(f *testing.F) {
 		if strings.Contains(s, "PRIVATE KEY-----") {
 			require.True(t, privatekey.In(s))
 		}
-		_ = privatekey.In(s)
+		require.False(t, privatekey.In(privatekey.Cut(s)))
+		require.Equal(t, privatekey.In(s), privatekey.Cut(s) != s)
 	})
 }

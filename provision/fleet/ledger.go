@@ -11,6 +11,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -83,8 +84,8 @@ func (r *refusals) add(ctx context.Context, n int64, d provision.Device, name st
 			provision.ErrInputChanged, n, called(name, d.Source), why.text)
 	}
 	rec := &provision.DeviceRecord{Updated: time.Now()}
-	rec.Seq, rec.Name, rec.Row, rec.Source = r.seq, name, d.Row, d.Source
-	rec.Verdict, rec.Cause, rec.Message = provision.Failed, why.cause, fmt.Sprintf("record %d of the input: %s", n, why.text)
+	rec.Seq, rec.Name, rec.Row, rec.Source = r.seq, name, d.Row, d.Source // without keys by now
+	rec.Verdict, rec.Cause, rec.Message = provision.Failed, why.cause, privatekey.Cut(fmt.Sprintf("record %d of the input: %s", n, why.text))
 	if r.batch = append(r.batch, rec); len(r.batch) < refusedBatch {
 		return nil
 	}

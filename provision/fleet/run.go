@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -92,6 +93,7 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 		if err != nil {
 			return fmt.Errorf("reading the devices after %d records: %w", r.n, err)
 		}
+		d = withoutKeys(d)
 		to, err := r.route(d)
 		if err == nil && to.refused != nil {
 			err = refused.add(ctx, r.n, d, to.name, to.refused)
@@ -105,6 +107,14 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 		}
 	}
 	return refused.end(ctx, r.n)
+}
+
+// withoutKeys cuts private keys out of a device, before it is kept anywhere. What stands in their place makes the site's
+// run refuse it.
+func withoutKeys(d provision.Device) provision.Device {
+	d.Row, _ = privatekey.CutRow(d.Row)
+	d.Name, d.Source = privatekey.Cut(d.Name), privatekey.Cut(d.Source)
+	return d
 }
 
 // router gives each record of the input its site, and each name to one site only.
