@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed1ff6f450/iotfleet/internal/panics"
 )
 
 // throttleRounds is how often Run sends throttled lines again by itself before it leaves them Failed.
@@ -65,7 +67,9 @@ func (c *call) sendParts(ctx context.Context) error {
 	whole := ctx
 	ctx, cancel := withoutCause(group)
 	defer cancel()
-	g.Go(func() error {
+	guard := panics.NewGuard(cancel)
+	stage := func(work func() error) { g.Go(func() error { return guard.Do(work) }) }
+	stage(func() error {
 		defer close(ready)
 		for p, err := range c.parts.all(ctx) {
 			if err != nil {
@@ -77,13 +81,10 @@ func (c *call) sendParts(ctx context.Context) error {
 		}
 		return nil
 	})
-	g.Go(func() error {
+	stage(func() error {
 		defer close(ended)
 		for p := range ready {
-			c.run.pace.taken()
-			err := c.tasks.run(ctx, p)
-			c.run.pace.left(p.State == PartEnded)
-			if err != nil {
+			if err := c.runTask(ctx, p); err != nil {
 				return err
 			}
 			if p.State != PartEnded {
@@ -95,7 +96,7 @@ func (c *call) sendParts(ctx context.Context) error {
 		}
 		return nil
 	})
-	g.Go(func() error {
+	stage(func() error {
 		for p := range ended {
 			if err := c.reports.collect(ctx, p); err != nil {
 				return fmt.Errorf("part %d, task %s: %w", p.Number, p.TaskID, err)
@@ -104,10 +105,18 @@ func (c *call) sendParts(ctx context.Context) error {
 		return nil
 	})
 	err = g.Wait()
+	guard.Raise()
 	if err != nil && whole.Err() != nil {
 		err = fmt.Errorf("%w: %w", err, context.Cause(whole))
 	}
 	return err
+}
+
+// runTask takes a part through its task, and keeps the pace.
+func (c *call) runTask(ctx context.Context, p *part) error {
+	c.run.pace.taken()
+	defer func() { c.run.pace.left(p.State == PartEnded) }() // also after a panic
+	return c.tasks.run(ctx, p)
 }
 
 // withoutCause makes a context that ends with ctx, and has no cause. A backend puts the cause into its errors: a

@@ -53,6 +53,10 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
 // [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error
 // stopped the run: mend what it names and call Run again.
+//
+// A panic of a callback (Observe, the output, the credential step and its key source) is raised again in the goroutine
+// that called Run, as an error with the value and the stack, after the stages of the run have ended: a program that
+// recovers can call Run again.
 func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
 	c, err := r.beginStoppable(ctx)
 	if err != nil {

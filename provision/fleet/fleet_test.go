@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -381,6 +382,35 @@ func TestAPanicOfTheRouteIsNotSwallowedAndLeavesNothingBehind(t *testing.T) {
 	})
 	assert.PanicsWithValue(t, "a route with a fault", func() { _, _ = w.fleet(t).Run(t.Context(), spread(10, 2)) })
 	assert.Empty(t, things(t, w.fakes["eu-west-1"]))
+}
+
+func TestAPanicAtOneSiteIsRaisedOnTheCallerAfterTheOthersHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, fakebackend.Options{Rate: 10})
+		w.durable(t)
+		faulty := true
+		observe := w.opts.Observe
+		w.opts.Observe = func(site string, e provision.Event) {
+			observe(site, e)
+			if _, ready := e.(provision.EventPartReady); ready && faulty && site == "eu-west-1" {
+				panic("an observer with a fault")
+			}
+		}
+		f := w.fleet(t)
+		func() {
+			defer func() {
+				err, ok := recover().(error)
+				require.True(t, ok)
+				assert.ErrorContains(t, err, "an observer with a fault")
+				assert.ErrorContains(t, err, "fleet_test.go", "with its stack")
+			}()
+			_, _ = f.Run(t.Context(), spread(30, 3))
+		}()
+		faulty = false
+		_, err := f.Run(t.Context(), spread(30, 3))
+		require.NoError(t, err)
+		w.requireOnce(t, results(t, f))
+	})
 }
 
 // ownStep is a credential step of the user's own.

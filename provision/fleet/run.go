@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/panics"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
@@ -227,19 +228,30 @@ type call struct {
 	input     error
 }
 
-// start lets every site work, except the broken ones. wait returns when all are done, and may be called again.
+// start lets every site work, except the broken ones. wait returns when all are done, and may be called again. When one
+// of them panics, the others are ended, and wait panics with it.
 func (c *call) start(ctx context.Context, broken []error, work func(context.Context, *site) (*provision.Summary, error)) (wait func()) {
 	f := c.fleet
 	c.summaries, c.errs = make([]*provision.Summary, len(f.sites)), make([]error, len(f.sites))
 	end := f.begin()
+	ctx, cancel := context.WithCancel(ctx)
+	guard := panics.NewGuard(cancel)
 	var wg sync.WaitGroup
 	for i, s := range f.sites {
 		wg.Go(func() {
 			defer f.ended(s)
 			if c.errs[i] = broken[i]; broken[i] == nil {
-				c.summaries[i], c.errs[i] = work(ctx, s)
+				c.errs[i] = guard.Do(func() (err error) {
+					c.summaries[i], err = work(ctx, s)
+					return err
+				})
 			}
 		})
 	}
-	return sync.OnceFunc(func() { wg.Wait(); end() })
+	return sync.OnceFunc(func() {
+		wg.Wait()
+		cancel()
+		end()
+		guard.Raise()
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"sync"
 
+	"github.com/seed1ff6f450/iotfleet/internal/panics"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -17,15 +18,17 @@ import (
 // they did not have before are broken, too, unless the fleet is new and no ledger can hold anything of it.
 func (f *Fleet) survey(ctx context.Context, fresh bool) (names *firsts, broken []error) {
 	names, broken = &firsts{}, make([]error, len(f.sites))
+	guard := panics.NewGuard(func() {})
 	var wg sync.WaitGroup
 	for _, s := range f.sites {
 		wg.Go(func() {
-			if err := f.surveySite(ctx, s, names); err != nil {
+			if err := guard.Do(func() error { return f.surveySite(ctx, s, names) }); err != nil {
 				broken[s.index] = fmt.Errorf("reading its ledger: %w", err)
 			}
 		})
 	}
 	wg.Wait()
+	guard.Raise()
 	f.keysKnown = true
 	for _, s := range f.sites {
 		if broken[s.index] == nil {
