@@ -55,7 +55,7 @@ type Options struct {
 
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
-// It has all abilities of package task: [task.Identifier], [task.Endpointer], [task.Registrar], [task.DeviceReader],
+// It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar], [task.DeviceReader],
 // [task.CertificateLister], [task.CertificateRemover], [task.DeviceRemover], [task.BucketEnsurer], [task.RoleEnsurer]
 // and [task.Preflighter].
 type Backend struct {
@@ -73,6 +73,8 @@ type Backend struct {
 	iam *iam.Client
 	sts *sts.Client
 
+	listeners listeners
+
 	marks    marks
 	caller   caller
 	location location
@@ -83,6 +85,7 @@ var (
 	_ task.Backend            = (*Backend)(nil)
 	_ task.Identifier         = (*Backend)(nil)
 	_ task.Endpointer         = (*Backend)(nil)
+	_ task.Notifier           = (*Backend)(nil)
 	_ task.Registrar          = (*Backend)(nil)
 	_ task.DeviceReader       = (*Backend)(nil)
 	_ task.CertificateLister  = (*Backend)(nil)
@@ -128,7 +131,7 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 	}
 	limit := cmp.Or(opts.IdleTimeout, DefaultIdleTimeout)
 	patient := func(client aws.HTTPClient) aws.HTTPClient {
-		return &idleClient{inner: client, limit: limit, maxBody: maxAnswer}
+		return &idleClient{inner: client, limit: limit, maxBody: maxAnswer, lost: b.listeners.lost}
 	}
 	b.iot = iot.NewFromConfig(cfg, func(o *iot.Options) {
 		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.iot), patient(o.HTTPClient)
@@ -146,7 +149,7 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.sts), patient(o.HTTPClient)
 	})
 	b.linkHosts = append(b.linkHosts, b.endpointHosts()...)
-	b.http = &idleClient{inner: linkClient(cfg.HTTPClient), limit: limit}
+	b.http = &idleClient{inner: linkClient(cfg.HTTPClient), limit: limit, lost: b.listeners.lost}
 	return b, nil
 }
 

@@ -40,6 +40,7 @@ type idleClient struct {
 	inner   aws.HTTPClient
 	limit   time.Duration
 	maxBody int64 // bytes of an answer's body; 0 for no limit
+	lost    func(host string, err error)
 }
 
 // Do sends the request. The limit holds from here until the answer's header has come, and for each Read of the body;
@@ -70,6 +71,9 @@ func (c *idleClient) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = distrusted(req.URL.Host, w.explain(err))
 		w.end()
+		if w.caller.Err() == nil {
+			c.lost(req.URL.Host, err)
+		}
 		return resp, err
 	}
 	if resp.Body == nil {
@@ -80,7 +84,7 @@ func (c *idleClient) Do(req *http.Request) (*http.Response, error) {
 	if left == 0 {
 		left = -1
 	}
-	resp.Body = &idleBody{body: resp.Body, watch: w, left: left, max: c.maxBody}
+	resp.Body = &idleBody{body: resp.Body, watch: w, left: left, max: c.maxBody, lost: func(err error) { c.lost(req.URL.Host, err) }}
 	return resp, nil
 }
 
@@ -144,6 +148,7 @@ type idleBody struct {
 	watch *idleWatch
 	left  int64 // bytes that may still come, -1 for any number
 	max   int64
+	lost  func(error)
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
@@ -160,7 +165,9 @@ func (b *idleBody) Read(p []byte) (int, error) {
 		b.left -= int64(n)
 	}
 	if err != nil && err != io.EOF {
-		err = b.watch.explain(err)
+		if err = b.watch.explain(err); b.watch.caller.Err() == nil {
+			b.lost(err)
+		}
 	}
 	return n, err
 }

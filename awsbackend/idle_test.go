@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,4 +227,33 @@ func TestTheIdleTimeoutIsChecked(t *testing.T) {
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 		assert.ErrorContains(t, err, "Options.IdleTimeout")
 	}
+}
+
+func TestEachAttemptWithoutAnAnswerIsReportedAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		refused := errors.New("connection refused")
+		b, err := New(testConfig(roundTrip(func(*http.Request) (*http.Response, error) { return nil, refused })), Options{})
+		require.NoError(t, err)
+		began := time.Now()
+		var hosts []string
+		var first time.Duration
+		stop := b.Notify(func(host string, err error) {
+			require.ErrorIs(t, err, refused)
+			noSecret(t, err.Error())
+			if hosts = append(hosts, host); len(hosts) == 1 {
+				first = time.Since(began)
+			}
+		})
+		_, err = b.ListTasks(t.Context(), nil)
+		require.ErrorIs(t, err, task.ErrUnavailable)
+		assert.Equal(t, slices.Repeat([]string{"iot.eu-central-1.amazonaws.com"}, 3), hosts)
+		assert.Zero(t, first)
+		_, err = b.Open(t.Context(), task.NewLink(secretLink), 0)
+		require.Error(t, err)
+		assert.Len(t, hosts, 7, "report links, too")
+		stop()
+		_, err = b.ListTasks(t.Context(), nil)
+		require.Error(t, err)
+		assert.Len(t, hosts, 7)
+	})
 }

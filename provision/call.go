@@ -19,8 +19,9 @@ type call struct {
 	*session
 	run       *Run
 	began     time.Time
-	stoppable bool // Stop can end it
-	unsent    bool // Stop kept it from sending failed devices again
+	stoppable bool   // Stop can end it
+	unsent    bool   // Stop kept it from sending failed devices again
+	deafen    func() // ends the backend's notices
 
 	intake      *intake
 	credentials *credentials
@@ -38,7 +39,10 @@ func (r *Run) enter() (*call, error) {
 	}
 	o := &r.opts
 	s := r.newSession()
-	c := &call{session: s, run: r, began: time.Now()}
+	c := &call{session: s, run: r, began: time.Now(), deafen: func() {}}
+	if n, ok := task.As[task.Notifier](o.Backend); ok {
+		c.deafen = n.Notify(func(host string, err error) { s.observe(EventUnreachable{Host: host, Err: err}) })
+	}
 	c.intake = &intake{session: s, shape: r.shape}
 	c.credentials = newCredentials(s, r.shape, o.Credential)
 	c.parts = &parts{
@@ -98,6 +102,7 @@ func (c *call) end() {
 	if c.stoppable && c.stopped() {
 		c.run.stop.Store(newStopper())
 	}
+	c.deafen()
 	c.run.busy.Store(false)
 }
 

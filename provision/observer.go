@@ -29,6 +29,14 @@ type EventPartReady struct {
 	Key    string
 }
 
+// EventUnreachable: a request of the backend got no answer: the connection was refused or broke, or the time ran out. It
+// is tried again, and each attempt that fails is such an event. Only a backend with task.Notifier reports it; one that
+// several runs share reports it to each of them.
+type EventUnreachable struct {
+	Host string
+	Err  error
+}
+
 // EventTaskWaiting: another task of the account is in progress, and the run waits for it.
 type EventTaskWaiting struct {
 	Part int
@@ -67,6 +75,7 @@ type EventPartCollected struct {
 
 func (EventSpooled) event()       {}
 func (EventPartReady) event()     {}
+func (EventUnreachable) event()   {}
 func (EventTaskWaiting) event()   {}
 func (EventStartLost) event()     {}
 func (EventTaskStarted) event()   {}

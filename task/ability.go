@@ -45,6 +45,15 @@ type Identifier interface {
 	Identity(ctx context.Context) (*Identity, error)
 }
 
+// Notifier is the ability to report what a backend tries again by itself, so that a service that cannot be reached is
+// noticed at once, and not only when all attempts have failed.
+type Notifier interface {
+	// Notify calls f after each request that got no answer: a refused connection, a time-out, a connection that broke. host
+	// is where it was sent, and err has no part of a presigned link. f is called from the goroutine of the request, by
+	// several at once, until stop is called; a call in progress may end after that. Other callers' f are called, too.
+	Notify(f func(host string, err error)) (stop func())
+}
+
 // Endpointer is the ability to name the host that devices connect to: AWS's DescribeEndpoint for iot:Data-ATS.
 type Endpointer interface {
 	// DataEndpoint returns the host. The answer must be a host name without scheme, port and path.

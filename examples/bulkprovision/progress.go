@@ -15,6 +15,7 @@ type progress struct {
 	total, done, current int64 // devices, those with a verdict, those of the task in progress that are done
 	before               int64 // done when the run was taken up
 	began, shown         time.Time
+	unreachable          string // the last host that did not answer, as it was shown
 }
 
 func newProgress() *progress {
@@ -28,6 +29,12 @@ func (p *progress) observe(e provision.Event) {
 	case provision.EventSpooled:
 		p.total, p.done = e.Devices, e.Failed+e.Provisioned
 		p.before, p.began, p.complete = p.done, time.Now(), false
+	case provision.EventUnreachable:
+		if text := fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err); text != p.unreachable {
+			p.unreachable = text
+			fmt.Fprintln(os.Stderr, text)
+		}
+		return
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
 	case provision.EventStartLost:
