@@ -52,7 +52,8 @@ type Options struct {
 	SettleWindow time.Duration
 	// Wait tunes how a task is polled. Its zero value is right for tasks of any length.
 	Wait task.WaitOptions
-	// Observe receives typed events, one at a time. It must return quickly.
+	// Observe receives typed events, one at a time. It must return quickly, and not ask the backend: a request that fails
+	// is an event too, which would wait for it.
 	Observe func(Event)
 }
 
