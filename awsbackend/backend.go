@@ -55,9 +55,9 @@ type Options struct {
 
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
-// It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar], [task.DeviceReader],
-// [task.CertificateLister], [task.CertificateRemover], [task.DeviceRemover], [task.BucketEnsurer], [task.RoleEnsurer]
-// and [task.Preflighter].
+// It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar],
+// [task.DeviceReader], [task.CertificateLister], [task.CertificateRemover], [task.DeviceRemover], [task.BucketEnsurer],
+// [task.RoleEnsurer], [task.ResourceEnsurer] and [task.Preflighter].
 type Backend struct {
 	region    string
 	bucket    string
@@ -93,6 +93,7 @@ var (
 	_ task.DeviceRemover      = (*Backend)(nil)
 	_ task.BucketEnsurer      = (*Backend)(nil)
 	_ task.RoleEnsurer        = (*Backend)(nil)
+	_ task.ResourceEnsurer    = (*Backend)(nil)
 	_ task.Preflighter        = (*Backend)(nil)
 )
 

@@ -28,7 +28,8 @@ const RolePropagation = 30 * time.Second
 
 // EnsureRole implements [task.RoleEnsurer]: it makes the service role, or brings an existing one to the state that
 // [RoleDocuments] describes, and returns its ARN. An empty in.ObjectPrefix means the backend's prefix, an empty
-// in.KMSKeyARN for its KMS key.
+// in.KMSKeyARN its KMS key. A backend without a bucket makes a role that reads no data files, as for just-in-time
+// provisioning; inline policies that the role has stay.
 //
 // It changes only what is missing, so a second call changes nothing. A trust policy that lets AWS IoT in is kept, also
 // when somebody has put conditions on it. If it has to be replaced and trusts anyone but AWS IoT, the error is
@@ -58,15 +59,13 @@ func (b *Backend) roleDocuments(ctx context.Context, in *task.RoleInput) (*Docum
 	if in == nil {
 		return nil, &task.InputError{Member: "input", Problem: "is nil"}
 	}
-	if b.bucket == "" {
-		return nil, &task.InputError{Member: "Options.Bucket", Problem: "is empty: say which bucket the role may read"}
-	}
 	full := *in
-	if full.ObjectPrefix == "" {
+	reads := b.bucket != "" // else prefix and key of the options are of no use either
+	if full.ObjectPrefix == "" && reads {
 		full.ObjectPrefix = b.prefix
 	}
-	derived := full.KMSKeyARN == "" && b.kmsKey != "" && !keyARN.MatchString(b.kmsKey)
-	if full.KMSKeyARN == "" {
+	derived := reads && full.KMSKeyARN == "" && b.kmsKey != "" && !keyARN.MatchString(b.kmsKey)
+	if full.KMSKeyARN == "" && reads {
 		full.KMSKeyARN = b.kmsKey
 	}
 	var account string
@@ -193,6 +192,9 @@ func (b *Backend) awaitRole(ctx context.Context, name string, made *types.Role) 
 
 // ensureInline puts the policy that reads data files.
 func (b *Backend) ensureInline(ctx context.Context, docs *Documents) (bool, error) {
+	if docs.Policy == "" {
+		return false, nil
+	}
 	out, err := call(ctx, b, b.iam.GetRolePolicy, &iam.GetRolePolicyInput{
 		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName)})
 	if err == nil && sameJSON(decoded(out.PolicyDocument), docs.Policy) {

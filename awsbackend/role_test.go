@@ -71,7 +71,8 @@ func TestRoleInputThatBreaksARuleIsRefused(t *testing.T) {
 	}{
 		"nil":             {inRegion, "", "fleet-bucket", nil},
 		"no region":       {"", "", "fleet-bucket", roleInput},
-		"no bucket":       {inRegion, "", "", roleInput},
+		"prefix of none":  {inRegion, "", "", &task.RoleInput{Name: "r", ObjectPrefix: "in/"}},
+		"key of none":     {inRegion, "", "", &task.RoleInput{Name: "r", KMSKeyARN: "arn:aws:kms:eu-central-1:123456789012:key/x"}},
 		"bucket wildcard": {inRegion, "", "fleet-*", roleInput},
 		"name":            {inRegion, "", "fleet-bucket", &task.RoleInput{Name: "a/b"}},
 		"name too long":   {inRegion, "", "fleet-bucket", &task.RoleInput{Name: strings.Repeat("r", 65)}},
@@ -83,6 +84,24 @@ func TestRoleInputThatBreaksARuleIsRefused(t *testing.T) {
 		_, err := RoleDocuments(c.region, c.account, c.bucket, c.in)
 		require.ErrorIs(t, err, task.ErrInvalidRequest, name)
 	}
+}
+
+func TestARoleWithoutABucketReadsNoDataFiles(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		state := &iamState{inline: map[string]string{}}
+		b, w := onWireWith(t, Options{Prefix: "in", KMSKeyID: "alias/fleet"}, state.answers())
+		for range 2 {
+			arn, err := b.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet-registration"})
+			require.NoError(t, err)
+			assert.Equal(t, roleARN, arn)
+		}
+		assert.Zero(t, w.count("PutRolePolicy"))
+		assert.Equal(t, 1, w.count("AttachRolePolicy"))
+	})
+	d, err := RoleDocuments(inRegion, "", "", &task.RoleInput{Name: "jitp"})
+	require.NoError(t, err)
+	assert.Empty(t, d.Policy)
+	assert.NotContains(t, d.String(), "put-role-policy")
 }
 
 // iamState is a role in a small IAM.

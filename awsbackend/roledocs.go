@@ -21,8 +21,8 @@ const registrationPolicy = "AWSIoTThingsRegistration"
 type Documents struct {
 	RoleName         string
 	TrustPolicy      string // JSON: who may assume the role
-	PolicyName       string // name of the inline policy
-	Policy           string // JSON: the inline policy, which reads data files
+	PolicyName       string // name of the inline policy; empty for a role that reads no data files
+	Policy           string // JSON: the inline policy, which reads data files; empty for a role that reads none
 	ManagedPolicyARN string // AWS's policy that registers things
 
 	guard string // the account of aws:SourceAccount, empty without SourceGuard
@@ -30,7 +30,8 @@ type Documents struct {
 
 // RoleDocuments returns the documents of a service role without calling AWS: for a bucket, in the partition of a
 // region. The account, 12 digits, is only needed for in.SourceGuard, and may else be empty. in.ObjectPrefix is used as
-// it stands.
+// it stands. Without a bucket, and so without prefix and key, the role reads no data files: it registers things, which is
+// all that just-in-time and fleet provisioning need of it.
 //
 // The error is a [*task.InputError] that names what breaks which rule.
 //
@@ -50,8 +51,13 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 		return nil, &task.InputError{Member: "account", Problem: fmt.Sprintf(
 			"%s is not an account id (12 digits), which SourceGuard needs", rule.Quote(account))}
 	}
-	if err := rule.Bucket.Check(bucket); err != nil {
-		return nil, &task.InputError{Member: "bucket", Problem: err.Error(), Err: err}
+	if bucket == "" && (in.ObjectPrefix != "" || in.KMSKeyARN != "") {
+		return nil, &task.InputError{Member: "bucket", Problem: "is empty, and ObjectPrefix or KMSKeyARN is of data files in one"}
+	}
+	if bucket != "" {
+		if err := rule.Bucket.Check(bucket); err != nil {
+			return nil, &task.InputError{Member: "bucket", Problem: err.Error(), Err: err}
+		}
 	}
 	if in.ObjectPrefix != "" {
 		if err := checkPrefix(in.ObjectPrefix); err != nil {
@@ -77,9 +83,10 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	d := &Documents{
 		RoleName:         in.Name,
 		TrustPolicy:      document(trust),
-		PolicyName:       policyName(bucket, in.ObjectPrefix),
-		Policy:           document(read...),
 		ManagedPolicyARN: fmt.Sprintf("%s:iam::aws:policy/service-role/%s", arn, registrationPolicy),
+	}
+	if bucket != "" {
+		d.PolicyName, d.Policy = policyName(bucket, in.ObjectPrefix), document(read...)
 	}
 	if in.SourceGuard {
 		d.guard = account
@@ -106,9 +113,14 @@ var (
 // String returns the documents with the AWS CLI commands that put them in place.
 func (d *Documents) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# trust.json\n%s\n\n# policy.json\n%s\n\n", d.TrustPolicy, d.Policy)
+	fmt.Fprintf(&b, "# trust.json\n%s\n\n", d.TrustPolicy)
+	if d.Policy != "" {
+		fmt.Fprintf(&b, "# policy.json\n%s\n\n", d.Policy)
+	}
 	fmt.Fprintf(&b, "aws iam create-role --role-name %s --assume-role-policy-document file://trust.json\n", d.RoleName)
-	fmt.Fprintf(&b, "aws iam put-role-policy --role-name %s --policy-name %s --policy-document file://policy.json\n", d.RoleName, d.PolicyName)
+	if d.Policy != "" {
+		fmt.Fprintf(&b, "aws iam put-role-policy --role-name %s --policy-name %s --policy-document file://policy.json\n", d.RoleName, d.PolicyName)
+	}
 	fmt.Fprintf(&b, "aws iam attach-role-policy --role-name %s --policy-arn %s\n", d.RoleName, d.ManagedPolicyARN)
 	return b.String()
 }

@@ -79,6 +79,7 @@ var (
 	_ task.DeviceRemover      = (*Backend)(nil)
 	_ task.BucketEnsurer      = (*Backend)(nil)
 	_ task.RoleEnsurer        = (*Backend)(nil)
+	_ task.ResourceEnsurer    = (*Backend)(nil)
 	_ task.Preflighter        = (*Backend)(nil)
 	_ task.CertificateLister  = (*Backend)(nil)
 )

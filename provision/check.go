@@ -18,6 +18,9 @@ type CheckReport struct {
 	Refused  int64    // of them, those that would be Failed without being sent
 	Refusals []Result // the first 100 of the refused
 	Samples  []Sample // what the first good records would create
+	// Refers is what the good records refer to and must exist beforehand: names only, groups without their parents and
+	// policies without their documents. Add those and give it to a [task.ResourceEnsurer].
+	Refers task.ResourcesInput
 	// Findings are about the template, then about the account. A backend without [task.Preflighter] has none about the
 	// account.
 	Findings finding.List
@@ -97,6 +100,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		}
 	}
 	c.refuseLate(report)
+	report.Refers = c.needs.resources()
 	return nil
 }
 
@@ -196,6 +200,21 @@ func (n *needs) add(res *template.Resolution) {
 	for _, p := range res.Policies {
 		n.policies.add(p.PolicyName)
 	}
+}
+
+// resources describes them.
+func (n *needs) resources() task.ResourcesInput {
+	in := task.ResourcesInput{ThingTypes: n.types.names(), BillingGroups: n.billing.names()}
+	for _, name := range n.groups.names() {
+		in.ThingGroups = append(in.ThingGroups, task.ThingGroup{Name: name})
+	}
+	for _, name := range n.policies.names() {
+		if in.Policies == nil {
+			in.Policies = map[string]string{}
+		}
+		in.Policies[name] = ""
+	}
+	return in
 }
 
 type nameSet map[string]bool

@@ -20,6 +20,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -106,6 +107,7 @@ func TestCheckFindsWhatIsWrongAndChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	report, err = w.run(t).Check(t.Context(), provision.Devices(ofType("a", "lamp")))
 	require.NoError(t, err)
+	assert.Equal(t, task.ResourcesInput{ThingTypes: []string{"lamp"}}, report.Refers)
 	assert.True(t, report.OK(), "%v", report.Findings)
 	report, err = w.run(t).Check(t.Context(), provision.Devices())
 	require.NoError(t, err)

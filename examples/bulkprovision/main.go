@@ -26,6 +26,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"os"
@@ -50,10 +51,10 @@ import (
 )
 
 type options struct {
-	backend, devices, dir, template, bucket, role, region, key, subject, foreign, keys string
-	part                                                                               int
-	settle                                                                             time.Duration
-	setup, dryRun, retry, export, json                                                 bool
+	backend, devices, dir, template, bucket, role, region, key, subject, foreign, keys, policies string
+	part                                                                                         int
+	settle                                                                                       time.Duration
+	setup, dryRun, retry, export, json                                                           bool
 }
 
 const roleName = "iot-bulk-provisioning-role" // made by -setup
@@ -66,7 +67,8 @@ func main() {
 	flag.StringVar(&o.template, "template", "", "provisioning template `file`; without it, that of AWS's walkthrough")
 	flag.StringVar(&o.bucket, "bucket", "", "S3 `bucket` for data files, in the region of the run")
 	flag.StringVar(&o.role, "role-arn", "", "service `role` that AWS IoT assumes")
-	flag.BoolVar(&o.setup, "setup", false, "make the bucket and the role if they do not exist")
+	flag.BoolVar(&o.setup, "setup", false, "make what does not exist: the bucket, the role, and the types, groups and policies that template and rows name")
+	flag.StringVar(&o.policies, "policies", "", "with -setup, `folder` of the policies' documents, NAME.json each")
 	flag.StringVar(&o.region, "region", "", "AWS `region`; without it, that of the environment or profile")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
@@ -140,6 +142,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		Subject: subject.Subject,
 	}
 	opts.Credential = credential
+	if o.setup {
+		if err := o.ensureResources(ctx, opts, *credential); err != nil {
+			return err
+		}
+	}
 	if o.dryRun {
 		credential.Store, opts.PartDir = keystore.None(), ""
 		return o.check(ctx, opts)
@@ -291,6 +298,43 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 		return "", err
 	}
 	return account.EnsureRole(ctx, &task.RoleInput{Name: roleName})
+}
+
+// ensureResources makes what template and rows refer to. The rows on standard input can't be read twice, so what they
+// name must exist.
+func (o *options) ensureResources(ctx context.Context, opts provision.Options, credential provision.MakeCSR) error {
+	if o.devices == "" || o.devices == "-" {
+		return nil
+	}
+	credential.Store, opts.Credential, opts.PartDir = keystore.None(), &credential, ""
+	job, err := provision.New(opts)
+	if err != nil {
+		return err
+	}
+	devices, _, err := o.input()
+	if err != nil {
+		return err
+	}
+	report, err := job.Check(ctx, devices)
+	if err != nil {
+		return err
+	}
+	in := report.Refers
+	for name := range in.Policies {
+		data, err := os.ReadFile(filepath.Join(o.policies, name+".json"))
+		switch {
+		case o.policies == "" || errors.Is(err, fs.ErrNotExist): // then it must exist
+		case err != nil:
+			return err
+		default:
+			in.Policies[name] = string(data)
+		}
+	}
+	err = opts.Backend.(task.ResourceEnsurer).EnsureResources(ctx, &in) // both backends can
+	if errors.Is(err, task.ErrInvalidRequest) {
+		return fmt.Errorf("%w (-policies gives documents)", err)
+	}
+	return err
 }
 
 // check is the dry run.

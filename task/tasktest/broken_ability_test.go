@@ -1,8 +1,11 @@
 package tasktest_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +48,10 @@ type (
 		hooks
 		calls int
 		again func(arn string) (string, error)
+	}
+	resources struct {
+		hooks
+		do func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error
 	}
 	preflight struct {
 		hooks
@@ -135,6 +142,14 @@ func (r *roles) EnsureRole(ctx context.Context, in *task.RoleInput) (string, err
 	return arn, err
 }
 
+func (r *resources) EnsureResources(ctx context.Context, in *task.ResourcesInput) error {
+	return r.do(ctx, inner[task.ResourceEnsurer](&r.hooks), in)
+}
+
+func breakResources(do func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &resources{hooks{Backend: b}, do} }
+}
+
 func (p *preflight) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	findings, err := inner[task.Preflighter](&p.hooks).Preflight(ctx, in)
 	for i := range findings {
@@ -216,6 +231,47 @@ func gone() func(name string) error {
 }
 
 var brokenAbilities = []breakage{
+	{"resources/ensure", "makes up a document", breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+		made := *in
+		made.Policies = maps.Clone(in.Policies)
+		for name, doc := range in.Policies {
+			made.Policies[name] = cmp.Or(doc, "{}")
+		}
+		return r.EnsureResources(ctx, &made)
+	})},
+	{"resources/ensure", "makes a part before it refuses", breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+		_ = r.EnsureResources(ctx, &task.ResourcesInput{ThingTypes: in.ThingTypes})
+		return r.EnsureResources(ctx, in)
+	})},
+	{"resources/ensure", "leaves the billing groups out", breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+		made := *in
+		made.BillingGroups = nil
+		return r.EnsureResources(ctx, &made)
+	})},
+	{"resources/ensure", "conflicts are no errors", breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+		if err := r.EnsureResources(ctx, in); !errors.Is(err, task.ErrConflict) {
+			return err
+		}
+		return nil
+	})},
+	{"resources/ensure", "groups go by their names only", breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+		if err := r.EnsureResources(ctx, in); !errors.Is(err, task.ErrConflict) || len(in.ThingGroups) == 0 {
+			return err
+		}
+		return nil
+	})},
+	{"resources/ensure", "what exists is an error", func(b task.Backend) task.Backend {
+		made := map[string]bool{}
+		return breakResources(func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error {
+			for name, doc := range in.Policies {
+				if doc != "" && made[name] {
+					return &task.Error{Op: "CreatePolicy", Code: "ResourceAlreadyExistsException", Status: 409, Kind: task.ErrConflict}
+				}
+				made[name] = made[name] || doc != ""
+			}
+			return r.EnsureResources(ctx, in)
+		})(b)
+	}},
 	{"identity/arns", "another region", func(b task.Backend) task.Backend { return &wrongRegion{hooks{Backend: b}} }},
 	{"endpoint/host", "an address", breakEndpoint(func(host string) string { return "https://" + host + "/mqtt" })},
 	{"endpoint/host", "with its port", breakEndpoint(func(host string) string { return host + ":8883" })},

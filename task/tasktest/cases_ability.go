@@ -39,6 +39,8 @@ func abilityCases() []Case {
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",
 			"A role that cannot be assumed yet fails the whole task."), checkEnsureRole},
+		{"resources/ensure", quoted("EnsureResources", "It must leave those that exist as they are, and return nil only when a task can refer to all of them. It must return [ErrInvalidRequest], before it makes anything, for a policy that does not exist and has no document. It must return [ErrConflict] for a policy that exists with another document, and for a group that exists under another parent.",
+			"A template that names what is not there has every line refused, and a policy that was made up or changed decides what devices may do."), checkEnsureResources},
 		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}
@@ -317,6 +319,51 @@ func checkEnsureRole(b *bench) {
 		t, _ := b.run(devices)
 		b.registered(t, devices)
 	}), "a task with the role that EnsureRole made")
+}
+
+func checkEnsureResources(b *bench) {
+	account := ability[task.ResourceEnsurer](b, "ResourceEnsurer")
+	prefix := "tasktest-" + token()
+	doc := func(effect string) string {
+		return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":%q,"Action":"iot:Connect","Resource":"*"}]}`, effect)
+	}
+	group, child, kind, billing, policy := prefix+"-group", prefix+"-child", prefix+"-type", prefix+"-billing", prefix+"-policy"
+	unsettled := &task.ResourcesInput{ThingTypes: []string{kind}, Policies: map[string]string{policy: ""}}
+	b.want(task.ErrInvalidRequest, account.EnsureResources(b.ctx, unsettled), "EnsureResources of a policy without a document")
+	b.resourcesAre(finding.Error, &task.PreflightInput{ThingTypes: []string{kind}, Policies: []string{policy}})
+	in := &task.ResourcesInput{
+		ThingTypes: []string{kind}, BillingGroups: []string{billing}, Policies: map[string]string{policy: doc("Allow")},
+		ThingGroups: []task.ThingGroup{{Name: child, Parent: group}, {Name: group}},
+	}
+	for range 2 {
+		b.must(account.EnsureResources(b.ctx, in), "EnsureResources")
+	}
+	b.must(account.EnsureResources(b.ctx, unsettled), "EnsureResources of a policy that is there, without a document")
+	b.resourcesAre(finding.OK, &task.PreflightInput{ThingTypes: []string{kind}, ThingGroups: []string{group, child},
+		BillingGroups: []string{billing}, Policies: []string{policy}})
+	other := &task.ResourcesInput{Policies: map[string]string{policy: doc("Deny")}}
+	b.want(task.ErrConflict, account.EnsureResources(b.ctx, other), "EnsureResources of a policy that has another document")
+	moved := &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group, Parent: child}}}
+	b.want(task.ErrConflict, account.EnsureResources(b.ctx, moved), "EnsureResources of a group that has another parent")
+	b.must(account.EnsureResources(b.ctx, in), "EnsureResources after a conflict")
+}
+
+// resourcesAre checks the findings about the named resources, if the backend has any.
+func (b *bench) resourcesAre(want finding.Severity, in *task.PreflightInput) {
+	p, ok := task.As[task.Preflighter](b.backend)
+	if !ok {
+		return
+	}
+	in.TemplateBody, in.RoleARN = template, b.harness.RoleARN()
+	findings, err := p.Preflight(b.ctx, in)
+	b.must(err, "backend.Preflight")
+	for _, name := range slices.Concat(in.ThingTypes, in.ThingGroups, in.BillingGroups, in.Policies) {
+		for _, f := range findings {
+			if f.Resource == name && f.Severity != want {
+				b.failf("the finding about %s should be %q and is %+v", name, want, f)
+			}
+		}
+	}
 }
 
 // withRole is a harness with another role.

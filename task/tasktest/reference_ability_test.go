@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -116,13 +117,52 @@ func (r *reference) EnsureRole(ctx context.Context, in *task.RoleInput) (string,
 	return arn, nil
 }
 
-func (r *reference) Preflight(_ context.Context, in *task.PreflightInput) (finding.List, error) {
+func (r *reference) EnsureResources(ctx context.Context, in *task.ResourcesInput) error {
+	if err := r.enter(ctx); err != nil {
+		return err
+	}
+	defer r.mu.Unlock()
+	made := maps.Clone(r.resources)
+	for name, doc := range in.Policies {
+		old, ok := made[name]
+		switch {
+		case !ok && doc == "":
+			return &task.InputError{Member: "Policies", Problem: "no document for " + name}
+		case ok && doc != "" && doc != old:
+			return &task.Error{Op: "CreatePolicy", Code: "ResourceAlreadyExistsException", Status: 409, Kind: task.ErrConflict}
+		case !ok:
+			made[name] = doc
+		}
+	}
+	for _, name := range slices.Concat(in.ThingTypes, in.BillingGroups) {
+		made[name] = ""
+	}
+	for _, g := range in.ThingGroups {
+		if old, ok := made[g.Name]; ok && g.Parent != "" && old != g.Parent {
+			return &task.Error{Op: "CreateThingGroup", Code: "ResourceAlreadyExistsException", Status: 409, Kind: task.ErrConflict}
+		} else if !ok {
+			made[g.Name] = g.Parent
+		}
+	}
+	r.resources = made
+	return nil
+}
+
+func (r *reference) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
 	if in.RoleARN != referenceRole {
 		return nil, errors.New("not modelled")
 	}
 	findings := finding.List{{Rule: "role", Resource: in.RoleARN, Severity: finding.OK}}
-	for _, name := range in.ThingTypes {
-		findings = append(findings, finding.Finding{Rule: "thing-type", Resource: name, Severity: finding.Error, Message: "there is none: create it first"})
+	for _, name := range slices.Concat(in.ThingTypes, in.ThingGroups, in.BillingGroups, in.Policies) {
+		f := finding.Finding{Rule: "resource", Resource: name, Severity: finding.OK}
+		if _, ok := r.resources[name]; !ok {
+			f.Severity, f.Message = finding.Error, "there is none: create it first"
+		}
+		findings = append(findings, f)
 	}
 	return findings, nil
 }

@@ -35,6 +35,7 @@ type reference struct {
 	things       map[string]*task.Device
 	certificates []task.Certificate // those attached to no thing too
 	roles        map[string]bool
+	resources    map[string]string // policies with their documents, groups with their parents, types; by name
 	issuer       *x509.Certificate
 	key          *ecdsa.PrivateKey
 	faults       map[tasktest.Fault]bool
@@ -66,7 +67,8 @@ func newReference() *reference {
 	}
 	return &reference{
 		objects: map[string][]byte{}, things: map[string]*task.Device{}, roles: map[string]bool{referenceRole: true},
-		issuer: &x509.Certificate{Subject: pkix.Name{CommonName: "reference"}}, key: key, secret: rand.Text(), faults: map[tasktest.Fault]bool{},
+		resources: map[string]string{},
+		issuer:    &x509.Certificate{Subject: pkix.Name{CommonName: "reference"}}, key: key, secret: rand.Text(), faults: map[tasktest.Fault]bool{},
 	}
 }
 
