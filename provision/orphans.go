@@ -32,10 +32,18 @@ func (ac *account) findOrphans(ctx context.Context, lister task.CertificateListe
 	for _, o := range orphans {
 		recorded[o.CertificateID] = true
 	}
+	// More than this AWS cannot have issued since: its quotas are some tens of certificates a second.
+	const burst, rate = 10_000, 500
+	most := burst + rate*int(max(0, time.Since(since.Add(-skew))).Seconds())
+	listed := 0
 	var certs []*task.Certificate
 	for c, err := range lister.ListCertificates(ctx, since.Add(-skew)) {
 		if err != nil {
 			return fmt.Errorf("listing certificates: %w", err)
+		}
+		if listed++; listed > most {
+			return fmt.Errorf("listing certificates: there are more than %d since %v, which AWS cannot have issued: the listing has no end",
+				most, since.Add(-skew).UTC().Format(time.RFC3339))
 		}
 		if recorded[c.ID] {
 			continue

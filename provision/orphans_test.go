@@ -1,13 +1,18 @@
 package provision_test
 
 import (
+	"context"
+	"iter"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // lateFailure is a run with one device, whose line failed when all had been made.
@@ -33,6 +38,29 @@ func TestAnOrphanThatWasFoundBeforeStaysAsItWasRecorded(t *testing.T) {
 	again, err := run.FindOrphans(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, first, again)
+}
+
+// endlessLister is an account whose list of certificates has no end.
+type endlessLister struct{ task.Backend }
+
+func (l endlessLister) Unwrap() task.Backend { return l.Backend }
+
+func (endlessLister) ListCertificates(context.Context, time.Time) iter.Seq2[*task.Certificate, error] {
+	return func(yield func(*task.Certificate, error) bool) {
+		for i := 0; yield(&task.Certificate{ID: strconv.Itoa(i)}, nil); i++ {
+		}
+	}
+}
+
+func (endlessLister) ReadCertificate(context.Context, string) (*task.Certificate, error) {
+	return nil, task.ErrNotFound
+}
+
+func TestAListOfCertificatesWithoutAnEndIsAnError(t *testing.T) {
+	w, _ := lateFailure(t)
+	w.opts.Backend = endlessLister{w.fake}
+	_, err := w.run(t).FindOrphans(t.Context())
+	require.ErrorContains(t, err, "the listing has no end")
 }
 
 func TestACertificateThatADeviceHasComeToUseIsNoLongerCountedAsAnOrphan(t *testing.T) {
