@@ -119,7 +119,7 @@ func (w *idleWatch) answered() {
 
 // explain returns the watch's own error in place of the one that ending the request led to.
 func (w *idleWatch) explain(err error) error {
-	if w.caller.Err() == nil && context.Cause(w.ctx) == error(w.err) {
+	if context.Cause(w.ctx) == error(w.err) {
 		return w.err
 	}
 	return err

@@ -174,6 +174,9 @@ func (s *slowTaker) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	for p := make([]byte, 10); s.pieces != 0; s.pieces-- {
 		time.Sleep(s.pause)
+		if r.Context().Err() != nil {
+			return nil, r.Context().Err()
+		}
 		n, err := r.Body.Read(p)
 		s.taken += int64(n)
 		if err == io.EOF {
