@@ -121,8 +121,8 @@ func regionHeader(err error) string {
 //
 // A bucket that exists is only checked: [task.ErrWrongRegion] when it is elsewhere, [task.ErrAccessDenied] when it
 // belongs to someone else or may not be seen. Its settings are left alone, since others may rely on them; Preflight
-// reports whether it blocks public access. The error is [task.ErrConflict] when another account owns the name. No bucket
-// is made with credentials of another account than [Options].ExpectedBucketOwner.
+// reports whether it blocks public access. The error is [task.ErrConflict] when another account owns the name. No
+// bucket is made with credentials of another account than [Options].ExpectedBucketOwner.
 //
 // Needs s3:ListBucket, s3:CreateBucket and s3:PutBucketPublicAccessBlock.
 func (b *Backend) EnsureBucket(ctx context.Context) error {

@@ -224,9 +224,9 @@ func statusOf(err error) int {
 // noCode is the SDK's code for an answer that has none.
 const noCode = "UnknownError"
 
-// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 is some proxy's and says
-// nothing about a thing, a task or a role; who believed it would register a device again. Only S3 answers so to HEAD
-// requests.
+// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 comes from a proxy and proves
+// nothing about a thing, a task or a role: taken for AWS's, it would have a device registered again. Only S3 answers so
+// to HEAD requests.
 func kindWithoutCode(service string, status int) error {
 	if status == http.StatusNotFound && service != s3.ServiceID {
 		return task.ErrUnavailable

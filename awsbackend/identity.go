@@ -82,8 +82,8 @@ func (b *Backend) whoAmI(ctx context.Context) (account, arn string, err error) {
 // explainTimeout bounds what an error message may take: where STS cannot be reached, nobody should wait for a name.
 const explainTimeout = 5 * time.Second
 
-// callerARN returns whose credentials these are, "" if STS does not answer. It is asked once, to explain an error, so its
-// own errors are of no use.
+// callerARN returns whose credentials these are, "" if STS does not answer. It is asked once, to explain an error, so
+// its own errors are of no use.
 func (b *Backend) callerARN(ctx context.Context) string {
 	select {
 	case b.caller.turn <- struct{}{}:

@@ -16,9 +16,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. If its answer is lost, nobody
-// can tell whether it had its effect, and to repeat it would start a second task or make a second certificate. So it is
-// repeated only after a throttle of AWS's, which means that nothing was done. Every other failure is returned:
+// once sends a request that has no client token: StartThingRegistrationTask or RegisterThing. If its answer is lost,
+// nobody can tell whether it had its effect, and to repeat it would start a second task or make a second certificate.
+// So it is repeated only after a throttle of AWS's, which means that nothing was done. Every other failure is returned:
 //
 //   - as it is, if AWS refused the request (see definite), or if there were no credentials to send it with;
 //   - with "nothing was sent", if no connection was made;
@@ -95,9 +95,9 @@ func (a *attempt) unanswered(op string, err error) error {
 	return fmt.Errorf("%w: %s was sent, and may have been carried out: %w", task.ErrOutcomeUnknown, op, err)
 }
 
-// definite reports whether err is a refusal of AWS's own, so that nothing was done: a status of the 400s with AWS's request
-// id and an error code. A proxy can put a page, a redirect or a throttle of its own in place of the answer to a request
-// that AWS has carried out.
+// definite reports whether err is a refusal of AWS's own, so that nothing was done: a status of the 400s with AWS's
+// request id and an error code. A proxy can put a page, a redirect or a throttle of its own in place of the answer to a
+// request that AWS has carried out.
 func definite(err error) bool {
 	e, ok := errors.AsType[*task.Error](err)
 	return ok && e.Status >= 400 && e.Status < 500 && e.RequestID != "" && e.Code != "" && e.Code != noCode &&

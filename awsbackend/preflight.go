@@ -42,7 +42,7 @@ const (
 // constants, one for each thing type, group, billing group and policy named.
 //
 // Role policies are read and evaluated here. Conditions, permissions boundaries and service control policies are not,
-// so a condition gives "could not check".
+// so a condition is reported as [finding.Unknown].
 //
 // The error is not nil when the context ended or AWS could not be reached; the findings until then are returned.
 func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
@@ -271,7 +271,7 @@ func named(names []string) []string {
 	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" })
 }
 
-// bringsCertificates reports whether the template gives certificates by PEM without their CA: then AWS registers them
+// bringsCertificates reports whether the template holds certificates by PEM without their CA: then AWS registers them
 // without a CA if it does not know it, which takes a permission that its own policy lacks.
 func bringsCertificates(template string) bool {
 	var t struct {

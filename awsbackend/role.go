@@ -19,9 +19,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// RolePropagation is how long EnsureRole lets a role propagate that it has made or changed. IAM is eventually consistent,
-// and no call shows when a service can assume a role: usually after some seconds, at times after half a minute. The
-// wait comes once, before the first task; a task whose role cannot be assumed yet fails as a whole.
+// RolePropagation is how long EnsureRole lets a role propagate that it has made or changed. IAM is eventually
+// consistent, and no call shows when a service can assume a role: usually after some seconds, at times after half a
+// minute. The wait comes once, before the first task; a task whose role cannot be assumed yet fails as a whole.
 //
 // AWS: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
 const RolePropagation = 30 * time.Second

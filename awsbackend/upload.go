@@ -20,10 +20,10 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// MaxUploadSize is the largest data file Upload takes, in bytes: what S3 takes in one PutObject, 5 GiB. At 1 KB a
+// maxUploadSize is the largest data file Upload takes, in bytes: what S3 takes in one PutObject, 5 GiB. At 1 KB a
 // line, as with RSA-2048 keys, that is some five million devices, days of work for one task; cut a larger fleet into
 // several files.
-const MaxUploadSize = 5 << 30
+const maxUploadSize = 5 << 30
 
 // Upload implements [task.Store]: it puts a data file into the bucket, under the backend's prefix and the given key.
 //
@@ -87,9 +87,9 @@ func (b *Backend) checkUpload(in *task.UploadInput) (string, error) {
 		return "", &task.InputError{Member: "Body", Problem: "is nil"}
 	case in.Key == "":
 		return "", &task.InputError{Member: "Key", Problem: "is empty"}
-	case in.Size < 0 || in.Size > MaxUploadSize:
+	case in.Size < 0 || in.Size > maxUploadSize:
 		return "", &task.InputError{Member: "Size", Problem: fmt.Sprintf(
-			"is %d bytes; one upload to S3 takes 0 to %d (5 GiB): cut the fleet into several data files", in.Size, int64(MaxUploadSize))}
+			"is %d bytes; one upload to S3 takes 0 to %d (5 GiB): cut the fleet into several data files", in.Size, int64(maxUploadSize))}
 	}
 	key := b.prefix + in.Key
 	if err := rule.ObjectKey.Check(key); err != nil {

@@ -158,7 +158,7 @@ func TestUploadsThatS3CannotTakeAreRefusedUnread(t *testing.T) {
 		"no key":             {Body: bodyOf("")},
 		"space in key":       {Key: "a b", Body: bodyOf("")},
 		"key too long":       {Key: strings.Repeat("k", 1022), Body: bodyOf("")}, // with in/ before it
-		"more than 5 GiB":    {Key: "k", Body: bodyOf(""), Size: MaxUploadSize + 1},
+		"more than 5 GiB":    {Key: "k", Body: bodyOf(""), Size: maxUploadSize + 1},
 		"less than nothing":  {Key: "k", Body: bodyOf(""), Size: -1},
 		"key out of a range": {Key: "ключ", Body: bodyOf("")},
 	} {

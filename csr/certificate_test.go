@@ -22,8 +22,8 @@ func TestACertificateThatWasCutIsRefused(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt counts allocations, since a test can't rely on time: reading a whole
-// certificate makes some fifty. A run reads one for each device.
+// TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt counts allocations, since a test can't rely on time: reading a
+// whole certificate makes some fifty. A run reads one for each device.
 func TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt(t *testing.T) {
 	text := certificatePEM(t, testKey(t, csr.P256))
 	assert.Less(t, testing.AllocsPerRun(20, func() {

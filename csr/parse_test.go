@@ -145,7 +145,8 @@ func (b build) der(t testing.TB) []byte {
 	return der
 }
 
-// withPSS replaces the algorithm of a request's signature by RSASSA-PSS with these parameters. The signature no longer fits.
+// withPSS replaces the algorithm of a request's signature by RSASSA-PSS with these parameters. The signature no longer
+// fits.
 func withPSS(t testing.TB, der []byte, parameters any) []byte {
 	t.Helper()
 	var request struct {

@@ -34,7 +34,7 @@ func NewPrivateKey(signer crypto.Signer) PrivateKey {
 // ParsePrivateKey reads a private key in PEM: PKCS #8 ("PRIVATE KEY") as [PrivateKey.PEM] writes it, or the older forms
 // of openssl ("EC PRIVATE KEY", "RSA PRIVATE KEY"). The public half is computed anew, not taken on trust. Anything
 // else, encrypted keys included, is an [ErrNotKey]; a kind of key that AWS IoT does not take has the error that [Parse]
-// gives for it.
+// returns for it.
 func ParsePrivateKey(data []byte) (PrivateKey, error) {
 	var block *pem.Block
 	for rest := data; ; {

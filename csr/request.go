@@ -47,7 +47,7 @@ func (r *Request) PublicKey() crypto.PublicKey { return r.public }
 // same one, see [CertificateKeySHA256]; it is what ties an answer to its device.
 func (r *Request) PublicKeySHA256() [32]byte { return sha256.Sum256(r.info) }
 
-// Algorithm names the kind of key. A foreign RSA key may have another length than [Algorithms] lists, "rsa2560" say.
+// Algorithm names the kind of key. A foreign RSA key may have another length than [Algorithms] lists: "rsa2560".
 func (r *Request) Algorithm() Algorithm { return r.algorithm }
 
 // Subject returns the subject's attributes in order. Of a foreign request, a relative name of several attributes is

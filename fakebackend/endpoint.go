@@ -21,7 +21,8 @@ var endpointOperations = []*operation{
 }
 
 type describeEndpointInput struct {
-	EndpointType string `query:"endpointType" is:"EndpointType"` // iot:Data (the default), iot:Data-ATS, iot:CredentialProvider or iot:Jobs
+	// EndpointType is iot:Data (the default), iot:Data-ATS, iot:CredentialProvider or iot:Jobs.
+	EndpointType string `query:"endpointType" is:"EndpointType"`
 }
 
 type describeEndpointOutput struct {

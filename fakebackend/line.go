@@ -55,8 +55,8 @@ func countLines(r io.Reader) (lines int64, err error) {
 	return lines, nil
 }
 
-// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken as
-// its text, as AWS takes numbers. A lenient reader passes over a byte order mark and a carriage return.
+// parseLine reads one line: a JSON object whose members are the template's parameters. A number or a boolean is taken
+// as its text, as AWS takes numbers. A lenient reader passes over a byte order mark and a carriage return.
 func parseLine(line jsonline.Line, lenient bool) (map[string]string, *task.Error) {
 	switch {
 	case line.Blank():

@@ -107,16 +107,12 @@ type Options struct {
 }
 
 // AtStart chooses between the two ways a bad Start can end.
-type AtStart int
+type AtStart string
 
-// What comes of a bad Start.
+// What comes of a bad Start. Empty is the default that the option's comment names.
 const (
-	// DefaultAtStart is what the option's comment calls its default.
-	DefaultAtStart AtStart = iota
-	// FailTask starts the task, which then ends as Failed with a message.
-	FailTask
-	// RefuseStart refuses the request with InvalidRequestException.
-	RefuseStart
+	FailTask    AtStart = "fail-task"    // the task is started, and ends as Failed with a message
+	RefuseStart AtStart = "refuse-start" // the request is refused with InvalidRequestException
 )
 
 // IssuerKey is the algorithm of the CA's key.
@@ -201,7 +197,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	for _, a := range []AtStart{o.BadInput, o.BadRole, o.BadTemplate} {
 		if a != FailTask && a != RefuseStart {
-			bad("BadInput, BadRole and BadTemplate must be FailTask or RefuseStart, not %d", a)
+			bad("BadInput, BadRole and BadTemplate must be %s or %s, not %q", FailTask, RefuseStart, a)
 			break
 		}
 	}

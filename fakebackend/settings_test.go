@@ -23,7 +23,7 @@ func TestOptionsThatCannotBeAreRefusedByName(t *testing.T) {
 		"Options.Bucket: InvalidBucketName": {Bucket: "Fleet_A"},
 		"Account":                           {Account: "12"}, "Region": {Region: "EU Central"}, "Bucket": {Bucket: "a b"}, "Rate": {Rate: -1}, "StartDelay": {StartDelay: -1},
 		"LinesPerReport": {LinesPerReport: -1}, "PageSize": {PageSize: 251}, "IssuerKey": {IssuerKey: "ed25519"},
-		"ExistingThing": {ExistingThing: "MERGE"}, "BadInput": {BadInput: 7}, "StopDelay": {StopDelay: -time.Second},
+		"ExistingThing": {ExistingThing: "MERGE"}, "BadInput": {BadInput: "later"}, "StopDelay": {StopDelay: -time.Second},
 	} {
 		_, err := fakebackend.New(opts)
 		require.ErrorContains(t, err, name)

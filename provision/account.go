@@ -26,7 +26,7 @@ func newAccount(s *session, sh *shape, h *handover, settleWindow time.Duration) 
 }
 
 // resolveUnknown gives every device that is Unknown a verdict, if the backend can read devices back. Devices that an
-// interrupted Register left behind are Unknown, too: no part will ever give them a verdict.
+// interrupted Register left behind are Unknown, too: no part resolves them.
 func (ac *account) resolveUnknown(ctx context.Context) error {
 	if err := ac.disownSingles(ctx); err != nil {
 		return err

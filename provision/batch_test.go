@@ -24,8 +24,8 @@ func (o *brokenSync) Sync(ctx context.Context) error {
 	return o.Output.Sync(ctx)
 }
 
-// TestAnOutputThatFailsWithinALargePartEndsTheRunAndNothingIsLost has a part of more devices than are handed over at once,
-// so that the failure comes while its report is still read.
+// TestAnOutputThatFailsWithinALargePartEndsTheRunAndNothingIsLost has a part of more devices than are handed over at
+// once, so that the failure comes while its report is still read.
 func TestAnOutputThatFailsWithinALargePartEndsTheRunAndNothingIsLost(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)

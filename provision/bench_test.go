@@ -29,9 +29,9 @@ import (
 
 var benchDevices = flag.Int("bench-devices", 10_000, "devices that BenchmarkRun provisions")
 
-// BenchmarkRun provisions devices with P-256 keys through the whole job on the in-process fake. x-floor is its processor
-// time over that of what can't be spared: making the key, the request and the PEM of both, and the fake's work on a line.
-// Processor time counts both cores, and what others do on the machine does not.
+// BenchmarkRun provisions devices with P-256 keys through the whole job on the in-process fake. x-floor is its
+// processor time over that of what can't be spared: making the key, the request and the PEM of both, and the fake's
+// work on a line. Processor time counts both cores, and what others do on the machine does not.
 func BenchmarkRun(b *testing.B) {
 	for _, c := range []struct {
 		name  string
@@ -59,8 +59,8 @@ func BenchmarkRun(b *testing.B) {
 }
 
 // BenchmarkFolders provisions devices with a folder for each and with the keys in a database, in turns, and reports how
-// many times the time, and the processor time, of a run with the database one with folders takes. The disk has a say: run
-// it on the one that matters (TMPDIR).
+// many times the time, and the processor time, of a run with the database one with folders takes. The disk has a say:
+// run it on the one that matters (TMPDIR).
 func BenchmarkFolders(b *testing.B) {
 	n := *benchDevices
 	var wall, cpu []float64

@@ -32,7 +32,8 @@ type call struct {
 	handover    *handover
 }
 
-// enter begins a call, which end must end. Two of them side by side would each send what the other sends, so a second one is refused.
+// enter begins a call, which end must end. Two of them side by side would each send what the other sends, so a second
+// one is refused.
 func (r *Run) enter() (*call, error) {
 	if r.busy.Swap(true) {
 		return nil, errors.New("this Run is at work for another call, and works for one at a time")

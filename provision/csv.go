@@ -15,10 +15,12 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// The columns of failures.csv beside the row's own.
+// RecordColumn is the column of failures.csv that holds the number of the record. By it a mended record takes the place
+// of the one it mends, whatever else was changed.
+const RecordColumn = "iotfleet:record"
+
+// The other columns of failures.csv beside the row's own.
 const (
-	// RecordColumn holds the number of the record, by which a mended one takes its place whatever else was changed.
-	RecordColumn = "iotfleet:record"
 	// runColumn holds the run's id, since other runs have records of the same number.
 	runColumn = "iotfleet:run"
 	// causeColumn and messageColumn hold why it failed. They are for people and are not read back.

@@ -53,7 +53,7 @@ const (
 	Waiting     Verdict = "waiting"     // not sent yet
 	Submitted   Verdict = "submitted"   // in a part that is on its way
 	Provisioned Verdict = "provisioned" // registered, and its certificate matches its key
-	Failed      Verdict = "failed"      // refused; Cause and Message say why
+	Failed      Verdict = "failed"      // refused; Cause and Message hold why
 	Unknown     Verdict = "unknown"     // the service may or may not have registered it
 )
 

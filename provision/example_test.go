@@ -59,8 +59,8 @@ func pumps() *template.Template {
 	return template.FromCSR(policy, "Place")
 }
 
-// Two devices of a CSV become things with certificates; the third has a name that AWS does not take, and costs the others
-// nothing.
+// Two devices of a CSV become things with certificates; the third has a name that AWS does not take, and costs the
+// others nothing.
 func ExampleRun_Run() {
 	ctx := context.Background()
 	fake, role := account(ctx)
@@ -126,8 +126,8 @@ func ExampleMakeCSR_hardware() {
 	// Output: 2 of 2 devices provisioned <nil>
 }
 
-// module stands for a hardware module. It gives a device the same key whenever it is asked, so that a run that goes on after
-// an interruption makes no second one. With several Workers it must be safe for concurrent use.
+// module stands for a hardware module. It gives a device the same key whenever it is asked, so that a run that goes on
+// after an interruption makes no second one. With several Workers it must be safe for concurrent use.
 type module struct{ slots map[string]*slot }
 
 func (m *module) Signer(_ context.Context, device string) (crypto.Signer, error) {
@@ -181,8 +181,8 @@ func ExampleGivenCSR() {
 	// pump-2: failed: it comes with the request or certificate of "pump-1", which is record 1; give each device its own
 }
 
-// Certificates of one's own CA, which the account must know: here it is registered on the fake. On AWS it is done once, as
-// https://docs.aws.amazon.com/iot/latest/developerguide/register-CA-cert.html says.
+// Certificates of one's own CA, which the account must know: here it is registered on the fake. On AWS it is done once,
+// as https://docs.aws.amazon.com/iot/latest/developerguide/register-CA-cert.html says.
 func ExampleGivenCertificate() {
 	ctx := context.Background()
 	fake, role := account(ctx)

@@ -100,7 +100,7 @@ func (g *GivenCSR) request(thing string, row map[string]string) (*csr.Request, e
 
 func (g *GivenCSR) parse(row map[string]string) (*csr.Request, error) {
 	name := g.Fills()[0]
-	if !utf8.ValidString(row[name]) { // a ledger would not give it back as it was
+	if !utf8.ValidString(row[name]) { // a ledger would not return it as it was
 		return nil, csrError(fmt.Errorf("%s: it is not text; give a request in DER as base64, or as PEM", name))
 	}
 	req, err := csr.Parse([]byte(row[name]))

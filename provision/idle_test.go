@@ -84,8 +84,8 @@ func slowService(t *testing.T, each time.Duration) *world {
 	return w
 }
 
-// TestTheServiceNeverIdles measures, in virtual time, how much longer a run takes than the service's lines alone, or than
-// the keys alone where they are what takes longest.
+// TestTheServiceNeverIdles measures, in virtual time, how much longer a run takes than the service's lines alone, or
+// than the keys alone where they are what takes longest.
 func TestTheServiceNeverIdles(t *testing.T) {
 	const (
 		rate    = 15.0

@@ -28,8 +28,8 @@ func (s slowUpload) Upload(ctx context.Context, in *task.UploadInput) (*task.Obj
 	return s.Backend.Upload(ctx, in)
 }
 
-// TestThePartThatComesNextIsInTheBucketWhenATaskEnds has uploads that take far longer than the lead a run begins with: the
-// run must learn from the first how early to close a part.
+// TestThePartThatComesNextIsInTheBucketWhenATaskEnds has uploads that take far longer than the lead a run begins with:
+// the run must learn from the first how early to close a part.
 func TestThePartThatComesNextIsInTheBucketWhenATaskEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 15, StartDelay: 5 * time.Second})

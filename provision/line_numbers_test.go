@@ -14,8 +14,8 @@ import (
 )
 
 // TestNumbersThatAreNotProvedTieNoTextToADevice takes away what would prove how the service counts: the results have no
-// numbers, and the error line of one of two refused devices is missing. The number that is left then names a device whose
-// text it may not be.
+// numbers, and the error line of one of two refused devices is missing. The number that is left then names a device
+// whose text it may not be.
 func TestNumbersThatAreNotProvedTieNoTextToADevice(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -42,8 +42,8 @@ type Output interface {
 	Sync(ctx context.Context) error
 }
 
-// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes a
-// device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
+// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes
+// a device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
 //
 // A file that is there already is never replaced: the very same content is taken as delivered, anything else is an
 // error that names the file.

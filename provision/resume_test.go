@@ -526,7 +526,8 @@ func TestAHalfSpooledRunIsNeverComplete(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// slowStart has the effect of a start and then answers nothing until the context ends. The second upload is refused meanwhile.
+// slowStart has the effect of a start and then answers nothing until the context ends. The second upload is refused
+// meanwhile.
 type slowStart struct {
 	task.Backend
 	uploads atomic.Int32

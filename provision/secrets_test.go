@@ -55,7 +55,7 @@ func (h *haystack) show(v any) {
 	slog.New(slog.NewJSONHandler(h, nil)).Info("shown", "value", v)
 }
 
-// file adds the bytes of every file below a folder, but for the keys' own.
+// file adds the bytes of every file below a folder, key files left out.
 func (h *haystack) files(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

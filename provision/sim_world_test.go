@@ -465,7 +465,8 @@ func (s *sim) String() string {
 	return b.String()
 }
 
-// tempDirs gives each seed a folder in memory where the system has one: what a power cut does to files is tested elsewhere.
+// tempDirs gives each seed a folder in memory where the system has one: what a power cut does to files is tested
+// elsewhere.
 func tempDirs() (base string, remove func(), err error) {
 	parent := ""
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {

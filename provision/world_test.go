@@ -74,7 +74,8 @@ func folderWorld(t *testing.T, opts fakebackend.Options) *world {
 	return w
 }
 
-// memoryOutput holds what was handed over, as an Output must: durable only after Sync, and never replaced by anything else.
+// memoryOutput holds what was handed over, as an Output must: durable only after Sync, and never replaced by anything
+// else.
 type memoryOutput struct {
 	mu             sync.Mutex
 	taken, durable map[string]provision.Delivery // by thing name
@@ -159,8 +160,8 @@ func certificate(t *testing.T, text string) *x509.Certificate {
 	return cert
 }
 
-// requireWorking checks the promise of the package: every device has one thing with one active certificate, which carries
-// the public key of the private key in the store and was handed over.
+// requireWorking checks the promise of the package: every device has one thing with one active certificate, which
+// carries the public key of the private key in the store and was handed over.
 func (w *world) requireWorking(t *testing.T, results []*provision.Result) {
 	t.Helper()
 	for _, r := range results {

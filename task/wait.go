@@ -10,19 +10,18 @@ import (
 
 // The defaults of [WaitOptions].
 const (
-	DefaultMinDelay    = time.Second
-	DefaultMaxDelay    = time.Minute
-	DefaultMaxFailures = 10
+	defaultMinDelay    = time.Second
+	defaultMaxDelay    = time.Minute
+	defaultMaxFailures = 10
 )
 
 // WaitOptions adjust [Task.Wait]. The zero value is good for tasks of any length.
 type WaitOptions struct {
-	// MinDelay and MaxDelay bound the time between two looks at the task; 0 is [DefaultMinDelay] and
-	// [DefaultMaxDelay]. Within them Wait looks seldom while nothing moves and aims at the expected end once the task
-	// shows how fast it is.
+	// MinDelay and MaxDelay bound the time between two looks at the task; 0 means a second and a minute. Within them
+	// Wait looks seldom while nothing moves and aims at the expected end once the task shows how fast it is.
 	MinDelay, MaxDelay time.Duration
 	// MaxFailures is how many looks in a row may fail for a passing reason (throttled, service unavailable, network)
-	// before Wait gives up; 0 is [DefaultMaxFailures]. The task is not touched by this.
+	// before Wait ends with an error; 0 means 10. The task is not touched by this.
 	MaxFailures int
 	// Progress, if not nil, is called with every state read, the final one included, from the goroutine that called
 	// Wait. Wait goes on when it returns.
@@ -87,17 +86,17 @@ func (o *WaitOptions) resolve() (p *pace, failures int, progress func(*Descripti
 	least, most := opts.MinDelay, opts.MaxDelay
 	switch {
 	case least == 0 && most == 0:
-		least, most = DefaultMinDelay, DefaultMaxDelay
+		least, most = defaultMinDelay, defaultMaxDelay
 	case least == 0:
-		least = min(DefaultMinDelay, most)
+		least = min(defaultMinDelay, most)
 	case most == 0:
-		most = max(DefaultMaxDelay, least)
+		most = max(defaultMaxDelay, least)
 	case most < least:
 		return nil, 0, nil, &InputError{Member: "WaitOptions",
 			Problem: fmt.Sprintf("MaxDelay %v is less than MinDelay %v", most, least)}
 	}
 	if opts.MaxFailures == 0 {
-		opts.MaxFailures = DefaultMaxFailures
+		opts.MaxFailures = defaultMaxFailures
 	}
 	return &pace{least: least, most: most, backoff: least}, opts.MaxFailures, opts.Progress, nil
 }

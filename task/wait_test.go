@@ -251,10 +251,10 @@ func TestWaitLooksAreWithinItsBounds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				least, most := opts.MinDelay, opts.MaxDelay
 				if most == 0 {
-					most = max(task.DefaultMaxDelay, least)
+					most = max(time.Minute, least)
 				}
 				if least == 0 {
-					least = min(task.DefaultMinDelay, most)
+					least = min(time.Second, most)
 				}
 				at := looks(t, 7*time.Minute, opts)
 				for i := range len(at) - 1 {

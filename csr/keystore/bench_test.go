@@ -17,7 +17,8 @@ import (
 
 // BenchmarkKeep puts 1,000 records of ready-made P-256 keys into a database and syncs once, then the same into folders,
 // then makes 1,000 such keys: in turns within one run. It reports the database's time and the folders' as multiples of
-// making the keys, the folders' as a multiple of the database's, and records/s: medians over the turns. The disk decides.
+// making the keys, the folders' as a multiple of the database's, and records/s: medians over the turns. The disk
+// decides.
 func BenchmarkKeep(b *testing.B) {
 	const group = 1000
 	dir := b.TempDir()

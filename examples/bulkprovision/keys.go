@@ -19,8 +19,8 @@ type keys struct {
 	database *sqlitekeys.Store // nil with -keys folders
 }
 
-// openKeys opens the folders or the database. A run must find again the keys it has made, so it never changes from one to
-// the other.
+// openKeys opens the folders or the database. A run must find again the keys it has made, so it never changes from one
+// to the other.
 func (o *options) openKeys(ctx context.Context) (*keys, error) {
 	folders, file := filepath.Join(o.dir, "devices"), filepath.Join(o.dir, "keys.db")
 	_, noFolders := os.Stat(folders)
@@ -49,8 +49,8 @@ func (k *keys) close() error {
 	return k.database.Close()
 }
 
-// exportDevices writes the folders of -keys folders, out of the database and the ledger. What is there already stays as it
-// is.
+// exportDevices writes the folders of -keys folders, out of the database and the ledger. What is there already stays as
+// it is.
 func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run) error {
 	folder, err := keystore.OpenFolder(filepath.Join(o.dir, "devices"), nil)
 	if err != nil {

@@ -1,21 +1,21 @@
-// Bulkprovision takes a list of devices in CSV to registered things with working certificates, on AWS or on the in-memory
-// fake. It is a program to start from: the work is done by the library.
+// Bulkprovision takes a list of devices in CSV to registered things with working certificates, on AWS or on the
+// in-memory fake. It is a program to start from: the work is done by the library.
 //
 //	go run ./examples/bulkprovision -backend fake|aws -devices devices.csv -run DIR
 //
-// DIR holds all there is of the run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the
-// part files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
-// failures.csv given as -devices takes the place of the records that failed. After a kill -9 or a power cut it looks for a
-// task whose start was not answered for as long as -settle, two minutes by default.
+// DIR holds the whole run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the part
+// files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
+// failures.csv given as -devices takes the place of the records that failed. After a kill -9 or a power cut it looks
+// for a task whose start was not answered for as long as -settle, two minutes by default.
 //
 // The fake's account is kept in DIR when the program ends, also after Ctrl-C. If the program was killed, the account of
 // that time is lost: devices whose task it had end as failed, and -retry-failed registers them.
 //
-// For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db, and
-// devices/ is written by -export, at the end or later.
+// For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db,
+// and devices/ is written by -export, at the end or later.
 //
-// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not exist,
-// 1 for anything else. (go run says 1 for each of them; go build makes a program that gives its own.)
+// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not
+// exist, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
 package main
 
 import (
@@ -181,7 +181,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	return err
 }
 
-// provision runs, mends or retries, as the flags and the input say.
+// provision runs, mends or retries, by the flags and the input.
 func (o *options) provision(ctx context.Context, job *provision.Run) (*provision.Summary, error) {
 	devices, mended, err := o.input()
 	if err != nil {
@@ -212,8 +212,8 @@ func (o *options) loadTemplate() (*template.Template, error) {
 	return t, nil
 }
 
-// input opens the devices, which stay open until the program ends. It gives none when the run's ledger has them all, and
-// says whether they are mended records.
+// input opens the devices, which stay open until the program ends. It returns nil when the run's ledger has them all,
+// and reports whether they are mended records.
 func (o *options) input() (devices iter.Seq2[provision.Device, error], mended bool, err error) {
 	in := os.Stdin
 	switch o.devices {
@@ -268,10 +268,10 @@ func (o *options) open(ctx context.Context) (task.Backend, func(), error) {
 	return nil, nil, fmt.Errorf("-backend is %q; it must be fake or aws", o.backend)
 }
 
-// boundHeap makes the program's memory the same for any number of devices: garbage is collected when the heap is at a bound,
-// not whenever it has doubled. Two parts of 10,000 lines take about 40 MB of it, keys that wait for a sync 10.
-// If all that is in use came near the bound, as with very long rows, collecting would take up to half of the processor time:
-// set GOMEMLIMIT to a higher one.
+// boundHeap makes the program's memory the same for any number of devices: garbage is collected when the heap is at a
+// bound, not whenever it has doubled. Two parts of 10,000 lines take about 40 MB of it, keys that wait for a sync 10.
+// If all that is in use came near the bound, as with very long rows, collecting would take up to half of the processor
+// time: set GOMEMLIMIT to a higher one.
 func boundHeap() {
 	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(-1)

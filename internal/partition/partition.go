@@ -43,7 +43,8 @@ func Of(region string) Partition {
 	return partitions[i]
 }
 
-// OwnsHost reports whether a host name lies in a domain of an AWS partition. Case does not matter; a port must be cut off.
+// OwnsHost reports whether a host name lies in a domain of an AWS partition. Case does not matter; a port must be cut
+// off.
 func OwnsHost(name string) bool {
 	name = strings.ToLower(name)
 	return slices.ContainsFunc(partitions, func(p Partition) bool {

@@ -108,8 +108,8 @@ func TestPrincipals(t *testing.T) {
 	}
 }
 
-// The tables of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html and
-// …/reference_policies_condition-single-vs-multi-valued-context-keys.html.
+// The tables of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+// and …/reference_policies_condition-single-vs-multi-valued-context-keys.html.
 func TestConditions(t *testing.T) {
 	context := policy.Values{
 		"aws:SourceAccount": {"123456789012"}, "aws:SourceArn": {"arn:aws:iot:us-east-1:123456789012:task/7"}, "aws:SecureTransport": {"true"},

@@ -35,7 +35,7 @@ var (
 	ObjectKey        = charRule("data file key", 1, 1024, `[a-zA-Z0-9!_.*'()-\/]+`, alnum+"!_.*'()+,-./")
 )
 
-// Limits of the registry and of tasks, in the unit each comment gives.
+// Limits of the registry and of tasks, in the unit that each comment names.
 const (
 	TemplateBody         = 10240     // characters of a template
 	DataFileLine         = 256 << 10 // bytes of one line of a data file, without its newline
@@ -59,7 +59,7 @@ func charRule(what string, minLen, maxLen int, pattern, chars string) *Rule {
 	return &Rule{what, minLen, maxLen, pattern, &ok}
 }
 
-// Violation says which rule a value breaks and where.
+// Violation holds which rule a value breaks and where.
 type Violation struct {
 	Rule  *Rule
 	Value string

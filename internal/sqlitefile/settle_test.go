@@ -29,8 +29,8 @@ func write(ctx context.Context, db *sqlitefile.DB, text string) error {
 	})
 }
 
-// A process that is killed between writing a change and syncing it leaves a change that the next one reads. It must not be
-// taken away by a power cut after that.
+// A process that is killed between writing a change and syncing it leaves a change that the next one reads. It must not
+// be taken away by a power cut after that.
 func TestWhatAKilledProcessLeftUnsyncedIsSyncedWhenTheFileIsOpened(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notes.db")
 	armed := false

@@ -154,8 +154,8 @@ func things(t *testing.T, fake *fakebackend.Backend) []string {
 	return names
 }
 
-// requireOnce checks that every provisioned device has one thing with one certificate at its own site, that no account has
-// a thing which is not a device of its site, and that the certificate is for the key in the folder.
+// requireOnce checks that every provisioned device has one thing with one certificate at its own site, that no account
+// has a thing which is not a device of its site, and that the certificate is for the key in the folder.
 func (w *world) requireOnce(t *testing.T, all []*fleet.Result) {
 	t.Helper()
 	want := map[string][]string{}

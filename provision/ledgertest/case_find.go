@@ -111,7 +111,7 @@ func indexCases(name string, x index) []Case {
 		},
 		{
 			Name:        name + "/every-verdict",
-			Explanation: method + " finds a device whatever became of it, but for those refused before they were sent.",
+			Explanation: method + " finds a device whatever became of it. Those refused before they were sent are not found.",
 			try: func(ctx context.Context, t *trial) {
 				l := t.new(ctx)
 				want := map[string]int64{}

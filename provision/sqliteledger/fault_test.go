@@ -16,8 +16,8 @@ import (
 
 var every = flag.Bool("every", false, "let each single write and sync fail, not every ninth")
 
-// faultSteps is how many changes a life of a ledger has in these tests. It is opened anew after half of them, so that the
-// log is carried over into the file in between.
+// faultSteps is how many changes a life of a ledger has in these tests. It is opened anew after half of them, so that
+// the log is carried over into the file in between.
 const faultSteps = 6
 
 // live makes changes until one fails, and says how many went through.

@@ -5,13 +5,13 @@
 //	go -C tools run ./mutate -seed 9 -n 5 ./provision
 //	go -C tools run ./mutate -list ./csr            # what could be changed
 //
-// Arguments are package patterns; the default is every package whose faults a user would suffer from. Each argument is a
-// target of its own, and the changes are shared out evenly among targets. An argument
-// may name packages whose tests count as well, run after the package's own: ./task=./task/tasktest.
+// Arguments are package patterns; the default is every package whose faults a user would suffer from. Each argument is
+// a target of its own, and the changes are shared out evenly among targets. An argument may name packages whose tests
+// count as well, run after the package's own: ./task=./task/tasktest.
 //
 // The same seed on the same code draws the same changes. A change that does not compile is drawn again. A change is
-// caught when a test fails, or is not over after -timeout, since a run that hangs is noticed, too. Nothing in the working
-// tree is touched: the changed file is handed to the go command with -overlay.
+// caught when a test fails, or is not over after -timeout, since a run that hangs is noticed, too. Nothing in the
+// working tree is touched: the changed file is handed to the go command with -overlay.
 //
 // What is printed is a Markdown table, see docs/mutations.md. The exit code is 0 however many changes survive.
 package main

@@ -42,8 +42,8 @@ func (s site) change() string {
 	return show(s.old) + " → " + show(s.text)
 }
 
-// sitesOf finds what can be changed in a file, in the order of the code. What can't change behaviour is left out by rule:
-// texts of errors and logs, sizes given to make, and methods that only print.
+// sitesOf finds what can be changed in a file, in the order of the code. What can't change behaviour is left out by
+// rule: texts of errors and logs, sizes given to make, and methods that only print.
 func sitesOf(path string, src []byte) ([]site, error) {
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, path, src, parser.SkipObjectResolution)

@@ -1,14 +1,15 @@
-// Memtest shows that the memory of examples/bulkprovision does not grow with the fleet. Run it from the root of the module:
+// Memtest shows that the memory of examples/bulkprovision does not grow with the fleet. Run it from the root of the
+// module:
 //
 //	go run ./examples/bulkprovision/memtest [-devices 100000,1000000] [-limit 256] [-spread 10]
 //
-// For each number of devices it starts examples/fakeaws anew and provisions them over HTTP, with P-256 keys in a database and
-// an SQLite ledger. It prints a line for each: how long it took, the processor time of the client and the most memory it had,
-// how large ledger and key database became, and the most memory of the fake. It fails if a peak of the client is over the limit,
-// or if the peaks differ by more than the spread.
+// For each number of devices it starts examples/fakeaws anew and provisions them over HTTP, with P-256 keys in a
+// database and an SQLite ledger. It prints a line for each: how long it took, the processor time of the client and the
+// most memory it had, how large ledger and key database became, and the most memory of the fake. It fails if a peak of
+// the client is over the limit, or if the peaks differ by more than the spread.
 //
-// The fake keeps all it has in memory: some gigabytes for a million devices. The files, as much again, are in the system's
-// folder for temporary files (TMPDIR), and are removed at the end.
+// The fake keeps all it has in memory: some gigabytes for a million devices. The files, as much again, are in the
+// system's folder for temporary files (TMPDIR), and are removed at the end.
 package main
 
 import (

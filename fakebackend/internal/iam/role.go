@@ -44,7 +44,7 @@ type NewRole struct {
 	Tags        []Tag
 }
 
-// Quotas of IAM, in characters of a document unless they say otherwise. White space is not counted.
+// Quotas of IAM. Those of documents are in characters, white space not counted.
 const (
 	maxTrust          = 2048
 	maxInline         = 10240 // all inline policies of a role together

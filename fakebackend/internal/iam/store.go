@@ -66,12 +66,13 @@ type Tag struct{ Key, Value string }
 // id returns the 21 characters of an IAM id, such as AROA… for a role.
 func (s *Store) id(prefix, name string) string {
 	s.state.Made++
-	data, _ := json.Marshal([]any{s.partition, s.account, prefix, name, s.state.Made}) // strings and a number always encode
+	// Strings and a number always encode.
+	data, _ := json.Marshal([]any{s.partition, s.account, prefix, name, s.state.Made})
 	sum := sha256.Sum256(data)
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
-// checkTags refuses tags that are too many for one role or policy, or that say the same key twice.
+// checkTags refuses tags that are too many for one role or policy, or that hold the same key twice.
 func checkTags(tags []Tag, quota string) error {
 	seen := map[string]bool{}
 	for _, t := range tags {

@@ -1,5 +1,6 @@
 // Package operation lists the operations of S3, IAM and STS that package fakeaws serves, for package fakebackend, which
-// refuses a fault for any other: it could never strike. The operations of AWS IoT are in package fakebackend's own table.
+// refuses a fault for any other: it could never strike. The operations of AWS IoT are in package fakebackend's own
+// table.
 package operation
 
 // S3 are the operations of Amazon S3.
