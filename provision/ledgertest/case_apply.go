@@ -1,7 +1,6 @@
 package ledgertest
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -18,163 +17,116 @@ func everything(n int64) provision.Change {
 	}
 }
 
-// begun is a ledger with three devices and one of everything else.
-func (t *trial) begun(ctx context.Context) provision.Ledger {
-	l := t.new(ctx)
-	t.apply(ctx, l, everything(0))
-	return l
-}
+// begin puts three devices and one of everything else into the ledger.
+func (t *trial) begin() { t.apply(everything(0)) }
 
 // applyCases: a change is made as a whole, and records are copied.
-var applyCases = []Case{
-	{
-		Name: "apply/whole",
-		Explanation: "Apply makes all of a change: the run, devices that are added, devices that are replaced, a part and " +
-			"orphans. What it has returned nil for is there for the next call.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
+var applyCases = []rule{
+	{"apply/whole", "Apply makes all of a change: the run, devices that are added, devices that are replaced, a part and " +
+		"orphans. What it has returned nil for is there for the next call.", func(t *trial) {
+		t.begin()
+		c := everything(3)
+		t.apply(c)
+		t.equal(state{
+			Run:     c.Run,
+			Devices: append(append(c.Devices, device(3, nil)), c.Add...),
+			Parts:   []*provision.PartRecord{{Number: 1}, c.Part},
+			Orphans: []*provision.Orphan{{CertificateID: "certificate-0"}, c.Orphans[1], c.Orphans[0]},
+		}, t.state(), "after two changes")
+	}},
+	{"apply/empty", "Apply makes all of a change; of a change with nothing in it that is nothing.", func(t *trial) {
+		t.begin()
+		before := t.state()
+		t.apply(provision.Change{})
+		t.apply(provision.Change{Add: []*provision.DeviceRecord{}, Devices: []*provision.DeviceRecord{}, Orphans: []*provision.Orphan{}})
+		t.equal(before, t.state(), "after an empty change")
+	}},
+	{"apply/gap", "In Change.Add, Seq must go on from the last one without a gap. A change with a gap, a number that is " +
+		"taken, or another order is refused, and nothing of it is made.", func(t *trial) {
+		t.begin() // the next is 4
+		for name, seqs := range map[string][]int64{
+			"a gap": {5}, "a gap after a good one": {4, 6}, "a taken number": {3}, "a number twice": {4, 4},
+			"the wrong order": {5, 4}, "number 0": {0}, "a negative number": {-1}, "number 1 again": {1, 2, 3, 4},
+		} {
 			c := everything(3)
-			t.apply(ctx, l, c)
-			t.equal(state{
-				Run:     c.Run,
-				Devices: append(append(c.Devices, device(3, nil)), c.Add...),
-				Parts:   []*provision.PartRecord{{Number: 1}, c.Part},
-				Orphans: []*provision.Orphan{{CertificateID: "certificate-0"}, c.Orphans[1], c.Orphans[0]},
-			}, t.state(ctx, l), "after two changes")
-		},
-	},
-	{
-		Name:        "apply/empty",
-		Explanation: "Apply makes all of a change; of a change with nothing in it that is nothing.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			before := t.state(ctx, l)
-			t.apply(ctx, l, provision.Change{})
-			t.apply(ctx, l, provision.Change{Add: []*provision.DeviceRecord{}, Devices: []*provision.DeviceRecord{}, Orphans: []*provision.Orphan{}})
-			t.equal(before, t.state(ctx, l), "after an empty change")
-		},
-	},
-	{
-		Name: "apply/gap",
-		Explanation: "In Change.Add, Seq must go on from the last one without a gap. A change with a gap, a number that is " +
-			"taken, or another order is refused, and nothing of it is made.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx) // the next is 4
-			for name, seqs := range map[string][]int64{
-				"a gap": {5}, "a gap after a good one": {4, 6}, "a taken number": {3}, "a number twice": {4, 4},
-				"the wrong order": {5, 4}, "number 0": {0}, "a negative number": {-1}, "number 1 again": {1, 2, 3, 4},
-			} {
-				c := everything(3)
-				c.Add = nil
-				for _, seq := range seqs {
-					c.Add = append(c.Add, device(seq, nil))
-				}
-				t.refused(ctx, l, c, name)
+			c.Add = nil
+			for _, seq := range seqs {
+				c.Add = append(c.Add, device(seq, nil))
 			}
-			t.apply(ctx, l, everything(3)) // and the ledger goes on
-			t.equal([]int64{1, 2, 3, 4, 5, 6}, t.seqs(ctx, l, provision.DeviceFilter{}), "Seq of the devices")
+			t.refused(c, name)
+		}
+		t.apply(everything(3)) // and the ledger goes on
+		t.equal([]int64{1, 2, 3, 4, 5, 6}, t.seqs(provision.DeviceFilter{}), "Seq of the devices")
 
-			first := t.new(ctx)
-			t.refused(ctx, first, provision.Change{Add: devices(2, 3, nil)}, "a gap at the beginning")
-			t.refused(ctx, first, provision.Change{Add: devices(0, 1, nil)}, "number 0 at the beginning")
-		},
-	},
-	{
-		Name:        "apply/missing",
-		Explanation: "Change.Devices replaces devices by Seq; each must be there. If one is not, nothing of the change is made.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			for _, seq := range []int64{0, -1, 9, 1 << 40} {
-				c := everything(3)
-				c.Devices = append(c.Devices, device(seq, nil))
-				t.refused(ctx, l, c, fmt.Sprintf("a replacement for device %d, which is not there,", seq))
-				c.Devices[0], c.Devices[2] = c.Devices[2], c.Devices[0]
-				t.refused(ctx, l, c, fmt.Sprintf("a replacement for device %d, which is not there, as the first", seq))
-			}
-			t.apply(ctx, l, everything(3))
-		},
-	},
-	{
-		Name:        "apply/part-number",
-		Explanation: "A part's Number is 1 or more. Otherwise nothing of the change is made.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			for _, n := range []int{0, -1} {
-				c := everything(3)
-				c.Part.Number = n
-				t.refused(ctx, l, c, fmt.Sprintf("part %d", n))
-			}
-			t.apply(ctx, l, everything(3))
-		},
-	},
-	{
-		Name:        "apply/twice",
-		Explanation: "Change.Devices replaces devices by Seq, Change.Orphans orphans by CertificateID: of two for the same, the last stays.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			a, b := device(2, nil), device(2, nil)
-			a.Message, b.Message = "first", "second"
-			x, y := &provision.Orphan{CertificateID: "x", Why: "first"}, &provision.Orphan{CertificateID: "x", Why: "second"}
-			t.apply(ctx, l, provision.Change{Devices: []*provision.DeviceRecord{a, b}, Orphans: []*provision.Orphan{x, y}})
-			s := t.state(ctx, l)
-			t.equal([]*provision.DeviceRecord{device(1, nil), b, device(3, nil)}, s.Devices, "devices")
-			t.equal([]*provision.Orphan{{CertificateID: "certificate-0"}, {CertificateID: "certificate"}, y}, s.Orphans, "orphans")
-		},
-	},
-	{
-		Name:        "apply/many",
-		Explanation: "Apply makes all of a change, however many devices it has.",
-		try: func(ctx context.Context, t *trial) {
-			const n = 5000
-			l := t.new(ctx)
-			add := devices(1, n, nil)
-			t.apply(ctx, l, provision.Change{Add: add})
-			t.equal(add, t.devices(ctx, l, provision.DeviceFilter{}), "added devices")
-			change := devices(1, n, func(d *provision.DeviceRecord) { d.Verdict, d.Part = provision.Submitted, 1 })
-			t.apply(ctx, l, provision.Change{Devices: change})
-			t.equal(change, t.devices(ctx, l, provision.DeviceFilter{}), "replaced devices")
-		},
-	},
-	{
-		Name:        "copy/in",
-		Explanation: "Records are copied in: changing one after Apply changes nothing in the ledger.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			given, want := whole(), whole()
-			t.apply(ctx, l, given)
-			spoil(given.Run, given.Add, given.Devices, []*provision.PartRecord{given.Part}, given.Orphans)
-			t.equalWhole(ctx, l, want)
-		},
-	},
-	{
-		Name:        "copy/out",
-		Explanation: "Records are copied out: changing one that a call returned changes nothing in the ledger.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.begun(ctx)
-			want := whole()
-			t.apply(ctx, l, whole())
-			s := t.state(ctx, l)
-			spoil(s.Run, s.Devices, nil, s.Parts, s.Orphans)
-			clear(s.Parts)
-			clear(s.Orphans)
-			t.equalWhole(ctx, l, want)
+		t.new()
+		t.refused(provision.Change{Add: devices(2, 3, nil)}, "a gap at the beginning")
+		t.refused(provision.Change{Add: devices(0, 1, nil)}, "number 0 at the beginning")
+	}},
+	{"apply/missing", "Change.Devices replaces devices by Seq; each must be there. If one is not, nothing of the change is made.", func(t *trial) {
+		t.begin()
+		for _, seq := range []int64{0, -1, 9, 1 << 40} {
+			c := everything(3)
+			c.Devices = append(c.Devices, device(seq, nil))
+			t.refused(c, fmt.Sprintf("a replacement for device %d, which is not there,", seq))
+			c.Devices[0], c.Devices[2] = c.Devices[2], c.Devices[0]
+			t.refused(c, fmt.Sprintf("a replacement for device %d, which is not there, as the first", seq))
+		}
+		t.apply(everything(3))
+	}},
+	{"apply/part-number", "A part's Number is 1 or more. Otherwise nothing of the change is made.", func(t *trial) {
+		t.begin()
+		for _, n := range []int{0, -1} {
+			c := everything(3)
+			c.Part.Number = n
+			t.refused(c, fmt.Sprintf("part %d", n))
+		}
+		t.apply(everything(3))
+	}},
+	{"apply/twice", "Change.Devices replaces devices by Seq, Change.Orphans orphans by CertificateID: of two for the same, the last stays.", func(t *trial) {
+		t.begin()
+		a, b := device(2, nil), device(2, nil)
+		a.Message, b.Message = "first", "second"
+		x, y := &provision.Orphan{CertificateID: "x", Why: "first"}, &provision.Orphan{CertificateID: "x", Why: "second"}
+		t.apply(provision.Change{Devices: []*provision.DeviceRecord{a, b}, Orphans: []*provision.Orphan{x, y}})
+		s := t.state()
+		t.equal([]*provision.DeviceRecord{device(1, nil), b, device(3, nil)}, s.Devices, "devices")
+		t.equal([]*provision.Orphan{{CertificateID: "certificate-0"}, {CertificateID: "certificate"}, y}, s.Orphans, "orphans")
+	}},
+	{"apply/many", "Apply makes all of a change, however many devices it has.", func(t *trial) {
+		const n = 5000
+		add := devices(1, n, nil)
+		t.add(add...)
+		t.equal(add, t.devices(provision.DeviceFilter{}), "added devices")
+		change := devices(1, n, func(d *provision.DeviceRecord) { d.Verdict, d.Part = provision.Submitted, 1 })
+		t.replace(change...)
+		t.equal(change, t.devices(provision.DeviceFilter{}), "replaced devices")
+	}},
+	{"copy/in", "Records are copied in: changing one after Apply changes nothing in the ledger.", func(t *trial) {
+		t.begin()
+		given, want := whole(), whole()
+		t.apply(given)
+		spoil(given.Run, given.Add, given.Devices, []*provision.PartRecord{given.Part}, given.Orphans)
+		t.equalWhole(want)
+	}},
+	{"copy/out", "Records are copied out: changing one that a call returned changes nothing in the ledger.", func(t *trial) {
+		t.begin()
+		want := whole()
+		t.apply(whole())
+		s := t.state()
+		spoil(s.Run, s.Devices, nil, s.Parts, s.Orphans)
+		clear(s.Parts)
+		clear(s.Orphans)
+		t.equalWhole(want)
 
-			counts, err := l.Counts(ctx)
-			t.ok(err, "Counts")
-			counts.Verdicts["Verdict-1"], counts.Causes["Cause-1"] = 7, 7
-			again, err := l.Counts(ctx)
-			t.ok(err, "Counts")
-			t.equal(int64(4), again.Total(), "the number of devices after a caller changed a Counts")
+		counts := t.counts()
+		counts.Verdicts["Verdict-1"], counts.Causes["Cause-1"] = 7, 7
+		t.equal(int64(4), t.counts().Total(), "the number of devices after a caller changed a Counts")
 
-			found, err := l.FindNames(ctx, []string{"device-3", "device-9"})
-			t.ok(err, "FindNames")
-			found["device-9"] = 9 // callers add the names of their own batch
-			found["device-3"] = 9
-			foundAgain, err := l.FindNames(ctx, []string{"device-3", "device-9"})
-			t.ok(err, "FindNames")
-			t.equal(map[string]int64{"device-3": 3}, foundAgain, "FindNames after a caller changed its answer")
-		},
-	},
+		found := t.find(names, "device-3", "device-9")
+		found["device-9"] = 9 // callers add the names of their own batch
+		found["device-3"] = 9
+		t.equal(map[string]int64{"device-3": 3}, t.find(names, "device-3", "device-9"), "FindNames after a caller changed its answer")
+	}},
 }
 
 // whole is a change to a begun ledger with every field filled.
@@ -187,8 +139,8 @@ func whole() provision.Change {
 	}
 }
 
-func (t *trial) equalWhole(ctx context.Context, l provision.Ledger, c provision.Change) {
-	s := t.state(ctx, l)
+func (t *trial) equalWhole(c provision.Change) {
+	s := t.state()
 	t.equal(c.Run, s.Run, "the run")
 	t.equal([]*provision.DeviceRecord{c.Devices[0], device(2, nil), device(3, nil), c.Add[0]}, s.Devices, "devices")
 	t.equal(c.Part, s.Parts[1], "the part")

@@ -1,7 +1,6 @@
 package ledgertest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -13,195 +12,136 @@ import (
 )
 
 // recordCases: what goes in comes out.
-var recordCases = []Case{
-	{
-		Name: "record/none",
-		Explanation: "Run returns the run's record, or ErrNoRun. A new ledger has no run, whatever else was put into it; " +
-			"a run tells by this error whether it starts or goes on.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			t.equal(state{}, t.state(ctx, l), "a new ledger")
-			for _, c := range []provision.Change{{}, {Add: devices(1, 2, nil)}, {Part: &provision.PartRecord{Number: 1}}} {
-				t.apply(ctx, l, c)
-				if r, err := l.Run(ctx); !errors.Is(err, provision.ErrNoRun) {
-					t.failf("Run of a ledger without a run: got %v and error %v, want ErrNoRun", r, err)
+var recordCases = []rule{
+	{"record/none", "Run returns the run's record, or ErrNoRun. A new ledger has no run, whatever else was put into it; " +
+		"a run tells by this error whether it starts or goes on.", func(t *trial) {
+		t.equal(state{}, t.state(), "a new ledger")
+		for _, c := range []provision.Change{{}, {Add: devices(1, 2, nil)}, {Part: &provision.PartRecord{Number: 1}}} {
+			t.apply(c)
+			if r, err := t.l.Run(t.ctx); !errors.Is(err, provision.ErrNoRun) {
+				t.failf("Run of a ledger without a run: got %v and error %v, want ErrNoRun", r, err)
+			}
+		}
+	}},
+	{"record/run", "Change.Run creates or replaces the run's record, every field of it. A field that is lost makes a " +
+		"resumed run another one.", func(t *trial) {
+		for _, r := range variants[provision.RunRecord]() {
+			t.apply(provision.Change{Run: r})
+			t.equal(r, t.run(), "the run's record")
+		}
+	}},
+	{"record/device-added", "Change.Add appends devices, every field of their records. A device's certificate, its ARNs and AWS's " +
+		"text are nowhere else.", func(t *trial) {
+		want := deviceVariants()
+		t.add(want...)
+		t.equal(want, t.devices(provision.DeviceFilter{}), "devices")
+	}},
+	{"record/device-replaced", "Change.Devices replaces devices by Seq: every field, also one that is zero in the new record.", func(t *trial) {
+		want := deviceVariants()
+		n := int64(len(want))
+		for i := range n {
+			full := filled[provision.DeviceRecord](50 + int(i))
+			full.Seq = i + 1
+			t.add(full)
+		}
+		t.replace(want...)
+		t.equal(want, t.devices(provision.DeviceFilter{}), "devices")
+	}},
+	{"record/part", "Change.Part creates or replaces a part by Number, every field of it. What a part record lacks, a run " +
+		"that goes on has to guess.", func(t *trial) {
+		var want []*provision.PartRecord
+		for i, p := range variants[provision.PartRecord]() {
+			p.Number = i + 1
+			want = append(want, p)
+			full := filled[provision.PartRecord](i + 50)
+			full.Number = p.Number
+			t.apply(provision.Change{Part: full})
+			t.apply(provision.Change{Part: p})
+		}
+		t.equal(want, t.parts(), "parts")
+	}},
+	{"record/orphan", "Change.Orphans creates or replaces orphans by CertificateID, every field of them.", func(t *trial) {
+		want := variants[provision.Orphan]()
+		for i, o := range want {
+			o.CertificateID = fmt.Sprintf("certificate-%d", i)
+			full := filled[provision.Orphan](i + 50)
+			full.CertificateID = o.CertificateID
+			t.apply(provision.Change{Orphans: []*provision.Orphan{full}})
+		}
+		t.apply(provision.Change{Orphans: want})
+		t.equal(want, t.orphans(), "orphans")
+	}},
+	{"record/times", "What a record holds comes back as it was: times are the same instant to the nanosecond, whatever " +
+		"their zone, and the zero time stays zero. \"Not yet\" is a zero time.", func(t *trial) {
+		for i, at := range []time.Time{
+			{},
+			time.Unix(0, 0),
+			time.Unix(0, 1),
+			time.Date(2026, 11, 23, 8, 15, 0, 999999999, time.UTC),
+			time.Date(2026, 11, 23, 8, 15, 0, 1, time.FixedZone("CET", 3600)),
+			time.Date(2026, 11, 23, 0, 0, 0, 0, time.FixedZone("", -11*3600-30*60)),
+			time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
+			time.Date(1899, 12, 31, 23, 59, 59, 0, time.UTC),
+			time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC),
+		} {
+			d := device(int64(i+1), func(d *provision.DeviceRecord) { d.Updated = at })
+			t.apply(provision.Change{Run: &provision.RunRecord{Created: at}, Add: []*provision.DeviceRecord{d}})
+			t.equal([]*provision.DeviceRecord{d}, t.devices(provision.DeviceFilter{AfterSeq: d.Seq - 1}), "a device")
+			t.equal(at, t.run().Created, "Created")
+		}
+	}},
+	{"record/original", "DeviceRecord.Original is the row as the input had it, if it was mended since; nil otherwise. So nil stays " +
+		"nil, and a row without values is no nil.", func(t *trial) {
+		empty := device(2, nil)
+		empty.Original = map[string]string{}
+		t.add(device(1, nil), empty, device(3, nil))
+		for _, d := range t.devices(provision.DeviceFilter{}) {
+			if isNil, want := d.Original == nil, d.Seq != 2; isNil != want {
+				t.failf("device %d: Original is nil: %t, want %t", d.Seq, isNil, want)
+			}
+		}
+	}},
+	{"record/strings", "What a record holds comes back as it was, byte for byte: a record of the input that is not valid is in " +
+		"the ledger too, and a run that goes on compares it with the input. Row, Original and Policies are UTF-8.", func(t *trial) {
+		var want []*provision.DeviceRecord
+		for i, s := range oddStrings {
+			d := new(provision.DeviceRecord)
+			for _, f := range leaves(reflect.TypeFor[provision.DeviceRecord]()) {
+				if v := reflect.ValueOf(d).Elem().FieldByIndex(f.index); v.Kind() == reflect.String {
+					v.SetString(s)
 				}
 			}
-		},
-	},
-	{
-		Name: "record/run",
-		Explanation: "Change.Run creates or replaces the run's record, every field of it. A field that is lost makes a " +
-			"resumed run another one.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			for _, r := range variants[provision.RunRecord]() {
-				t.apply(ctx, l, provision.Change{Run: r})
-				got, err := l.Run(ctx)
-				t.ok(err, "Run")
-				t.equal(r, got, "the run's record")
-			}
-		},
-	},
-	{
-		Name: "record/device-added",
-		Explanation: "Change.Add appends devices, every field of their records. A device's certificate, its ARNs and AWS's " +
-			"text are nowhere else.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			want := deviceVariants()
-			t.apply(ctx, l, provision.Change{Add: want})
-			t.equal(want, t.devices(ctx, l, provision.DeviceFilter{}), "devices")
-		},
-	},
-	{
-		Name:        "record/device-replaced",
-		Explanation: "Change.Devices replaces devices by Seq: every field, also one that is zero in the new record.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			want := deviceVariants()
-			n := int64(len(want))
-			for i := range n {
-				full := filled[provision.DeviceRecord](50 + int(i))
-				full.Seq = i + 1
-				t.apply(ctx, l, provision.Change{Add: []*provision.DeviceRecord{full}})
-			}
-			t.apply(ctx, l, provision.Change{Devices: want})
-			t.equal(want, t.devices(ctx, l, provision.DeviceFilter{}), "devices")
-		},
-	},
-	{
-		Name: "record/part",
-		Explanation: "Change.Part creates or replaces a part by Number, every field of it. What a part record lacks, a run " +
-			"that goes on has to guess.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			var want []*provision.PartRecord
-			for i, p := range variants[provision.PartRecord]() {
-				p.Number = i + 1
-				want = append(want, p)
-				full := filled[provision.PartRecord](i + 50)
-				full.Number = p.Number
-				t.apply(ctx, l, provision.Change{Part: full})
-				t.apply(ctx, l, provision.Change{Part: p})
-			}
-			got, err := l.Parts(ctx)
-			t.ok(err, "Parts")
-			t.equal(want, got, "parts")
-		},
-	},
-	{
-		Name:        "record/orphan",
-		Explanation: "Change.Orphans creates or replaces orphans by CertificateID, every field of them.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			want := variants[provision.Orphan]()
-			for i, o := range want {
-				o.CertificateID = fmt.Sprintf("certificate-%d", i)
-				full := filled[provision.Orphan](i + 50)
-				full.CertificateID = o.CertificateID
-				t.apply(ctx, l, provision.Change{Orphans: []*provision.Orphan{full}})
-			}
-			t.apply(ctx, l, provision.Change{Orphans: want})
-			got, err := l.Orphans(ctx)
-			t.ok(err, "Orphans")
-			t.equal(want, got, "orphans")
-		},
-	},
-	{
-		Name: "record/times",
-		Explanation: "What a record holds comes back as it was: times are the same instant to the nanosecond, whatever " +
-			"their zone, and the zero time stays zero. \"Not yet\" is a zero time.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			for i, at := range []time.Time{
-				{},
-				time.Unix(0, 0),
-				time.Unix(0, 1),
-				time.Date(2026, 11, 23, 8, 15, 0, 999999999, time.UTC),
-				time.Date(2026, 11, 23, 8, 15, 0, 1, time.FixedZone("CET", 3600)),
-				time.Date(2026, 11, 23, 0, 0, 0, 0, time.FixedZone("", -11*3600-30*60)),
-				time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
-				time.Date(1899, 12, 31, 23, 59, 59, 0, time.UTC),
-				time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC),
-			} {
-				d := device(int64(i+1), func(d *provision.DeviceRecord) { d.Updated = at })
-				t.apply(ctx, l, provision.Change{Run: &provision.RunRecord{Created: at}, Add: []*provision.DeviceRecord{d}})
-				got := t.devices(ctx, l, provision.DeviceFilter{AfterSeq: d.Seq - 1})
-				t.equal([]*provision.DeviceRecord{d}, got, "a device")
-				r, err := l.Run(ctx)
-				t.ok(err, "Run")
-				t.equal(at, r.Created, "Created")
-			}
-		},
-	},
-	{
-		Name: "record/original",
-		Explanation: "DeviceRecord.Original is the row as the input had it, if it was mended since; nil otherwise. So nil stays " +
-			"nil, and a row without values is no nil.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			empty := device(2, nil)
-			empty.Original = map[string]string{}
-			t.apply(ctx, l, provision.Change{Add: []*provision.DeviceRecord{device(1, nil), empty, device(3, nil)}})
-			for _, d := range t.devices(ctx, l, provision.DeviceFilter{}) {
-				if isNil, want := d.Original == nil, d.Seq != 2; isNil != want {
-					t.failf("device %d: Original is nil: %t, want %t", d.Seq, isNil, want)
-				}
-			}
-		},
-	},
-	{
-		Name: "record/strings",
-		Explanation: "What a record holds comes back as it was, byte for byte: a record of the input that is not valid is in " +
-			"the ledger too, and a run that goes on compares it with the input. Row, Original and Policies are UTF-8.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			var want []*provision.DeviceRecord
-			for i, s := range oddStrings {
-				d := new(provision.DeviceRecord)
-				for _, f := range leaves(reflect.TypeFor[provision.DeviceRecord]()) {
-					if v := reflect.ValueOf(d).Elem().FieldByIndex(f.index); v.Kind() == reflect.String {
-						v.SetString(s)
-					}
-				}
-				d.Seq = int64(i + 1)
-				u := strings.ToValidUTF8(s, "\ufffd") // rows and names of policies are UTF-8
-				d.Row = map[string]string{u: u, "plain": "plain", u + "+": u}
-				d.Original = map[string]string{u: "plain"}
-				d.Policies = []string{u, "plain", u}
-				want = append(want, d)
-				r := &provision.RunRecord{ID: s, RoleARN: s}
-				p := &provision.PartRecord{Number: i + 1, File: s, Message: s}
-				o := &provision.Orphan{CertificateID: fmt.Sprint(i) + s, Why: s}
-				t.apply(ctx, l, provision.Change{Run: r, Add: []*provision.DeviceRecord{d}, Part: p, Orphans: []*provision.Orphan{o}})
-				got := t.state(ctx, l)
-				t.equal(want, got.Devices, "devices")
-				t.equal(r, got.Run, "the run")
-				t.equal(p, got.Parts[len(got.Parts)-1], "the part")
-				t.equal(o, got.Orphans[len(got.Orphans)-1], "the orphan")
-			}
-			t.apply(ctx, l, provision.Change{Devices: want})
-			t.equal(want, t.devices(ctx, l, provision.DeviceFilter{}), "devices, replaced by themselves")
-		},
-	},
-	{
-		Name:        "record/numbers",
-		Explanation: "What a record holds comes back as it was: numbers are not rounded and not cut.",
-		try: func(ctx context.Context, t *trial) {
-			l := t.new(ctx)
-			for i, n := range []int64{1 << 31, 1<<53 + 1, math.MaxInt64} {
-				d := device(int64(i+1), func(d *provision.DeviceRecord) { d.Line = n })
-				r := &provision.RunRecord{Total: n}
-				p := &provision.PartRecord{Number: 1, Bytes: n, CredentialsTook: time.Duration(n)}
-				t.apply(ctx, l, provision.Change{Run: r, Add: []*provision.DeviceRecord{d}, Part: p})
-				got := t.state(ctx, l)
-				t.equal(r, got.Run, "the run")
-				t.equal(d, got.Devices[i], "the device")
-				t.equal([]*provision.PartRecord{p}, got.Parts, "the part")
-			}
-		},
-	},
+			d.Seq = int64(i + 1)
+			u := strings.ToValidUTF8(s, "\ufffd") // rows and names of policies are UTF-8
+			d.Row = map[string]string{u: u, "plain": "plain", u + "+": u}
+			d.Original = map[string]string{u: "plain"}
+			d.Policies = []string{u, "plain", u}
+			want = append(want, d)
+			r := &provision.RunRecord{ID: s, RoleARN: s}
+			p := &provision.PartRecord{Number: i + 1, File: s, Message: s}
+			o := &provision.Orphan{CertificateID: fmt.Sprint(i) + s, Why: s}
+			t.apply(provision.Change{Run: r, Add: []*provision.DeviceRecord{d}, Part: p, Orphans: []*provision.Orphan{o}})
+			got := t.state()
+			t.equal(want, got.Devices, "devices")
+			t.equal(r, got.Run, "the run")
+			t.equal(p, got.Parts[len(got.Parts)-1], "the part")
+			t.equal(o, got.Orphans[len(got.Orphans)-1], "the orphan")
+		}
+		t.replace(want...)
+		t.equal(want, t.devices(provision.DeviceFilter{}), "devices, replaced by themselves")
+	}},
+	{"record/numbers", "What a record holds comes back as it was: numbers are not rounded and not cut.", func(t *trial) {
+		for i, n := range []int64{1 << 31, 1<<53 + 1, math.MaxInt64} {
+			d := device(int64(i+1), func(d *provision.DeviceRecord) { d.Line = n })
+			r := &provision.RunRecord{Total: n}
+			p := &provision.PartRecord{Number: 1, Bytes: n, CredentialsTook: time.Duration(n)}
+			t.apply(provision.Change{Run: r, Add: []*provision.DeviceRecord{d}, Part: p})
+			got := t.state()
+			t.equal(r, got.Run, "the run")
+			t.equal(d, got.Devices[i], "the device")
+			t.equal([]*provision.PartRecord{p}, got.Parts, "the part")
+		}
+	}},
 }
 
 // oddStrings are what ends up in records when files are read that nobody checked.

@@ -13,9 +13,9 @@ import (
 
 // Harness makes the ledgers that the cases try.
 type Harness struct {
-	// Open gives an empty ledger, a new one with each call. It is required.
+	// Open makes an empty ledger, a new one with each call. It is required.
 	Open func(ctx context.Context) (provision.Ledger, error)
-	// Reopen closes a ledger that Open or Reopen gave, and opens again what it left. Nil is for ledgers that keep nothing
+	// Reopen closes a ledger that Open or Reopen returned, and opens again what it left. Nil is for ledgers that keep nothing
 	// when they are closed; the cases of durability are left out then.
 	Reopen func(ctx context.Context, ledger provision.Ledger) (provision.Ledger, error)
 }
@@ -26,15 +26,29 @@ type Case struct {
 	Explanation string // the rule, as the doc comments have it, and what depends on it
 	Durable     bool   // the case needs Harness.Reopen
 
-	try func(ctx context.Context, t *trial)
+	try func(t *trial)
+}
+
+// rule is a row of the tables: a case's name, its explanation, and how it is tried on a new ledger.
+type rule struct {
+	name, explanation string
+	try               func(t *trial)
 }
 
 // Cases lists all cases, in the order in which they are best looked at when several fail.
 func Cases() []Case {
-	return slices.Concat(recordCases, applyCases, deviceCases, findCases, listCases, contextCases, concurrentCases, durableCases)
+	var list []Case
+	add := func(durable bool, rules ...rule) {
+		for _, r := range rules {
+			list = append(list, Case{r.name, r.explanation, durable, r.try})
+		}
+	}
+	add(false, slices.Concat(recordCases, applyCases, deviceCases, findCases, listCases, contextCases, concurrentCases)...)
+	add(true, durableCases...)
+	return list
 }
 
-// Check tries a case on new ledgers. The error says what was seen, and explains the rule. Check gives up when the context
+// Check tries a case on new ledgers. The error holds what was seen, and explains the rule. Check gives up when the context
 // ends; what hangs then is left hanging.
 func (c Case) Check(ctx context.Context, h Harness) error {
 	if h.Open == nil {
@@ -58,7 +72,7 @@ func (c Case) Check(ctx context.Context, h Harness) error {
 }
 
 func (c Case) run(ctx context.Context, h Harness) (err error) {
-	t := &trial{harness: h}
+	t := &trial{ctx: ctx, harness: h}
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
@@ -73,7 +87,8 @@ func (c Case) run(ctx context.Context, h Harness) (err error) {
 			}
 		}
 	}()
-	c.try(ctx, t)
+	t.new()
+	c.try(t)
 	return nil
 }
 
@@ -97,10 +112,12 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	}
 }
 
-// trial is one run of a case. Its methods end the case when something is not as it should be: they panic with a failure,
-// which Case.run recovers.
+// trial is one run of a case, on a ledger of its own. Its methods end the case when something is not as it should be: they
+// panic with a failure, which Case.run recovers. So a case calls them from its own goroutine only.
 type trial struct {
+	ctx     context.Context
 	harness Harness
+	l       provision.Ledger
 	open    []provision.Ledger
 }
 
@@ -121,37 +138,57 @@ func (t *trial) equal(want, got any, what string) {
 	}
 }
 
-func (t *trial) new(ctx context.Context) provision.Ledger {
-	l, err := t.harness.Open(ctx)
+// new goes on with a new ledger.
+func (t *trial) new() {
+	var err error
+	t.l, err = t.harness.Open(t.ctx)
 	t.ok(err, "opening a ledger")
-	t.open = append(t.open, l)
-	return l
+	t.open = append(t.open, t.l)
 }
 
-func (t *trial) reopen(ctx context.Context, l provision.Ledger) provision.Ledger {
-	again, err := t.harness.Reopen(ctx, l)
+func (t *trial) reopen() {
+	again, err := t.harness.Reopen(t.ctx, t.l)
 	t.ok(err, "opening the ledger again")
-	t.open[slices.Index(t.open, l)] = again
-	return again
+	t.open[slices.Index(t.open, t.l)], t.l = again, again
 }
 
-func (t *trial) apply(ctx context.Context, l provision.Ledger, c provision.Change) {
-	t.ok(l.Apply(ctx, c), "Apply")
-}
+func (t *trial) apply(c provision.Change) { t.ok(t.l.Apply(t.ctx, c), "Apply") }
+
+func (t *trial) add(list ...*provision.DeviceRecord) { t.apply(provision.Change{Add: list}) }
+
+func (t *trial) replace(list ...*provision.DeviceRecord) { t.apply(provision.Change{Devices: list}) }
 
 // refused applies a change that must not go through, and sees that the ledger is as it was.
-func (t *trial) refused(ctx context.Context, l provision.Ledger, c provision.Change, why string) {
-	before := t.state(ctx, l)
-	if err := l.Apply(ctx, c); err == nil {
+func (t *trial) refused(c provision.Change, why string) {
+	before := t.state()
+	if err := t.l.Apply(t.ctx, c); err == nil {
 		t.failf("Apply took a change with %s", why)
 	}
-	t.equal(before, t.state(ctx, l), "after a change that was refused because of "+why)
+	t.equal(before, t.state(), "after a change that was refused because of "+why)
+}
+
+func (t *trial) run() *provision.RunRecord {
+	r, err := t.l.Run(t.ctx)
+	t.ok(err, "Run")
+	return r
+}
+
+func (t *trial) parts() []*provision.PartRecord {
+	list, err := t.l.Parts(t.ctx)
+	t.ok(err, "Parts")
+	return list
+}
+
+func (t *trial) orphans() []*provision.Orphan {
+	list, err := t.l.Orphans(t.ctx)
+	t.ok(err, "Orphans")
+	return list
 }
 
 // devices reads what a filter lets through.
-func (t *trial) devices(ctx context.Context, l provision.Ledger, f provision.DeviceFilter) []*provision.DeviceRecord {
+func (t *trial) devices(f provision.DeviceFilter) []*provision.DeviceRecord {
 	var list []*provision.DeviceRecord
-	for d, err := range l.Devices(ctx, f) {
+	for d, err := range t.l.Devices(t.ctx, f) {
 		t.ok(err, "Devices")
 		if d == nil {
 			t.failf("Devices yielded neither a device nor an error")
@@ -161,14 +198,10 @@ func (t *trial) devices(ctx context.Context, l provision.Ledger, f provision.Dev
 	return list
 }
 
-func (t *trial) seqs(ctx context.Context, l provision.Ledger, f provision.DeviceFilter) []int64 {
-	return seqsOf(t.devices(ctx, l, f))
-}
-
-func seqsOf(devices []*provision.DeviceRecord) []int64 {
-	list := make([]int64, len(devices))
-	for i, d := range devices {
-		list[i] = d.Seq
+func (t *trial) seqs(f provision.DeviceFilter) []int64 {
+	list := []int64{}
+	for _, d := range t.devices(f) {
+		list = append(list, d.Seq)
 	}
 	return list
 }
@@ -181,20 +214,11 @@ type state struct {
 	Orphans []*provision.Orphan
 }
 
-func (t *trial) state(ctx context.Context, l provision.Ledger) state {
-	var (
-		s   state
-		err error
-	)
-	if s.Run, err = l.Run(ctx); !errors.Is(err, provision.ErrNoRun) {
+func (t *trial) state() state {
+	s := state{Devices: t.devices(provision.DeviceFilter{}), Parts: t.parts(), Orphans: t.orphans()}
+	if r, err := t.l.Run(t.ctx); !errors.Is(err, provision.ErrNoRun) {
 		t.ok(err, "Run")
-	} else {
-		s.Run = nil
+		s.Run = r
 	}
-	s.Devices = t.devices(ctx, l, provision.DeviceFilter{})
-	s.Parts, err = l.Parts(ctx)
-	t.ok(err, "Parts")
-	s.Orphans, err = l.Orphans(ctx)
-	t.ok(err, "Orphans")
 	return s
 }
