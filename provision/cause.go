@@ -25,9 +25,9 @@ var causes = []struct {
 	{CauseService, regexp.MustCompile(`(?i)internal ?(failure|server|error)|service ?unavailable`)},
 }
 
-// ClassifyFailure sorts the text of a refused line into a cause; CauseOther when it is not known. The code is what a
+// classifyFailure sorts the text of a refused line into a cause; CauseOther when it is not known. The code is what a
 // report holds beside the text, and may be empty.
-func ClassifyFailure(code, text string) Cause {
+func classifyFailure(code, text string) Cause {
 	for _, s := range []string{text, code} { // the text is the more particular one
 		if s == "" {
 			continue

@@ -281,7 +281,7 @@ func (c *collector) readErrors(ctx context.Context) error {
 		if d == nil {
 			continue
 		}
-		d.fail(ClassifyFailure(e.Code, e.Message), e.Message)
+		d.fail(classifyFailure(e.Code, e.Message), e.Message)
 		c.refusedBefore[d.Line] = true
 		if err := c.save(ctx, d); err != nil {
 			return err

@@ -148,7 +148,7 @@ func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Reg
 		if e, ok := errors.AsType[*task.Error](err); ok {
 			text, code = e.Message, e.Code
 		}
-		cause := ClassifyFailure(code, text)
+		cause := classifyFailure(code, text)
 		if errors.Is(err, task.ErrThrottled) {
 			cause = CauseThrottled
 		}
