@@ -149,8 +149,8 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	stopped := c.stopped() && (s.Unsettled > 0 || c.unsent && s.Failed > 0)
-	if s.Unsettled == 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
+	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0)
+	if s.Pending == 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
 		c.record.Finished = time.Now()
 		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
 			return nil, err

@@ -33,8 +33,8 @@ const (
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	given := r.shape.columns()
 	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
-	unsettled := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
-	for d, err := range r.ledger.Devices(ctx, unsettled) {
+	unfinished := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
+	for d, err := range r.ledger.Devices(ctx, unfinished) {
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	if err := out.Write(append([]string{RecordColumn, runColumn, causeColumn, messageColumn}, columns...)); err != nil {
 		return err
 	}
-	for d, err := range r.ledger.Devices(ctx, unsettled) {
+	for d, err := range r.ledger.Devices(ctx, unfinished) {
 		if err != nil {
 			return err
 		}

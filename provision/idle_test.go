@@ -189,5 +189,5 @@ func TestStopIsObeyedWhileEveryKeyFails(t *testing.T) {
 	summary, err := run.Run(t.Context(), rows(2000))
 	require.ErrorIs(t, err, provision.ErrStopped)
 	assert.Less(t, asked.Load(), int64(200))
-	assert.Positive(t, summary.Unsettled)
+	assert.Positive(t, summary.Pending)
 }

@@ -13,8 +13,8 @@ type Event interface{ event() }
 // EventSpooled: every record of the input is in the ledger.
 type EventSpooled struct {
 	Devices int64
-	// Failed and Provisioned are those of them that have a verdict already: bad rows and duplicates, and whatever an
-	// earlier call has settled.
+	// Failed and Provisioned are those of them that have a verdict already: bad rows, duplicates, and the devices that an
+	// earlier call has finished.
 	Failed, Provisioned int64
 	Resumed             bool // the run had begun before
 }

@@ -316,7 +316,7 @@ func TestARegisterThatDiedIsSettledByTheNextRun(t *testing.T) {
 				summary, err := run.Run(t.Context(), rows(2))
 				if !effect {
 					require.ErrorIs(t, err, provision.ErrIncomplete)
-					assert.Zero(t, summary.Unsettled, "it must not hang about for ever")
+					assert.Zero(t, summary.Pending, "it must not hang about for ever")
 					_, err = run.Retry(t.Context())
 				}
 				require.NoError(t, err)

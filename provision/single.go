@@ -106,7 +106,7 @@ func (sg *single) notInPart(ctx context.Context, rec *DeviceRecord) error {
 	}
 	for _, p := range parts {
 		if p.Number == rec.Part && p.State != PartCollected {
-			return fmt.Errorf("device %q is in part %d, whose task is not settled yet; run that first", rec.Name, rec.Part)
+			return fmt.Errorf("device %q is in part %d, which is not collected yet: call Run first", rec.Name, rec.Part)
 		}
 	}
 	return nil

@@ -41,7 +41,7 @@ func TestAStoppedRunGoesOnWhereItWasStopped(t *testing.T) {
 				run = w.run(t)
 				summary, err := run.Run(t.Context(), rows(40))
 				require.ErrorIs(t, err, provision.ErrStopped)
-				assert.Positive(t, summary.Unsettled)
+				assert.Positive(t, summary.Pending)
 				if mode == provision.FinishPart {
 					assert.EqualValues(t, 20, summary.Provisioned)
 				} else {
@@ -95,7 +95,7 @@ func TestPrepareSubmitAndCollectAreTheRunInThreeSteps(t *testing.T) {
 	require.NoError(t, err)
 	summary, err := run.Prepare(t.Context(), rows(10))
 	require.NoError(t, err, "Prepare must not need the backend")
-	assert.EqualValues(t, 10, summary.Unsettled)
+	assert.EqualValues(t, 10, summary.Pending)
 	files, err := filepath.Glob(filepath.Join(w.opts.PartDir, "*.json"))
 	require.NoError(t, err)
 	assert.Len(t, files, 3)

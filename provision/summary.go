@@ -18,7 +18,7 @@ type Summary struct {
 	Provisioned int64
 	Failed      int64
 	Unknown     int64
-	Unsettled   int64           // neither of these yet: the run is not over
+	Pending     int64           // waiting or submitted: the run is not over
 	Causes      map[Cause]int64 // of the failed
 	Tasks       []task.ID       // in the order of the parts
 	Orphans     int             // certificates of this run that no device uses and that were not removed; see FindOrphans
@@ -33,7 +33,7 @@ func (s *Summary) String() string {
 	for _, c := range []struct {
 		n    int64
 		what string
-	}{{s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Unsettled, "not settled yet"}} {
+	}{{s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Pending, "pending"}} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
 		}
@@ -81,7 +81,7 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 		RunID: s.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: s.record.Identity.Fake,
 		Provisioned: counts.Verdicts[Provisioned], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
 	}
-	sum.Unsettled = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	sum.Pending = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
 	if sum.Orphans, err = countOrphans(ctx, s.ledger); err != nil {
 		return nil, err
 	}

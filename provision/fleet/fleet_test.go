@@ -185,10 +185,10 @@ func (w *world) requireOnce(t *testing.T, all []*fleet.Result) {
 func requireAddsUp(t *testing.T, s *fleet.Summary, n int) {
 	t.Helper()
 	require.EqualValues(t, n, s.Total)
-	require.Equal(t, s.Total, s.Provisioned+s.Failed+s.Unknown+s.Unsettled)
+	require.Equal(t, s.Total, s.Provisioned+s.Failed+s.Unknown+s.Pending)
 	sum := s.Refused
 	for _, site := range s.Sites {
-		require.Equal(t, site.Total, site.Provisioned+site.Failed+site.Unknown+site.Unsettled)
+		require.Equal(t, site.Total, site.Provisioned+site.Failed+site.Unknown+site.Pending)
 		sum += site.Total
 	}
 	require.LessOrEqual(t, sum, s.Total)
@@ -314,7 +314,7 @@ func TestTwoSitesOfOneAccountAndRegionAreRefusedOrTakeTurns(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrSameAccount)
 	requireAddsUp(t, summary, 10)
 	assert.EqualValues(t, 5, summary.Provisioned, "the site that was first works")
-	assert.EqualValues(t, 5, summary.Unsettled)
+	assert.EqualValues(t, 5, summary.Pending)
 	var failed *fleet.Error
 	require.ErrorAs(t, err, &failed)
 	require.Len(t, failed.Sites, 1)

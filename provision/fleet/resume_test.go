@@ -171,7 +171,7 @@ func TestASiteWhoseLedgerFailsIsDrainedAndReported(t *testing.T) {
 			assert.ErrorContains(t, err, "the disk is full")
 			requireAddsUp(t, summary, 1500)
 			assert.EqualValues(t, 30, summary.Sites[other].Provisioned)
-			assert.EqualValues(t, 1470, summary.Unsettled)
+			assert.EqualValues(t, 1470, summary.Pending)
 			assert.Empty(t, things(t, w.fakes[bad]))
 
 			w.change(bad, func(o *provision.Options) { o.Ledger = sound })
@@ -185,7 +185,7 @@ func TestASiteWhoseLedgerFailsIsDrainedAndReported(t *testing.T) {
 				assert.ErrorContains(t, err, "give the devices to Run again")
 				assert.Empty(t, things(t, w.fakes[bad]), "half of a site's input must not be sent as if it were all")
 				requireAddsUp(t, summary, 1500)
-				assert.EqualValues(t, 1470, summary.Unsettled)
+				assert.EqualValues(t, 1470, summary.Pending)
 			}
 			summary, err = f.Run(t.Context(), input())
 			require.NoError(t, err)

@@ -40,7 +40,7 @@ func TestStopEndsEverySiteAndALaterCallGoesOn(t *testing.T) {
 			requireAddsUp(t, summary, 50)
 			assert.Less(t, summary.Took, 25*time.Second)
 			assert.EqualValues(t, 9, summary.Sites[regions[0]].Provisioned)
-			assert.Positive(t, summary.Unsettled)
+			assert.Positive(t, summary.Pending)
 
 			summary, err = f.Retry(t.Context())
 			require.NoError(t, err, "the stop was for the first call, at every site")

@@ -22,7 +22,7 @@ var errNotSpooled = errors.New("the ledger does not hold the whole input yet; gi
 // the goroutine that calls Run, and never wait for a site. No site sends anything before the input has ended.
 //
 // It returns nil only when every device of every site is Provisioned and none was refused. Otherwise the error is an
-// [*Error] and the summary is given with it. A site's failure costs the other sites nothing. What is wrong with the
+// [*Error] and the summary is returned with it. A site's failure costs the other sites nothing. What is wrong with the
 // input itself (it ends in an error, or a device is at another site than before) is in Error.Input, and no site sends
 // anything in that call.
 func (f *Fleet) Run(ctx context.Context, devices iter.Seq2[provision.Device, error]) (*Summary, error) {
@@ -188,7 +188,7 @@ func (f *Fleet) Retry(ctx context.Context) (*Summary, error) {
 	return f.again(ctx, began, fresh, func(ctx context.Context, r *provision.Run) (*provision.Summary, error) { return r.Retry(ctx) })
 }
 
-// Reconcile settles every Unknown device by reading the sites' accounts back; see [provision.Run.Reconcile]. A site
+// Reconcile gives every Unknown device a verdict by reading the sites' accounts back; see [provision.Run.Reconcile]. A site
 // whose backend can't read devices back is in the error. It returns what Run returns.
 func (f *Fleet) Reconcile(ctx context.Context) (*Summary, error) {
 	began := time.Now()

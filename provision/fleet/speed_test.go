@@ -147,7 +147,7 @@ func TestOneSiteInTroubleDoesNotHoldTheOthers(t *testing.T) {
 				require.Len(t, failed.Sites, 1)
 				assert.Equal(t, bad, failed.Sites[0].Site)
 				assert.ErrorContains(t, failed.Sites[0], c.text)
-				assert.EqualValues(t, 60, summary.Unsettled)
+				assert.EqualValues(t, 60, summary.Pending)
 				summary, err = f.Run(t.Context(), spread(120, 2))
 				require.NoError(t, err, "a later call goes on where the site was held")
 				assert.EqualValues(t, 120, summary.Provisioned)

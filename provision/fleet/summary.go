@@ -11,14 +11,14 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Unsettled, and the number of
+// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Pending, and the number of
 // records of the input.
 type Summary struct {
 	Total       int64
 	Provisioned int64
 	Failed      int64 // at their sites, and the refused
 	Unknown     int64
-	Unsettled   int64                     // neither of these yet, or not known because a site could not say
+	Pending     int64                     // waiting or submitted, or not known because a site could not be asked
 	Refused     int64                     // of the failed: no site took them
 	Causes      map[provision.Cause]int64 // of the failed
 	Fake        bool                      // from at least one site no real certificate came
@@ -30,7 +30,7 @@ type Summary struct {
 // String returns the counts in one line.
 func (s *Summary) String() string {
 	all := provision.Summary{
-		Total: s.Total, Provisioned: s.Provisioned, Failed: s.Failed, Unknown: s.Unknown, Unsettled: s.Unsettled, Causes: s.Causes,
+		Total: s.Total, Provisioned: s.Provisioned, Failed: s.Failed, Unknown: s.Unknown, Pending: s.Pending, Causes: s.Causes,
 	}
 	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
 }
@@ -110,7 +110,7 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 			summary = s.counts(ctx)
 		}
 		if c.given != nil && c.given[i] > summary.Total { // it has not taken all that is its
-			summary.Unsettled += c.given[i] - summary.Total
+			summary.Pending += c.given[i] - summary.Total
 			summary.Total = c.given[i]
 		}
 		sum.add(s.name, summary)
@@ -131,7 +131,7 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	}
 	if missing := f.record.Input - held - sum.Refused; f.record.Spooled && missing > 0 { // a site has never taken them
 		sum.Total += missing
-		sum.Unsettled += missing
+		sum.Pending += missing
 		failed.missing = missing
 	}
 	sum.Took = time.Since(c.began)
@@ -147,7 +147,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.Provisioned += of.Provisioned
 	s.Failed += of.Failed
 	s.Unknown += of.Unknown
-	s.Unsettled += of.Unsettled
+	s.Pending += of.Pending
 	s.Fake = s.Fake || of.Fake
 	for cause, n := range of.Causes {
 		s.Causes[cause] += n
@@ -175,7 +175,7 @@ func (s *site) counts(ctx context.Context) *provision.Summary {
 	}
 	sum.RunID, sum.Fake, sum.Total, sum.Causes = b.RunID, b.Fake, b.Total, b.Causes
 	sum.Provisioned, sum.Failed, sum.Unknown = b.Verdicts[provision.Provisioned], b.Verdicts[provision.Failed], b.Verdicts[provision.Unknown]
-	sum.Unsettled = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	sum.Pending = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
 	for _, p := range b.Parts {
 		if p.TaskID != "" {
 			sum.Tasks = append(sum.Tasks, p.TaskID)
