@@ -11,7 +11,7 @@ type Unwrapper interface {
 }
 
 // As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps.
-// The abilities are [KeyFinder], [RowChecker], [NameReader], [LineMatcher] and [Validator].
+// The abilities are [KeyFinder], [KeyVerifier], [RowChecker], [NameReader], [LineMatcher] and [Validator].
 func As[T any](step Credential) (T, bool) {
 	for step != nil {
 		if t, ok := step.(T); ok {
@@ -28,12 +28,22 @@ func As[T any](step Credential) (T, bool) {
 }
 
 // KeyFinder is the ability of a step that makes a key for each device, and keeps it, to look for one. A step that makes
-// keys needs it: with it, a run refuses to make a key for a device that has one of another run, and to make a new one
-// where the device's own is lost.
+// keys needs it: with it, a run refuses to make a key for a device that has one of another run.
+//
+// Whose a key is, only what was recorded with it decides. So a step must keep Candidate.Run beside each key, as part of
+// the same durable record: a step of your own in a column, hardware in a label or an attribute of the key. Where nothing
+// can be kept beside a key, every key that is found is another run's, and such a run can't be resumed.
 type KeyFinder interface {
-	// Unused returns nil if the device has no key, and an error that wraps keystore.ErrExists if it has one. Any other
-	// error means that it could not look.
-	Unused(ctx context.Context, device string) error
+	// Unused returns nil if the device has no key, or one that was made for this run, and an error that wraps
+	// keystore.ErrExists if it has one of another run. Any other error means that it could not look.
+	Unused(ctx context.Context, device, run string) error
+}
+
+// KeyVerifier is the ability of a step that keeps keys to confirm that it has a device's: what keystore.Store.Verify is
+// for a store, with the same errors. No device counts as Provisioned without it; see [NoKey]. It is called by several
+// goroutines at once. A step that has none, such as [GivenCSR], keeps no keys, and is not asked.
+type KeyVerifier interface {
+	VerifyKey(ctx context.Context, device string, publicKeySHA256 [32]byte) error
 }
 
 // RowChecker is the ability of a step to check at once, before anything is made or sent, what a row holds for it. It

@@ -79,8 +79,8 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		return err
 	}
 	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
-		// It may come before devices whose keys are made already, and was not looked at when they were.
-		if err := m.credentials.unusedByOthers(ctx, rec.Name); err != nil {
+		// Refused here, the record stays what it was, and the others can go on.
+		if err := m.credentials.unusedByOthers(ctx, rec); err != nil {
 			return err
 		}
 	}

@@ -46,15 +46,16 @@ func (r *Run) enter() (*call, error) {
 	}
 	c.intake = &intake{session: s, shape: r.shape}
 	c.credentials = newCredentials(s, r.shape, o.Credential)
+	keys := newKeys(s, o.Credential)
 	c.parts = &parts{
-		session: s, shape: r.shape, credentials: c.credentials, pace: r.pace,
+		session: s, shape: r.shape, credentials: c.credentials, keys: keys, pace: r.pace,
 		maxLines: o.PartLines, maxBytes: o.PartBytes,
 	}
 	c.tasks = &tasks{
 		session: s, body: r.shape.body, roleARN: o.RoleARN, pace: r.pace,
 		foreign: o.Foreign, settleWindow: o.SettleWindow, wait: o.Wait,
 	}
-	c.handover = &handover{session: s, output: o.Output}
+	c.handover = &handover{session: s, keys: keys, output: o.Output}
 	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
 	return c, nil

@@ -21,16 +21,15 @@ type Credential interface {
 	Sync(ctx context.Context) error
 }
 
-// Candidate is a device on its way through the credential step, which is given Device and Claimed and sets the rest.
+// Candidate is a device on its way through the credential step, which is given Device and Run and sets the rest.
 type Candidate struct {
 	// Device is the device. Its Err is nil; the step sets it if the device can't be sent, and need not set Values and
 	// Match then. If the error is or wraps a [CauseError], that is its cause; otherwise the cause is CauseKey, which can
 	// be tried again.
 	Device
-	// Claimed means that this run has looked for a key of the device before ([KeyFinder]) and found none. A key that is
-	// found now was made by this run, and must be used. Without a claim, a key that is found belongs to another run, and
-	// finding one is an error.
-	Claimed bool
+	// Run is the id of the run that the device is of. A key that is made for it is recorded with this id, and a key that
+	// is found is used only if it was recorded with it; one of another run is an error (keystore.ErrExists).
+	Run string
 
 	Values map[string]string // a value for each of Fills
 	Match  Match             // how the results of the line are recognised

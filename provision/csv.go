@@ -28,12 +28,12 @@ const (
 	messageColumn = "iotfleet:message"
 )
 
-// WriteFailures writes the devices that are Failed or Unknown as CSV: their rows, with the numbers of the records, the
+// WriteFailures writes the devices that are NoKey, Failed or Unknown as CSV: their rows, with the numbers of the records, the
 // run's id, the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 	given := r.shape.columns()
 	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
-	unfinished := DeviceFilter{Verdicts: []Verdict{Failed, Unknown}}
+	unfinished := DeviceFilter{Verdicts: []Verdict{NoKey, Failed, Unknown}}
 	for d, err := range r.ledger.Devices(ctx, unfinished) {
 		if err != nil {
 			return err

@@ -48,11 +48,12 @@ func Rows(rows ...map[string]string) iter.Seq2[Device, error] {
 // Verdict is where a device stands.
 type Verdict string
 
-// The verdicts. Every device of a finished run has one of the last three.
+// The verdicts. Every device of a finished run has one of the last four.
 const (
 	Waiting     Verdict = "waiting"     // not sent yet
 	Submitted   Verdict = "submitted"   // in a part that is on its way
 	Provisioned Verdict = "provisioned" // registered, and its certificate matches its key
+	NoKey       Verdict = "no-key"      // registered, and its private key is not in the key store, or another one is; see Run
 	Failed      Verdict = "failed"      // refused; Cause and Message hold why
 	Unknown     Verdict = "unknown"     // the service may or may not have registered it
 )
@@ -66,6 +67,7 @@ const (
 	CauseInvalidRecord   Cause = "invalid-record"   // the record could not be read or breaks a rule; it was never sent
 	CauseDuplicate       Cause = "duplicate"        // another record of the run has the same name or the same key
 	CauseKey             Cause = "key"              // no key or CSR could be made for it here
+	CauseKeyLost         Cause = "key-lost"         // of NoKey: the key store has no key for the certificate, or another one
 	CauseCSRRefused      Cause = "csr-refused"      // the CSR is not acceptable, found here or by AWS
 	CauseThrottled       Cause = "throttled"        // the account's rates were exceeded
 	CauseQuota           Cause = "quota"            // a quota of the account, or of one thing or certificate, is used up
@@ -96,7 +98,7 @@ type Result struct {
 	Row            map[string]string
 	Source         string
 	Verdict        Verdict
-	Cause          Cause  // why it failed
+	Cause          Cause  // why it failed, or has no key
 	Message        string // AWS's text verbatim, or ours when it was never sent
 	Part           int    // the part it was last sent in; 0 if never
 	Line           int64  // its line in that part's data file

@@ -1,6 +1,8 @@
 package provision_test
 
 import (
+	"context"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -117,4 +119,34 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// lateStore lets something happen between the first look for a key and whatever follows.
+type lateStore struct {
+	keystore.Store
+	once *sync.Once
+	then func()
+}
+
+func (s lateStore) Get(ctx context.Context, device string) (keystore.Record, error) {
+	rec, err := s.Store.Get(ctx, device)
+	s.once.Do(s.then)
+	return rec, err
+}
+
+func TestOfTwoRunsOnOneKeyStoreTheSecondNeverTakesTheKeysOfTheFirst(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	first := w.run(t)
+	w.durable(t) // the second run has a ledger of its own, the same list and the same keys
+	w.opts.Credential = &provision.MakeCSR{Store: lateStore{w.keys, new(sync.Once), func() {
+		_, err := first.Run(t.Context(), rows(2))
+		require.NoError(t, err)
+	}}}
+	for range 3 {
+		_, err := w.run(t).Run(t.Context(), rows(2))
+		require.ErrorIs(t, err, keystore.ErrExists)
+	}
+	w.requireOneCertificateEach(t, "device-1", "device-2")
+	w.requireWorking(t, results(t, first))
 }

@@ -3,72 +3,162 @@ package provision
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 )
 
-// handover is where a device becomes Provisioned: its credential is handed to the output, and the verdict is recorded
-// once the output is durable.
+// handover is where a device becomes Provisioned: its private key is confirmed, its credential is handed to the output,
+// and the verdict is recorded once the output is durable.
 type handover struct {
 	*session
+	keys   *keys
 	output Output // nil leaves credentials in the ledger
 }
 
 // deliverBatch is how many devices are delivered between two syncs of an output.
 const deliverBatch = 500
 
-// provisioned gives a device its verdict, and hands its credential over; commit makes both durable. Every stage that
-// finds a device registered comes here, so what must hold of every Provisioned device is checked here.
-func (h *handover) provisioned(ctx context.Context, d *DeviceRecord) error {
+// provisioned gives a device its verdict; commit asks for its key, hands its credential over, and makes all durable.
+// Every stage that finds a device registered comes here, so what must hold of every Provisioned device is checked here
+// and in commit.
+func (h *handover) provisioned(_ context.Context, d *DeviceRecord) error {
 	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
-	if h.output == nil {
-		return nil
-	}
-	return h.deliver(ctx, h.output, d)
+	return nil
 }
 
-// commit makes deliveries durable, then the verdicts that rely on them.
+// commit makes a change durable. The devices in it that are Provisioned are those that provisioned was called for: the
+// ones whose key is not there become NoKey, the others are delivered first.
 func (h *handover) commit(ctx context.Context, change Change) error {
 	if len(change.Devices) == 0 && len(change.Orphans) == 0 {
 		return nil
 	}
+	fresh := make([]*DeviceRecord, 0, len(change.Devices))
+	for _, d := range change.Devices {
+		if d.Verdict == Provisioned {
+			fresh = append(fresh, d)
+		}
+	}
+	if err := h.keys.check(ctx, fresh); err != nil {
+		return err
+	}
 	if h.output != nil && len(change.Devices) > 0 {
-		if err := syncOutput(ctx, h.output); err != nil {
+		if err := h.deliver(ctx, h.output, fresh); err != nil {
 			return err
 		}
 	}
 	return h.ledger.Apply(ctx, change)
 }
 
-// deliverAll hands every Provisioned device over to an output, and returns how many are durable there.
-func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, err error) {
-	var taken int64
-	for d, err := range h.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}}) {
-		if err != nil {
-			return durable, err
+// confirm asks for the keys of devices that are Provisioned or NoKey, and records those whose verdict is another one
+// now. One that has become Provisioned is delivered. It returns how many have no key.
+func (h *handover) confirm(ctx context.Context, devices []*DeviceRecord) (lost int, err error) {
+	had := make([]DeviceRecord, len(devices))
+	for i, d := range devices {
+		had[i] = *d
+		d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
+	}
+	if err := h.keys.check(ctx, devices); err != nil {
+		return 0, err
+	}
+	var changed, mended []*DeviceRecord
+	for i, d := range devices {
+		if d.Verdict == NoKey {
+			lost++
 		}
-		if err := h.deliver(ctx, out, d); err != nil {
-			return durable, err
+		if d.Verdict == had[i].Verdict && d.Message == had[i].Message {
+			continue
 		}
-		if taken++; taken%deliverBatch == 0 {
-			if err := syncOutput(ctx, out); err != nil {
-				return durable, err
-			}
-			durable = taken
+		d.Updated = time.Now()
+		changed = append(changed, d)
+		if d.Verdict == Provisioned {
+			mended = append(mended, d)
 		}
 	}
-	if err := syncOutput(ctx, out); err != nil {
-		return durable, err
+	if len(changed) == 0 {
+		return lost, nil
 	}
-	return taken, nil
+	if h.output != nil && len(mended) > 0 {
+		if err := h.deliver(ctx, h.output, mended); err != nil {
+			return lost, err
+		}
+	}
+	return lost, h.ledger.Apply(ctx, Change{Devices: changed})
 }
 
-func syncOutput(ctx context.Context, out Output) error {
+// confirmAll confirms every device that is Provisioned or NoKey.
+func (h *handover) confirmAll(ctx context.Context) error {
+	if h.keys.verifier == nil {
+		return nil
+	}
+	return h.registered(ctx, func(batch []*DeviceRecord) error {
+		_, err := h.confirm(ctx, batch)
+		return err
+	})
+}
+
+// registered calls do with the devices that are Provisioned or NoKey, some at a time.
+func (h *handover) registered(ctx context.Context, do func([]*DeviceRecord) error) error {
+	batch := make([]*DeviceRecord, 0, deliverBatch)
+	for d, err := range h.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned, NoKey}}) {
+		if err != nil {
+			return err
+		}
+		if batch = append(batch, d); len(batch) < deliverBatch {
+			continue
+		}
+		if err := do(batch); err != nil {
+			return err
+		}
+		batch = batch[:0]
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return do(batch)
+}
+
+// deliverAll hands every Provisioned device over to an output, and returns how many are durable there. Those without
+// their key are left out, and named in the error.
+func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, err error) {
+	lost, first := 0, ""
+	err = h.registered(ctx, func(batch []*DeviceRecord) error {
+		n, err := h.confirm(ctx, batch)
+		if err != nil {
+			return err
+		}
+		if lost += n; n > 0 && first == "" {
+			first = batch[slices.IndexFunc(batch, func(d *DeviceRecord) bool { return d.Verdict == NoKey })].Message
+		}
+		if err := h.deliver(ctx, out, batch); err != nil {
+			return err
+		}
+		durable += int64(len(batch) - n)
+		return nil
+	})
+	if err == nil && lost > 0 {
+		err = fmt.Errorf("%w: %d devices were left out because their private keys are not in the key store; the first: %s",
+			ErrIncomplete, lost, first)
+	}
+	return durable, err
+}
+
+// deliver hands those of the devices over that are Provisioned, and makes that durable.
+func (h *handover) deliver(ctx context.Context, out Output, devices []*DeviceRecord) error {
+	for _, d := range devices {
+		if d.Verdict != Provisioned {
+			continue
+		}
+		if err := h.deliverOne(ctx, out, d); err != nil {
+			return err
+		}
+	}
 	if err := out.Sync(ctx); err != nil {
 		return fmt.Errorf("making the output durable: %w", err)
 	}
 	return nil
 }
 
-func (h *handover) deliver(ctx context.Context, out Output, d *DeviceRecord) error {
+func (h *handover) deliverOne(ctx context.Context, out Output, d *DeviceRecord) error {
 	where := h.record.Identity
 	err := out.Deliver(ctx, &Delivery{
 		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,

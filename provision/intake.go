@@ -85,7 +85,8 @@ func (in *intake) spooled(ctx context.Context) error {
 		return err
 	}
 	in.observe(EventSpooled{
-		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned], Resumed: in.resumed,
+		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned],
+		NoKey: counts.Verdicts[NoKey], Resumed: in.resumed,
 	})
 	return nil
 }

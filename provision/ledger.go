@@ -61,10 +61,7 @@ type RunRecord struct {
 	Spooled        bool  // every device of the input is in the ledger
 	Total          int64 // number of devices, once Spooled
 	Input          int64 // of them, those that came with the input; the others were added one by one
-	// Claimed is the Seq up to which keys may have been made. Before it moves on, the devices up to it are known to have
-	// no key, so that one that is found later is this run's own.
-	Claimed  int64
-	Finished time.Time
+	Finished       time.Time
 	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It
 	// is empty in the record of a run.
 	SitesSHA256 string

@@ -15,8 +15,8 @@ import (
 )
 
 // MakeCSR makes a key and a certificate signing request for each device, and keeps both as one record before the
-// request leaves the process. When a run goes on after an interruption, a device that has a key already keeps it and
-// its request; a new run refuses keys that it finds, and makes none in their place.
+// request leaves the process. When a run goes on after an interruption, a device that has a key of that run
+// ([keystore.Record].Run) keeps it and its request. Keys of another run are refused, and none are made in their place.
 type MakeCSR struct {
 	// Store keeps the keys. It is required; keystore.None() is for keys that rest elsewhere.
 	Store keystore.Store
@@ -75,16 +75,16 @@ func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, erro
 	}
 }
 
-// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device. A run asks before it
-// makes keys for the first time: what is there then belongs to somebody else.
-func (m *MakeCSR) Unused(ctx context.Context, device string) error {
-	switch _, err := m.Store.Get(ctx, device); {
-	case err == nil:
-		return m.taken(device)
+// Unused returns an error that wraps keystore.ErrExists if the store has a key of the device that was not made for this
+// run. A run asks before it makes keys.
+func (m *MakeCSR) Unused(ctx context.Context, device, run string) error {
+	switch rec, err := m.Store.Get(ctx, device); {
 	case errors.Is(err, keystore.ErrNotFound):
 		return nil
-	default:
+	case err != nil:
 		return fmt.Errorf("reading the key of device %q: %w", device, err)
+	default:
+		return m.own(rec, run)
 	}
 }
 
@@ -108,6 +108,11 @@ func (m *MakeCSR) CheckRow(thing string, row map[string]string) error {
 	return nil
 }
 
+// VerifyKey asks the store.
+func (m *MakeCSR) VerifyKey(ctx context.Context, device string, publicKeySHA256 [32]byte) error {
+	return m.Store.Verify(ctx, device, publicKeySHA256)
+}
+
 // MatchLine recognises a line by the request that it was sent with.
 func (m *MakeCSR) MatchLine(thing string, values map[string]string) (Match, error) {
 	return (&GivenCSR{Parameter: m.Parameter}).MatchLine(thing, values)
@@ -119,13 +124,24 @@ var errStore = errors.New("reading its key")
 // kept looks for a request that the device has already.
 func (m *MakeCSR) kept(ctx context.Context, d csr.Device) (*csr.Request, error) {
 	rec, err := m.Store.Get(ctx, d.Name)
-	switch {
-	case errors.Is(err, keystore.ErrNotFound):
+	if errors.Is(err, keystore.ErrNotFound) {
 		return nil, nil
-	case err != nil:
+	}
+	if err == nil {
+		err = m.own(rec, d.Tag.(Candidate).Run)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errStore, err)
 	}
 	return rec.Request, nil
+}
+
+// own returns an error unless a record was made for a run.
+func (m *MakeCSR) own(rec keystore.Record, run string) error {
+	if run == "" || rec.Run != run {
+		return m.taken(rec.Device, rec.Run)
+	}
+	return nil
 }
 
 // keep stores what was made for a device, and completes it. Its error ends the run.
@@ -136,10 +152,8 @@ func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error
 	case res.Err != nil:
 		c.Err = keyError(res.Err)
 		return nil
-	case res.Key.IsZero() && !c.Claimed:
-		return m.taken(c.Name)
 	case !res.Key.IsZero():
-		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request}
+		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request, Run: c.Run}
 		if err := m.Store.Put(ctx, rec); err != nil {
 			return fmt.Errorf("keeping the key of device %q: %w", c.Name, err)
 		}
@@ -150,14 +164,17 @@ func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error
 }
 
 // taken is the error for a device whose key is of another run.
-func (m *MakeCSR) taken(device string) error {
-	place := ""
+func (m *MakeCSR) taken(device, run string) error {
+	place, whose := "", "another run"
 	switch s := m.Store.(type) {
 	case interface{ Path(device string) string }: // a folder for each
 		place = " in " + s.Path(device)
 	case interface{ Path() string }: // one file
 		place = " in " + s.Path()
 	}
-	return fmt.Errorf("device %q has a key of an earlier run%s, which is left as it is: %w; give this run another place for its keys",
-		device, place, keystore.ErrExists)
+	if run != "" {
+		whose = "run " + run
+	}
+	return fmt.Errorf("device %q has a key of %s%s, which is left as it is: %w; give this run another place for its keys",
+		device, whose, place, keystore.ErrExists)
 }

@@ -13,10 +13,10 @@ type Event interface{ event() }
 // EventSpooled: every record of the input is in the ledger.
 type EventSpooled struct {
 	Devices int64
-	// Failed and Provisioned are those of them that have a verdict already: bad rows, duplicates, and the devices that an
-	// earlier call has finished.
-	Failed, Provisioned int64
-	Resumed             bool // the run had begun before
+	// Failed, Provisioned and NoKey are those of them that have a verdict already: bad rows, duplicates, and the devices
+	// that an earlier call has finished.
+	Failed, Provisioned, NoKey int64
+	Resumed                    bool // the run had begun before
 }
 
 // EventPartReady: a part file is complete, its keys are durable, and it is in the bucket.
@@ -68,6 +68,7 @@ type EventTaskProgress struct {
 type EventPartCollected struct {
 	Part        int
 	Provisioned int
+	NoKey       int // registered, and the private key is not in the key store
 	Failed      int
 	Unknown     int
 	Took        time.Duration // since the part's task was started

@@ -112,7 +112,9 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 }
 
 // hasVerdict reports whether no certificate of a device can become its own any more without being looked at first.
-func hasVerdict(d *DeviceRecord) bool { return d.Verdict == Provisioned || d.Verdict == Failed }
+func hasVerdict(d *DeviceRecord) bool {
+	return d.Verdict == Provisioned || d.Verdict == NoKey || d.Verdict == Failed
+}
 
 // countOrphans counts the orphans of a ledger that were not removed and that no device has come to use.
 func countOrphans(ctx context.Context, ledger Ledger) (int, error) {

@@ -120,7 +120,8 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 	for i, d := range p.devices {
 		again[i] = copyDevice(d)
 	}
-	if err := ps.credentials.requireKeys(ctx, again); err != nil {
+	// The credential step would make new keys in place of lost ones.
+	if err := ps.keys.require(ctx, again); err != nil {
 		return err
 	}
 	b := newBatch()

@@ -26,6 +26,7 @@ type parts struct {
 	*session
 	shape       *shape
 	credentials *credentials
+	keys        *keys
 	pace        *pace
 	maxLines    int
 	maxBytes    int64
@@ -84,7 +85,7 @@ func (ps *parts) waiting(ctx context.Context, after int64, limit int) ([]*Device
 // admit asks the witnesses that know more of devices than the ledger, before anything is made for them: the key store,
 // whether one has a key of another run.
 func (ps *parts) admit(ctx context.Context, devices []*DeviceRecord) error {
-	return ps.credentials.claim(ctx, devices)
+	return ps.credentials.unusedByOthers(ctx, devices...)
 }
 
 // writePart writes the part file and records it. It returns nil when no device was left to write.

@@ -8,12 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// credentials runs the credential step. It keeps the step from using keys of another run, and from making new keys
-// where the device's own are lost.
+// credentials runs the credential step. It keeps the step from using keys of another run.
 type credentials struct {
 	*session
 	shape  *shape
@@ -29,69 +27,13 @@ func newCredentials(s *session, sh *shape, step Credential) *credentials {
 	return c
 }
 
-// claim makes sure, before a key is made for these devices, that none of them has one of another run. It records that,
-// so that a key that is found for them later is known to be this run's. The devices are in order of Seq.
-func (c *credentials) claim(ctx context.Context, devices []*DeviceRecord) error {
-	last := c.record.Claimed
-	for _, d := range devices {
-		if c.claimed(d) {
-			continue
-		}
-		if err := c.unusedByOthers(ctx, d.Name); err != nil {
-			return err
-		}
-		last = d.Seq
-	}
-	if last == c.record.Claimed {
-		return nil
-	}
-	c.record.Claimed = last
-	return c.ledger.Apply(ctx, Change{Run: c.record})
-}
-
-// claimed reports whether claim has dealt with a device, or Register, which claims one by giving it a match.
-func (c *credentials) claimed(d *DeviceRecord) bool {
-	return d.Match != "" || d.Seq <= c.record.Claimed
-}
-
-// unusedByOthers makes sure that a device of this name has no key of another run. A key that this run made is accepted:
-// one of its devices has the name, or had it before it was mended.
-func (c *credentials) unusedByOthers(ctx context.Context, name string) error {
-	if c.finder == nil {
-		return nil
-	}
-	refusal := c.finder.Unused(ctx, name)
-	if !errors.Is(refusal, keystore.ErrExists) {
-		return refusal
-	}
-	for d, err := range c.ledger.Devices(ctx, DeviceFilter{}) {
-		switch {
-		case err != nil:
-			return err
-		case d.Seq > c.record.Claimed:
-			return refusal
-		case d.Name == name && holdsKeys(d):
-			return nil
-		case d.Original != nil:
-			// A record that was refused as it came never had a key.
-			if was, _, err := c.shape.check(Device{Row: d.Original}); err == nil && was == name {
-				return nil
-			}
-		}
-	}
-	return refusal
-}
-
-// requireKeys makes sure that the keys of devices are there, because the credential step would make new ones.
-func (c *credentials) requireKeys(ctx context.Context, devices []*DeviceRecord) error {
+// unusedByOthers makes sure, before keys are made for these devices, that none of them has one of another run.
+func (c *credentials) unusedByOthers(ctx context.Context, devices ...*DeviceRecord) error {
 	if c.finder == nil {
 		return nil
 	}
 	for _, d := range devices {
-		switch err := c.finder.Unused(ctx, d.Name); {
-		case err == nil:
-			return fmt.Errorf("the key of device %q: %w", d.Name, keystore.ErrNotFound)
-		case !errors.Is(err, keystore.ErrExists):
+		if err := c.finder.Unused(ctx, d.Name, c.record.ID); err != nil {
 			return err
 		}
 	}
@@ -142,7 +84,7 @@ func (c *credentials) prepare(
 				return
 			}
 			given.Add(1)
-			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Claimed: c.claimed(d)}
+			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Run: c.record.ID}
 			if !yield(candidate, nil) {
 				return
 			}

@@ -57,6 +57,8 @@ func (rs *reports) collect(ctx context.Context, p *part) error {
 		switch d.Verdict {
 		case Provisioned:
 			e.Provisioned++
+		case NoKey:
+			e.NoKey++
 		case Failed:
 			e.Failed++
 		default:

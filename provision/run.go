@@ -50,6 +50,9 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // Lines that AWS refused for its rates are sent again, up to five times with growing pauses; whatever else failed is
 // left to Retry and Amend.
 //
+// The key store is asked for the private key of every device that is registered, also of those that an earlier call has
+// settled: a device whose key is missing or another one is [NoKey], until a call finds its key again.
+//
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
 // [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error
 // stopped the run: mend what it names and call Run again.
@@ -64,6 +67,9 @@ func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summa
 	}
 	defer c.end()
 	if err := c.intake.take(ctx, devices); err != nil {
+		return nil, err
+	}
+	if err := c.handover.confirmAll(ctx); err != nil {
 		return nil, err
 	}
 	// Of a run that is over, throttled devices are sent again only when Retry asks for it.
@@ -119,6 +125,9 @@ func (r *Run) Collect(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	defer c.end()
+	if err := c.handover.confirmAll(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.collectParts(ctx); err != nil {
 		return nil, err
 	}
@@ -139,6 +148,9 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	defer c.end()
+	if err := c.handover.confirmAll(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.finishParts(ctx); err != nil {
 		return nil, err
 	}
@@ -174,6 +186,9 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 		return nil, errors.New("the run does not hold its whole input yet; give it all devices (Run) before mended ones")
 	}
 	// A device that is mended while its part is on its way would be missed there.
+	if err := c.handover.confirmAll(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.finishParts(ctx); err != nil {
 		return nil, err
 	}
@@ -189,7 +204,7 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 // Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate
 // for its key is Provisioned, one without is Failed and can be tried again. A device that has a certificate of the
 // user's, or none, is Provisioned if its thing, with that certificate, is as the template makes it. It needs a backend
-// that can read devices (task.DeviceReader), and returns the run's summary, with an [*IncompleteError] if some are not
+// that can read devices (task.DeviceReader), asks for the keys of registered devices as Run does, and returns the run's summary, with an [*IncompleteError] if some are not
 // provisioned.
 //
 // It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30
@@ -202,6 +217,9 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 	defer c.end()
 	if c.account.reader == nil {
 		return nil, errors.New("the backend can't read devices back, so what is unknown stays so")
+	}
+	if err := c.handover.confirmAll(ctx); err != nil {
+		return nil, err
 	}
 	if err := c.account.resolveUnknown(ctx); err != nil {
 		return nil, err
@@ -314,7 +332,10 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 // folders beside keys that were copied from a database, or once more after an output was lost. It returns how many were
 // handed over and made durable; after an error it can be called again.
 //
-// It takes the credentials from the ledger and changes nothing there. The backend is only asked which account it works
+// It asks for the private key of each as Run does. A device that is [NoKey] is not handed over; the others are, and the
+// error, an [ErrIncomplete], names the first of them.
+//
+// It takes the credentials from the ledger and changes only these verdicts there. The backend is only asked which account it works
 // in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.
 func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error) {
 	if out == nil {

@@ -286,6 +286,10 @@ func (s gatedStore) Get(ctx context.Context, device string) (rec keystore.Record
 	return
 }
 
+func (s gatedStore) Verify(ctx context.Context, device string, digest [32]byte) error {
+	return s.g.do(stepKeyGet, func() error { return s.inner.Verify(ctx, device, digest) })
+}
+
 // gatedOutput is the output as a process reaches it.
 type gatedOutput struct {
 	g     *generation
@@ -345,6 +349,18 @@ func (s *volatileStore) Get(ctx context.Context, device string) (keystore.Record
 		return rec, context.Cause(ctx)
 	}
 	return keystore.Record{}, fmt.Errorf("%s: %w", device, keystore.ErrNotFound)
+}
+
+func (s *volatileStore) Verify(ctx context.Context, device string, digest [32]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch rec, ok := s.durable[device]; {
+	case !ok:
+		return fmt.Errorf("%s: %w", device, keystore.ErrNotFound)
+	case rec.Request.PublicKeySHA256() != digest:
+		return fmt.Errorf("%s: %w", device, keystore.ErrOtherKey)
+	}
+	return context.Cause(ctx)
 }
 
 func (s *volatileStore) crash() {

@@ -25,18 +25,27 @@ type single struct {
 // register provisions one device, or finds out what became of it. The record is nil if there is none to return.
 func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error) {
 	rec, err := sg.find(ctx, d)
-	if err != nil || rec.Verdict == Provisioned {
+	if err != nil {
 		return rec, err
+	}
+	if rec.Verdict == Provisioned || rec.Verdict == NoKey {
+		if _, err := sg.handover.confirm(ctx, []*DeviceRecord{rec}); err != nil {
+			return rec, err
+		}
+		return rec, failure(rec)
 	}
 	if err := sg.notInPart(ctx, rec); err != nil {
 		return rec, err
 	}
 	if rec.Attempts > 0 { // sent before: whatever that left must be used, not doubled
-		if err := sg.readBack(ctx, rec); err != nil || rec.Verdict == Provisioned {
+		if err := sg.readBack(ctx, rec); err != nil {
 			return rec, err
 		}
+		if rec.Verdict == Provisioned || rec.Verdict == NoKey {
+			return rec, failure(rec)
+		}
 	}
-	if err := sg.claim(ctx, rec); err != nil {
+	if err := sg.credentials.unusedByOthers(ctx, rec); err != nil {
 		return rec, err
 	}
 	before := copyDevice(rec)
@@ -56,25 +65,9 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		return before, errors.Join(err, sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))
 	}
 	if err := sg.conclude(ctx, rec, reg, err); err != nil {
-		return rec, err
-	}
-	rec.Updated = time.Now()
-	if err := sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
-		return nil, err
+		return nil, err // what rec shows is not recorded
 	}
 	return rec, failure(rec)
-}
-
-// claim makes sure that a key that is found for the device is this run's own.
-func (sg *single) claim(ctx context.Context, rec *DeviceRecord) error {
-	if sg.credentials.claimed(rec) {
-		return nil
-	}
-	if err := sg.credentials.unusedByOthers(ctx, rec.Name); err != nil {
-		return err
-	}
-	rec.Match = MatchThing(rec.Name)
-	return sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}})
 }
 
 // prepare runs the credential step. With no error, the device is Submitted and its row is returned, or it is Failed.
@@ -130,7 +123,7 @@ func (sg *single) send(ctx context.Context, row map[string]string) (*task.Regist
 	}
 }
 
-// conclude turns the answer to RegisterThing into a verdict.
+// conclude turns the answer to RegisterThing into a verdict, and records it.
 func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Registration, err error) error {
 	switch {
 	case err == nil:
@@ -142,7 +135,6 @@ func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Reg
 		if len(c.open) > 0 {
 			rec.Verdict, rec.Message = Unknown, "the answer to RegisterThing does not tell what was registered"
 		}
-		return nil
 	case task.Refused(err):
 		text, code := err.Error(), ""
 		if e, ok := errors.AsType[*task.Error](err); ok {
@@ -153,18 +145,26 @@ func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Reg
 			cause = CauseThrottled
 		}
 		rec.fail(cause, text)
-		return nil
+	default:
+		return sg.lost(ctx, rec, err)
 	}
-	rec.Verdict, rec.Message = Unknown, fmt.Sprintf("the answer to RegisterThing was lost: %v", err)
-	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
+	rec.Updated = time.Now()
+	return sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
+}
+
+// lost deals with an answer that did not come: the device is Unknown, unless it is found in the account.
+func (sg *single) lost(ctx context.Context, rec *DeviceRecord, err error) error {
+	rec.Verdict, rec.Message, rec.Updated = Unknown, fmt.Sprintf("the answer to RegisterThing was lost: %v", err), time.Now()
+	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil || sg.account.reader == nil {
 		return err
 	}
-	if sg.account.reader != nil {
-		// If reading back or handing over fails, too, that changes nothing: the device is Unknown.
-		probe := copyDevice(rec)
-		if found, err := sg.account.find(ctx, probe); err == nil && found {
-			*rec = *probe
-		}
+	// If reading back or handing over fails, too, that changes nothing: the device is Unknown.
+	probe := copyDevice(rec)
+	if found, err := sg.account.find(ctx, probe); err != nil || !found {
+		return nil
+	}
+	if err := sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{probe}}); err == nil {
+		*rec = *probe
 	}
 	return nil
 }
@@ -209,10 +209,9 @@ func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
 	if unsent != nil {
 		return unsent, nil
 	}
-	if err := sg.credentials.unusedByOthers(ctx, rec.Name); err != nil {
+	if err := sg.credentials.unusedByOthers(ctx, rec); err != nil {
 		return rec, err
 	}
-	rec.Match = MatchThing(rec.Name) // from now on, a key that is found for it is its own
 	sg.record.Total++
 	rec.Seq = sg.record.Total
 	sg.record.Finished = time.Time{}

@@ -16,6 +16,7 @@ type Summary struct {
 	RunID       string
 	Total       int64
 	Provisioned int64
+	NoKey       int64 // registered, and their private keys are not in the key store
 	Failed      int64
 	Unknown     int64
 	Pending     int64           // waiting or submitted: the run is not over
@@ -33,7 +34,7 @@ func (s *Summary) String() string {
 	for _, c := range []struct {
 		n    int64
 		what string
-	}{{s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Pending, "pending"}} {
+	}{{s.NoKey, "without their private key"}, {s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Pending, "pending"}} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
 		}
@@ -79,9 +80,9 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 	}
 	sum := &Summary{
 		RunID: s.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: s.record.Identity.Fake,
-		Provisioned: counts.Verdicts[Provisioned], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
+		Provisioned: counts.Verdicts[Provisioned], NoKey: counts.Verdicts[NoKey], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
 	}
-	sum.Pending = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown
 	if sum.Orphans, err = countOrphans(ctx, s.ledger); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,10 @@ func (noKeys) Get(context.Context, string) (keystore.Record, error) {
 	return keystore.Record{}, errors.New("this machine has no keys")
 }
 
+func (noKeys) Verify(context.Context, string, [32]byte) error {
+	return errors.New("this machine has no keys")
+}
+
 // discardKeys is a store that keeps nothing and has nothing, for measuring what is around it.
 type discardKeys struct{}
 
@@ -37,3 +41,4 @@ func (discardKeys) Sync(context.Context) error                 { return nil }
 func (discardKeys) Get(context.Context, string) (keystore.Record, error) {
 	return keystore.Record{}, keystore.ErrNotFound
 }
+func (discardKeys) Verify(context.Context, string, [32]byte) error { return nil }

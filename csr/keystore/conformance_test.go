@@ -104,6 +104,51 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 			require.NoError(t, err)
 			requireSame(t, first, got)
 		},
+		"Verify vouches for the very key, and only once it is durable": func(t *testing.T, p place) {
+			s := p.open(t)
+			one, two := record(t, "one"), record(t, "two")
+			for _, rec := range []keystore.Record{one, two} {
+				require.ErrorIs(t, s.Verify(t.Context(), rec.Device, rec.Request.PublicKeySHA256()), keystore.ErrNotFound)
+				require.NoError(t, s.Put(t.Context(), rec))
+				if _, memory := p.(memoryPlace); !memory {
+					require.ErrorIs(t, s.Verify(t.Context(), rec.Device, rec.Request.PublicKeySHA256()), keystore.ErrNotFound)
+				}
+			}
+			require.NoError(t, s.Sync(t.Context()))
+			for range 2 {
+				require.NoError(t, s.Verify(t.Context(), "one", one.Request.PublicKeySHA256()))
+				err := s.Verify(t.Context(), "one", two.Request.PublicKeySHA256())
+				require.ErrorIs(t, err, keystore.ErrOtherKey)
+				require.ErrorContains(t, err, `"one"`)
+				require.ErrorIs(t, s.Verify(t.Context(), "three", one.Request.PublicKeySHA256()), keystore.ErrNotFound)
+				require.ErrorIs(t, s.Verify(t.Context(), "", one.Request.PublicKeySHA256()), keystore.ErrName)
+				require.ErrorIs(t, s.Verify(t.Context(), strings.Repeat("ü", 50), one.Request.PublicKeySHA256()), keystore.ErrNotFound)
+				p.leave(t, s)
+				s = p.open(t)
+			}
+		},
+		"the run of a key is kept with it": func(t *testing.T, p place) {
+			s := p.open(t)
+			rec := record(t, "d")
+			rec.Run = "20261129-142058-0a1b2c3d"
+			none := record(t, "none")
+			require.NoError(t, s.Put(t.Context(), rec))
+			require.NoError(t, s.Put(t.Context(), none))
+			require.NoError(t, s.Sync(t.Context()))
+			p.leave(t, s)
+			s = p.open(t)
+			for _, want := range []keystore.Record{rec, none} {
+				got, err := s.Get(t.Context(), want.Device)
+				require.NoError(t, err)
+				requireSame(t, want, got)
+				require.Equal(t, want.Run, got.Run)
+			}
+			for _, run := range []string{"two\nlines", "\x1b[31m", "\xff", strings.Repeat("x", 201)} {
+				bad := record(t, "bad")
+				bad.Run = run
+				require.ErrorContains(t, s.Put(t.Context(), bad), "printable", "%q", run)
+			}
+		},
 		"a record must be whole": func(t *testing.T, p place) {
 			s := p.open(t)
 			mixed := record(t, "d")
@@ -136,10 +181,13 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 			require.NoError(t, s.Put(t.Context(), rec))
 			require.NoError(t, s.Sync(t.Context()))
 			p.leave(t, s)
-			got, err := p.open(t).Get(t.Context(), "d")
+			s = p.open(t)
+			got, err := s.Get(t.Context(), "d")
 			require.NoError(t, err)
 			requireSame(t, rec, got)
 			require.True(t, got.Key.IsZero())
+			require.NoError(t, s.Verify(t.Context(), "d", rec.Request.PublicKeySHA256()), "its key is elsewhere, as was said when it was put")
+			require.ErrorIs(t, s.Verify(t.Context(), "d", record(t, "d").Request.PublicKeySHA256()), keystore.ErrOtherKey)
 		},
 		"a key in hardware is refused unless told otherwise": func(t *testing.T, p place) {
 			if m, ok := p.(memoryPlace); ok { // nothing has to be written, so it is kept like any other
@@ -202,11 +250,11 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 			}
 		},
 		"it is a store for provision.MakeCSR": func(t *testing.T, p place) {
-			prepare := func(s keystore.Store, claimed bool) (requests []string, _ error) {
+			prepare := func(s keystore.Store, run string) (requests []string, _ error) {
 				form := &provision.MakeCSR{Store: s}
 				for d, err := range form.Prepare(t.Context(), func(yield func(provision.Candidate, error) bool) {
 					for _, name := range []string{"one", "two"} {
-						if !yield(provision.Candidate{Device: provision.Device{Name: name}, Claimed: claimed}, nil) {
+						if !yield(provision.Candidate{Device: provision.Device{Name: name}, Run: run}, nil) {
 							return
 						}
 					}
@@ -220,15 +268,15 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 				return requests, form.Sync(t.Context())
 			}
 			s := p.open(t)
-			first, err := prepare(s, false)
+			first, err := prepare(s, "run-1")
 			require.NoError(t, err)
 			require.Len(t, first, 2*3)
 			p.leave(t, s)
 			s = p.open(t)
-			again, err := prepare(s, true)
+			again, err := prepare(s, "run-1")
 			require.NoError(t, err)
 			require.Equal(t, first, again, "a run that goes on has the same keys")
-			_, err = prepare(s, false)
+			_, err = prepare(s, "run-2")
 			require.ErrorIs(t, err, keystore.ErrExists)
 		},
 	}

@@ -18,7 +18,8 @@ import (
 const (
 	// KeyFile is the private key: PKCS #8 in PEM, unencrypted, mode 0600.
 	KeyFile = "private-key.pem"
-	// RequestFile is the certificate signing request in PEM, mode 0600.
+	// RequestFile is the certificate signing request in PEM, mode 0600. A line "Run: " and the run's id stand before it if
+	// the record has one, which whoever reads PEM passes over.
 	RequestFile = "request.pem"
 	// NoKeyFile stands in place of KeyFile when the record was put without a key, so that a key that went missing is
 	// never taken for one that is kept elsewhere.
@@ -30,6 +31,7 @@ const (
 	folderMode fs.FileMode = 0o700
 	maxFile                = 64 << 10 // bytes of a key or a request; an RSA-16384 key has 13 KB
 
+	runPrefix = "Run: " // of the first line of RequestFile
 	noKeyText = "The private key of this device is not kept here: it rests in hardware, or was made elsewhere.\n"
 )
 
@@ -141,7 +143,11 @@ type newFile struct {
 }
 
 func (f *Folder) filesOf(rec Record) ([]newFile, error) {
-	request := newFile{RequestFile, []byte(rec.Request.PEM())}
+	text := rec.Request.PEM()
+	if rec.Run != "" {
+		text = runPrefix + rec.Run + "\n" + text
+	}
+	request := newFile{RequestFile, []byte(text)}
 	if rec.Key.IsZero() || f.opts.KeysElsewhere && !rec.Key.Exportable() {
 		return []newFile{request, {NoKeyFile, []byte(noKeyText)}}, nil
 	}

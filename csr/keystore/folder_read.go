@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,51 +52,122 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 	return rec, err
 }
 
-func (f *Folder) read(device, path string) (Record, error) {
-	fail := func(kind error, format string, args ...any) (Record, error) {
-		return Record{}, fmt.Errorf("device %s: %w: %s", rule.Quote(device), kind, fmt.Sprintf(format, args...))
+// Verify implements [Store]. It looks at the device's folder as Get does, and reads of it no more than the key.
+func (f *Folder) Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	info, err := f.disk.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Record{}, notFound(device, f.dir)
-	case err != nil:
-		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
-	case !info.IsDir():
-		return fail(ErrDamaged, "%s is not a folder", path)
-	case checksModes && info.Mode().Perm()&0o022 != 0:
-		return fail(ErrPermissions, "%s has mode %#o; run chmod 700 on it", path, info.Mode().Perm())
+	if device == "" {
+		return fmt.Errorf("%w: it is empty", ErrName)
 	}
-	requestText, err := f.readFile(path, RequestFile)
+	name := FileName(device)
+	if len(name) > maxFileName {
+		return notFound(device, f.dir)
+	}
+	path := filepath.Join(f.dir, name)
+	if err := f.look(device, path); err != nil {
+		return err
+	}
+	key, err := f.readKey(device, path)
 	if err != nil {
-		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
+		return err
 	}
-	if requestText == nil {
-		return fail(ErrDamaged, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, RequestFile)
+	var digest [32]byte
+	if key.IsZero() {
+		request, _, err := f.readRequest(device, path)
+		if err != nil {
+			return err
+		}
+		digest = request.PublicKeySHA256()
+	} else if digest, err = csr.PublicKeySHA256(key.Public()); err != nil {
+		return damaged(device, "%s: %v", filepath.Join(path, KeyFile), err)
+	}
+	if digest != publicKeySHA256 {
+		return otherKey(device, path)
+	}
+	return nil
+}
+
+func (f *Folder) read(device, path string) (Record, error) {
+	if err := f.look(device, path); err != nil {
+		return Record{}, err
 	}
 	rec := Record{Device: device}
-	if rec.Request, err = csr.Parse(requestText); err != nil {
-		return fail(ErrDamaged, "%s: %v", filepath.Join(path, RequestFile), err)
+	var err error
+	if rec.Request, rec.Run, err = f.readRequest(device, path); err != nil {
+		return Record{}, err
 	}
-	keyText, err := f.readFile(path, KeyFile)
-	if err != nil {
-		return Record{}, fmt.Errorf("device %s: %w", rule.Quote(device), err)
+	if rec.Key, err = f.readKey(device, path); err != nil {
+		return Record{}, err
 	}
-	if keyText == nil {
-		if _, err := f.disk.Lstat(filepath.Join(path, NoKeyFile)); err == nil {
-			return rec, nil
-		}
-		return fail(ErrDamaged, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, KeyFile)
-	}
-	rec.Key, err = csr.ParsePrivateKey(keyText)
-	clear(keyText)
-	if err != nil {
-		return fail(ErrDamaged, "%s: %v", filepath.Join(path, KeyFile), err)
-	}
-	if !rec.Request.Matches(rec.Key.Public()) {
+	if !rec.Key.IsZero() && !rec.Request.Matches(rec.Key.Public()) {
 		return Record{}, fmt.Errorf("device %s: %w: %w: %s and %s in %s", rule.Quote(device), ErrDamaged, ErrMismatch, KeyFile, RequestFile, path)
 	}
 	return rec, nil
+}
+
+// damaged is an [ErrDamaged] with the device's name.
+func damaged(device, format string, args ...any) error {
+	return fmt.Errorf("device %s: %w: %s", rule.Quote(device), ErrDamaged, fmt.Sprintf(format, args...))
+}
+
+// look makes sure that a device's folder is there and closed to other users.
+func (f *Folder) look(device, path string) error {
+	info, err := f.disk.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return notFound(device, f.dir)
+	case err != nil:
+		return fmt.Errorf("device %s: %w", rule.Quote(device), err)
+	case !info.IsDir():
+		return damaged(device, "%s is not a folder", path)
+	case checksModes && info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("device %s: %w: %s has mode %#o; run chmod 700 on it", rule.Quote(device), ErrPermissions, path, info.Mode().Perm())
+	}
+	return nil
+}
+
+// readRequest returns the request in a device's folder, and the run that stands before it.
+func (f *Folder) readRequest(device, path string) (request *csr.Request, run string, err error) {
+	text, err := f.readFile(path, RequestFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("device %s: %w", rule.Quote(device), err)
+	}
+	if text == nil {
+		return nil, "", damaged(device, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, RequestFile)
+	}
+	if after, ok := bytes.CutPrefix(text, []byte(runPrefix)); ok {
+		line, rest, _ := bytes.Cut(after, []byte("\n"))
+		run, text = strings.TrimSuffix(string(line), "\r"), rest
+		if !isRun(run) {
+			return nil, "", damaged(device, "%s: the id of the run in its first line is not one printable line", filepath.Join(path, RequestFile))
+		}
+	}
+	if request, err = csr.Parse(text); err != nil {
+		return nil, "", damaged(device, "%s: %v", filepath.Join(path, RequestFile), err)
+	}
+	return request, run, nil
+}
+
+// readKey returns the key in a device's folder, the zero value if the record was put without one.
+func (f *Folder) readKey(device, path string) (csr.PrivateKey, error) {
+	none := csr.PrivateKey{}
+	text, err := f.readFile(path, KeyFile)
+	if err != nil {
+		return none, fmt.Errorf("device %s: %w", rule.Quote(device), err)
+	}
+	if text == nil {
+		if _, err := f.disk.Lstat(filepath.Join(path, NoKeyFile)); err == nil {
+			return none, nil
+		}
+		return none, damaged(device, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, KeyFile)
+	}
+	key, err := csr.ParsePrivateKey(text)
+	clear(text)
+	if err != nil {
+		return none, damaged(device, "%s: %v", filepath.Join(path, KeyFile), err)
+	}
+	return key, nil
 }
 
 // readFile returns nil without an error when there is no such file.

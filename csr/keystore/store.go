@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -15,6 +18,9 @@ type Record struct {
 	Device  string         // the device's name, 1 character at least
 	Key     csr.PrivateKey // its private key; the zero value when that is kept elsewhere, in hardware for instance
 	Request *csr.Request   // the request for that key
+	// Run is the id of the run that the key was made for, as opaque text: one line of printable UTF-8, at most 200 bytes.
+	// By it, and by nothing else, a run knows its own keys from another's. Empty when no run made the key.
+	Run string
 }
 
 // Store keeps records. Its methods are safe for concurrent use and honour their context.
@@ -31,6 +37,19 @@ type Store interface {
 	// Get returns the record of a device, also one that was not synced yet. It is an [ErrNotFound] when there is none,
 	// and an [ErrDamaged] when there is something that is no longer a whole record.
 	Get(ctx context.Context, device string) (Record, error)
+
+	// Verify returns nil only if the store durably holds the private key of a device for this public key, given by the
+	// SHA-256 of its SubjectPublicKeyInfo in DER. It is an [ErrNotFound] when there is no record of the device, or none
+	// that is durable, an [ErrOtherKey] when there is one of another key, and an [ErrDamaged] or [ErrPermissions] when
+	// the key that is there could not be used. Any other error means that the store could not be asked, and says nothing
+	// about the key.
+	//
+	// A store does by what it can, and never needs to show the key: one that holds plain keys reads and compares them,
+	// one that seals them compares the sealed bytes with the digest that it recorded beside the public key when it sealed
+	// them, one in hardware asks the hardware for its public key. A record that was put without its key, because that
+	// rests elsewhere, is compared by its request. Verify is called for every device, before it counts as provisioned and
+	// whenever a run is confirmed, by several goroutines at once.
+	Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error
 }
 
 // The errors of a store. Each comes wrapped with device, place and what to do; match with errors.Is.
@@ -39,6 +58,8 @@ var (
 	ErrExists error = &alsoError{"exists already", fs.ErrExist}
 	// ErrNotFound: there is no record of that device. Such an error is also a fs.ErrNotExist.
 	ErrNotFound error = &alsoError{"no record", fs.ErrNotExist}
+	// ErrOtherKey: the record of that device is of another key than the one asked for.
+	ErrOtherKey = errors.New("another key")
 	// ErrDamaged: the record is not whole, or not what Put wrote.
 	ErrDamaged = errors.New("record damaged")
 	// ErrMismatch: the private key does not belong to the request.
@@ -82,8 +103,22 @@ func notFound(device, where string) error {
 	return fmt.Errorf("device %s: %w in %s", rule.Quote(device), ErrNotFound, where)
 }
 
+// otherKey is an [ErrOtherKey] with the device's name.
+func otherKey(device, where string) error {
+	return fmt.Errorf("device %s: %w is in %s than the one that its certificate was issued for", rule.Quote(device), ErrOtherKey, where)
+}
+
+// maxRun is the greatest length of [Record.Run] in bytes.
+const maxRun = 200
+
+// isRun reports whether a text can be a [Record.Run].
+func isRun(s string) bool {
+	return len(s) <= maxRun && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
 // Check reports what no store keeps: a record without a name or with one that no [Folder] could have ([ErrName]),
-// without a request, or with a key that does not belong to it ([ErrMismatch]).
+// without a request, with a key that does not belong to it ([ErrMismatch]), or of a run whose id is not one printable
+// line.
 func (rec Record) Check() error {
 	if rec.Device == "" {
 		return fmt.Errorf("%w: it is empty", ErrName)
@@ -98,12 +133,15 @@ func (rec Record) Check() error {
 	if !rec.Key.IsZero() && !rec.Request.Matches(rec.Key.Public()) {
 		return fmt.Errorf("device %s: %w", rule.Quote(rec.Device), ErrMismatch)
 	}
+	if !isRun(rec.Run) {
+		return fmt.Errorf("device %s: the id of its run has to be one printable line of at most %d bytes", rule.Quote(rec.Device), maxRun)
+	}
 	return nil
 }
 
 // None keeps nothing: for keys that rest in hardware, or that the devices made themselves. Put refuses a record whose
 // private key is in this process's memory with an [ErrKeyLost], since nothing would ever hold it again. Get finds
-// nothing.
+// nothing, and Verify returns nil: whether such a key is there, only those who keep it know.
 func None() Store { return none{} }
 
 type none struct{}
@@ -130,3 +168,5 @@ func (none) Get(ctx context.Context, device string) (Record, error) {
 	}
 	return Record{}, notFound(device, "a store that keeps nothing")
 }
+
+func (none) Verify(ctx context.Context, _ string, _ [32]byte) error { return ctx.Err() }

@@ -405,10 +405,11 @@ func (o *options) print(s *provision.Summary) {
 		RunID       string                    `json:"runId"`
 		Total       int64                     `json:"total"`
 		Provisioned int64                     `json:"provisioned"`
+		NoKey       int64                     `json:"noKey"`
 		Failed      int64                     `json:"failed"`
 		Unknown     int64                     `json:"unknown"`
 		Causes      map[provision.Cause]int64 `json:"causes"`
 		Tasks       []task.ID                 `json:"tasks"`
 		Seconds     float64                   `json:"seconds"`
-	}{s.RunID, s.Total, s.Provisioned, s.Failed, s.Unknown, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
+	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
 }

@@ -27,7 +27,7 @@ func newProgress() *progress {
 func (p *progress) observe(e provision.Event) {
 	switch e := e.(type) {
 	case provision.EventSpooled:
-		p.total, p.done = e.Devices, e.Failed+e.Provisioned
+		p.total, p.done = e.Devices, e.Failed+e.Provisioned+e.NoKey
 		p.before, p.began, p.complete = p.done, time.Now(), false
 	case provision.EventUnreachable:
 		if text := fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err); text != p.unreachable {
@@ -44,7 +44,7 @@ func (p *progress) observe(e provision.Event) {
 	case provision.EventTaskProgress:
 		p.current = int64(e.Description.Succeeded + e.Description.Failed)
 	case provision.EventPartCollected:
-		p.done, p.current = p.done+int64(e.Provisioned+e.Failed+e.Unknown), 0
+		p.done, p.current = p.done+int64(e.Provisioned+e.NoKey+e.Failed+e.Unknown), 0
 	}
 	every := 5 * time.Second
 	if p.terminal {

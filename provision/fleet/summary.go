@@ -11,11 +11,12 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// Summary is a fleet in numbers. Total is the sum of Provisioned, Failed, Unknown and Pending, and the number of
+// Summary is a fleet in numbers. Total is the sum of Provisioned, NoKey, Failed, Unknown and Pending, and the number of
 // records of the input.
 type Summary struct {
 	Total       int64
 	Provisioned int64
+	NoKey       int64 // registered, and their private keys are not in the key store
 	Failed      int64 // at their sites, and the refused
 	Unknown     int64
 	Pending     int64                     // waiting or submitted, or not known because a site could not be asked
@@ -30,7 +31,7 @@ type Summary struct {
 // String returns the counts in one line.
 func (s *Summary) String() string {
 	all := provision.Summary{
-		Total: s.Total, Provisioned: s.Provisioned, Failed: s.Failed, Unknown: s.Unknown, Pending: s.Pending, Causes: s.Causes,
+		Total: s.Total, Provisioned: s.Provisioned, NoKey: s.NoKey, Failed: s.Failed, Unknown: s.Unknown, Pending: s.Pending, Causes: s.Causes,
 	}
 	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
 }
@@ -145,6 +146,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.Sites[site] = of
 	s.Total += of.Total
 	s.Provisioned += of.Provisioned
+	s.NoKey += of.NoKey
 	s.Failed += of.Failed
 	s.Unknown += of.Unknown
 	s.Pending += of.Pending
@@ -175,7 +177,8 @@ func (s *site) counts(ctx context.Context) *provision.Summary {
 	}
 	sum.RunID, sum.Fake, sum.Total, sum.Causes = b.RunID, b.Fake, b.Total, b.Causes
 	sum.Provisioned, sum.Failed, sum.Unknown = b.Verdicts[provision.Provisioned], b.Verdicts[provision.Failed], b.Verdicts[provision.Unknown]
-	sum.Pending = sum.Total - sum.Provisioned - sum.Failed - sum.Unknown
+	sum.NoKey = b.Verdicts[provision.NoKey]
+	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown
 	for _, p := range b.Parts {
 		if p.TaskID != "" {
 			sum.Tasks = append(sum.Tasks, p.TaskID)

@@ -22,7 +22,6 @@ var (
 		yesNo("spooled", func(r *provision.RunRecord) *bool { return &r.Spooled }),
 		number("total", func(r *provision.RunRecord) *int64 { return &r.Total }),
 		number("input", func(r *provision.RunRecord) *int64 { return &r.Input }),
-		number("claimed", func(r *provision.RunRecord) *int64 { return &r.Claimed }),
 		moment("finished", func(r *provision.RunRecord) *time.Time { return &r.Finished }),
 		text("sites_sha256", func(r *provision.RunRecord) *string { return &r.SitesSHA256 }),
 	}

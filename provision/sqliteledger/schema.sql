@@ -15,7 +15,6 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
     input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
-    claimed         INTEGER NOT NULL,  -- up to which device keys may have been made
     finished        TEXT,
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
@@ -47,7 +46,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
 CREATE TABLE devices (           -- one row for each device of the input
     seq             INTEGER PRIMARY KEY,  -- its place in the input, from 1
     name            TEXT,        -- the thing's name
-    verdict         TEXT,        -- waiting, submitted, provisioned, failed, unknown
+    verdict         TEXT,        -- waiting, submitted, provisioned, no-key, failed, unknown
     cause           TEXT,        -- why it failed
     attempts        INTEGER NOT NULL,  -- how often it was sent
     part            INTEGER,     -- the part it was last sent in
@@ -88,7 +87,7 @@ CREATE VIEW progress AS          -- how many devices have each verdict
 
 CREATE VIEW failures AS          -- what is wrong with each device that is not provisioned, and not on its way either
     SELECT seq, name, verdict, cause, message, source, attempts, part, line, task_id, updated
-    FROM devices WHERE verdict IN ('failed', 'unknown') ORDER BY seq;
+    FROM devices WHERE verdict IN ('no-key', 'failed', 'unknown') ORDER BY seq;
 
 CREATE VIEW certificates AS      -- what each provisioned device got
     SELECT seq, name, certificate_id, certificate_arn, thing_arn, policies, updated

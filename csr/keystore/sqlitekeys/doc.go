@@ -24,6 +24,7 @@
 //	private_key_pem    PKCS #8 in PEM; NULL when the key is kept elsewhere, in hardware for instance
 //	csr_pem            the certificate signing request
 //	public_key_sha256  SHA-256 of the SubjectPublicKeyInfo, hexadecimal: what ties a certificate to its key
+//	run                the id of the run that the key was made for; empty if no run made it
 //	created            when it was put, in UTC, such as 2026-11-23T08:15:00.000000000Z
 //
 // # Safety

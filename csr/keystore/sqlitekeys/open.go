@@ -66,6 +66,7 @@ type Store struct {
 	keysElsewhere bool
 	insert        *sql.Stmt // nil if it is open for reading only
 	exists, get   *sql.Stmt
+	key           *sql.Stmt // what Verify needs
 
 	syncing chan struct{} // holds one token while records are committed; a channel, so that waiting ends with the context
 
@@ -98,7 +99,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	insert, err := db.Prepare(ctx, "INSERT INTO keys (device, private_key_pem, csr_pem, public_key_sha256, created) VALUES (?, ?, ?, ?, ?)")
+	insert, err := db.Prepare(ctx, "INSERT INTO keys (device, private_key_pem, csr_pem, public_key_sha256, run, created) VALUES (?, ?, ?, ?, ?, ?)")
 	if err != nil {
 		return nil, errors.Join(db.Fail(ctx, "opening it", err), db.Close())
 	}
@@ -134,7 +135,10 @@ func newStore(ctx context.Context, db *sqlitefile.DB, insert *sql.Stmt, o Option
 	}
 	var err error
 	if s.exists, err = db.PrepareRead(ctx, "SELECT EXISTS (SELECT 1 FROM keys WHERE device = ?)"); err == nil {
-		s.get, err = db.PrepareRead(ctx, "SELECT private_key_pem, csr_pem, public_key_sha256 FROM keys WHERE device = ?")
+		s.get, err = db.PrepareRead(ctx, "SELECT private_key_pem, csr_pem, public_key_sha256, run FROM keys WHERE device = ?")
+	}
+	if err == nil {
+		s.key, err = db.PrepareRead(ctx, "SELECT private_key_pem, public_key_sha256 FROM keys WHERE device = ?")
 	}
 	if err != nil {
 		return nil, errors.Join(db.Fail(ctx, "opening it", err), db.Close())

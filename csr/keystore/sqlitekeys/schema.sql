@@ -6,5 +6,6 @@ CREATE TABLE keys (              -- one row for each device
     private_key_pem   TEXT,
     csr_pem           TEXT NOT NULL,
     public_key_sha256 TEXT NOT NULL,
+    run               TEXT NOT NULL,
     created           TEXT NOT NULL
 );

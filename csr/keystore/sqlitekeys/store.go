@@ -161,7 +161,7 @@ func (s *Store) add(ctx context.Context, h held) error {
 		clear(text)
 	}
 	digest := h.rec.Request.PublicKeySHA256()
-	_, err := s.insert.ExecContext(ctx, h.rec.Device, key, h.rec.Request.PEM(), hex.EncodeToString(digest[:]),
+	_, err := s.insert.ExecContext(ctx, h.rec.Device, key, h.rec.Request.PEM(), hex.EncodeToString(digest[:]), h.rec.Run,
 		h.created.UTC().Format(sqlitefile.TimeFormat))
 	if err != nil {
 		return fmt.Errorf("device %s: %w", rule.Quote(h.rec.Device), err)
@@ -188,8 +188,8 @@ func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error)
 		return h.rec, nil
 	}
 	var key sql.NullString
-	var request, digest string
-	err := s.get.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&key, &request, &digest)
+	var request, digest, run string
+	err := s.get.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&key, &request, &digest, &run)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return keystore.Record{}, fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
@@ -197,7 +197,48 @@ func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error)
 		return keystore.Record{}, s.fail(ctx, device, "reading its key", err)
 	}
 	rec, err := parse(device, key, request, digest)
+	if err == nil {
+		rec.Run = run
+	}
 	return rec, s.fail(ctx, device, "reading its key", err)
+}
+
+// Verify implements [keystore.Store]. It reads the file, not what waits for a Sync.
+func (s *Store) Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if device == "" {
+		return fmt.Errorf("%w: it is empty", keystore.ErrName)
+	}
+	if _, err := s.db.Reader(); err != nil {
+		return s.fail(ctx, device, "reading its key", err)
+	}
+	var text sql.NullString
+	var digest string
+	err := s.key.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&text, &digest)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
+	case err != nil:
+		return s.fail(ctx, device, "reading its key", err)
+	}
+	if text.Valid {
+		key, err := csr.ParsePrivateKey([]byte(text.String))
+		if err != nil {
+			return s.fail(ctx, device, "reading its key", fmt.Errorf("%w: private_key_pem: %w", keystore.ErrDamaged, err))
+		}
+		sum, err := csr.PublicKeySHA256(key.Public())
+		if err != nil {
+			return s.fail(ctx, device, "reading its key", fmt.Errorf("%w: private_key_pem: %w", keystore.ErrDamaged, err))
+		}
+		digest = hex.EncodeToString(sum[:])
+	}
+	if digest != hex.EncodeToString(publicKeySHA256[:]) {
+		return fmt.Errorf("device %s: %w is in %s than the one that its certificate was issued for",
+			rule.Quote(device), keystore.ErrOtherKey, s.db.Path())
+	}
+	return nil
 }
 
 // parse makes a record of a row. Its errors hold nothing of the row.

@@ -12,7 +12,6 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
     input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
-    claimed         INTEGER NOT NULL,  -- up to which device keys may have been made
     finished        TEXT,
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
@@ -42,7 +41,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
 CREATE TABLE devices (           -- one row for each device of the input
     seq             INTEGER PRIMARY KEY,  -- its place in the input, from 1
     name            TEXT,        -- the thing's name
-    verdict         TEXT,        -- waiting, submitted, provisioned, failed, unknown
+    verdict         TEXT,        -- waiting, submitted, provisioned, no-key, failed, unknown
     cause           TEXT,        -- why it failed
     attempts        INTEGER NOT NULL,  -- how often it was sent
     part            INTEGER,     -- the part it was last sent in
@@ -80,7 +79,7 @@ CREATE VIEW progress AS          -- how many devices have each verdict
     SELECT verdict, count(*) AS devices FROM devices GROUP BY verdict;
 CREATE VIEW failures AS          -- what is wrong with each device that is not provisioned, and not on its way either
     SELECT seq, name, verdict, cause, message, source, attempts, part, line, task_id, updated
-    FROM devices WHERE verdict IN ('failed', 'unknown') ORDER BY seq;
+    FROM devices WHERE verdict IN ('no-key', 'failed', 'unknown') ORDER BY seq;
 CREATE VIEW certificates AS      -- what each provisioned device got
     SELECT seq, name, certificate_id, certificate_arn, thing_arn, policies, updated
     FROM devices WHERE verdict = 'provisioned' ORDER BY seq;
@@ -120,4 +119,4 @@ INSERT INTO parts VALUES (1, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL
 INSERT INTO parts VALUES (2, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (3, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (4, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL, NULL, 0);
-INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL, NULL);
+INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, NULL, NULL);
