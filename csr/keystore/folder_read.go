@@ -124,6 +124,9 @@ func (f *Folder) look(device, path string) error {
 	case checksModes && info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("device %s: %w: %s has mode %#o; run chmod 700 on it", rule.Quote(device), ErrPermissions, path, info.Mode().Perm())
 	}
+	if err := durable.CheckOwner(path, info); err != nil {
+		return fmt.Errorf("device %s: %w: %w", rule.Quote(device), ErrPermissions, err)
+	}
 	return nil
 }
 

@@ -388,3 +388,35 @@ func TestOpenFolderRefusesWhatIsNoFolder(t *testing.T) {
 		}
 	}
 }
+
+func TestAFolderThatOthersCanWriteToTakesNoKeys(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no modes; access follows the folder the store is in")
+	}
+	parent := filepath.Join(t.TempDir(), "parent")
+	dir := filepath.Join(parent, "devices")
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	for path, mode := range map[string]fs.FileMode{dir: 0o770, parent: 0o777} {
+		require.NoError(t, os.Chmod(path, mode))
+		_, err := keystore.OpenFolder(dir, nil)
+		require.ErrorIs(t, err, keystore.ErrPermissions)
+		require.ErrorContains(t, err, path)
+		require.NoError(t, os.Chmod(path, 0o700))
+	}
+	_, err := keystore.OpenFolder(dir, nil)
+	require.NoError(t, err)
+}
+
+func TestAPlantedDeviceFolderIsNotRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	f := open(t, t.TempDir())
+	rec := record(t, "d")
+	require.NoError(t, f.Put(t.Context(), rec))
+	require.NoError(t, f.Sync(t.Context()))
+	require.NoError(t, os.Chown(f.Path("d"), 12345, -1))
+	_, err := f.Get(t.Context(), "d")
+	require.ErrorIs(t, err, keystore.ErrPermissions)
+	require.ErrorIs(t, f.Verify(t.Context(), "d", rec.Request.PublicKeySHA256()), keystore.ErrPermissions)
+}

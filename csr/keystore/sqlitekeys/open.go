@@ -82,7 +82,8 @@ type Store struct {
 //
 // One process can have a file open for writing; a second Open fails with an [*InUseError]. The right to write ends with
 // the process, however that ends. The file is refused, and nothing in it changed, with [ErrNotKeys],
-// [keystore.ErrDamaged], or, if other users can read or write it, [keystore.ErrPermissions] (not on Windows).
+// [keystore.ErrDamaged], or, if other users can read or write it, can replace it or have put it there,
+// [keystore.ErrPermissions] (not on Windows).
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := orZero(opts)
 	path, err := filepath.Abs(path)
@@ -146,8 +147,11 @@ func newStore(ctx context.Context, db *sqlitefile.DB, insert *sql.Stmt, o Option
 	return s, nil
 }
 
-// checkMode refuses keys that other users can read or write. Windows and Plan 9 have no such modes.
+// checkMode refuses keys that other users can read or write, or have put there. Windows and Plan 9 have no such modes.
 func checkMode(path string) error {
+	if err := durable.CheckPlace(path); err != nil {
+		return fmt.Errorf("key database %s: %w: %w", path, keystore.ErrPermissions, err)
+	}
 	info, err := os.Stat(path)
 	if err != nil || runtime.GOOS == "windows" || runtime.GOOS == "plan9" || info.Mode().Perm()&0o077 == 0 {
 		return nil // what is wrong with a file that cannot be looked at, opening it tells
