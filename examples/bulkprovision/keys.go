@@ -17,6 +17,7 @@ type keys struct {
 	keystore.Store
 	output   provision.Output  // nil leaves certificates in the ledger
 	database *sqlitekeys.Store // nil with -keys folders
+	folder   *keystore.Folder  // nil with -keys database
 }
 
 // openKeys opens the folders or the database. A run must find again the keys it has made, so it never changes from one
@@ -39,7 +40,17 @@ func (o *options) openKeys(ctx context.Context) (*keys, error) {
 		return &keys{Store: database, database: database}, err
 	}
 	folder, err := keystore.OpenFolder(folders, nil)
-	return &keys{Store: folder, output: provision.Folder(folder)}, err
+	return &keys{Store: folder, output: provision.Folder(folder), folder: folder}, err
+}
+
+// removeLeftovers deletes the keys that a killed process left unfinished; their requests never left it. The caller has the
+// run's ledger open for writing, so no other process makes keys for the run.
+func (k *keys) removeLeftovers(ctx context.Context) error {
+	if k.folder == nil {
+		return nil
+	}
+	_, err := k.folder.RemoveLeftovers(ctx)
+	return err
 }
 
 func (k *keys) close() error {

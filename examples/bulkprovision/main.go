@@ -165,6 +165,9 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
+	if err := keys.removeLeftovers(ctx); err != nil {
+		return err
+	}
 	credential.Store, opts.Output, opts.Ledger, opts.Observe = keys, keys.output, ledger, newProgress().observe
 	job, err := provision.New(opts)
 	if err != nil {
