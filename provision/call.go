@@ -137,10 +137,13 @@ func (c *call) single(registrar task.Registrar) *single {
 	}
 }
 
-// requeue puts failed devices whose cause is wanted back among those that wait.
+// requeue puts failed devices whose cause is wanted back among those that wait, and tells the counts as they are then.
 func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
 	rs := resender{session: c.session, intake: c.intake, account: c.account, handover: c.handover}
-	return rs.requeue(ctx, wanted)
+	if err := rs.requeue(ctx, wanted); err != nil {
+		return err
+	}
+	return c.intake.spooled(ctx)
 }
 
 // conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent

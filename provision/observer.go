@@ -10,7 +10,8 @@ import (
 // a type switch, and ignore those you don't know, since there may be more of them one day.
 type Event interface{ event() }
 
-// EventSpooled: every record of the input is in the ledger.
+// EventSpooled: every record of the input is in the ledger. It comes again whenever devices that had failed are to be
+// sent again, in Run, Retry or Amend: count those that have a verdict from its numbers anew, or such devices count twice.
 type EventSpooled struct {
 	Devices int64
 	// Failed, Provisioned and NoKey are those of them that have a verdict already: bad rows, duplicates, and the devices

@@ -151,6 +151,9 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 	if err := c.handover.confirmAll(ctx); err != nil {
 		return nil, err
 	}
+	if err := c.intake.spooled(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.finishParts(ctx); err != nil {
 		return nil, err
 	}
@@ -185,6 +188,9 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	if !c.record.Spooled {
 		return nil, errors.New("the run does not hold its whole input yet; give it all devices (Run) before mended ones")
 	}
+	if err := c.intake.spooled(ctx); err != nil {
+		return nil, err
+	}
 	// A device that is mended while its part is on its way would be missed there.
 	if err := c.handover.confirmAll(ctx); err != nil {
 		return nil, err
@@ -193,6 +199,9 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 		return nil, err
 	}
 	if c.unsent, err = c.amender().all(ctx, mended); err != nil {
+		return nil, err
+	}
+	if err := c.intake.spooled(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.finish(ctx, true); err != nil {
