@@ -18,6 +18,8 @@ import (
 type part struct {
 	*PartRecord
 	devices []*DeviceRecord // devices[i] is line i+1
+	// collected is closed when every device has a verdict; nil if nobody waits for that.
+	collected chan struct{}
 }
 
 // parts makes the data files of a run: it takes devices that wait, has their credentials made, writes the file and

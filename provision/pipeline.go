@@ -90,7 +90,21 @@ func (c *call) sendParts(ctx context.Context) error {
 			if p.State != PartEnded {
 				continue // stopped: it waits in the ledger
 			}
+			if p.refused() {
+				p.collected = make(chan struct{})
+			}
 			if err := send(ctx, ended, p); err != nil {
+				return err
+			}
+			if p.collected == nil {
+				continue
+			}
+			select { // the next part may fare alike, so the cause is looked at first
+			case <-p.collected:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if err := c.pointless(ctx, p); err != nil {
 				return err
 			}
 		}
@@ -100,6 +114,9 @@ func (c *call) sendParts(ctx context.Context) error {
 		for p := range ended {
 			if err := c.reports.collect(ctx, p); err != nil {
 				return fmt.Errorf("part %d, task %s: %w", p.Number, p.TaskID, err)
+			}
+			if p.collected != nil {
+				close(p.collected)
 			}
 		}
 		return nil

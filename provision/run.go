@@ -54,7 +54,8 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // settled: a device whose key is missing or another one is [NoKey], until a call finds its key again.
 //
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
-// [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. Any other error
+// [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. When every device of a
+// part failed for one cause and others wait, it wraps [ErrOneCause] and sends no further part. Any other error
 // stopped the run: mend what it names and call Run again.
 //
 // A panic of a callback (Observe, the output, the credential step and its key source) is raised again in the goroutine
