@@ -2,10 +2,12 @@ package provision_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"strings"
@@ -181,5 +183,29 @@ func TestAPrivateKeyInATextOfTheServiceIsNotKept(t *testing.T) {
 	_, err = run.Run(t.Context(), rows(1))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	assert.Contains(t, results(t, run)[0].Message, "refused")
+	key.requireNowhere(t, run, dir)
+}
+
+// tattling is a backend whose errors hold what nobody should keep.
+type tattling struct {
+	*fakebackend.Backend
+	text string
+}
+
+func (b tattling) RegisterThing(context.Context, *task.RegisterInput) (*task.Registration, error) {
+	return nil, fmt.Errorf("%w: %s", task.ErrOutcomeUnknown, b.text)
+}
+
+func TestAPrivateKeyInAnErrorOfTheBackendIsNotKept(t *testing.T) {
+	key := newStray(t)
+	w, dir := sqliteWorld(t)
+	w.opts.Backend = tattling{w.fake, "sent " + key.text}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(1))
+	require.NoError(t, err)
+	res, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "board", "SerialNumber": "2"}})
+	require.Error(t, err)
+	assert.Equal(t, provision.Unknown, res.Verdict)
+	assert.NotContains(t, err.Error()+res.Message, "PRIVATE KEY")
 	key.requireNowhere(t, run, dir)
 }
