@@ -214,8 +214,8 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 // Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate
 // for its key is Provisioned, one without is Failed and can be tried again. A device that has a certificate of the
 // user's, or none, is Provisioned if its thing, with that certificate, is as the template makes it. It needs a backend
-// that can read devices (task.DeviceReader), asks for the keys of registered devices as Run does, and returns the run's summary, with an [*IncompleteError] if some are not
-// provisioned.
+// that can read devices (task.DeviceReader), asks for the keys of registered devices as Run does, and returns the run's
+// summary, with an [*IncompleteError] if some are not provisioned.
 //
 // It helps after a cancelled task, after reports were lost, and after AWS has deleted a task's data, which it does 30
 // days after the task.
@@ -345,8 +345,9 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 // It asks for the private key of each as Run does. A device that is [NoKey] is not handed over; the others are, and the
 // error, an [ErrIncomplete], names the first of them.
 //
-// It takes the credentials from the ledger and changes only these verdicts there. The backend is only asked which account it works
-// in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.
+// It takes the credentials from the ledger and changes only these verdicts there. The backend is only asked which
+// account it works in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run
+// returns ErrNoRun.
 func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error) {
 	if out == nil {
 		return 0, errors.New("the output is missing")
