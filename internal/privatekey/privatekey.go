@@ -13,6 +13,9 @@ import (
 // base64. Both are found in UTF-16, too. A key that is wrapped in other ways is not found. A text without a key costs one
 // look at each of its dashes.
 func In(text string) bool {
+	if len(text) < len("PRIVATE KEY-----") {
+		return false // too short for a key in any form, as most values of a row are
+	}
 	if indexPEM(text) >= 0 || IsDER([]byte(asDER(text))) {
 		return true
 	}
@@ -70,6 +73,9 @@ func asDER(s string) string {
 	}
 	if s[0] == sequence && (s[1] >= 0x80 || int(s[1])+2 == len(s)) {
 		return s
+	}
+	if s[0] == '-' {
+		return "" // PEM, as most long texts are
 	}
 	s = strings.TrimSpace(s)
 	if s == "" || s[0] != 'M' { // what base64 makes of the tag and a length of less than 64 KB
