@@ -19,12 +19,12 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// RolePropagation is how long EnsureRole lets a role propagate that it has made or changed. IAM is eventually
+// rolePropagation is how long EnsureRole lets a role propagate that it has made or changed. IAM is eventually
 // consistent, and no call shows when a service can assume a role: usually after some seconds, at times after half a
 // minute. The wait comes once, before the first task; a task whose role cannot be assumed yet fails as a whole.
 //
 // AWS: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
-const RolePropagation = 30 * time.Second
+const rolePropagation = 30 * time.Second
 
 // EnsureRole implements [task.RoleEnsurer]: it makes the service role, or brings an existing one to the state that
 // [RoleDocuments] describes, and returns its ARN. An empty in.ObjectPrefix means the backend's prefix, an empty
@@ -37,7 +37,7 @@ const RolePropagation = 30 * time.Second
 // named for bucket and prefix, so backends with different ones may share a role, and other policies of the role are
 // left alone.
 //
-// It returns when the role can be assumed: once IAM shows it, and [RolePropagation] after the last change or the role's
+// It returns when the role can be assumed: once IAM shows it, and 30 seconds after the last change or the role's
 // creation. The fake needs no such wait.
 //
 // Needs iam:GetRole, iam:CreateRole, iam:UpdateAssumeRolePolicy, iam:GetRolePolicy, iam:PutRolePolicy,
@@ -104,10 +104,10 @@ func (b *Backend) ensureRole(ctx context.Context, docs *Documents) (string, erro
 	if b.marks.iam.Load() == fake {
 		return aws.ToString(role.Arn), nil
 	}
-	left := RolePropagation
+	left := rolePropagation
 	if !changed {
 		// Made a moment ago, perhaps by a run that did not live to wait.
-		left = min(RolePropagation, RolePropagation-time.Since(instant(role.CreateDate)))
+		left = min(rolePropagation, rolePropagation-time.Since(instant(role.CreateDate)))
 	}
 	if left > 0 {
 		b.log.InfoContext(ctx, "waiting until the role can be assumed", "role", docs.RoleName, "delay", left)

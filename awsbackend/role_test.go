@@ -226,7 +226,7 @@ func TestEnsureRoleWaitsAlsoForARoleMadeAMomentAgo(t *testing.T) {
 		begin = time.Now()
 		_, err = b.EnsureRole(t.Context(), roleInput)
 		require.NoError(t, err)
-		assert.Equal(t, RolePropagation, time.Since(begin))
+		assert.Equal(t, rolePropagation, time.Since(begin))
 	})
 }
 
@@ -244,7 +244,7 @@ func TestEnsureRoleWaitsAfterEachChangeOfAnOldRole(t *testing.T) {
 			begin := time.Now()
 			_, err := b.EnsureRole(t.Context(), roleInput)
 			require.NoError(t, err)
-			assert.Equal(t, RolePropagation, time.Since(begin), name)
+			assert.Equal(t, rolePropagation, time.Since(begin), name)
 		})
 	}
 }

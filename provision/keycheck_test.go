@@ -35,8 +35,8 @@ func (w *world) requireNoKey(t *testing.T, summary *provision.Summary, err error
 	t.Helper()
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	require.ErrorContains(t, err, "without their private key")
-	require.EqualValues(t, len(names), summary.NoKey)
-	require.EqualValues(t, summary.Total-summary.NoKey, summary.Provisioned)
+	require.Equal(t, len(names), summary.NoKey)
+	require.Equal(t, summary.Total-summary.NoKey, summary.Provisioned)
 	run := w.run(t)
 	var got []string
 	for _, r := range results(t, run) {
@@ -57,7 +57,7 @@ func (w *world) requireNoKey(t *testing.T, summary *provision.Summary, err error
 	n, err := run.Deliver(t.Context(), &out)
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	require.ErrorContains(t, err, names[0])
-	assert.EqualValues(t, summary.Provisioned, n, "the others are delivered")
+	assert.Equal(t, summary.Provisioned, n, "the others are delivered")
 	for _, name := range names {
 		assert.NotContains(t, out.names, name)
 	}

@@ -149,8 +149,8 @@ func TestAThingIsComparedOnlyWithWhatItsLineSets(t *testing.T) {
 		"another billing group":         {func(d *task.Device) { d.BillingGroup = "" }, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			asWanted := isAsWanted(dev(row.change), &want)
-			assert.Equal(t, row.asWanted, asWanted)
+			got := isAsWanted(dev(row.change), &want)
+			assert.Equal(t, row.asWanted, got)
 			assert.Equal(t, row.leave, isAsWanted(dev(row.change), &leave), "what exists already is left alone")
 		})
 	}
