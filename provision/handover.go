@@ -18,16 +18,9 @@ type handover struct {
 // deliverBatch is how many devices are delivered between two syncs of an output.
 const deliverBatch = 500
 
-// provisioned gives a device its verdict; commit asks for its key, hands its credential over, and makes all durable.
-// Every stage that finds a device registered comes here, so what must hold of every Provisioned device is checked here
-// and in commit.
-func (h *handover) provisioned(_ context.Context, d *DeviceRecord) error {
-	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
-	return nil
-}
-
-// commit makes a change durable. The devices in it that are Provisioned are those that provisioned was called for: the
-// ones whose key is not there become NoKey, the others are delivered first.
+// commit makes a change durable. Every device that some stage found registered comes here, so what must hold of each
+// Provisioned device is checked here: of those that are Provisioned in the change, the ones whose key is not there
+// become NoKey, and the others are delivered first.
 func (h *handover) commit(ctx context.Context, change Change) error {
 	if len(change.Devices) == 0 && len(change.Orphans) == 0 {
 		return nil
@@ -55,7 +48,7 @@ func (h *handover) confirm(ctx context.Context, devices []*DeviceRecord) (lost i
 	had := make([]DeviceRecord, len(devices))
 	for i, d := range devices {
 		had[i] = *d
-		d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
+		d.provisioned()
 	}
 	if err := h.keys.check(ctx, devices); err != nil {
 		return 0, err

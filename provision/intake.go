@@ -183,6 +183,11 @@ func (d *DeviceRecord) fail(cause Cause, message string) {
 	d.Verdict, d.Cause, d.Message = Failed, cause, privatekey.Cut(message)
 }
 
+// provisioned is the verdict of a device that is registered, if handover finds its key.
+func (d *DeviceRecord) provisioned() {
+	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
+}
+
 func (d *DeviceRecord) failSharedName(seq int64) {
 	d.fail(CauseDuplicate, fmt.Sprintf("record %d has the same thing name; give each device one record", seq))
 }

@@ -35,7 +35,7 @@ func (w *world) requireNoKey(t *testing.T, summary *provision.Summary, err error
 	t.Helper()
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	require.ErrorContains(t, err, "without their private key")
-	require.Equal(t, len(names), summary.NoKey)
+	require.Equal(t, int64(len(names)), summary.NoKey)
 	require.Equal(t, summary.Total-summary.NoKey, summary.Provisioned)
 	run := w.run(t)
 	var got []string
