@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -83,6 +84,16 @@ func TestACancelledContextLeavesARunThatResumes(t *testing.T) {
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 3, "no part may be registered twice")
 		w.requireWorking(t, results(t, run))
 	})
+}
+
+func TestPrepareWithoutAFolderForItsPartFilesIsRefusedBeforeAKeyIsMade(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	store := keystore.Memory()
+	w.opts.PartDir, w.opts.Credential = "", &provision.MakeCSR{Store: store}
+	_, err := w.run(t).Prepare(t.Context(), provision.Rows(map[string]string{"ThingName": "a", "SerialNumber": "1"}))
+	require.ErrorContains(t, err, "Options.PartDir")
+	_, err = store.Get(t.Context(), "a")
+	assert.ErrorIs(t, err, keystore.ErrNotFound)
 }
 
 func TestPrepareSubmitAndCollectAreTheRunInThreeSteps(t *testing.T) {
