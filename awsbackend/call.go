@@ -11,14 +11,17 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// call sends a request with an AWS client and returns its failure as one of this library's errors. send is the client's
-// method.
+// call sends a request with an AWS client and returns its failure as one of this library's errors. So it
+// does with an answer that lacks what AWS always sends. send is the client's method.
 func call[In, Out, Opts any](
 	ctx context.Context, b *Backend, send func(context.Context, *In, ...func(*Opts)) (*Out, error), in *In, opts ...func(*Opts),
 ) (*Out, error) {
 	out, err := send(ctx, in, opts...)
 	if err != nil {
 		return nil, b.fault(ctx, err)
+	}
+	if err := checkMembers(out); err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -134,9 +134,6 @@ func (b *Backend) certificate(ctx context.Context, id string) (*task.Certificate
 		return nil, err
 	}
 	desc := out.CertificateDescription
-	if desc == nil {
-		return nil, fmt.Errorf("DescribeCertificate: %w: the answer has no description", task.ErrUnavailable)
-	}
 	cert := &task.Certificate{
 		ID:      aws.ToString(desc.CertificateId),
 		ARN:     aws.ToString(desc.CertificateArn),

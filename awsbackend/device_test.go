@@ -75,7 +75,7 @@ func TestReadDeviceOfAnUnknownThingIsNotFound(t *testing.T) {
 }
 
 func TestACertificateDeletedWhileItIsReadIsLeftOut(t *testing.T) {
-	b, _ := onWire(t, answers{"DescribeThing": reply(200, `{"thingName":"d1"}`), "ListThingGroupsForThing": reply(200, `{}`),
+	b, _ := onWire(t, answers{"DescribeThing": reply(200, `{"thingName":"d1","thingArn":"arn:aws:iot:eu-central-1:123456789012:thing/d1"}`), "ListThingGroupsForThing": reply(200, `{}`),
 		"ListThingPrincipals": reply(200, fmt.Sprintf(`{"principals":[%q,%q]}`, certARN(certA), certARN(certB))),
 		"DescribeCertificate": inTurn(missing, describedCertificate("ACTIVE")), "ListAttachedPolicies": reply(200, `{}`)})
 	d, err := b.ReadDevice(t.Context(), "d1")
@@ -85,7 +85,7 @@ func TestACertificateDeletedWhileItIsReadIsLeftOut(t *testing.T) {
 }
 
 func TestAPageTokenThatRepeatsIsNotFollowedForEver(t *testing.T) {
-	b, _ := onWire(t, answers{"DescribeThing": reply(200, `{"thingName":"d1"}`), "ListThingGroupsForThing": reply(200, `{"nextToken":"same"}`)})
+	b, _ := onWire(t, answers{"DescribeThing": reply(200, `{"thingName":"d1","thingArn":"arn:aws:iot:eu-central-1:123456789012:thing/d1"}`), "ListThingGroupsForThing": reply(200, `{"nextToken":"same"}`)})
 	_, err := b.ReadDevice(t.Context(), "d1")
 	require.ErrorContains(t, err, "same page token")
 }
@@ -94,7 +94,7 @@ func TestPagesWithoutAnEndAreNotFollowedForEver(t *testing.T) {
 	fresh := func(body string) func(*request) *http.Response {
 		return func(r *request) *http.Response { return response(200, fmt.Sprintf(body, r.nth)) }
 	}
-	thing := reply(200, `{"thingName":"d1"}`)
+	thing := reply(200, `{"thingName":"d1","thingArn":"arn:aws:iot:eu-central-1:123456789012:thing/d1"}`)
 	b, _ := onWire(t, answers{"DescribeThing": thing, "ListThingGroupsForThing": fresh(`{"nextToken":"t%d"}`)})
 	_, err := b.ReadDevice(t.Context(), "d1")
 	require.ErrorContains(t, err, "1000 pages in a row hold nothing")

@@ -111,11 +111,7 @@ func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	host := aws.ToString(out.EndpointAddress)
-	if host == "" {
-		return "", fmt.Errorf("DescribeEndpoint: %w: the answer has no address", task.ErrUnavailable)
-	}
-	return host, nil
+	return aws.ToString(out.EndpointAddress), nil
 }
 
 // partitionOfARN returns the partition an ARN names, or that of the region if it is no ARN.

@@ -94,7 +94,7 @@ func TestThePartitionIsThatOfTheCallersARN(t *testing.T) {
 func TestAnAnswerWithoutAnAccountIsRefused(t *testing.T) {
 	b, _ := onWire(t, answers{"GetCallerIdentity": query("GetCallerIdentity", "")})
 	_, err := b.Identity(t.Context())
-	require.ErrorIs(t, err, task.ErrUnavailable)
+	require.ErrorIs(t, err, task.ErrNotService)
 }
 
 func TestTheDataEndpointIsTheOneOfAmazonTrustServices(t *testing.T) {
@@ -104,7 +104,7 @@ func TestTheDataEndpointIsTheOneOfAmazonTrustServices(t *testing.T) {
 	assert.Equal(t, "a1b2c3d4e5f6g7-ats.iot.eu-central-1.amazonaws.com", host)
 	assert.Equal(t, "iot:Data-ATS", w.last(endpointOp).URL.Query().Get("endpointType"))
 	_, err = b.DataEndpoint(t.Context())
-	require.ErrorIs(t, err, task.ErrUnavailable)
+	require.ErrorIs(t, err, task.ErrNotService)
 }
 
 func TestTheHostsOfAWSAreKnown(t *testing.T) {

@@ -190,10 +190,10 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 		"no thing group":   {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeThingGroup"] = iotMissing }, CheckThingGroup, finding.Error, "make it first"},
 		"no billing group": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["DescribeBillingGroup"] = iotMissing }, CheckBillingGroup, finding.Error, "make it first"},
 		"thing type deprecated": {func(a answers, _ *iamState, _ *task.PreflightInput) {
-			a["DescribeThingType"] = reply(200, `{"thingTypeMetadata":{"deprecated":true}}`)
+			a["DescribeThingType"] = reply(200, `{"thingTypeName":"sensor","thingTypeMetadata":{"deprecated":true}}`)
 		}, CheckThingType, finding.Error, "deprecated"},
 		"dynamic group": {func(a answers, _ *iamState, _ *task.PreflightInput) {
-			a["DescribeThingGroup"] = reply(200, `{"queryString":"attributes.x:1"}`)
+			a["DescribeThingGroup"] = reply(200, `{"thingGroupName":"g","queryString":"attributes.x:1"}`)
 		}, CheckThingGroup, finding.Error, "dynamic"},
 		"bad type name": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["DescribeThingType"] = exception(400, "InvalidRequestException", "1 validation error")

@@ -15,9 +15,9 @@ func TestResourcesAreWaitedForUntilTheyCanBeSeen(t *testing.T) {
 		b, w := onWire(t, answers{
 			"DescribeThingType":    inTurn(missing, missing, missing, reply(200, `{"thingTypeName":"t"}`)),
 			"CreateThingType":      reply(200, `{}`),
-			"DescribeThingGroup":   inTurn(missing, reply(200, `{}`), reply(200, `{"thingGroupMetadata":{"parentGroupName":"p"}}`)),
+			"DescribeThingGroup":   inTurn(missing, reply(200, `{"thingGroupName":"p"}`), reply(200, `{"thingGroupName":"g","thingGroupMetadata":{"parentGroupName":"p"}}`)),
 			"CreateThingGroup":     inTurn(missing, reply(200, `{}`)), // the parent is not known everywhere yet
-			"DescribeBillingGroup": inTurn(missing, reply(200, `{}`)),
+			"DescribeBillingGroup": inTurn(missing, reply(200, `{"billingGroupName":"b"}`)),
 			"CreateBillingGroup":   exception(409, "ResourceAlreadyExistsException", "somebody else made it"),
 		})
 		began := time.Now()
@@ -42,8 +42,8 @@ func TestResourcesThatAWSNeverShowsAreAnError(t *testing.T) {
 
 func TestResourcesThatNoLineCanUseAreAConflict(t *testing.T) {
 	b, _ := onWire(t, answers{
-		"DescribeThingType":  reply(200, `{"thingTypeMetadata":{"deprecated":true}}`),
-		"DescribeThingGroup": reply(200, `{"queryString":"thingName:a*"}`),
+		"DescribeThingType":  reply(200, `{"thingTypeName":"t","thingTypeMetadata":{"deprecated":true}}`),
+		"DescribeThingGroup": reply(200, `{"thingGroupName":"g","queryString":"thingName:a*"}`),
 	})
 	require.ErrorIs(t, b.EnsureResources(t.Context(), &task.ResourcesInput{ThingTypes: []string{"t"}}), task.ErrConflict)
 	require.ErrorIs(t, b.EnsureResources(t.Context(), &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: "g"}}}), task.ErrConflict)

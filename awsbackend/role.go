@@ -168,9 +168,6 @@ func (b *Backend) role(ctx context.Context, name string) (*types.Role, error) {
 	if err != nil {
 		return nil, err
 	}
-	if out.Role == nil {
-		return nil, fmt.Errorf("GetRole: %w: the answer has no role", task.ErrUnavailable)
-	}
 	return out.Role, nil
 }
 

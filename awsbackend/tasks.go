@@ -38,11 +38,7 @@ func (b *Backend) StartTask(ctx context.Context, in *task.StartInput) (task.ID, 
 	if err != nil {
 		return "", b.explainRunning(ctx, err)
 	}
-	id := aws.ToString(out.TaskId)
-	if id == "" {
-		return "", fmt.Errorf("%s: %w: it was accepted, but the answer has no task id", op, task.ErrOutcomeUnknown)
-	}
-	return task.ID(id), nil
+	return task.ID(aws.ToString(out.TaskId)), nil
 }
 
 // checkStart refuses what the service would, so that its InvalidRequestException can be trusted to mean something else.

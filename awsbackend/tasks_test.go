@@ -168,11 +168,11 @@ func TestDescribeTaskGivesEveryMember(t *testing.T) {
 	assert.Equal(t, "/thing-registration-tasks/5d111206", w.last(describeOp).URL.Path)
 }
 
-func TestADescriptionWithoutMembersIsNoPanic(t *testing.T) {
-	b, _ := onWire(t, answers{describeOp: reply(200, `{}`)})
+func TestADescriptionOfLittleIsNoPanic(t *testing.T) {
+	b, _ := onWire(t, answers{describeOp: reply(200, `{"taskId":"id-1","status":"InProgress"}`)})
 	d, err := b.DescribeTask(t.Context(), "id-1")
 	require.NoError(t, err)
-	assert.Equal(t, &task.Description{ID: "id-1"}, d)
+	assert.Equal(t, &task.Description{ID: "id-1", Status: task.InProgress}, d)
 }
 
 func TestWhatIsNoTaskIDIsNotFoundUnasked(t *testing.T) {
@@ -249,7 +249,7 @@ func TestRegisterThingReturnsCertificateAndARNs(t *testing.T) {
 func TestReadsAreRepeatedAsTheConfigSays(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b, w := onWire(t, answers{describeOp: inTurn(exception(500, "InternalFailureException", "oops"),
-			exception(400, "ThrottlingException", "slow"), reply(200, `{"taskId":"id-1"}`))})
+			exception(400, "ThrottlingException", "slow"), reply(200, `{"taskId":"id-1","status":"InProgress"}`))})
 		_, err := b.DescribeTask(t.Context(), "id-1")
 		require.NoError(t, err)
 		assert.Equal(t, 3, w.count(describeOp))
