@@ -47,12 +47,19 @@ func newKeys(seed []byte, opts Options) (*keys, error) {
 	return &keys{seed, ca, s3.NewSigner(seed, opts.Region)}, nil
 }
 
-// empty puts the account in the state of a new one. The caller holds the turn, or nobody else knows the account yet.
+// empty puts the account in the state of a new one. With a seed all keys and ids come again; without one the numbers
+// that they follow from go on, so that none does. The caller holds the turn, or nobody else knows the account yet.
 func (b *account) empty() error {
-	b.keys.Load().issuer.SetIssued(0)
-	b.roles.Restore(iam.State{})
-	b.objects.Restore(s3.State{})
-	b.st = state{}
+	if len(b.opts.Seed) > 0 {
+		b.keys.Load().issuer.SetIssued(0)
+		b.roles.Restore(iam.State{})
+		b.objects.Restore(s3.State{})
+		b.st = state{}
+	} else {
+		b.roles.Restore(iam.State{Made: b.roles.Snapshot().Made})
+		b.objects.Restore(b.objects.Snapshot().Emptied())
+		b.st = b.st.emptied()
+	}
 	if b.opts.NoBucket {
 		return nil
 	}

@@ -86,13 +86,22 @@ type listThingPrincipalsInput struct {
 	byToken
 }
 
+// principalsOf returns the certificates attached to a thing.
+func (b *account) principalsOf(thingName string) ([]*certificate, *task.Error) {
+	t, ok := b.st.things.get(thingName)
+	if !ok {
+		return nil, refuse(codeNotFound, "Failed to list principals for thing %s because the thing does not exist in your account", thingName)
+	}
+	return t.certificates, nil
+}
+
 // listThingPrincipals lists the ARNs of the certificates attached to a thing.
 func (b *account) listThingPrincipals(in *listThingPrincipalsInput, p *page) ([]string, *task.Error) {
-	t, err := b.findThing(in.ThingName)
+	certificates, err := b.principalsOf(in.ThingName)
 	if err != nil {
 		return nil, err
 	}
-	return itemsOf(p, t.certificates, b.certificateARN), nil
+	return itemsOf(p, certificates, b.certificateARN), nil
 }
 
 type listThingPrincipalsV2Input struct {
@@ -109,12 +118,12 @@ type thingPrincipalObject struct {
 
 // listThingPrincipalsV2 lists the certificates attached to a thing, with how each is attached.
 func (b *account) listThingPrincipalsV2(in *listThingPrincipalsV2Input, p *page) ([]thingPrincipalObject, *task.Error) {
-	t, err := b.findThing(in.ThingName)
+	certificates, err := b.principalsOf(in.ThingName)
 	if err != nil {
 		return nil, err
 	}
 	var attached []thingPrincipalObject
-	for _, c := range t.certificates {
+	for _, c := range certificates {
 		if in.ThingPrincipalType == "" || in.ThingPrincipalType == c.attachment() {
 			attached = append(attached, thingPrincipalObject{b.certificateARN(c), c.attachment()})
 		}
@@ -263,7 +272,11 @@ type listTargetsForPolicyInput struct {
 // listTargetsForPolicy lists the ARNs a policy is attached to: certificates in the order they were made, and then thing
 // groups.
 func (b *account) listTargetsForPolicy(in *listTargetsForPolicyInput, p *page) ([]string, *task.Error) {
-	return b.targetsOf(in.PolicyName, p, true)
+	pol, ok := b.st.policies.get(in.PolicyName)
+	if !ok {
+		return nil, refuse(codeNotFound, "Policy not found")
+	}
+	return b.targetsOf(pol, p, true), nil
 }
 
 type listPolicyPrincipalsInput struct {
@@ -273,20 +286,19 @@ type listPolicyPrincipalsInput struct {
 }
 
 // listPolicyPrincipals is the older form of ListTargetsForPolicy; it knows certificates only, and lists them oldest
-// first.
+// first. A policy that does not exist has none, and is no error.
 func (b *account) listPolicyPrincipals(in *listPolicyPrincipalsInput, p *page) ([]string, *task.Error) {
-	return b.targetsOf(in.PolicyName, p, false)
+	pol, ok := b.st.policies.get(in.PolicyName)
+	if !ok {
+		return nil, nil
+	}
+	return b.targetsOf(pol, p, false), nil
 }
 
 // groupNumbers is added to a group's number to make it come after all certificates.
 const groupNumbers = 1 << 62
 
-func (b *account) targetsOf(policyName string, p *page, groups bool) ([]string, *task.Error) {
-	pol, err := b.findPolicy(policyName)
-	if err != nil {
-		return nil, err
-	}
-	var targets []string
+func (b *account) targetsOf(pol *policy, p *page, groups bool) (targets []string) {
 	last, from := uint64(0), p.from
 	full := func(arn string, number uint64) bool {
 		if len(targets) == p.size {
@@ -299,7 +311,7 @@ func (b *account) targetsOf(policyName string, p *page, groups bool) ([]string, 
 	if from < groupNumbers {
 		for c := range b.st.certificates.after(from) {
 			if slices.Contains(c.policies, pol) && full(b.certificateARN(c), c.number()) {
-				return targets, nil
+				return targets
 			}
 		}
 		from = groupNumbers
@@ -307,11 +319,11 @@ func (b *account) targetsOf(policyName string, p *page, groups bool) ([]string, 
 	if groups {
 		for g := range b.st.thingGroups.after(from - groupNumbers) {
 			if slices.Contains(g.policies, pol) && full(b.thingGroupARN(g), groupNumbers+g.number()) {
-				return targets, nil
+				return targets
 			}
 		}
 	}
-	return targets, nil
+	return targets
 }
 
 func (c *certificate) attachment() string {

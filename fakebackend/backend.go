@@ -61,7 +61,8 @@ func (b *Backend) Options() Options {
 }
 
 // Reset empties the account: things, certificates, tasks, roles, objects and faults. The clock and the CA stay as they
-// are, serial numbers begin again, and the bucket is there again unless NoBucket is set.
+// are, and the bucket is there again unless NoBucket is set. With Options.Seed the same ids, serial numbers and keys
+// come again; without it none does.
 func (b *Backend) Reset() {
 	b.turn <- struct{}{}
 	defer b.leave()

@@ -76,7 +76,7 @@ func (b *account) createKeysAndCertificate(now time.Time, in *createKeysAndCerti
 	if err != nil {
 		return nil, refuse(codeInternalFailure, "%v", err)
 	}
-	c := b.addCertificate(made.DER, sha256.Sum256(made.DER), now, activeOr(in.SetAsActive, statusInactive), nil)
+	c := b.addCertificate(made.DER, sha256.Sum256(made.DER), now, activeOr(in.SetAsActive, statusInactive))
 	return &createKeysAndCertificateOutput{
 		CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), CertificatePem: c.pem(),
 		KeyPair: keyPair{made.PublicKeyPEM, restjson.NewSecret(made.PrivateKeyPEM())},
@@ -97,6 +97,9 @@ type registerCertificateOutput struct {
 
 // registerCertificate registers a certificate that one of the account's CAs has signed.
 func (b *account) registerCertificate(now time.Time, in *registerCertificateInput) (*registerCertificateOutput, *task.Error) {
+	if err := b.registered(in.CertificatePem); err != nil { // whatever became of its CA
+		return nil, err
+	}
 	signed, err := b.readDeviceCertificate(in.CertificatePem, in.CACertificatePem)
 	if err != nil {
 		return nil, err
@@ -114,6 +117,9 @@ type registerCertificateWithoutCAInput struct {
 
 // registerCertificateWithoutCA registers a certificate of any CA.
 func (b *account) registerCertificateWithoutCA(now time.Time, in *registerCertificateWithoutCAInput) (*registerCertificateOutput, *task.Error) {
+	if err := b.registered(in.CertificatePem); err != nil {
+		return nil, err
+	}
 	cert, err := readCertificate(in.CertificatePem)
 	if err != nil {
 		return nil, err
@@ -122,18 +128,28 @@ func (b *account) registerCertificateWithoutCA(now time.Time, in *registerCertif
 }
 
 func (b *account) register(signed *signedCertificate, now time.Time, status string, setActive bool) (*registerCertificateOutput, *task.Error) {
-	if old, ok := b.st.certificates.get(signed.id); ok {
-		return nil, withResource(certificateExists(old.id), old.id.String(), b.certificateARN(old))
-	}
 	as := activeOr(setActive, statusInactive)
 	if status != "" {
 		as, _ = parseCertStatus(status)
 		if as != statusActive && as != statusInactive && as != statusRevoked {
-			return nil, refuse(codeCertificateState, "A certificate cannot be registered as %s", status)
+			return nil, refuse(codeCertificateState, "Not allowed to register certificate with %s status", status)
 		}
 	}
-	c := b.addCertificate(signed.der, signed.id, now, as, signed.ca)
+	c := b.addSigned(signed, now, as)
 	return &registerCertificateOutput{b.certificateARN(c), c.id.String()}, nil
+}
+
+// registered refuses a certificate that the account has already.
+func (b *account) registered(text string) *task.Error {
+	cert, err := readCertificate(text)
+	if err != nil {
+		return err
+	}
+	old, ok := b.st.certificates.get(sha256.Sum256(cert.Raw))
+	if !ok {
+		return nil
+	}
+	return withResource(certificateExists(), old.id.String(), b.certificateARN(old))
 }
 
 type describeCertificateInput struct {
@@ -179,7 +195,7 @@ func (b *account) describeCertificate(_ time.Time, in *describeCertificateInput)
 	d := &certificateDescription{
 		CertificateARN: b.certificateARN(c), CertificateID: c.id.String(), Status: c.status.String(), CertificatePem: c.pem(),
 		OwnedBy: b.opts.Account, CreationDate: time.UnixMilli(c.created).UTC(), LastModifiedDate: time.UnixMilli(c.modified).UTC(),
-		CustomerVersion: c.version, TransferData: &transferData{}, GenerationID: b.uuid("certificate", c.number()), CertificateMode: "DEFAULT",
+		CustomerVersion: c.version, TransferData: &transferData{}, GenerationID: b.uuid("certificate", c.number()), CertificateMode: c.mode(),
 	}
 	if c.ca != nil {
 		d.CaCertificateID = c.ca.id.String()
@@ -224,7 +240,7 @@ func (b *account) listCertificatesByCA(in *listCertificatesByCAInput, p *page) (
 func (b *account) certificatesWhere(in *listCertificatesInput, p *page, keep func(*certificate) bool) []certificateSummary {
 	rows := inOrder(&b.st.certificates, p, in.AscendingOrder)
 	return rowsOf(p, filter(rows, keep), func(c *certificate) certificateSummary {
-		return certificateSummary{b.certificateARN(c), c.id.String(), c.status.String(), "DEFAULT", time.UnixMilli(c.created).UTC()}
+		return certificateSummary{b.certificateARN(c), c.id.String(), c.status.String(), c.mode(), time.UnixMilli(c.created).UTC()}
 	})
 }
 
@@ -262,7 +278,7 @@ func (b *account) deleteCertificate(_ time.Time, in *deleteCertificateInput) (*n
 	case err != nil:
 		return nil, err
 	case c.status == statusActive:
-		return nil, refuse(codeCertificateState, "Certificate must be deactivated (not ACTIVE) before deletion.")
+		return nil, refuse(codeCertificateState, "Certificate must be deactivated (not ACTIVE) before deletion. Id: %s", c.id)
 	case len(c.things) > 0:
 		return nil, refuse(codeDeleteConflict, "Things must be detached before deletion (arn: %s)", b.certificateARN(c))
 	case len(c.policies) > 0 && !in.ForceDelete:
@@ -284,14 +300,30 @@ func (b *account) issue(csr string, now time.Time, status certStatus) (*certific
 	if err != nil {
 		return nil, refuse(codeInternalFailure, "%v", err)
 	}
-	return b.addCertificate(made.DER, sha256.Sum256(made.DER), now, status, nil), nil
+	return b.addCertificate(made.DER, sha256.Sum256(made.DER), now, status), nil
 }
 
 // addCertificate adds a certificate whose id is new. The DER is kept, without spare capacity.
-func (b *account) addCertificate(der []byte, id certificateID, now time.Time, status certStatus, ca *caCertificate) *certificate {
-	c := &certificate{id: id, der: slices.Clip(der), created: now.UnixMilli(), modified: now.UnixMilli(), status: status, version: 1, ca: ca}
+func (b *account) addCertificate(der []byte, id certificateID, now time.Time, status certStatus) *certificate {
+	c := &certificate{id: id, der: slices.Clip(der), created: now.UnixMilli(), modified: now.UnixMilli(), status: status, version: 1}
 	b.st.certificates.add(id, c)
 	return c
+}
+
+// addSigned adds a certificate that somebody else has signed. Its mode is that of its CA, and SNI_ONLY when it is
+// registered without one.
+func (b *account) addSigned(signed *signedCertificate, now time.Time, status certStatus) *certificate {
+	c := b.addCertificate(signed.der, signed.id, now, status)
+	c.ca, c.sniOnly = signed.ca, signed.ca == nil || signed.ca.mode == modeSNIOnly
+	return c
+}
+
+// mode is the certificate's mode, as AWS names it.
+func (c *certificate) mode() string {
+	if c.sniOnly {
+		return modeSNIOnly
+	}
+	return modeDefault
 }
 
 // forgetCertificate removes a certificate with everything it is attached to.
@@ -316,8 +348,8 @@ func (b *account) findCertificate(id string) (*certificate, *task.Error) {
 
 func (c *certificate) pem() string { return issuer.EncodePEM(c.der) }
 
-func certificateExists(id certificateID) *task.Error {
-	return refuse(codeAlreadyExists, "The certificate is already provisioned or registered: %s", id)
+func certificateExists() *task.Error {
+	return refuse(codeAlreadyExists, "The certificate is already provisioned or registered")
 }
 
 func activeOr(active bool, otherwise certStatus) certStatus {

@@ -11,8 +11,8 @@ import (
 
 // DescribeEndpoint.
 //
-// Models: the account's prefix in front of hosts of AWS's shape. No fake device can connect there: the hosts are names
-// only.
+// Models: the account's prefix in front of hosts of AWS's shape; the types iot:Data and iot:Jobs, which AWS's reference
+// still lists, are refused as AWS was seen to do. No fake device can connect there: the hosts are names only.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeEndpoint.html
 
@@ -21,7 +21,7 @@ var endpointOperations = []*operation{
 }
 
 type describeEndpointInput struct {
-	// EndpointType is iot:Data (the default), iot:Data-ATS, iot:CredentialProvider or iot:Jobs.
+	// EndpointType is iot:Data-ATS or iot:CredentialProvider; with Options.OldEndpointTypes also iot:Data or iot:Jobs.
 	EndpointType string `query:"endpointType" is:"EndpointType"`
 }
 
@@ -33,17 +33,20 @@ type describeEndpointOutput struct {
 func (b *account) describeEndpoint(_ time.Time, in *describeEndpointInput) (*describeEndpointOutput, *task.Error) {
 	host := b.accountPrefix()
 	domain := ".iot." + b.opts.Region + "." + b.partition().DNSSuffix
-	switch in.EndpointType {
-	case "", "iot:Data":
+	old := b.opts.OldEndpointTypes
+	switch kind := in.EndpointType; {
+	case kind == "", kind == "iot:Data" && old:
 		host += domain
-	case "iot:Data-ATS":
+	case kind == "iot:Data-ATS" && b.partition().Name == "aws-cn":
+		host += ".ats" + domain
+	case kind == "iot:Data-ATS":
 		host += "-ats" + domain
-	case "iot:CredentialProvider":
+	case kind == "iot:CredentialProvider":
 		host += ".credentials" + domain
-	case "iot:Jobs":
+	case kind == "iot:Jobs" && old:
 		host += ".jobs" + domain
 	default:
-		return nil, refuse(codeInvalidRequest, "Endpoint type %s is not one of iot:Data, iot:Data-ATS, iot:CredentialProvider, iot:Jobs", restjson.Cut(in.EndpointType))
+		return nil, refuse(codeInvalidRequest, "Endpoint type %s is not one of iot:Data-ATS, iot:CredentialProvider", restjson.Cut(kind))
 	}
 	return &describeEndpointOutput{host}, nil
 }

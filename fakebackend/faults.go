@@ -2,6 +2,7 @@ package fakebackend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,9 @@ const (
 	// Hang never answers: a request ends with its context. A line that hangs is not worked on, nor any after it, until
 	// the fault is removed or the task is stopped or overdue.
 	Hang Effect = "hang"
+	// EndTask ends a task as Failed, with Message, when the line is due: the line is not worked on, nor any after it.
+	// What was done stays, and stands in the reports.
+	EndTask Effect = "end-task"
 	// DropBefore loses a request: it has no effect, and the caller gets [task.ErrOutcomeUnknown].
 	DropBefore Effect = "drop-before"
 	// DropAfter loses the answer: the request has its effect, or is refused, and the caller gets
@@ -68,7 +72,7 @@ func Steps() []Step {
 // Fault is which requests or lines go wrong, and how. It is plain data: as JSON it has the member names below, with
 // Delay as a string such as "1.5s".
 //
-// A fault with Line or Step is about lines: those of tasks, and with Line 0 also the one of a RegisterThing. Any other
+// A fault with Line or Step, or that ends a task, is about lines: those of tasks, and with Line 0 also the one of a RegisterThing. Any other
 // is about requests. What is left at its zero value matches everything.
 type Fault struct {
 	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject, Open is
@@ -94,7 +98,7 @@ type Fault struct {
 	Code string `json:"code,omitempty"`
 	// Status is the HTTP status of Fail. Default: what the code has.
 	Status int `json:"status,omitempty"`
-	// Message is the text of Fail and Throttle.
+	// Message is the text of Fail and Throttle, and the message of the task that EndTask ends.
 	Message string `json:"message,omitempty"`
 	// Delay is how long Delay holds.
 	Delay time.Duration `json:"-"`
@@ -140,12 +144,13 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (f *Fault) aboutLines() bool { return f.Line != 0 || f.Step != "" }
+func (f *Fault) aboutLines() bool { return f.Line != 0 || f.Step != "" || f.Do == EndTask }
 
 // check returns what is wrong with a fault.
 func (f *Fault) check() error {
-	effects := []Effect{Fail, Throttle, Delay, Hang, DropBefore, DropAfter, Truncate, Expire}
-	lineEffects := []Effect{Fail, Throttle, Delay, Hang}
+	effects := []Effect{Fail, Throttle, Delay, Hang, EndTask, DropBefore, DropAfter, Truncate, Expire}
+	lineEffects := []Effect{Fail, Throttle, Delay, Hang, EndTask}
+	beforeLine := f.aboutLines() && (f.Do == Delay || f.Do == Hang || f.Do == EndTask)
 	switch {
 	case f.Operation != "" && !slices.Contains(operationNames(), f.Operation):
 		return fmt.Errorf("fakebackend: fault: the fake has no operation %q, so the fault could never strike; the names nearest to it are %s",
@@ -156,9 +161,9 @@ func (f *Fault) check() error {
 		return fmt.Errorf("fakebackend: fault: %q cannot happen to a line; it must be one of %q", f.Do, lineEffects)
 	case f.Step != "" && !slices.Contains(Steps(), f.Step):
 		return fmt.Errorf("fakebackend: fault: Step is %q; it must be one of %q", f.Step, Steps())
-	case f.aboutLines() && (f.Do == Delay || f.Do == Hang) && f.Step != "" && f.Step != StepParse:
-		return fmt.Errorf("fakebackend: fault: a line can be delayed or hung at its start only, not at step %q", f.Step)
-	case f.aboutLines() && (f.Do == Delay || f.Do == Hang) && f.Thing != "":
+	case beforeLine && f.Step != "" && f.Step != StepParse:
+		return fmt.Errorf("fakebackend: fault: %q strikes before a line is begun, not at step %q", f.Do, f.Step)
+	case beforeLine && f.Thing != "":
 		return fmt.Errorf("fakebackend: fault: %q strikes before the line is read, so it cannot match the thing %q", f.Do, f.Thing)
 	case (f.Do == Truncate || f.Do == Expire) && f.Operation != opGetObject:
 		return fmt.Errorf("fakebackend: fault: %q happens to %s only, not to %q", f.Do, opGetObject, f.Operation)
@@ -364,17 +369,24 @@ func (fs *faults) line(step Step, line int64, thing string) *task.Error {
 	return nil
 }
 
-// hold reports whether a line of a task that has become due has to wait: for how much longer, or until the fault is
-// gone. A fault strikes a line once, so the caller asks with the faults that the line has met already.
-func (fs *faults) hold(line int64, met map[int]bool) (wait time.Duration, hang bool) {
+// hold is what keeps a line from being worked on when it is due.
+type hold struct {
+	wait time.Duration // for so much longer
+	hang bool          // until the fault is gone
+	end  string        // for good: the task fails with this message
+}
+
+// hold returns what the faults do to a line of a task that has become due. A fault strikes a line once, so the caller
+// asks with the faults that the line has met already.
+func (fs *faults) hold(line int64, met map[int]bool) (h hold) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if !fs.lines {
-		return 0, false
+		return h
 	}
 	for _, s := range fs.list {
 		f := &s.Fault
-		if !f.aboutLines() || f.Do != Delay && f.Do != Hang || f.Line != 0 && f.Line != line {
+		if !f.aboutLines() || f.Do != Delay && f.Do != Hang && f.Do != EndTask || f.Line != 0 && f.Line != line {
 			continue
 		}
 		struckBefore, asked := met[s.ID]
@@ -382,14 +394,17 @@ func (fs *faults) hold(line int64, met map[int]bool) (wait time.Duration, hang b
 			struckBefore = s.strike()
 			met[s.ID] = struckBefore
 			if struckBefore && f.Do == Delay {
-				wait += f.Delay
+				h.wait += f.Delay
 			}
 		}
 		if struckBefore && f.Do == Hang {
-			hang = true
+			h.hang = true
+		}
+		if struckBefore && f.Do == EndTask {
+			h.end = cmp.Or(f.Message, "The task was ended by a fault that the test has set.")
 		}
 	}
-	return wait, hang
+	return h
 }
 
 // refusal is the error of a Fail or Throttle.

@@ -82,6 +82,13 @@ type Options struct {
 	// PolicyARNKey is the key of a policy's ARN in results. Default "": the policy's logical name in the template.
 	PolicyARNKey string
 
+	// OldEndpointTypes answers DescribeEndpoint for iot:Data and iot:Jobs, which AWS's reference lists. By default they
+	// are refused, as an observer saw AWS do.
+	OldEndpointTypes bool
+	// UnknownTypeCode is the error code in the text of a line whose thing type does not exist. Default
+	// ResourceRegistrationFailureException, as an observer saw; CreateThing has ResourceNotFoundException.
+	UnknownTypeCode string
+
 	// LenientLines passes over blank lines, a byte order mark and carriage returns in a data file. A blank line counts
 	// in the numbers of the lines after it, but neither as registered nor as failed. By default a line with any of them
 	// fails.
@@ -151,6 +158,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.BadRole, FailTask)
 	setDefault(&o.BadTemplate, RefuseStart)
 	setDefault(&o.UnknownTaskReportsCode, codeNotFound)
+	setDefault(&o.UnknownTypeCode, codeRegistrationFailure)
 
 	var errs []error
 	bad := func(format string, args ...any) {

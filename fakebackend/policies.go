@@ -110,7 +110,7 @@ func (b *account) deletePolicy(_ time.Time, in *policyInput) (*nothing, *task.Er
 	case p.attached > 0:
 		return nil, refuse(codeDeleteConflict, "The policy cannot be deleted as the policy is attached to one or more principals (name=%s)", p.name)
 	case len(p.versions) > 1:
-		return nil, refuse(codeDeleteConflict, "Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
+		return nil, refuse(codeDeleteConflict, "The policy cannot be deleted as versions other than than default version exist (name=%s)", p.name)
 	}
 	b.st.policies.remove(p.name)
 	delete(b.st.tags, b.policyARN(p))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -64,7 +65,7 @@ func TestThePartitionFollowsTheRegion(t *testing.T) {
 		assert.Equal(t, fmt.Sprintf("arn:%s:iot:%s:123456789012:thing/fixed-0", partition, region), lines[0].Response.ResourceARNs.Thing())
 		host, err := fake.DataEndpoint(t.Context())
 		require.NoError(t, err)
-		assert.Regexp(t, `^[a-z0-9]{14}-ats\.iot\.`+region+`\.(amazonaws\.(com|com\.cn|eu)|sc2s\.sgov\.gov)$`, host)
+		assert.Regexp(t, `^[a-z0-9]{14}`+map[bool]string{true: `\.`, false: "-"}[partition == "aws-cn"]+`ats\.iot\.`+region+`\.(amazonaws\.(com|com\.cn|eu)|sc2s\.sgov\.gov)$`, host)
 	}
 }
 
@@ -90,6 +91,26 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 		fake, _ := newFake(t, fakebackend.Options{UnknownTaskReportsCode: "InvalidRequestException"})
 		_, err := fake.ListReports(t.Context(), "nothing", task.ErrorsReport, "")
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
+	})
+	t.Run("OldEndpointTypes", func(t *testing.T) {
+		for old, want := range map[bool]string{false: "InvalidRequestException", true: ""} {
+			fake, _ := newFake(t, fakebackend.Options{OldEndpointTypes: old})
+			for _, kind := range []string{"iot:Data", "iot:Jobs"} {
+				_, err := api(fake).DescribeEndpoint(t.Context(), &iot.DescribeEndpointInput{EndpointType: new(kind)})
+				assert.Equal(t, want, codeOf(err), kind)
+			}
+		}
+	})
+	t.Run("UnknownTypeCode", func(t *testing.T) {
+		typed := `{"Parameters":{"ThingName":{"Type":"String"}},"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{` +
+			`"ThingName":{"Ref":"ThingName"},"ThingTypeName":"nothing"}}}}`
+		for set, want := range map[string]string{"": "ResourceRegistrationFailureException", "ResourceNotFoundException": "ResourceNotFoundException"} {
+			fake, id := run(t, fakebackend.Options{UnknownTypeCode: set, ErrorCodes: true}, typed, fixedRows[0])
+			got := failures(t, fake, id)
+			require.Len(t, got, 1)
+			assert.Equal(t, want, got[0].ErrorCode)
+			assert.Contains(t, got[0].ErrorMessage, "Thing Type 123456789012:nothing not found")
+		}
 	})
 	t.Run("OldestFirst", func(t *testing.T) {
 		fake, first := run(t, fakebackend.Options{OldestFirst: true, PageSize: 1}, walkthrough(t), fixedRows[0])

@@ -142,6 +142,7 @@ type (
 		Created, Modified int64
 		Status            certStatus
 		Exclusive         bool
+		SNIOnly           bool
 		CustomerVersion   int32
 		CA                string
 		Policies, Things  []int

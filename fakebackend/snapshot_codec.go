@@ -29,8 +29,9 @@ func (w *snapshotWriter) write() {
 	d.Seed, d.Issued = b.keys.Load().seed, b.keys.Load().issuer.Issued()
 	d.Roles, d.Objects = b.roles.Snapshot(), b.objects.Snapshot()
 	d.Starts, d.Codes = st.starts, st.codes
-	d.Last = [8]uint64{st.things.last, st.certificates.last, st.thingTypes.last, st.thingGroups.last, st.billingGroups.last,
-		st.policies.last, st.cas.last, st.tasks.last}
+	for i, n := range st.last() {
+		d.Last[i] = *n
+	}
 	d.Tags = make(map[string][]tag, len(st.tags))
 	for arn, tags := range st.tags {
 		d.Tags[arn] = slices.Clone(tags)
@@ -119,7 +120,7 @@ func caOut(c *caCertificate) caData {
 
 func (w *snapshotWriter) certOut(c *certificate) certificateData {
 	out := certificateData{N: c.number(), Gone: c.gone(), DER: c.der, Created: c.created, Modified: c.modified, Status: c.status,
-		Exclusive: c.exclusive, CustomerVersion: c.version}
+		Exclusive: c.exclusive, SNIOnly: c.sniOnly, CustomerVersion: c.version}
 	if c.ca != nil {
 		out.CA = c.ca.id.String()
 		if c.ca.gone() && !w.goneCAs[c.ca] {
@@ -285,9 +286,8 @@ func (r *snapshotReader) read() (*state, error) {
 	for i := range d.Tasks {
 		r.task(&d.Tasks[i])
 	}
-	for i, last := range []*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
-		&st.policies.last, &st.cas.last, &st.tasks.last} {
-		*last = max(*last, d.Last[i])
+	for i, n := range st.last() {
+		*n = max(*n, d.Last[i])
 	}
 	st.starts, st.codes = d.Starts, d.Codes
 	if len(d.Tags) > 0 {
@@ -308,7 +308,7 @@ func (r *snapshotReader) registry() {
 			c.Status = statusInactive
 		}
 		cert := &certificate{id: sha256.Sum256(c.DER), der: c.DER, created: c.Created, modified: c.Modified, status: c.Status,
-			exclusive: c.Exclusive, version: c.CustomerVersion}
+			exclusive: c.Exclusive, sniOnly: c.SNIOnly, version: c.CustomerVersion}
 		if id, ok := parseCertificateID(c.CA); ok {
 			cert.ca = r.cas[id]
 		}

@@ -30,6 +30,22 @@ type state struct {
 	codes   uint64            // registration codes deleted
 }
 
+// last are the numbers of the records made last, in the order in which a snapshot has them.
+func (st *state) last() [8]*uint64 {
+	return [8]*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
+		&st.policies.last, &st.cas.last, &st.tasks.last}
+}
+
+// emptied is a state without records that goes on counting, so that no id comes a second time.
+func (st *state) emptied() state {
+	out := state{starts: st.starts, codes: st.codes + 1}
+	old := st.last()
+	for i, n := range out.last() {
+		*n = *old[i]
+	}
+	return out
+}
+
 // thing is a registered thing.
 type thing struct {
 	mark
@@ -68,6 +84,7 @@ type certificate struct {
 	modified  int64
 	status    certStatus
 	exclusive bool  // attached to its one thing as EXCLUSIVE_THING
+	sniOnly   bool  // registered without a CA, or under one in that mode
 	version   int32 // customerVersion
 	ca        *caCertificate
 	policies  []*policy

@@ -117,19 +117,22 @@ func (b *account) progress(ctx context.Context, r *registration, now time.Time) 
 			b.end(r, task.Completed, "", at)
 			return nil
 		}
-		hang := false
+		var held hold
 		at := b.due(r)
 		if !now.Before(at) && at.Before(overdue) {
 			if r.met == nil {
 				r.met = make(map[int]bool)
 			}
-			var wait time.Duration
-			if wait, hang = b.faults.hold(r.next+1, r.met); wait > 0 {
-				r.shift += wait
+			if held = b.faults.hold(r.next+1, r.met); held.wait > 0 {
+				r.shift += held.wait
 				continue
 			}
+			if held.end != "" {
+				b.end(r, task.Failed, held.end, at)
+				return nil
+			}
 		}
-		if hang || !at.Before(overdue) {
+		if held.hang || !at.Before(overdue) {
 			if !now.Before(overdue) {
 				b.end(r, task.Failed, "The task did not finish in time and was ended.", overdue)
 			}

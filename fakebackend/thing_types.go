@@ -155,11 +155,11 @@ func (b *account) deleteThingType(now time.Time, in *deleteThingTypeInput) (*not
 		return nil, err
 	}
 	if t.deprecated.IsZero() || now.Before(t.deprecated.Add(deprecatedFor)) {
-		return nil, refuse(codeInvalidRequest, "Can not delete thing type %s: it must have been deprecated for 5 minutes", t.name)
+		return nil, refuse(codeInvalidRequest, "Cannot delete thing type : %s. Please wait for 5 minutes after deprecation and then retry", t.name)
 	}
 	for other := range b.st.things.all() {
 		if other.kind == t {
-			return nil, refuse(codeInvalidRequest, "Can not delete thing type %s: it still has things", t.name)
+			return nil, refuse(codeInvalidRequest, "Cannot delete thing type : %s. It still has things", t.name)
 		}
 	}
 	b.st.thingTypes.remove(t.name)

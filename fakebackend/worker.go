@@ -198,7 +198,7 @@ func (w *worker) thingType(name string) (*thingType, *task.Error) {
 	}
 	kind, ok := w.b.st.thingTypes.get(name)
 	if !ok {
-		return nil, w.b.noThingType(name)
+		return nil, refuse(w.b.opts.UnknownTypeCode, "%s", w.b.noThingType(name).Message)
 	}
 	return kind, nil
 }
@@ -372,11 +372,11 @@ func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certifica
 	}
 	if c, ok := w.b.st.certificates.get(signed.id); ok {
 		if spec.OverrideStatus == "" {
-			return nil, false, certificateExists(signed.id)
+			return nil, false, certificateExists()
 		}
 		return c, true, nil
 	}
-	return w.b.addCertificate(signed.der, signed.id, w.at, statusInactive, signed.ca), false, nil
+	return w.b.addSigned(signed, w.at, statusInactive), false, nil
 }
 
 func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) {

@@ -74,6 +74,9 @@ type partJSON struct {
 	Body []byte
 }
 
+// Emptied returns a state without buckets whose ids go on after those of st.
+func (st State) Emptied() State { return State{made: st.made} }
+
 // MarshalJSON writes the state with all bodies.
 func (st State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Buckets: []bucketJSON{}, Made: st.made}
