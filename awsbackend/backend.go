@@ -56,8 +56,8 @@ type Options struct {
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
 // It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar],
-// [task.DeviceReader], [task.CertificateLister], [task.CertificateRemover], [task.DeviceRemover], [task.BucketEnsurer],
-// [task.RoleEnsurer], [task.ResourceEnsurer] and [task.Preflighter].
+// [task.DeviceReader], [task.CertificateLister], [task.Remover], [task.BucketEnsurer], [task.RoleEnsurer],
+// [task.ResourceEnsurer] and [task.Preflighter].
 type Backend struct {
 	region    string
 	bucket    string
@@ -82,19 +82,18 @@ type Backend struct {
 }
 
 var (
-	_ task.Backend            = (*Backend)(nil)
-	_ task.Identifier         = (*Backend)(nil)
-	_ task.Endpointer         = (*Backend)(nil)
-	_ task.Notifier           = (*Backend)(nil)
-	_ task.Registrar          = (*Backend)(nil)
-	_ task.DeviceReader       = (*Backend)(nil)
-	_ task.CertificateLister  = (*Backend)(nil)
-	_ task.CertificateRemover = (*Backend)(nil)
-	_ task.DeviceRemover      = (*Backend)(nil)
-	_ task.BucketEnsurer      = (*Backend)(nil)
-	_ task.RoleEnsurer        = (*Backend)(nil)
-	_ task.ResourceEnsurer    = (*Backend)(nil)
-	_ task.Preflighter        = (*Backend)(nil)
+	_ task.Backend           = (*Backend)(nil)
+	_ task.Identifier        = (*Backend)(nil)
+	_ task.Endpointer        = (*Backend)(nil)
+	_ task.Notifier          = (*Backend)(nil)
+	_ task.Registrar         = (*Backend)(nil)
+	_ task.DeviceReader      = (*Backend)(nil)
+	_ task.CertificateLister = (*Backend)(nil)
+	_ task.Remover           = (*Backend)(nil)
+	_ task.BucketEnsurer     = (*Backend)(nil)
+	_ task.RoleEnsurer       = (*Backend)(nil)
+	_ task.ResourceEnsurer   = (*Backend)(nil)
+	_ task.Preflighter       = (*Backend)(nil)
 )
 
 // New makes a backend for the account and region of cfg. It sends nothing. The error is a [*task.InputError] that names

@@ -69,7 +69,12 @@ func pages(op string, most int, page func(token *string) (items int, next *strin
 // await repeats a request until AWS has spread a change that was just made, with growing delays. The request returns
 // again while its error means that this takes more time; after about 30 s that error is returned.
 func (b *Backend) await(ctx context.Context, what string, request func() (again bool, err error)) error {
-	backoff := wait.Backoff{First: 500 * time.Millisecond, Max: 8 * time.Second, Attempts: 8}
+	return b.awaitLonger(ctx, what, 8, request)
+}
+
+// awaitLonger is await with another number of attempts: from the fifth on, 8 s lie between them.
+func (b *Backend) awaitLonger(ctx context.Context, what string, attempts int, request func() (again bool, err error)) error {
+	backoff := wait.Backoff{First: 500 * time.Millisecond, Max: 8 * time.Second, Attempts: attempts}
 	for {
 		again, err := request()
 		if !again || err == nil {

@@ -223,7 +223,8 @@ func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
 			require.True(t, ok)
 			assert.Equal(t, status, e.Status)
 			assert.Equal(t, code, e.Code)
-			require.Error(t, b.RemoveDevice(t.Context(), "d1"))
+			_, err = b.RemoveThing(t.Context(), "d1")
+			require.Error(t, err)
 		}
 	}
 }
@@ -246,7 +247,10 @@ func TestAPageThatClaimsSuccessIsNone(t *testing.T) {
 			}},
 			"EnsureBucket": {answers{"HeadBucket": page}, func(b *Backend) error { return b.EnsureBucket(t.Context()) }},
 			"DeleteThing": {answers{"ListThingPrincipals": reply(200, `{"principals":[]}`), "DeleteThing": page},
-				func(b *Backend) error { return b.RemoveDevice(t.Context(), "d1") }},
+				func(b *Backend) error {
+					_, err := b.RemoveThing(t.Context(), "d1")
+					return err
+				}},
 			"Open": {answers{"GET": page}, func(b *Backend) error {
 				_, err := b.Open(t.Context(), task.NewLink(secretLink), 0)
 				return err
@@ -334,7 +338,8 @@ func TestWhatIsSaidAboutCredentialsIsNotSaidAboutTheRequest(t *testing.T) {
 				_, err = b.ReadDevice(t.Context(), "d1")
 				require.ErrorIs(t, err, c.kind)
 				assert.NotErrorIs(t, err, task.ErrNotFound, "nothing was asked about the device, and who takes it for missing registers it again")
-				require.Error(t, b.RemoveDevice(t.Context(), "d1"), "what nobody looked for is not gone")
+				_, gone := b.RemoveThing(t.Context(), "d1")
+				require.Error(t, gone, "what nobody looked for is not gone")
 				_, missing := errors.AsType[*AccessDeniedError](err)
 				assert.False(t, missing, "no permission of the device's operation is missing: %v", err)
 				e, ok := errors.AsType[*task.Error](err)

@@ -171,55 +171,47 @@ func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*t
 	return c, nil
 }
 
-// RemoveCertificate takes a certificate out of service for good. See [task.CertificateRemover].
-func (b *Backend) RemoveCertificate(ctx context.Context, certificateID string) error {
+// RetireCertificate takes a certificate away from a thing, and deletes it when no other thing has it. See
+// [task.Remover].
+func (b *Backend) RetireCertificate(ctx context.Context, thingName, certificateID string) (others []string, err error) {
 	c, err := b.ReadCertificate(ctx, certificateID)
 	if err != nil {
-		return unlessGone(err)
+		return nil, unlessGone(err)
+	}
+	if err := b.change(ctx, "DetachThingPrincipal", &detachThingPrincipalInput{thingName, c.ARN}); err != nil {
+		return nil, err
+	}
+	others, err = all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: c.ARN})
+	if err != nil || len(others) > 0 {
+		return others, unlessGone(err)
 	}
 	if err := b.change(ctx, "UpdateCertificate", &updateCertificateInput{c.ID, statusInactive.String()}); err != nil {
-		return err
-	}
-	things, err := all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: c.ARN})
-	if err != nil {
-		return unlessGone(err)
-	}
-	for _, name := range things {
-		if err := b.change(ctx, "DetachThingPrincipal", &detachThingPrincipalInput{name, c.ARN}); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	for _, name := range c.Policies {
 		if err := b.change(ctx, "DetachPolicy", &policyTarget{name, c.ARN}); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return b.change(ctx, "DeleteCertificate", &deleteCertificateInput{CertificateID: c.ID})
+	return nil, b.change(ctx, "DeleteCertificate", &deleteCertificateInput{CertificateID: c.ID})
 }
 
-// RemoveDevice deletes one thing with its certificates. See [task.DeviceRemover]. A certificate that other things use
-// too is only detached.
-func (b *Backend) RemoveDevice(ctx context.Context, thingName string) error {
-	arns, err := all[string](ctx, b.account, "ListThingPrincipals", &listThingPrincipalsInput{ThingName: thingName})
-	if err != nil {
-		return unlessGone(err)
+// RemoveThing deletes a thing to which nothing is attached. See [task.Remover].
+func (b *Backend) RemoveThing(ctx context.Context, thingName string) (principals []string, err error) {
+	principals, err = all[string](ctx, b.account, "ListThingPrincipals", &listThingPrincipalsInput{ThingName: thingName})
+	if err != nil || len(principals) > 0 {
+		return principals, unlessGone(err)
 	}
-	for _, arn := range arns {
-		if err := b.change(ctx, "DetachThingPrincipal", &detachThingPrincipalInput{thingName, arn}); err != nil {
-			return err
-		}
-		others, err := all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: arn})
-		if err != nil && !errors.Is(err, task.ErrNotFound) {
-			return err
-		}
-		if err != nil || len(others) > 0 {
-			continue
-		}
-		if err := b.RemoveCertificate(ctx, task.ResourceName(arn)); err != nil {
-			return err
-		}
+	return nil, b.change(ctx, "DeleteThing", &deleteThingInput{ThingName: thingName})
+}
+
+// RemovePolicy deletes a policy that is attached to nothing. See [task.Remover].
+func (b *Backend) RemovePolicy(ctx context.Context, policyName string) (targets []string, err error) {
+	targets, err = all[string](ctx, b.account, "ListTargetsForPolicy", &listTargetsForPolicyInput{PolicyName: policyName})
+	if err != nil || len(targets) > 0 {
+		return targets, unlessGone(err)
 	}
-	return b.change(ctx, "DeleteThing", &deleteThingInput{ThingName: thingName})
+	return nil, b.change(ctx, "DeletePolicy", &policyInput{policyName})
 }
 
 // change calls an operation without an output, for which what is gone already is as good as removed.

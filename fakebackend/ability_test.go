@@ -48,17 +48,34 @@ func TestRegisterThingDoesWhatALineDoes(t *testing.T) {
 	assert.Equal(t, "ConflictingResourceUpdateException", codeOf(err))
 }
 
+// remove removes a thing with its certificates.
+func remove(t *testing.T, fake *fakebackend.Backend, thing string) {
+	t.Helper()
+	if device, ok := fake.Thing(thing); ok {
+		for _, c := range device.Certificates {
+			_, err := fake.RetireCertificate(t.Context(), thing, c.ID)
+			require.NoError(t, err)
+		}
+	}
+	left, err := fake.RemoveThing(t.Context(), thing)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 func TestRemovingADeviceLeavesNothingAndTwiceIsNoError(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
 	id := start(t, fake, role, walkthrough(t), fixedRows[:2]...)
 	require.Equal(t, 2, describe(t, fake, id).Succeeded)
 	first := slices.Collect(fake.Certificates())[0]
-	require.NoError(t, fake.RemoveCertificate(t.Context(), first.ID))
-	require.NoError(t, fake.RemoveCertificate(t.Context(), first.ID))
+	for range 2 {
+		others, err := fake.RetireCertificate(t.Context(), "fixed-0", first.ID)
+		require.NoError(t, err)
+		assert.Empty(t, others)
+	}
 	assert.Equal(t, fakebackend.Counts{Things: 2, Certificates: 1, Policies: 1, Tasks: 1}, fake.Counts())
 	for range 2 {
-		require.NoError(t, fake.RemoveDevice(t.Context(), "fixed-0"))
-		require.NoError(t, fake.RemoveDevice(t.Context(), "fixed-1"))
+		remove(t, fake, "fixed-0")
+		remove(t, fake, "fixed-1")
 	}
 	assert.Equal(t, fakebackend.Counts{Policies: 1, Tasks: 1}, fake.Counts())
 	for p := range fake.Policies() {
@@ -79,10 +96,15 @@ func TestACertificateThatAnotherThingUsesIsOnlyDetached(t *testing.T) {
 		_, err = api(fake).AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: made.CertificateArn})
 		require.NoError(t, err)
 	}
-	require.NoError(t, fake.RemoveDevice(ctx, "a"))
+	others, err := fake.RetireCertificate(ctx, "a", *made.CertificateId)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"b"}, others)
 	device, ok := fake.Thing("b")
 	require.True(t, ok)
 	assert.Len(t, device.Certificates, 1)
+	device, ok = fake.Thing("a")
+	require.True(t, ok)
+	assert.Empty(t, device.Certificates)
 }
 
 func TestCertificatesAreListedNewestFirstSinceATime(t *testing.T) {
@@ -197,7 +219,14 @@ func TestParallelCallersKeepTheInvariants(t *testing.T) {
 					_, err = fake.StateJSON()
 					fine(err)
 				case 2:
-					fine(fake.RemoveDevice(t.Context(), name))
+					if device, ok := fake.Thing(name); ok {
+						for _, c := range device.Certificates {
+							_, err := fake.RetireCertificate(t.Context(), name, c.ID)
+							fine(err)
+						}
+					}
+					_, err := fake.RemoveThing(t.Context(), name)
+					fine(err)
 				case 3:
 					_, err := fake.AddFault(fakebackend.Fault{Operation: "DescribeEndpoint", Do: fakebackend.Throttle})
 					fine(err)

@@ -380,7 +380,7 @@ func TestTheFakeSharesNoMemoryWithItsCallers(t *testing.T) {
 		device, _ := fake.Thing("device")
 		assert.Equal(t, "1", device.Attributes["serialNumber"])
 		assert.NotEqual(t, "spoiled", device.Certificates[0].Policies[0])
-		require.NoError(t, fake.RemoveDevice(ctx, "device"))
+		remove(t, fake, "device")
 		require.NoError(t, fake.Restore(before), "what happens to the fake does not change a snapshot")
 	}
 }

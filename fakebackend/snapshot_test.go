@@ -56,7 +56,7 @@ func busy(t *testing.T) (fake *fakebackend.Backend, running task.ID) {
 	fake.Advance(time.Minute)
 	require.Equal(t, 3, describe(t, fake, done).Succeeded)
 	// A device that is gone still stands in the report of its task.
-	require.NoError(t, fake.RemoveDevice(ctx, "fixed-1"))
+	remove(t, fake, "fixed-1")
 	addFault(t, fake, fakebackend.Fault{Line: 5, Step: fakebackend.StepPolicy, Do: fakebackend.Throttle})
 	addFault(t, fake, fakebackend.Fault{Line: 7, Do: fakebackend.Delay, Delay: time.Second})
 	running = start(t, fake, role, walkthrough(t), append([]string{"not JSON"}, fixedRows...)...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
@@ -133,7 +134,7 @@ func countOrphans(ctx context.Context, ledger Ledger) (int, error) {
 }
 
 // removeOrphans removes the orphans that still exist and returns how many it removed.
-func (ac *account) removeOrphans(ctx context.Context, remover task.CertificateRemover) (int, error) {
+func (ac *account) removeOrphans(ctx context.Context, remover task.Remover) (int, error) {
 	orphans, err := ac.ledger.Orphans(ctx)
 	if err != nil {
 		return 0, err
@@ -162,8 +163,18 @@ func (ac *account) removeOrphans(ctx context.Context, remover task.CertificateRe
 				o.CertificateID, d.Name, d.Verdict))
 			continue
 		}
-		if err := retry(ctx, func() error { return remover.RemoveCertificate(ctx, o.CertificateID) }); err != nil {
+		var others []string
+		err = retry(ctx, func() (err error) {
+			others, err = remover.RetireCertificate(ctx, o.Name, o.CertificateID)
+			return err
+		})
+		if err != nil {
 			return n, fmt.Errorf("removing certificate %s of device %q: %w", o.CertificateID, o.Name, err)
+		}
+		if len(others) > 0 {
+			kept = append(kept, fmt.Errorf("certificate %s, an orphan of device %q, is on other things, too (%s): it is detached from this one and kept",
+				o.CertificateID, o.Name, strings.Join(others, ", ")))
+			continue
 		}
 		o.Removed = time.Now()
 		if err := ac.ledger.Apply(context.WithoutCancel(ctx), Change{Orphans: []*Orphan{o}}); err != nil {

@@ -324,14 +324,14 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 
 // RemoveOrphans deactivates and deletes the run's orphans and returns how many it removed. Each is checked against the
 // ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed;
-// it is named in the error, and the others are removed all the same. It needs a backend with task.CertificateRemover.
+// it is named in the error, and the others are removed all the same. It needs a backend with task.Remover.
 func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 	c, err := r.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer c.end()
-	remover, ok := task.As[task.CertificateRemover](r.opts.Backend)
+	remover, ok := task.As[task.Remover](r.opts.Backend)
 	if !ok {
 		return 0, errors.New("the backend can't remove certificates")
 	}

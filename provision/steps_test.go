@@ -136,7 +136,7 @@ func TestReconcileSettlesWhatTheReportsLeftOpen(t *testing.T) {
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		assert.EqualValues(t, 5, summary.Unknown)
 
-		require.NoError(t, w.fake.RemoveDevice(t.Context(), "device-4"))
+		w.removeDevice(t, "device-4")
 		w.opts.Backend = w.fake
 		run := w.run(t)
 		summary, err = run.Reconcile(t.Context())

@@ -63,6 +63,19 @@ func newWorld(t *testing.T, opts fakebackend.Options) *world {
 	return w
 }
 
+// removeDevice removes a thing with its certificates behind the run's back.
+func (w *world) removeDevice(t *testing.T, thing string) {
+	t.Helper()
+	device, ok := w.fake.Thing(thing)
+	require.True(t, ok, "there is no thing %s", thing)
+	for _, c := range device.Certificates {
+		_, err := w.fake.RetireCertificate(t.Context(), thing, c.ID)
+		require.NoError(t, err)
+	}
+	_, err := w.fake.RemoveThing(t.Context(), thing)
+	require.NoError(t, err)
+}
+
 // folderWorld keeps keys and credentials in a folder for each device.
 func folderWorld(t *testing.T, opts fakebackend.Options) *world {
 	t.Helper()

@@ -109,18 +109,20 @@ type DeviceReader interface {
 	ReadDevice(ctx context.Context, thingName string) (*Device, error)
 }
 
-// CertificateRemover is the ability to take a certificate out of service for good.
-type CertificateRemover interface {
-	// RemoveCertificate detaches the certificate from its things and policies, deactivates it and deletes it. The
-	// things and policies stay. It must return nil when the certificate is gone already.
-	RemoveCertificate(ctx context.Context, certificateID string) error
-}
-
-// DeviceRemover is the ability to undo the registration of a device, such as one of a test batch.
-type DeviceRemover interface {
-	// RemoveDevice deletes the thing with the certificates attached to it. Policies and groups stay. It must return nil
-	// when there is no such thing.
-	RemoveDevice(ctx context.Context, thingName string) error
+// Remover is the ability to undo a registration, one step at a time. A step whose answer was lost can be done again: for
+// what is gone already it is nil. None of them takes away what somebody else uses; it returns the users instead.
+type Remover interface {
+	// RetireCertificate detaches a certificate from a thing. When no other thing has it, it also deactivates it, detaches
+	// its policies and deletes it. It must return the names of the other things, of which the certificate then stays as it
+	// is; none means that the certificate is gone. The thing and the policies stay.
+	RetireCertificate(ctx context.Context, thingName, certificateID string) (others []string, err error)
+	// RemoveThing deletes a thing to which nothing is attached. It must leave one with certificates or other principals as
+	// it is, and return their ARNs; none means that the thing is gone.
+	RemoveThing(ctx context.Context, thingName string) (principals []string, err error)
+	// RemovePolicy deletes a policy that is attached to nothing. It must leave one with targets as it is, and return their
+	// ARNs; none means that the policy is gone. A policy that somebody has edited, so that it has several versions, stays
+	// as well: the error is [ErrConflict].
+	RemovePolicy(ctx context.Context, policyName string) (targets []string, err error)
 }
 
 // BucketEnsurer is the ability to make the backend's bucket.

@@ -412,15 +412,36 @@ func (b *bench) close(failed bool) error {
 			errs = append(errs, fmt.Errorf("put away task %s: %w", t.ID(), err))
 		}
 	}
-	if remover, ok := task.As[task.DeviceRemover](b.backend); ok {
-		for _, d := range b.devices {
-			if err := remover.RemoveDevice(ctx, d.name); err != nil {
-				errs = append(errs, fmt.Errorf("remove device %s: %w", d.name, err))
-			}
+	for _, d := range b.devices {
+		if err := b.remove(ctx, d.name); err != nil {
+			errs = append(errs, fmt.Errorf("remove device %s: %w", d.name, err))
 		}
 	}
 	if failed {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// remove removes a thing with its certificates, where the backend can.
+func (b *bench) remove(ctx context.Context, thing string) error {
+	remover, ok := task.As[task.Remover](b.backend)
+	reader, reads := task.As[task.DeviceReader](b.backend)
+	if !ok || !reads {
+		return nil
+	}
+	got, err := reader.ReadDevice(ctx, thing)
+	if errors.Is(err, task.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range got.Certificates {
+		if _, err := remover.RetireCertificate(ctx, thing, c.ID); err != nil {
+			return err
+		}
+	}
+	_, err = remover.RemoveThing(ctx, thing)
+	return err
 }

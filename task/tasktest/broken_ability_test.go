@@ -30,13 +30,10 @@ type (
 		hooks
 		change func(d *task.Device, err error) (*task.Device, error)
 	}
-	certificates struct {
+	remover struct {
 		hooks
-		do func(ctx context.Context, r task.CertificateRemover, id string) error
-	}
-	devices struct {
-		hooks
-		do func(ctx context.Context, r task.DeviceRemover, name string) error
+		certificate   func(ctx context.Context, r *reference, thing, id string) ([]string, error)
+		thing, policy func(ctx context.Context, r *reference, name string) ([]string, error)
 	}
 	bucket struct{ hooks }
 	lister struct {
@@ -87,12 +84,28 @@ func (r *reader) ReadDevice(ctx context.Context, name string) (*task.Device, err
 	return r.change(inner[task.DeviceReader](&r.hooks).ReadDevice(ctx, name))
 }
 
-func (c *certificates) RemoveCertificate(ctx context.Context, id string) error {
-	return c.do(ctx, inner[task.CertificateRemover](&c.hooks), id)
+func (r *remover) RetireCertificate(ctx context.Context, thing, id string) ([]string, error) {
+	inner := inner[*reference](&r.hooks)
+	if r.certificate == nil {
+		return inner.RetireCertificate(ctx, thing, id)
+	}
+	return r.certificate(ctx, inner, thing, id)
 }
 
-func (d *devices) RemoveDevice(ctx context.Context, name string) error {
-	return d.do(ctx, inner[task.DeviceRemover](&d.hooks), name)
+func (r *remover) RemoveThing(ctx context.Context, name string) ([]string, error) {
+	inner := inner[*reference](&r.hooks)
+	if r.thing == nil {
+		return inner.RemoveThing(ctx, name)
+	}
+	return r.thing(ctx, inner, name)
+}
+
+func (r *remover) RemovePolicy(ctx context.Context, name string) ([]string, error) {
+	inner := inner[*reference](&r.hooks)
+	if r.policy == nil {
+		return inner.RemovePolicy(ctx, name)
+	}
+	return r.policy(ctx, inner, name)
 }
 
 func (b *bucket) EnsureBucket(context.Context) error {
@@ -202,12 +215,12 @@ func breakRead(change func(d *task.Device)) func(task.Backend) task.Backend {
 	})
 }
 
-func breakCertificates(do func(ctx context.Context, r task.CertificateRemover, id string) error) func(task.Backend) task.Backend {
-	return func(b task.Backend) task.Backend { return &certificates{hooks{Backend: b}, do} }
-}
-
-func breakDevices(do func(ctx context.Context, r task.DeviceRemover, name string) error) func(task.Backend) task.Backend {
-	return func(b task.Backend) task.Backend { return &devices{hooks{Backend: b}, do} }
+func breakRemover(r remover) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
+		r := r
+		r.hooks = hooks{Backend: b}
+		return &r
+	}
 }
 
 func breakRole(again func(arn string) (string, error)) func(task.Backend) task.Backend {
@@ -332,16 +345,80 @@ var brokenAbilities = []breakage{
 		}
 		return d, nil
 	})},
-	{"certificate/remove", "the second time is an error", func(b task.Backend) task.Backend {
+	{"certificate/retire", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
-		return breakCertificates(func(ctx context.Context, r task.CertificateRemover, id string) error {
+		return breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
 			if err := again(id); err != nil {
-				return err
+				return nil, err
 			}
-			return r.RemoveCertificate(ctx, id)
-		})(b)
+			return r.RetireCertificate(ctx, thing, id)
+		}})(b)
 	}},
-	{"certificate/remove", "does nothing", breakCertificates(func(context.Context, task.CertificateRemover, string) error { return nil })},
+	{"certificate/retire", "does nothing", breakRemover(remover{certificate: func(context.Context, *reference, string, string) ([]string, error) {
+		return nil, nil
+	}})},
+	{"certificate/retire", "does not delete it", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+		r.detach(thing, id)
+		return nil, nil
+	}})},
+	{"certificate/shared", "deletes it", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+		others, err := r.RetireCertificate(ctx, thing, id)
+		for _, o := range others {
+			if _, err := r.RetireCertificate(ctx, o, id); err != nil {
+				return nil, err
+			}
+		}
+		return others, err
+	}})},
+	{"certificate/shared", "keeps it attached", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+		return r.others(thing, id), nil
+	}})},
+	{"certificate/shared", "reports no others", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+		_, err := r.RetireCertificate(ctx, thing, id)
+		return nil, err
+	}})},
+	{"thing/remove", "detaches what is attached", breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		left, err := r.RemoveThing(ctx, name)
+		for _, arn := range left {
+			r.detach(name, task.ResourceName(arn))
+		}
+		return left, err
+	}})},
+	{"thing/remove", "does nothing", breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		return r.principals(name), nil
+	}})},
+	{"thing/remove", "the second time is an error", func(b task.Backend) task.Backend {
+		again := gone()
+		return breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
+			left, err := r.RemoveThing(ctx, name)
+			if len(left) == 0 && err == nil {
+				err = again(name)
+			}
+			return left, err
+		}})(b)
+	}},
+	{"policy/remove", "reports no targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		_, err := r.RemovePolicy(ctx, name)
+		return nil, err
+	}})},
+	{"policy/remove", "deletes it from under its targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		left, err := r.RemovePolicy(ctx, name)
+		delete(r.resources, name)
+		return left, err
+	}})},
+	{"policy/remove", "does nothing", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		return r.targets(name), nil
+	}})},
+	{"policy/remove", "the second time is an error", func(b task.Backend) task.Backend {
+		again := gone()
+		return breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
+			left, err := r.RemovePolicy(ctx, name)
+			if len(left) == 0 && err == nil {
+				err = again(name)
+			}
+			return left, err
+		}})(b)
+	}},
 	{"certificate/list", "gives the oldest first", breakLister(func(all []*task.Certificate, t time.Time) []*task.Certificate {
 		slices.Reverse(all)
 		return since(all, t)
@@ -389,16 +466,6 @@ var brokenAbilities = []breakage{
 	{"certificate/read", "nothing instead of an error", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
 		return c, nil
 	})},
-	{"device/remove", "the second time is an error", func(b task.Backend) task.Backend {
-		again := gone()
-		return breakDevices(func(ctx context.Context, r task.DeviceRemover, name string) error {
-			if err := again(name); err != nil {
-				return err
-			}
-			return r.RemoveDevice(ctx, name)
-		})(b)
-	}},
-	{"device/remove", "does nothing", breakDevices(func(context.Context, task.DeviceRemover, string) error { return nil })},
 	{"bucket/ensure", "a bucket that is there is an error", func(b task.Backend) task.Backend { return &bucket{hooks{Backend: b}} }},
 	{"role/ensure", "does not wait until the role can be assumed", func(b task.Backend) task.Backend {
 		ready := time.Now().Add(10 * time.Second)

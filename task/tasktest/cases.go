@@ -53,7 +53,7 @@ func guarded(check func()) (err error) {
 // Cases returns all cases, in the order of the interfaces they are about.
 func Cases() []Case {
 	return slices.Concat(backendCases(), startCases(), describeCases(), listCases(), reportCases(), lineCases(), stopCases(),
-		uploadCases(), openCases(), abilityCases())
+		uploadCases(), openCases(), abilityCases(), removeCases())
 }
 
 // Run runs every case as a subtest on a harness of its own and prints the explanation of each one that fails. A harness

@@ -27,14 +27,10 @@ func abilityCases() []Case {
 		{"device/read", quoted("DeviceReader", read, "What a lost answer left behind is settled by reading it."), checkReadDevice},
 		{"device/every-certificate", quoted("DeviceReader", read, "A second certificate that is not shown is one that nobody takes out of service."), checkReadEvery},
 		{"device/unknown", quoted("DeviceReader", read, "Only a device that is surely not there may be registered again."), checkReadUnknown},
-		{"certificate/remove", quoted("CertificateRemover", "It must return nil when the certificate is gone already.",
-			"A clean-up that was interrupted is run again."), checkRemoveCertificate},
 		{"certificate/list", quoted("ListCertificates", "ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and policies, and none that is older.",
 			"A certificate that was issued for a line that failed later is found by nothing else."), checkListCertificates},
 		{"certificate/read", quoted("ReadCertificate", "ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none of that id.",
 			"Only its PEM says whose key a certificate is for."), checkReadCertificate},
-		{"device/remove", quoted("DeviceRemover", "It must return nil when there is no such thing.",
-			"A clean-up that was interrupted is run again."), checkRemoveDevice},
 		{"bucket/ensure", quoted("BucketEnsurer", "It must leave a bucket that is there, and what is in it, as it is.",
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",
@@ -210,22 +206,6 @@ func checkReadUnknown(b *bench) {
 	b.want(task.ErrNotFound, err, "ReadDevice of an unknown thing")
 }
 
-func checkRemoveCertificate(b *bench) {
-	remover := ability[task.CertificateRemover](b, "CertificateRemover")
-	reader := ability[task.DeviceReader](b, "DeviceReader")
-	dev, _, got := b.readBack(reader)
-	for _, cert := range got.Certificates {
-		for range 2 {
-			b.must(remover.RemoveCertificate(b.ctx, cert.ID), "RemoveCertificate")
-		}
-	}
-	got, err := reader.ReadDevice(b.ctx, dev.name)
-	b.must(err, "ReadDevice of a thing whose certificate was removed")
-	if len(got.Certificates) > 0 {
-		b.failf("certificate %s was removed and is still attached", got.Certificates[0].ID)
-	}
-}
-
 func checkListCertificates(b *bench) {
 	lister := ability[task.CertificateLister](b, "CertificateLister")
 	_, first, d := b.reported()
@@ -276,20 +256,6 @@ func checkReadCertificate(b *bench) {
 	b.hasPolicy("ReadCertificate", got, result.ARNs)
 	_, err = lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id)))
 	b.want(task.ErrNotFound, err, "ReadCertificate of an unknown certificate")
-}
-
-func checkRemoveDevice(b *bench) {
-	remover := ability[task.DeviceRemover](b, "DeviceRemover")
-	devices, _, _ := b.runSome(1)
-	for range 2 {
-		b.must(remover.RemoveDevice(b.ctx, devices[0].name), "RemoveDevice")
-	}
-	reader, ok := task.As[task.DeviceReader](b.backend)
-	if !ok {
-		return // nothing to check it by
-	}
-	_, err := reader.ReadDevice(b.ctx, devices[0].name)
-	b.want(task.ErrNotFound, err, "ReadDevice of a removed device")
 }
 
 func checkEnsureBucket(b *bench) {

@@ -11,8 +11,8 @@
 // Every case registers devices of its own making: keys and certificate signing requests on P-256, thing names that
 // begin with "tasktest-". Nothing has to exist beforehand except the bucket and the role, and the account may hold
 // other things. A case takes a few tasks of a few lines each; it waits in the time of its goroutine, so the suite runs
-// against a real account as well as inside a testing/synctest bubble. Where the backend is a [task.DeviceRemover], a
-// case removes its devices when it is done.
+// against a real account as well as inside a testing/synctest bubble. Where the backend is a [task.Remover] and a
+// [task.DeviceReader], a case removes its devices when it is done; their policy stays.
 //
 // What only a few harnesses can do is asked for by interface: [Faulter] to break connections, to leave requests without
 // an answer and to fail lines on their way, [Pacer] to know what a long task is. A case that needs what is not there is

@@ -28,11 +28,24 @@ func (r *reference) RegisterThing(ctx context.Context, in *task.RegisterInput) (
 		return nil, err
 	}
 	defer r.mu.Unlock()
+	if id := in.Parameters["CertificateId"]; id != "" {
+		return r.share(in.Parameters["ThingName"], id)
+	}
 	got, err := r.register(in.Parameters, 0)
 	if err == nil && r.faults[tasktest.DropRegisterAfter] {
 		return nil, errDropped
 	}
 	return got, err
+}
+
+// share puts a certificate that is there on one more thing.
+func (r *reference) share(thing, id string) (*task.Registration, error) {
+	i := slices.IndexFunc(r.certificates, func(c task.Certificate) bool { return c.ID == id })
+	if i < 0 {
+		return nil, refuse("ResourceNotFoundException", "no certificate "+id)
+	}
+	r.things[thing] = &task.Device{ThingName: thing, ThingARN: referenceAccount + "thing/" + thing, Certificates: r.certificates[i : i+1 : i+1]}
+	return &task.Registration{CertificatePEM: r.certificates[i].PEM}, nil
 }
 
 func (r *reference) ReadDevice(ctx context.Context, name string) (*task.Device, error) {
@@ -48,17 +61,32 @@ func (r *reference) ReadDevice(ctx context.Context, name string) (*task.Device, 
 	return &device, nil
 }
 
-func (r *reference) RemoveCertificate(ctx context.Context, id string) error {
+func (r *reference) RetireCertificate(ctx context.Context, thing, id string) (others []string, err error) {
 	if err := r.enter(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer r.mu.Unlock()
-	gone := func(c task.Certificate) bool { return c.ID == id }
-	r.certificates = slices.DeleteFunc(r.certificates, gone)
-	for _, d := range r.things {
-		d.Certificates = slices.DeleteFunc(d.Certificates, gone)
+	r.detach(thing, id)
+	if others = r.others(thing, id); len(others) == 0 {
+		r.certificates = slices.DeleteFunc(r.certificates, func(c task.Certificate) bool { return c.ID == id })
 	}
-	return nil
+	return others, nil
+}
+
+func (r *reference) detach(thing, id string) {
+	if d := r.things[thing]; d != nil {
+		d.Certificates = slices.DeleteFunc(d.Certificates, func(c task.Certificate) bool { return c.ID == id })
+	}
+}
+
+// others are the other things that have a certificate.
+func (r *reference) others(thing, id string) (names []string) {
+	for name, d := range r.things {
+		if name != thing && slices.ContainsFunc(d.Certificates, func(c task.Certificate) bool { return c.ID == id }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (r *reference) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
@@ -91,18 +119,44 @@ func (r *reference) ReadCertificate(ctx context.Context, id string) (*task.Certi
 	return nil, refuse("ResourceNotFoundException", "no certificate "+id)
 }
 
-func (r *reference) RemoveDevice(ctx context.Context, name string) error {
+func (r *reference) RemoveThing(ctx context.Context, name string) (principals []string, err error) {
 	if err := r.enter(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer r.mu.Unlock()
-	if d := r.things[name]; d != nil {
-		r.certificates = slices.DeleteFunc(r.certificates, func(c task.Certificate) bool {
-			return slices.ContainsFunc(d.Certificates, func(attached task.Certificate) bool { return attached.ID == c.ID })
-		})
+	if principals = r.principals(name); len(principals) == 0 {
+		delete(r.things, name)
 	}
-	delete(r.things, name)
-	return nil
+	return principals, nil
+}
+
+func (r *reference) principals(thing string) (arns []string) {
+	if d := r.things[thing]; d != nil {
+		for _, c := range d.Certificates {
+			arns = append(arns, c.ARN)
+		}
+	}
+	return arns
+}
+
+func (r *reference) RemovePolicy(ctx context.Context, name string) (targets []string, err error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	if targets = r.targets(name); len(targets) == 0 {
+		delete(r.resources, name)
+	}
+	return targets, nil
+}
+
+func (r *reference) targets(policy string) (arns []string) {
+	for _, c := range r.certificates {
+		if slices.Contains(c.Policies, policy) {
+			arns = append(arns, c.ARN)
+		}
+	}
+	return arns
 }
 
 func (r *reference) EnsureBucket(context.Context) error { return nil }

@@ -240,6 +240,7 @@ func (r *reference) register(row map[string]string, line int) (*task.Registratio
 		return nil, err
 	}
 	cert.Policies = []string{"rule-1"}
+	r.resources["rule-1"] = ""
 	r.certificates[len(r.certificates)-1] = cert
 	if err := r.fails(line, tasktest.FailLineAfterPolicies); err != nil {
 		return nil, err
