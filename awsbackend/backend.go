@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -148,6 +150,9 @@ func New(cfg aws.Config, opts Options) (*Backend, error) {
 	b.sts = sts.NewFromConfig(cfg, func(o *sts.Options) {
 		o.APIOptions, o.HTTPClient = watch(o.APIOptions, &b.marks.sts), patient(o.HTTPClient)
 	})
+	if err := b.checkEndpoints(); err != nil {
+		return nil, err
+	}
 	b.linkHosts = append(b.linkHosts, b.endpointHosts()...)
 	b.http = &idleClient{inner: linkClient(cfg.HTTPClient), limit: limit, lost: b.listeners.lost}
 	return b, nil
@@ -199,6 +204,25 @@ func checkPrefix(prefix string) error {
 func isAccount(id string) bool {
 	return len(id) == 12 && strings.Trim(id, "0123456789") == ""
 }
+
+// checkEndpoints refuses an endpoint that devices talk to where AWS's operations are to be called.
+func (b *Backend) checkEndpoints() error {
+	for _, endpoint := range []*string{
+		b.iot.Options().BaseEndpoint, b.s3.Options().BaseEndpoint, b.iam.Options().BaseEndpoint, b.sts.Options().BaseEndpoint,
+	} {
+		host := hostname(hostOf(aws.ToString(endpoint)))
+		if m := deviceHost.FindStringSubmatch(strings.ToLower(host)); m != nil && m[2] == partition.Of(m[1]).DNSSuffix {
+			return &task.InputError{Member: "BaseEndpoint", Problem: fmt.Sprintf(
+				"of the aws.Config (AWS_ENDPOINT_URL or endpoint_url) is %s, where devices connect; things are registered at iot.%s.%s, "+
+					"which the SDK finds by itself: leave it out", host, m[1], m[2])}
+		}
+	}
+	return nil
+}
+
+// deviceHost is a data, jobs or credentials endpoint of an account, if its end is the domain of its region's partition. A
+// VPC endpoint, whose name looks alike, has one more part there.
+var deviceHost = regexp.MustCompile(`^.+\.iot\.([a-z0-9-]+)\.(.+)$`)
 
 // endpointHosts lists host and port of the endpoints that a user has set for the services whose answers hold links.
 func (b *Backend) endpointHosts() []string {

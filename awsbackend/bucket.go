@@ -67,12 +67,30 @@ func (b *Backend) explainRegion(err error) error {
 	return err
 }
 
-// headBucket asks S3 for the bucket. The region is returned wherever the answer has it, as most refusals do; so the
-// error is still the client's, for fault to turn into ours where it matters.
+// headBucket asks S3 for the bucket. The region is returned wherever the answer has it, as most refusals do.
+//
+// A refusal has no body that could hold a reason: credentials that are not valid, a clock that is off and a missing
+// permission look the same, and the SDK can't correct the clock. So GetBucketLocation is asked, whose answer has one.
 func (b *Backend) headBucket(ctx context.Context) (region string, err error) {
+	region, err = b.headOnce(ctx)
+	if region != "" && region != b.region || !isDenied(err) && !errors.Is(err, task.ErrInvalidRequest) {
+		return region, err
+	}
+	location, reason := b.bucketLocation(ctx)
+	switch {
+	case reason == nil: // the SDK knows AWS's time now
+		again, err := b.headOnce(ctx)
+		return cmp.Or(again, region, location), err
+	case isDenied(reason) && codeOf(reason) == "AccessDenied":
+		return region, err
+	}
+	return region, reason
+}
+
+func (b *Backend) headOnce(ctx context.Context) (region string, err error) {
 	out, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
 	if err != nil {
-		return regionHeader(err), err
+		return regionHeader(err), b.fault(ctx, err)
 	}
 	return aws.ToString(out.BucketRegion), nil
 }
@@ -80,24 +98,28 @@ func (b *Backend) headBucket(ctx context.Context) (region string, err error) {
 // bucketRegion finds the bucket's region. S3 has it in a header of HeadBucket, even for those it refuses; if not,
 // GetBucketLocation is asked.
 func (b *Backend) bucketRegion(ctx context.Context) (string, error) {
-	region, err := b.headBucket(ctx)
-	if region != "" {
-		return region, nil
-	}
-	var headErr error
-	if err != nil {
-		headErr = b.fault(ctx, err)
-	}
+	region, headErr := b.headBucket(ctx)
 	switch {
+	case region != "":
+		return region, nil
 	case errors.Is(headErr, task.ErrNotFound):
 		return "", fmt.Errorf("there is no bucket %s: make it with EnsureBucket, or name another: %w", b.bucket, headErr)
-	case headErr != nil && !isDenied(headErr) && !errors.Is(headErr, task.ErrWrongRegion):
+	case headErr != nil && !errors.Is(headErr, task.ErrWrongRegion):
 		return "", headErr
 	}
+	region, err := b.bucketLocation(ctx)
+	if err != nil {
+		return "", cmp.Or(headErr, err)
+	}
+	return region, nil
+}
+
+// bucketLocation asks for the region with GetBucketLocation.
+func (b *Backend) bucketLocation(ctx context.Context) (string, error) {
 	out, err := call(ctx, b, b.s3.GetBucketLocation,
 		&s3.GetBucketLocationInput{Bucket: aws.String(b.bucket), ExpectedBucketOwner: b.owner})
 	if err != nil {
-		return "", cmp.Or(headErr, err)
+		return "", err
 	}
 	switch out.LocationConstraint {
 	case "": // how S3 names the oldest region
@@ -171,9 +193,6 @@ func (b *Backend) mayOwnBucket(ctx context.Context) error {
 // visibleBucket returns the region of a bucket that the caller may use, task.ErrNotFound if there is none.
 func (b *Backend) visibleBucket(ctx context.Context) (string, error) {
 	region, err := b.headBucket(ctx)
-	if err != nil {
-		err = b.fault(ctx, err)
-	}
 	switch {
 	case err != nil && region != "" && region != b.region:
 		return "", fmt.Errorf("%w: %w", b.wrongRegion(region), err)

@@ -10,7 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var noBucket = reply(404, "")
+var (
+	noBucket = head(404)
+	denied   = xmlError(403, "AccessDenied", "Access Denied")
+)
 
 func TestEnsureBucketMakesAPrivateBucketInTheRegion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -58,7 +61,7 @@ func TestEnsureBucketRefusesBucketsItCannotUse(t *testing.T) {
 		text    string
 	}{
 		"another region": {answers{"HeadBucket": reply(301, "", "X-Amz-Bucket-Region", "us-west-2")}, task.ErrWrongRegion, "us-west-2"},
-		"not ours": {answers{"HeadBucket": reply(403, "", "X-Amz-Bucket-Region", inRegion), "GetCallerIdentity": knownCaller},
+		"not ours": {answers{"HeadBucket": head(403, "X-Amz-Bucket-Region", inRegion), "GetBucketLocation": denied, "GetCallerIdentity": knownCaller},
 			task.ErrAccessDenied, "another account"},
 		"name taken": {answers{"HeadBucket": noBucket, "CreateBucket": xmlError(409, "BucketAlreadyExists", "taken")},
 			task.ErrConflict, "choose another"},

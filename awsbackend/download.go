@@ -210,6 +210,10 @@ func (d *download) answer(resp *http.Response) (*task.Error, int64) {
 	switch {
 	case errors.Is(e.Kind, task.ErrAccessDenied):
 		e.Kind = task.ErrLinkExpired
+		if parsed && e.Code == "AccessDenied" && !strings.Contains(strings.ToLower(e.Message), "expire") {
+			e.Message += " (the link is not over: a VPC endpoint or a proxy may let only your own buckets through; reports are in a" +
+				" bucket of AWS's own, from which s3:GetObject has to be allowed)"
+		}
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		e.Kind, e.Message = nil, "the link is redirected, which is not followed"
 	}

@@ -107,6 +107,16 @@ func TestALinkThatIsNoLongerGoodHasExpired(t *testing.T) {
 	require.ErrorIs(t, err, task.ErrNotFound)
 }
 
+func TestALinkRefusedThoughItIsGoodNamesWhatStandsBetween(t *testing.T) {
+	b, _ := onWire(t, answers{"GET": xmlError(403, "AccessDenied", "Access Denied")})
+	_, err := b.Open(t.Context(), task.NewLink(secretLink), 0)
+	require.ErrorIs(t, err, task.ErrLinkExpired)
+	assert.ErrorContains(t, err, "a VPC endpoint or a proxy may let only your own buckets through")
+	b, _ = onWire(t, answers{"GET": xmlError(403, "AccessDenied", "Request has expired")})
+	_, err = b.Open(t.Context(), task.NewLink(secretLink), 0)
+	assert.NotContains(t, err.Error(), "VPC")
+}
+
 func TestOpenAsksAgainUntilTheReportCanBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := func(*request) *http.Response { return nil }

@@ -51,7 +51,7 @@ func (e *AccessDeniedError) Unwrap() error { return e.Err }
 var denials = map[string]bool{
 	"AccessDenied":          true,
 	"AccessDeniedException": true,
-	"Forbidden":             true, // a HEAD request to S3 has no body and hence no code
+	headDenied:              true,
 	"ForbiddenException":    true,
 	"NotAuthorized":         true,
 	"UnauthorizedException": true,
@@ -65,7 +65,7 @@ var errCredentials = errors.New("the credentials cannot be had")
 
 // isDenied reports whether AWS refused a request for want of a permission.
 func isDenied(err error) bool {
-	return errors.Is(err, task.ErrAccessDenied) && !errors.Is(err, errCredentials)
+	return errors.Is(err, task.ErrAccessDenied) && !errors.Is(err, errCredentials) && !errors.Is(err, errNotAccepted)
 }
 
 // fault turns what an AWS client returned for a failed operation into one of this library's errors.
@@ -101,7 +101,7 @@ func (b *Backend) fault(ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %w: %w", op, task.ErrNotService, err)
 	case statusOf(err) >= 300:
 		return &task.Error{Op: op, Code: http.StatusText(statusOf(err)), Message: "the answer is not in AWS's form",
-			Status: statusOf(err), Kind: kindWithoutCode(service, statusOf(err)), Err: err}
+			Status: statusOf(err), Kind: kindWithoutCode(service, statusOf(err), ""), Err: err}
 	case isNetwork(err):
 		return fmt.Errorf("%s: %w: no usable answer: %w", op, task.ErrUnavailable, err)
 	}
@@ -195,10 +195,16 @@ func (b *Backend) refusal(ctx context.Context, service, op string, api smithy.AP
 	}
 	switch {
 	case e.Kind != nil:
-	case e.Code == "" || e.Code == noCode:
-		e.Kind = kindWithoutCode(service, e.Status)
+	case codeless(e.Code):
+		e.Kind = kindWithoutCode(service, e.Status, e.RequestID)
+		if errors.Is(e.Kind, task.ErrNotService) {
+			e.Message = notFromAWS
+		}
 	default:
 		e.Kind = kindOfStatus(e.Status)
+	}
+	if why := refusedCredentials(e); why != "" {
+		return fmt.Errorf("%w: %s: %w", errNotAccepted, why, e)
 	}
 	if !errors.Is(e.Kind, task.ErrAccessDenied) || !(denials[e.Code] || task.KindOfCode(e.Code) == nil) {
 		return e
@@ -224,12 +230,23 @@ func statusOf(err error) int {
 // noCode is the SDK's code for an answer that has none.
 const noCode = "UnknownError"
 
-// kindWithoutCode is for answers that AWS seems not to have written. Of those, status 404 comes from a proxy and proves
-// nothing about a thing, a task or a role: taken for AWS's, it would have a device registered again. Only S3 answers so
-// to HEAD requests.
-func kindWithoutCode(service string, status int) error {
-	if status == http.StatusNotFound && service != s3.ServiceID {
+// codeless reports whether an answer to op had no error code of AWS's: the SDK then sets one of its own.
+func codeless(code string) bool { return code == "" || code == noCode || code == headDenied }
+
+// headDenied is the SDK's code for status 403 to a HEAD request to S3, whose answer has no body and hence no code.
+const headDenied = "Forbidden"
+
+const notFromAWS = "the answer has neither an error code nor a request id of AWS's, so a proxy or a firewall sent it in AWS's place"
+
+// kindWithoutCode is for answers without a code. Those without AWS's request id AWS did not write, and status 404 of them
+// proves nothing about a thing, a task or a role: taken for AWS's, it would have a device registered again. Only S3
+// answers with a request id alone, to HEAD requests.
+func kindWithoutCode(service string, status int, requestID string) error {
+	switch {
+	case status == http.StatusNotFound && (service != s3.ServiceID || requestID == ""):
 		return task.ErrUnavailable
+	case requestID == "" && status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
+		return task.ErrNotService
 	}
 	return kindOfStatus(status)
 }

@@ -138,7 +138,7 @@ func TestAccessDeniedNamesActionPrincipalAndResource(t *testing.T) {
 }
 
 func TestTheDerivedActionIsThePermissionsName(t *testing.T) {
-	b, _ := onWire(t, answers{"HeadBucket": reply(403, ""), "GetCallerIdentity": knownCaller})
+	b, _ := onWire(t, answers{"HeadBucket": head(403), "GetBucketLocation": denied, "GetCallerIdentity": knownCaller})
 	err := b.EnsureBucket(t.Context())
 	denied, ok := errors.AsType[*AccessDeniedError](err)
 	require.True(t, ok, "%v", err)
@@ -166,6 +166,60 @@ func TestSTSThatCannotBeReachedHoldsUpNoError(t *testing.T) {
 		}
 		assert.Equal(t, 5*time.Second, time.Since(begin), "it is asked once, and not for long")
 	})
+}
+
+// A blocked request, a wrong secret key and a clock that is off are no missing permission, also where the answer has no
+// body: the reason is asked for.
+func TestARefusedHeadIsExplained(t *testing.T) {
+	for name, c := range map[string]struct {
+		head, location func(*request) *http.Response
+		kind           error
+		text           string
+	}{
+		"secret key": {head(403), xmlError(403, "SignatureDoesNotMatch", "no"), task.ErrAccessDenied, "their secret access key is not the one of the access key id"},
+		"key id":     {head(403), xmlError(403, "InvalidAccessKeyId", "no"), task.ErrAccessDenied, "their access key id is unknown, deleted or deactivated"},
+		"session":    {head(400), xmlError(400, "ExpiredToken", "no"), task.ErrAccessDenied, "their session is over"},
+		"proxy":      {reply(403, ""), nil, task.ErrNotService, "a proxy or a firewall sent it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for what, call := range map[string]func(*Backend) error{
+				"EnsureBucket": func(b *Backend) error { return b.EnsureBucket(t.Context()) },
+				"Upload":       func(b *Backend) error { _, err := b.Upload(t.Context(), uploadOf("k", "x")); return err },
+			} {
+				b, _ := onWire(t, answers{"HeadBucket": c.head, "GetBucketLocation": c.location, "GetCallerIdentity": knownCaller})
+				err := call(b)
+				require.ErrorIs(t, err, c.kind, what)
+				assert.ErrorContains(t, err, c.text, what)
+				assert.NotContains(t, err.Error(), "missing permission", what)
+				assert.NotContains(t, err.Error(), "another account", what)
+			}
+		})
+	}
+}
+
+func TestAClockThatIsOffIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for ahead, text := range map[time.Duration]string{40 * time.Minute: "40m0s ahead of AWS's", -time.Hour: "1h0m0s behind AWS's"} {
+			date := time.Now().Add(-ahead).UTC().Format(http.TimeFormat)
+			w := &wire{t: t, answers: answers{"DescribeThing": reply(403, `{"message":"Signature expired"}`,
+				"X-Amzn-ErrorType", "InvalidSignatureException:", "X-Amzn-RequestId", "req-1", "Date", date)}}
+			cfg := testConfig(w)
+			cfg.RetryMaxAttempts = 1
+			b, err := New(cfg, Options{})
+			require.NoError(t, err)
+			_, err = b.ReadDevice(t.Context(), "d1")
+			require.ErrorIs(t, err, task.ErrAccessDenied)
+			assert.ErrorContains(t, err, text)
+		}
+	})
+}
+
+// The SDK corrects its clock by an answer with a code, which one to HEAD has not.
+func TestAHeadIsSentAgainWithTheClockCorrected(t *testing.T) {
+	b, w := onWire(t, answers{"HeadBucket": inTurn(head(403), bucketHere),
+		"GetBucketLocation": reply(200, "<LocationConstraint>"+inRegion+"</LocationConstraint>"), "GetCallerIdentity": knownCaller})
+	require.NoError(t, b.EnsureBucket(t.Context()))
+	assert.Equal(t, []string{"HeadBucket", "GetCallerIdentity", "GetBucketLocation", "HeadBucket"}, w.ops())
 }
 
 func TestBadCredentialsAreNoMissingPermission(t *testing.T) {
@@ -209,7 +263,7 @@ func TestAnAnonymousCallerStaysOne(t *testing.T) {
 }
 
 func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
-	for status, kind := range map[int]error{403: task.ErrAccessDenied, 404: task.ErrUnavailable, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
+	for status, kind := range map[int]error{401: task.ErrNotService, 403: task.ErrNotService, 407: task.ErrNotService, 404: task.ErrUnavailable, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
 		for page, code := range map[string]string{"<html>proxy</html>": http.StatusText(status), "": "UnknownError", "{}": "UnknownError"} {
 			w := &wire{t: t, answers: answers{"DescribeThing": reply(status, page), "ListThingPrincipals": reply(status, page), "GetCallerIdentity": knownCaller}}
 			cfg := testConfig(w)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -113,5 +114,31 @@ func TestTheHostsOfAWSAreKnown(t *testing.T) {
 		"amazonaws.com": false, "notamazonaws.com": false, "amazonaws.com.example.org": false, "127.0.0.1:4566": false, "[::1]:80": false, "": false,
 	} {
 		assert.Equal(t, want, isAWSHost(host), host)
+	}
+}
+
+// A device's endpoint answers none of the operations, with a page that explains nothing.
+func TestTheEndpointOfDevicesIsNotTakenForAWSs(t *testing.T) {
+	for endpoint, refused := range map[string]bool{
+		"https://a1b2c3-ats.iot.eu-central-1.amazonaws.com":                  true,
+		"https://A1B2C3-ATS.iot.eu-central-1.amazonaws.com:8443":             true,
+		"https://a1b2c3.ats.iot.cn-north-1.amazonaws.com.cn":                 true,
+		"https://data-ats.iot.us-west-2.amazonaws.com/":                      true,
+		"https://c1d2.credentials.iot.eu-central-1.amazonaws.com":            true,
+		"https://iot.eu-central-1.amazonaws.com":                             false,
+		"https://iot-fips.us-gov-west-1.amazonaws.com":                       false,
+		"https://vpce-0a1b-2c3d.iot.eu-central-1.vpce.amazonaws.com":         false,
+		"http://127.0.0.1:4566":                                              false,
+		"https://a1b2c3-ats.iot.eu-central-1.amazonaws.com.proxy.factory.io": false,
+	} {
+		cfg := testConfig(nil)
+		cfg.BaseEndpoint = aws.String(endpoint)
+		_, err := New(cfg, Options{})
+		if !refused {
+			require.NoError(t, err, endpoint)
+			continue
+		}
+		require.ErrorIs(t, err, task.ErrInvalidRequest, endpoint)
+		assert.ErrorContains(t, err, "where devices connect; things are registered at iot.", endpoint)
 	}
 }

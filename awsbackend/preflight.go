@@ -44,6 +44,8 @@ const (
 // Role policies are read and evaluated here. Conditions, permissions boundaries and service control policies are not,
 // so a condition is reported as [finding.Unknown].
 //
+// If AWS does not accept the credentials, that is the last finding.
+//
 // The error is not nil when the context ended or AWS could not be reached; the findings until then are returned.
 func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	if in == nil {
@@ -56,6 +58,9 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 		if err := step(ctx); err != nil {
 			return p.findings, fmt.Errorf("preflight: %w", err)
 		}
+		if p.stranger {
+			break // every other answer would be about the credentials, too
+		}
 	}
 	return p.findings, nil
 }
@@ -65,6 +70,7 @@ type preflight struct {
 	b        *Backend
 	in       *task.PreflightInput
 	who      *task.Identity
+	stranger bool // AWS does not accept the credentials
 	findings finding.List
 }
 
@@ -103,7 +109,8 @@ func (p *preflight) template(context.Context) error {
 func (p *preflight) endpoint(ctx context.Context) error {
 	who, err := p.b.Identity(ctx)
 	if errors.Is(err, task.ErrAccessDenied) {
-		p.add(CheckEndpoint, "", finding.Error, "the credentials are not accepted: %v", err)
+		p.add(CheckEndpoint, "", finding.Error, "nothing else was checked: %v", err)
+		p.stranger = true
 		return nil
 	}
 	if err != nil {
@@ -143,8 +150,6 @@ func (p *preflight) bucket(ctx context.Context) error {
 	found := "exists and may be listed"
 	if err != nil && region != "" && region != b.region {
 		found, err = "exists", nil // the next check reports where
-	} else if err != nil {
-		err = b.fault(ctx, err)
 	}
 	done, err := p.settled(CheckBucket, b.bucket, "there is no such bucket: make it with EnsureBucket, or name another", err)
 	if err != nil {

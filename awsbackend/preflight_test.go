@@ -108,7 +108,7 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 		}, CheckEndpoint, finding.Warning, "fake"},
 		"credentials": {func(a answers, _ *iamState, in *task.PreflightInput) {
 			a["GetCallerIdentity"] = queryError(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
-		}, CheckEndpoint, finding.Error, "not accepted"},
+		}, CheckEndpoint, finding.Error, "does not accept the credentials"},
 		"task running": {func(a answers, _ *iamState, _ *task.PreflightInput) { a[listOp] = reply(200, `{"taskIds":["t-9"]}`) },
 			CheckTaskRunning, finding.Warning, "t-9"},
 		"no bucket": {func(a answers, _ *iamState, _ *task.PreflightInput) { a["HeadBucket"] = noBucket },
@@ -118,7 +118,7 @@ func TestPreflightFindsWhatWouldFail(t *testing.T) {
 			a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
 		}, CheckBucketRegion, finding.Error, "us-west-2"},
 		"bucket hidden": {func(a answers, _ *iamState, _ *task.PreflightInput) {
-			a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", inRegion)
+			a["HeadBucket"], a["GetBucketLocation"] = head(403, "X-Amz-Bucket-Region", inRegion), denied
 		}, CheckBucket, finding.Unknown, "s3:ListBucket"},
 		"bucket open": {func(a answers, _ *iamState, _ *task.PreflightInput) {
 			a["GetPublicAccessBlock"] = xmlError(404, "NoSuchPublicAccessBlockConfiguration", "none")
@@ -246,7 +246,7 @@ func TestPoliciesThatMayNotBeReadLeaveEveryCheckOfThemOpen(t *testing.T) {
 
 func TestABucketElsewhereIsNotSaidToBeListable(t *testing.T) {
 	a, _ := ready()
-	a["HeadBucket"] = reply(403, "", "X-Amz-Bucket-Region", "us-west-2")
+	a["HeadBucket"] = head(403, "X-Amz-Bucket-Region", "us-west-2")
 	a["GetPublicAccessBlock"] = xmlError(301, "PermanentRedirect", "elsewhere")
 	b, _ := onWire(t, a)
 	assert.Equal(t, "exists", findings(t, b, preflightInput)[CheckBucket].Message)

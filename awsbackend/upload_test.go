@@ -189,13 +189,13 @@ func TestTheBucketsRegionIsCheckedOnceAndBeforeAnyUpload(t *testing.T) {
 }
 
 func TestABucketInAnotherRegionIsRefusedWithBothRegions(t *testing.T) {
-	for name, head := range map[string]func(*request) *http.Response{
+	for name, answer := range map[string]func(*request) *http.Response{
 		"redirected": reply(301, "", "X-Amz-Bucket-Region", "us-west-2"),
-		"refused":    reply(403, "", "X-Amz-Bucket-Region", "us-west-2"),
+		"refused":    head(403, "X-Amz-Bucket-Region", "us-west-2"),
 		"answered":   reply(200, "", "X-Amz-Bucket-Region", "us-west-2"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, w := onWire(t, answers{"HeadBucket": head})
+			b, w := onWire(t, answers{"HeadBucket": answer, "GetCallerIdentity": knownCaller})
 			_, err := b.Upload(t.Context(), uploadOf("k", "x"))
 			require.ErrorIs(t, err, task.ErrWrongRegion)
 			assert.ErrorContains(t, err, "us-west-2")
@@ -211,7 +211,7 @@ func TestTheRegionIsAskedOtherwiseWhenHeadBucketDoesNotTell(t *testing.T) {
 	location := func(constraint string) func(*request) *http.Response {
 		return reply(200, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`+constraint+`</LocationConstraint>`)
 	}
-	b, _ := onWire(t, answers{"HeadBucket": reply(403, ""), "GetBucketLocation": location(inRegion), "PutObject": reply(200, ""),
+	b, _ := onWire(t, answers{"HeadBucket": head(403), "GetBucketLocation": location(inRegion), "PutObject": reply(200, ""),
 		"GetCallerIdentity": knownCaller})
 	_, err := b.Upload(t.Context(), uploadOf("k", "x"))
 	require.NoError(t, err)
@@ -223,21 +223,21 @@ func TestTheRegionIsAskedOtherwiseWhenHeadBucketDoesNotTell(t *testing.T) {
 		assert.ErrorContains(t, err, region)
 	}
 
-	b, _ = onWire(t, answers{"HeadBucket": reply(403, ""), "GetBucketLocation": xmlError(403, "AccessDenied", "Access Denied"),
+	b, _ = onWire(t, answers{"HeadBucket": head(403), "GetBucketLocation": xmlError(403, "AccessDenied", "Access Denied"),
 		"PutObject": reply(200, ""), "GetCallerIdentity": knownCaller})
 	_, err = b.Upload(t.Context(), uploadOf("k", "x"))
 	require.NoError(t, err, "who may only put objects can still upload")
 }
 
 func TestAMissingBucketSaysHowToMakeIt(t *testing.T) {
-	b, _ := onWire(t, answers{"HeadBucket": reply(404, "")})
+	b, _ := onWire(t, answers{"HeadBucket": head(404)})
 	_, err := b.Upload(t.Context(), uploadOf("k", "x"))
 	require.ErrorIs(t, err, task.ErrNotFound)
 	assert.ErrorContains(t, err, "EnsureBucket")
 }
 
 func TestAnUploadRedirectedToAnotherRegionNamesBoth(t *testing.T) {
-	b, _ := onWire(t, answers{"HeadBucket": reply(403, ""), "GetBucketLocation": xmlError(403, "AccessDenied", "no"),
+	b, _ := onWire(t, answers{"HeadBucket": head(403), "GetBucketLocation": xmlError(403, "AccessDenied", "no"),
 		"GetCallerIdentity": knownCaller, "PutObject": xmlError(301, "PermanentRedirect", "elsewhere", "X-Amz-Bucket-Region", "ap-south-1")})
 	_, err := b.Upload(t.Context(), uploadOf("k", "x"))
 	require.ErrorIs(t, err, task.ErrWrongRegion)

@@ -63,6 +63,11 @@ func xmlError(status int, code, message string, header ...string) func(*request)
 		append([]string{"X-Amz-Request-Id", "req-2"}, header...)...)
 }
 
+// head is S3's answer to a HEAD request: without a body.
+func head(status int, header ...string) func(*request) *http.Response {
+	return reply(status, "", append([]string{"X-Amz-Request-Id", "req-4"}, header...)...)
+}
+
 // queryError is a refusal of IAM or STS.
 func queryError(status int, code, message string) func(*request) *http.Response {
 	return reply(status, fmt.Sprintf(`<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>%s</Message></Error><RequestId>req-3</RequestId></ErrorResponse>`, code, message))
