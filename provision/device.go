@@ -93,7 +93,7 @@ func (c Cause) Retryable() bool {
 
 // Result is one device and what became of it.
 type Result struct {
-	Seq            int64 // place in the input, from 1
+	Seq            int64 // number in the run, from 1: the place in the input, unless devices were registered before it
 	Name           string
 	Row            map[string]string
 	Source         string

@@ -26,20 +26,33 @@ const spoolBatch = 1000
 // take brings every device into the ledger, or compares the devices given with those that are there.
 func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) error {
 	if devices == nil {
-		if !in.record.Spooled {
-			return errors.New("the ledger does not hold the whole input yet; give the devices again")
+		switch {
+		case in.record.Spooled:
+			return in.spooled(ctx)
+		case in.record.Ahead > 0:
+			return fmt.Errorf("the run holds %d devices that were registered one by one, and no list yet; "+
+				"give it the list, or Devices() if there is none", in.record.Ahead)
 		}
-		return in.spooled(ctx)
+		return errors.New("the ledger does not hold the whole input yet; give the devices again")
 	}
-	s := spooler{intake: in}
+	ahead, err := in.registeredAhead(ctx)
+	if err != nil {
+		return err
+	}
+	s := spooler{intake: in, seq: in.record.Ahead}
 	next, stop := iter.Pull2(in.known(ctx))
 	defer stop()
+	var n int64 // records read
 	for d, err := range devices {
 		if err != nil {
-			return fmt.Errorf("reading the devices after %d records: %w", s.seq, err)
+			return fmt.Errorf("reading the devices after %d records: %w", n, err)
 		}
 		if err := context.Cause(ctx); err != nil {
 			return err
+		}
+		n++
+		if ahead.take(d) {
+			continue
 		}
 		s.seq++
 		known, err, ok := next()
@@ -52,7 +65,7 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 			}
 			continue
 		case in.record.Spooled:
-			return fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, in.record.Input, s.seq)
+			return fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, n-1, n)
 		}
 		if err := s.add(ctx, d); err != nil {
 			return err
@@ -64,7 +77,7 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 	if known, err, ok := next(); err != nil {
 		return err
 	} else if ok {
-		return fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, s.seq, known.Name)
+		return fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, n, known.Name)
 	}
 	if in.record.Spooled {
 		return in.spooled(ctx)
@@ -72,11 +85,25 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	in.record.Spooled, in.record.Total, in.record.Input = true, s.seq, s.seq
+	in.record.Spooled, in.record.Total, in.record.Input = true, s.seq, s.seq-in.record.Ahead
 	if err := in.ledger.Apply(ctx, Change{Run: in.record}); err != nil {
 		return err
 	}
 	return in.spooled(ctx)
+}
+
+// noneOrAll refuses a single device while part of the input is in the ledger: the rest may have that device.
+func (in *intake) noneOrAll(ctx context.Context) error {
+	if in.record.Spooled {
+		return nil
+	}
+	for _, err := range in.ledger.Devices(ctx, DeviceFilter{AfterSeq: in.record.Ahead, Limit: 1}) {
+		if err != nil {
+			return err
+		}
+		return errors.New("the ledger holds part of the input, so no single device is registered; give the devices to Run again first")
+	}
+	return nil
 }
 
 func (in *intake) spooled(ctx context.Context) error {
@@ -94,20 +121,62 @@ func (in *intake) spooled(ctx context.Context) error {
 // known yields the devices that came with the input.
 func (in *intake) known(ctx context.Context) iter.Seq2[*DeviceRecord, error] {
 	return func(yield func(*DeviceRecord, error) bool) {
-		for d, err := range in.ledger.Devices(ctx, DeviceFilter{}) {
-			if err == nil && in.record.Spooled && d.Seq > in.record.Input || !yield(d, err) {
+		for d, err := range in.ledger.Devices(ctx, DeviceFilter{AfterSeq: in.record.Ahead}) {
+			if err == nil && in.record.Spooled && d.Seq > in.record.Ahead+in.record.Input || !yield(d, err) {
 				return
 			}
 		}
 	}
 }
 
+// ahead holds the devices that were registered one by one before the input came, by their rows.
+type ahead struct {
+	*intake
+	byRow map[string][]*DeviceRecord
+}
+
+func (in *intake) registeredAhead(ctx context.Context) (*ahead, error) {
+	a := &ahead{in, map[string][]*DeviceRecord{}}
+	if in.record.Ahead == 0 {
+		return a, nil
+	}
+	for d, err := range in.ledger.Devices(ctx, DeviceFilter{Limit: int(in.record.Ahead)}) {
+		if err != nil {
+			return nil, err
+		}
+		row := fmt.Sprint(d.row())
+		a.byRow[row] = append(a.byRow[row], d)
+	}
+	return a, nil
+}
+
+// take reports whether a record of the input is one of these devices. Each is taken once.
+func (a *ahead) take(d Device) bool {
+	if len(a.byRow) == 0 {
+		return false
+	}
+	clean, _ := keepable(d.Row)
+	row := fmt.Sprint(clean)
+	for i, known := range a.byRow[row] {
+		if a.same(known, d) == nil {
+			a.byRow[row] = slices.Delete(a.byRow[row], i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
+// row is the row that the input had.
+func (d *DeviceRecord) row() map[string]string {
+	if d.Original != nil {
+		return d.Original
+	}
+	return d.Row
+}
+
 // same compares a record of the input with the ledger's.
 func (in *intake) same(known *DeviceRecord, d Device) error {
-	row := known.Row
-	if known.Original != nil {
-		row = known.Original
-	}
+	row := known.row()
 	d.Row, _ = keepable(d.Row)
 	d.Name = privatekey.Cut(d.Name)
 	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {

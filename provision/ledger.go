@@ -59,8 +59,9 @@ type RunRecord struct {
 	TemplateSHA256 string        // hex digest of the template's body
 	RoleARN        string
 	Spooled        bool  // every device of the input is in the ledger
-	Total          int64 // number of devices, once Spooled
-	Input          int64 // of them, those that came with the input; the others were added one by one
+	Total          int64 // number of devices; before Spooled, Ahead
+	Ahead          int64 // of them, those that were registered one by one before the input came; they are the first
+	Input          int64 // of them, those that came with the input and are next; those behind were registered one by one
 	Finished       time.Time
 	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It
 	// is empty in the record of a run.

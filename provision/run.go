@@ -241,6 +241,10 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 // the line. The device is added to the run, or is one of the run's that is not provisioned yet. It needs a backend with
 // task.Registrar, which AWS allows ten times a second.
 //
+// It may be called before the run has its list. A record of the list with the same row is that device then, and one
+// with its name and other values is a duplicate. A run that never gets a list is concluded with Run(ctx, Devices()).
+// While the list is only in part in the ledger, as after a crash, Register is refused.
+//
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
 // Unknown, since the request may still take effect, and the next Register, Run or Reconcile resolves it: they look for
 // it until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is Provisioned
@@ -256,10 +260,8 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	if !ok {
 		return nil, errors.New("the backend can't register single devices")
 	}
-	if !c.record.Spooled {
-		if err := c.intake.take(ctx, Devices()); err != nil {
-			return nil, fmt.Errorf("a run whose input is not complete takes no single devices: %w", err)
-		}
+	if err := c.intake.noneOrAll(ctx); err != nil {
+		return nil, err
 	}
 	rec, err := c.single(registrar).register(ctx, d)
 	if rec == nil {
@@ -293,7 +295,7 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 	if len(parts) > 0 && parts[0].Adopted && parts[0].TaskID == id {
 		return nil
 	}
-	if len(parts) > 0 || c.record.Spooled {
+	if len(parts) > 0 || c.record.Spooled || c.record.Ahead > 0 {
 		return errors.New("this run has devices of its own already; adopt a task into a run of its own")
 	}
 	return c.intake.adopt(ctx, id, step, dataFile)
@@ -366,7 +368,8 @@ func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error
 	return c.handover.deliverAll(ctx, out)
 }
 
-// Results yields every device of the run with its verdict, in the order of the input. The error is terminal and last.
+// Results yields every device of the run with its verdict, in the order of the input: those that were registered before
+// it come first, those that were registered one by one afterwards last. The error is terminal and last.
 func (r *Run) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
 		for d, err := range r.ledger.Devices(ctx, DeviceFilter{}) {

@@ -213,6 +213,9 @@ func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
 		return rec, err
 	}
 	sg.record.Total++
+	if !sg.record.Spooled {
+		sg.record.Ahead++
+	}
 	rec.Seq = sg.record.Total
 	sg.record.Finished = time.Time{}
 	return rec, sg.ledger.Apply(ctx, Change{Run: sg.record, Add: []*DeviceRecord{rec}})

@@ -21,6 +21,7 @@ var (
 		text("role_arn", func(r *provision.RunRecord) *string { return &r.RoleARN }),
 		yesNo("spooled", func(r *provision.RunRecord) *bool { return &r.Spooled }),
 		number("total", func(r *provision.RunRecord) *int64 { return &r.Total }),
+		number("ahead", func(r *provision.RunRecord) *int64 { return &r.Ahead }),
 		number("input", func(r *provision.RunRecord) *int64 { return &r.Input }),
 		moment("finished", func(r *provision.RunRecord) *time.Time { return &r.Finished }),
 		text("sites_sha256", func(r *provision.RunRecord) *string { return &r.SitesSHA256 }),

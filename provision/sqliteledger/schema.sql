@@ -14,7 +14,8 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     role_arn        TEXT,
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
-    input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
+    ahead           INTEGER NOT NULL,  -- of them, those that were registered one by one before the input; they are the first
+    input           INTEGER NOT NULL,  -- of them, those that came with the input; they are next
     finished        TEXT,
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
@@ -44,7 +45,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
 );
 
 CREATE TABLE devices (           -- one row for each device of the input
-    seq             INTEGER PRIMARY KEY,  -- its place in the input, from 1
+    seq             INTEGER PRIMARY KEY,  -- its number in the run, from 1
     name            TEXT,        -- the thing's name
     verdict         TEXT,        -- waiting, submitted, provisioned, no-key, failed, unknown
     cause           TEXT,        -- why it failed

@@ -11,7 +11,8 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     role_arn        TEXT,
     spooled         INTEGER NOT NULL,  -- 1: every device of the input is here
     total           INTEGER NOT NULL,  -- number of devices, once spooled
-    input           INTEGER NOT NULL,  -- of them, those that came with the input; the others were added one by one
+    ahead           INTEGER NOT NULL,  -- of them, those that were registered one by one before the input; they are the first
+    input           INTEGER NOT NULL,  -- of them, those that came with the input; they are next
     finished        TEXT,
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
@@ -39,7 +40,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
     credentials_took_ns INTEGER NOT NULL  -- nanoseconds that keys and requests took
 );
 CREATE TABLE devices (           -- one row for each device of the input
-    seq             INTEGER PRIMARY KEY,  -- its place in the input, from 1
+    seq             INTEGER PRIMARY KEY,  -- its number in the run, from 1
     name            TEXT,        -- the thing's name
     verdict         TEXT,        -- waiting, submitted, provisioned, no-key, failed, unknown
     cause           TEXT,        -- why it failed
@@ -119,4 +120,4 @@ INSERT INTO parts VALUES (1, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL
 INSERT INTO parts VALUES (2, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (3, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL, NULL, 0);
 INSERT INTO parts VALUES (4, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL, NULL, 0);
-INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, NULL, NULL);
+INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL, NULL);
