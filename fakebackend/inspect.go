@@ -2,9 +2,7 @@ package fakebackend
 
 import (
 	"context"
-	"encoding/json"
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -70,30 +68,6 @@ func (b *Backend) Tasks() iter.Seq[*task.Description] {
 		return taskDescription(b.described(r))
 	})
 }
-
-// StateJSON writes the account's things, certificates, policies, tasks and faults as one JSON document, for people to
-// look at. It holds no key and no link.
-func (b *Backend) StateJSON() ([]byte, error) {
-	var state struct {
-		Now          time.Time           `json:"now"`
-		Account      string              `json:"account"`
-		Region       string              `json:"region"`
-		Fake         bool                `json:"fake"`
-		Counts       Counts              `json:"counts"`
-		Tasks        []*task.Description `json:"tasks"`
-		Things       []*task.Device      `json:"things"`
-		Certificates []*task.Certificate `json:"certificates"`
-		Policies     []PolicyState       `json:"policies"`
-		Faults       []FaultStatus       `json:"faults"`
-	}
-	state.Now, state.Account, state.Region, state.Fake = b.Now(), b.opts.Account, b.opts.Region, true
-	state.Counts, state.Tasks, state.Things = b.Counts(), collect(b.Tasks()), collect(b.Things())
-	state.Certificates, state.Policies, state.Faults = collect(b.Certificates()), collect(b.Policies()), b.Faults()
-	return json.MarshalIndent(state, "", "  ")
-}
-
-// collect is slices.Collect with [] and not null for nothing.
-func collect[T any](seq iter.Seq[T]) []T { return append([]T{}, slices.Collect(seq)...) }
 
 // look reads the state with the clock applied.
 func look[T any](b *Backend, read func(now time.Time) T) T {

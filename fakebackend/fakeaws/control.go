@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,16 +20,21 @@ import (
 
 // controlRoutes are the handler's own interface, by what follows /_fake/ and by method.
 var controlRoutes = map[string]map[string]func(*Handler, http.ResponseWriter, *http.Request){
-	"ca.pem":  {http.MethodGet: (*Handler).getCA},
-	"state":   {http.MethodGet: (*Handler).getState},
-	"reset":   {http.MethodPost: (*Handler).reset},
-	"faults":  {http.MethodGet: (*Handler).getFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
-	"calls":   {http.MethodGet: (*Handler).getCalls},
-	"advance": {http.MethodPost: (*Handler).advance},
+	"ca.pem":   {http.MethodGet: (*Handler).getCA},
+	"state":    {http.MethodGet: (*Handler).getState},
+	"reset":    {http.MethodPost: (*Handler).reset},
+	"faults":   {http.MethodGet: (*Handler).getFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
+	"calls":    {http.MethodGet: (*Handler).getCalls},
+	"snapshot": {http.MethodGet: (*Handler).getSnapshot, http.MethodPut: (*Handler).restore},
+	"advance":  {http.MethodPost: (*Handler).advance},
 }
 
 // serveControl answers the handler's own interface below /_fake/.
 func (h *Handler) serveControl(w http.ResponseWriter, r *http.Request) {
+	if refusal := h.foreign(r); refusal != "" {
+		controlError(w, http.StatusForbidden, refusal)
+		return
+	}
 	routes, ok := controlRoutes[strings.TrimPrefix(r.URL.Path, "/_fake/")]
 	if !ok {
 		controlError(w, http.StatusNotFound, fmt.Sprintf("there is no %s; below /_fake/ there are %s", r.URL.Path,
@@ -47,6 +55,36 @@ func (h *Handler) serveControl(w http.ResponseWriter, r *http.Request) {
 	serve(h, w, r)
 }
 
+// foreign refuses what a web page of somebody else can make a browser send: a request from another site, and one for a
+// name that the page's owner has pointed at this machine. It returns what is wrong, "" when nothing is.
+func (h *Handler) foreign(r *http.Request) string {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if !h.ownHost(host) {
+		return fmt.Sprintf("the control interface is not reached under the name %q: use an IP address or localhost, or name the host in Options.ControlHosts", host)
+	}
+	site := r.Header.Get("Sec-Fetch-Site")
+	origin, err := url.Parse(r.Header.Get("Origin"))
+	if site != "" && site != "same-origin" && site != "none" || err != nil || r.Header.Get("Origin") != "" && origin.Host != r.Host {
+		return "the control interface takes no request from a page of another site"
+	}
+	return ""
+}
+
+// ownHost reports whether the control interface may be reached under a name. An IP address and a name without a dot
+// cannot be pointed elsewhere by a stranger's name server, nor can a name that no public name server has.
+func (h *Handler) ownHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil || !strings.Contains(host, ".") {
+		return true
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return slices.Contains([]string{"localhost", "internal", "test"}, last) ||
+		slices.ContainsFunc(h.opts.ControlHosts, func(own string) bool { return strings.EqualFold(own, host) })
+}
+
 func (h *Handler) getCA(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(h.backend.CA())
@@ -64,6 +102,37 @@ func (h *Handler) getState(w http.ResponseWriter, _ *http.Request) {
 
 func (h *Handler) reset(w http.ResponseWriter, _ *http.Request) {
 	h.backend.Reset()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// maxSnapshot is the most that a snapshot may hold.
+const maxSnapshot = 1 << 30
+
+func (h *Handler) getSnapshot(w http.ResponseWriter, _ *http.Request) {
+	raw, err := h.backend.Snapshot().MarshalBinary()
+	if err != nil {
+		controlError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(raw)
+}
+
+func (h *Handler) restore(w http.ResponseWriter, r *http.Request) {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSnapshot))
+	if err != nil {
+		controlError(w, http.StatusBadRequest, "the body could not be read: "+err.Error())
+		return
+	}
+	snapshot := new(fakebackend.Snapshot)
+	if err = snapshot.UnmarshalBinary(raw); err == nil {
+		err = h.backend.Restore(snapshot)
+	}
+	if err != nil {
+		controlError(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

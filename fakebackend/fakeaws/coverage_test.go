@@ -132,8 +132,34 @@ object to copy), a PartNumber to read (NotImplemented), tags of an object (NotIm
 			writeRow(&b, a.name, "POST / Action="+a.name, have, missing(known, have, strings.Clone))
 		}
 	}
+	b.WriteString(controlInterface)
+	for path, methods := range controlRoutes {
+		for method := range methods {
+			assert.Contains(t, controlInterface, "| `"+method+" /_fake/"+path)
+		}
+	}
 	return b.String()
 }
+
+const controlInterface = `
+## The control interface
+
+Beside AWS's protocols, below ` + "`/_fake/`" + `: without a signature, but not for pages of other sites in a browser, nor under a name that a stranger
+could point at this machine. Errors are JSON with the member ` + "`error`" + `.
+
+| request | what it does |
+|---|---|
+| ` + "`GET /_fake/ca.pem`" + ` | the certificate of the CA that device certificates verify against |
+| ` + "`GET /_fake/state`" + ` | the account as one JSON document: ` + "`now`, `account`, `region`, `fake`, `counts`, `tasks`, `things`, `certificates`, `policies`, `thingTypes`, `thingGroups`, `billingGroups`, `roles`, `faults`" + `. Names begin in lower case and are AWS's own, such as ` + "`thingName`, `certificateIds`, `policyNames`" + `; lists are never null |
+| ` + "`POST /_fake/reset`" + ` | empties the account and removes the faults. The clock, the CA and the counts of calls stay. With a seed the same ids and keys come again, without one none does |
+| ` + "`GET /_fake/snapshot`" + ` | everything the account holds, with the CA's secret, as a file to keep |
+| ` + "`PUT /_fake/snapshot`" + ` | puts the account back to such a file, with its clock and faults |
+| ` + "`POST /_fake/advance?by=24h`" + ` | moves the clock |
+| ` + "`GET /_fake/faults`" + ` | the faults, with how often each was met and has struck |
+| ` + "`POST /_fake/faults`" + ` | sets a fault or a list of them: ` + "`{\"operation\":\"ListThings\",\"do\":\"throttle\"}`, `{\"line\":3,\"do\":\"end-task\",\"message\":\"…\"}`" + ` |
+| ` + "`DELETE /_fake/faults`" + ` | removes all faults, or the one of ` + "`?id=`" + ` |
+| ` + "`GET /_fake/calls`" + ` | how often each operation was called, and which the fake does not know |
+`
 
 func missing(known, have []string, name func(string) string) []string {
 	var out []string

@@ -27,6 +27,10 @@ type Options struct {
 	Credentials map[string]string
 	// AllowUnsigned accepts requests that are not signed at all, for trying things with curl. AWS refuses them.
 	AllowUnsigned bool
+	// ControlHosts are names, without a port, under which the control interface below /_fake/ may be reached beside IP
+	// addresses, names without a dot, and those that end in .localhost, .internal or .test. Every other name is refused
+	// there, since a stranger's web page can point one at this machine.
+	ControlHosts []string
 	// Logger gets one record for each request: service, operation, status, error code, time taken. Never a header, a
 	// query or a body. Nil logs nothing.
 	Logger *slog.Logger
@@ -34,11 +38,15 @@ type Options struct {
 
 // Handler is a fake AWS as an [http.Handler]. It is safe for concurrent use.
 //
-// Below /_fake/ it has an interface of its own, which needs no signature:
+// Below /_fake/ it has an interface of its own, which needs no signature. It refuses what a browser sends for a page of
+// another site, and names that are not this machine's own (see [Options.ControlHosts]):
 //
 //	GET    /_fake/ca.pem     the certificate of the CA that device certificates verify against
-//	GET    /_fake/state      the account's state as JSON
-//	POST   /_fake/reset      empties the account
+//	GET    /_fake/state      the account's state as JSON (see fakebackend.Backend.StateJSON)
+//	POST   /_fake/reset      empties the account and removes the faults; the clock, the CA and the count of calls stay
+//	                         as they are (see fakebackend.Backend.Reset)
+//	GET    /_fake/snapshot   everything the account holds, the CA's secret included: a file to keep
+//	PUT    /_fake/snapshot   puts the account back to a snapshot, its clock and faults too
 //	GET    /_fake/faults     the faults that are set, with how often each has struck
 //	POST   /_fake/faults     sets a fault, or a list of them, given as JSON (see fakebackend.Fault)
 //	                         one that could never strike is refused

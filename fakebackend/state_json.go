@@ -1,0 +1,173 @@
+package fakebackend
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// stateJSON is an account as one JSON document, for people and for tests in other languages. The members have the names
+// that AWS's answers have, where AWS has one.
+type stateJSON struct {
+	Now           time.Time          `json:"now"` // the fake's clock
+	Account       string             `json:"account"`
+	Region        string             `json:"region"`
+	Fake          bool               `json:"fake"`   // true
+	Counts        Counts             `json:"counts"` // of things, certificates, policies and tasks
+	Tasks         []taskJSON         `json:"tasks"`  // oldest first, as all lists
+	Things        []thingJSON        `json:"things"`
+	Certificates  []certificateJSON  `json:"certificates"`
+	Policies      []policyJSON       `json:"policies"`
+	ThingTypes    []thingTypeJSON    `json:"thingTypes"`
+	ThingGroups   []thingGroupJSON   `json:"thingGroups"`
+	BillingGroups []billingGroupJSON `json:"billingGroups"`
+	Roles         []roleJSON         `json:"roles"` // by name
+	Faults        []FaultStatus      `json:"faults"`
+}
+
+type (
+	taskJSON struct {
+		TaskID             task.ID     `json:"taskId"`
+		Status             task.Status `json:"status"`
+		Message            string      `json:"message,omitempty"`
+		SuccessCount       int         `json:"successCount"`
+		FailureCount       int         `json:"failureCount"`
+		PercentageProgress int         `json:"percentageProgress"`
+		CreationDate       time.Time   `json:"creationDate"`
+		LastModifiedDate   time.Time   `json:"lastModifiedDate"`
+		TemplateBody       string      `json:"templateBody"`
+		InputFileBucket    string      `json:"inputFileBucket"`
+		InputFileKey       string      `json:"inputFileKey"`
+		RoleARN            string      `json:"roleArn"`
+	}
+	thingJSON struct {
+		ThingName        string            `json:"thingName"`
+		ThingARN         string            `json:"thingArn"`
+		ThingTypeName    string            `json:"thingTypeName,omitempty"`
+		Attributes       map[string]string `json:"attributes"`
+		BillingGroupName string            `json:"billingGroupName,omitempty"`
+		ThingGroupNames  []string          `json:"thingGroupNames"`
+		CertificateIDs   []string          `json:"certificateIds"`
+	}
+	certificateJSON struct {
+		CertificateID   string    `json:"certificateId"`
+		CertificateARN  string    `json:"certificateArn"`
+		CertificatePEM  string    `json:"certificatePem"`
+		CertificateMode string    `json:"certificateMode"`
+		Status          string    `json:"status"`
+		CreationDate    time.Time `json:"creationDate"`
+		PolicyNames     []string  `json:"policyNames"`
+		ThingNames      []string  `json:"thingNames"`
+	}
+	policyJSON struct {
+		PolicyName     string `json:"policyName"`
+		PolicyARN      string `json:"policyArn"`
+		PolicyDocument string `json:"policyDocument"` // of the default version
+		Targets        int    `json:"targets"`        // certificates and thing groups it is attached to
+	}
+	thingTypeJSON struct {
+		ThingTypeName string    `json:"thingTypeName"`
+		ThingTypeARN  string    `json:"thingTypeArn"`
+		Deprecated    bool      `json:"deprecated"`
+		CreationDate  time.Time `json:"creationDate"`
+	}
+	thingGroupJSON struct {
+		GroupName       string            `json:"groupName"`
+		GroupARN        string            `json:"groupArn"`
+		ParentGroupName string            `json:"parentGroupName,omitempty"`
+		Attributes      map[string]string `json:"attributes"`
+		PolicyNames     []string          `json:"policyNames"`
+	}
+	billingGroupJSON struct {
+		BillingGroupName string `json:"billingGroupName"`
+		BillingGroupARN  string `json:"billingGroupArn"`
+	}
+	roleJSON struct {
+		RoleName           string   `json:"roleName"`
+		RoleARN            string   `json:"roleArn"`
+		TrustPolicy        string   `json:"trustPolicy"`
+		InlinePolicyNames  []string `json:"inlinePolicyNames"`
+		AttachedPolicyARNs []string `json:"attachedPolicyArns"`
+	}
+)
+
+// StateJSON writes the account as one JSON document, for people to look at and for tests in other languages: the members
+// now, account, region, fake, counts, tasks, things, certificates, policies, thingTypes, thingGroups, billingGroups,
+// roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
+// when it is empty, and a string that is not set is left out. All of it is of one moment, the faults excepted. It holds
+// no private key and no link.
+func (b *Backend) StateJSON() ([]byte, error) {
+	state := look(b, b.stateJSON)
+	state.Faults = append([]FaultStatus{}, b.Faults()...)
+	return json.MarshalIndent(state, "", "  ")
+}
+
+func (b *Backend) stateJSON(now time.Time) *stateJSON {
+	st := &b.st
+	s := &stateJSON{
+		Now: now, Account: b.opts.Account, Region: b.opts.Region, Fake: true,
+		Counts: Counts{st.things.len(), st.certificates.len(), st.policies.len(), st.tasks.len()},
+		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, Policies: []policyJSON{},
+		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Roles: []roleJSON{},
+	}
+	for r := range st.tasks.all() {
+		d := taskDescription(b.described(r))
+		s.Tasks = append(s.Tasks, taskJSON{d.ID, d.Status, d.Message, d.Succeeded, d.Failed, d.Percent, d.Created, d.LastModified,
+			d.TemplateBody, d.InputFileBucket, d.InputFileKey, d.RoleARN})
+	}
+	for t := range st.things.all() {
+		s.Things = append(s.Things, thingJSON{
+			t.name, b.thingARN(t), t.typeName(), attributesJSON(t.attributes), t.billingName(),
+			names(t.groups, func(g *thingGroup) string { return g.name }), names(t.certificates, func(c *certificate) string { return c.id.String() }),
+		})
+	}
+	for c := range st.certificates.all() {
+		s.Certificates = append(s.Certificates, certificateJSON{
+			c.id.String(), b.certificateARN(c), c.pem(), c.mode(), c.status.String(), time.UnixMilli(c.created).UTC(),
+			names(c.policies, policyName), names(c.things, func(t *thing) string { return t.name }),
+		})
+	}
+	for p := range st.policies.all() {
+		s.Policies = append(s.Policies, policyJSON{p.name, b.policyARN(p), p.document(), p.attached})
+	}
+	for t := range st.thingTypes.all() {
+		s.ThingTypes = append(s.ThingTypes, thingTypeJSON{t.name, b.thingTypeARN(t), !t.deprecated.IsZero(), t.created})
+	}
+	for g := range st.thingGroups.all() {
+		out := thingGroupJSON{GroupName: g.name, GroupARN: b.thingGroupARN(g), Attributes: attributesJSON(g.attributes), PolicyNames: names(g.policies, policyName)}
+		if g.parent != nil {
+			out.ParentGroupName = g.parent.name
+		}
+		s.ThingGroups = append(s.ThingGroups, out)
+	}
+	for g := range st.billingGroups.all() {
+		s.BillingGroups = append(s.BillingGroups, billingGroupJSON{g.name, b.billingGroupARN(g)})
+	}
+	for _, r := range b.roles.Roles("/") {
+		s.Roles = append(s.Roles, roleJSON{r.Name, r.ARN, r.Trust, append([]string{}, slices.Sorted(maps.Keys(r.Inline))...), append([]string{}, r.Attached...)})
+	}
+	return s
+}
+
+// names are the names of what a list holds; never nil.
+func names[T any](list []T, name func(T) string) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = name(v)
+	}
+	return out
+}
+
+func policyName(p *policy) string { return p.name }
+
+// attributesJSON are attributes as a map that is never nil.
+func attributesJSON(list []attribute) map[string]string {
+	out := make(map[string]string, len(list))
+	for _, a := range list {
+		out[a.name] = a.value
+	}
+	return out
+}
