@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
@@ -22,7 +23,7 @@ type outline struct {
 			Algorithm algorithmOutline
 			Bits      asn1.BitString
 		}
-		Attributes []asn1.RawValue `asn1:"tag:0"`
+		Attributes asn1.RawValue `asn1:"optional,tag:0"`
 	}
 	Signature algorithmOutline
 	Bits      asn1.BitString
@@ -33,8 +34,23 @@ type algorithmOutline struct {
 	Parameters asn1.RawValue `asn1:"optional"`
 }
 
-// checkDER parses and checks a request.
-func checkDER(der []byte) (*Request, error) {
+// checker checks a request in DER. With lenient it notes what it would refuse, as long as the key can be read and the
+// signature be verified.
+type checker struct {
+	lenient bool
+	notes   []string
+}
+
+// refuse returns the error, or notes it.
+func (c *checker) refuse(err error) error {
+	if err == nil || !c.lenient {
+		return err
+	}
+	c.notes = append(c.notes, err.Error())
+	return nil
+}
+
+func (c *checker) check(der []byte) (*Request, error) {
 	var o outline
 	rest, err := asn1.Unmarshal(der, &o)
 	if err != nil {
@@ -43,19 +59,21 @@ func checkDER(der []byte) (*Request, error) {
 	if len(rest) > 0 {
 		return nil, fmt.Errorf("%w: %d bytes after its last; cut them off", ErrTrailing, len(rest))
 	}
-	if o.Content.Version != 0 {
-		return nil, notCSR("its version is %d, there is only version 0", o.Content.Version)
+	if v := o.Content.Version; v != 0 {
+		if err := c.refuse(notCSR("its version is %d, there is only version 0", v)); err != nil {
+			return nil, err
+		}
 	}
 	if err := checkLength(len(der)); err != nil {
 		return nil, err
 	}
-	if err := checkKeyKind(o.Content.Key.Algorithm, o.Content.Key.Bits.Bytes); err != nil {
+	if err := checkKeyKind(o.Content.Key.Algorithm); err != nil {
 		return nil, err
 	}
-	if err := checkSignatureKind(o.Signature); err != nil {
+	if err := c.refuse(checkSignatureKind(o.Signature)); err != nil {
 		return nil, err
 	}
-	parsed, err := x509.ParseCertificateRequest(der)
+	parsed, odd, err := lenientx509.Request(der)
 	if err != nil {
 		detail := "" // encoding/asn1 speaks of Go's types, which helps nobody
 		if text, ok := strings.CutPrefix(err.Error(), "x509: "); ok {
@@ -67,36 +85,33 @@ func checkDER(der []byte) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if parsed.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
-		advice := hashAdvice
-		if o.Signature.Algorithm.String() == oidPSS {
-			advice = pssAdvice
+	for _, oddity := range odd {
+		switch {
+		case !oddity.Broken || c.lenient:
+			c.notes = append(c.notes, oddity.Text)
+		case isCompressed(o.Content.Key.Bits.Bytes):
+			return nil, fmt.Errorf("%w: %s; make the request with the whole point (openssl ec -conv_form uncompressed)", ErrKey, oddity.Text)
+		default:
+			return nil, notCSR("%s", oddity.Text)
 		}
-		return nil, fmt.Errorf("%w: %s with its parameters; %s", ErrSignatureAlgorithm, objectName(o.Signature.Algorithm), advice)
 	}
-	if err := parsed.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("%w: the request was changed after it was signed, or signed with another key than it names; make it again", ErrSignature)
+	if err := c.verify(parsed, o.Signature); err != nil {
+		return nil, err
 	}
 	info, err := publicKeyInfo(parsed.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(info, parsed.RawSubjectPublicKeyInfo) {
+	if len(odd) == 0 && !bytes.Equal(info, parsed.RawSubjectPublicKeyInfo) {
 		return nil, fmt.Errorf("%w: it is not encoded in DER as it should be", ErrKey)
 	}
-	return &Request{der: der, info: parsed.RawSubjectPublicKeyInfo, subject: parsed.RawSubject, public: parsed.PublicKey, algorithm: algorithm}, nil
+	return &Request{der: der, info: info, subject: parsed.RawSubject, public: parsed.PublicKey, algorithm: algorithm, notes: c.notes}, nil
 }
 
-const (
-	hashAdvice = "sign it with SHA-256, SHA-384 or SHA-512 (openssl req -sha256)"
-	pssAdvice  = "sign it with SHA-256 and without PSS (openssl req -sha256, no rsa_padding_mode), or with a salt as long as the hash"
-
-	oidSHA1 = "1.3.14.3.2.26"
-	oidPSS  = "1.2.840.113549.1.1.10"
-)
+func isCompressed(point []byte) bool { return len(point) > 0 && (point[0] == 2 || point[0] == 3) }
 
 // checkKeyKind refuses keys by their object identifier and form, before anything tries to read them.
-func checkKeyKind(a algorithmOutline, key []byte) error {
+func checkKeyKind(a algorithmOutline) error {
 	switch a.Algorithm.String() {
 	case "1.2.840.113549.1.1.1": // rsaEncryption
 		return nil
@@ -112,33 +127,9 @@ func checkKeyKind(a algorithmOutline, key []byte) error {
 	}
 	switch curve.String() {
 	case "1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35":
-		if len(key) > 0 && (key[0] == 2 || key[0] == 3) {
-			return fmt.Errorf("%w: its point is compressed; make the request with the whole point (openssl ec -conv_form uncompressed)", ErrKey)
-		}
 		return nil
 	}
 	return fmt.Errorf("%w: it is on %s; %s", ErrKey, objectName(curve), curveAdvice)
-}
-
-// checkSignatureKind refuses weak hashes. What else is not supported, crypto/x509 finds.
-func checkSignatureKind(a algorithmOutline) error {
-	switch a.Algorithm.String() {
-	case "1.2.840.113549.1.1.5", "1.3.14.3.2.29", "1.2.840.10045.4.1", "1.2.840.10040.4.3", "1.3.14.3.2.27":
-		return fmt.Errorf("%w: it is signed with SHA-1; %s", ErrSignatureAlgorithm, hashAdvice)
-	case "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.2", "1.3.14.3.2.3":
-		return fmt.Errorf("%w: it is signed with MD5 or MD2; %s", ErrSignatureAlgorithm, hashAdvice)
-	case oidPSS:
-		var p struct {
-			Hash algorithmOutline `asn1:"explicit,tag:0,optional"`
-		}
-		if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &p); err != nil {
-			return nil
-		}
-		if h := p.Hash.Algorithm; h == nil || h.String() == oidSHA1 { // SHA-1 is the default of RFC 4055
-			return fmt.Errorf("%w: it is signed with SHA-1; %s", ErrSignatureAlgorithm, hashAdvice)
-		}
-	}
-	return nil
 }
 
 // objectName names what people make keys with, and returns the number of the rest.
@@ -173,6 +164,8 @@ func objectName(oid asn1.ObjectIdentifier) string {
 	}
 }
 
+func notCSR(format string, args ...any) error { return requestForm.not(format, args...) }
+
 // whatElse reports what DER that is no request is. The bytes themselves are never part of it.
 func whatElse(der []byte) error {
 	if _, err := x509.ParseCertificate(der); err == nil {
@@ -182,7 +175,7 @@ func whatElse(der []byte) error {
 		return fmt.Errorf("%w; hand in the request alone, and treat that key as exposed", ErrPrivateKey)
 	}
 	if _, err := x509.ParsePKIXPublicKey(der); err == nil {
-		return notCSR("this is a public key; a request is signed with the private key, for instance by openssl req -new")
+		return notCSR(publicKeyText)
 	}
 	if want, ok := announcedLen(der); ok && want > len(der) {
 		return notCSR("it was cut short: %d bytes of %d are there", len(der), want)

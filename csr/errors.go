@@ -2,15 +2,17 @@ package csr
 
 import "errors"
 
-// Why a request is refused. [Parse], [Create] and [Generator] wrap one of these with the details and with what to do;
+// Why a request or a certificate is refused. [Parse], [ParseCertificates], [Create] and [Generator] wrap one of these with the details and with what to do;
 // match them with errors.Is. None of the texts repeats a private key that was handed in by mistake.
 var (
 	// ErrNotCSR: the text is no certificate signing request, or a damaged one.
 	ErrNotCSR = errors.New("not a certificate signing request")
 	// ErrCertificate: a certificate was handed in where a request belongs.
 	ErrCertificate = errors.New("this is a certificate, not a certificate signing request")
+	// ErrNotCertificate: the text given to [ParseCertificates] is no certificate, or a damaged one.
+	ErrNotCertificate = errors.New("not a certificate")
 	// ErrPrivateKey: the text holds a private key, which should never have left its place.
-	ErrPrivateKey = errors.New("this holds a private key, not only a certificate signing request")
+	ErrPrivateKey = errors.New("this holds a private key")
 	// ErrTrailing: something follows the request.
 	ErrTrailing = errors.New("something follows the certificate signing request")
 	// ErrTooLong: the request has more than 4,096 characters as PEM, which is all AWS IoT takes.

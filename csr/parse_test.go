@@ -74,6 +74,16 @@ func forms(t testing.TB, r *csr.Request) map[string][]byte {
 		"JSON string, slashes escaped":  []byte(strings.ReplaceAll(string(quoted), "/", `\/`)),
 		"JSON string in a JSON string":  mustJSON(t, string(quoted)),
 		"quoted with real newlines":     []byte(`"` + text + `"`),
+		"in single quotation marks":     []byte("'" + text + "'"),
+		"PEM with the NUL of C":         []byte(text + "\x00"),
+		"PEM as base64":                 []byte(base64.StdEncoding.EncodeToString([]byte(text))),
+		"PEM with CRLF as base64":       []byte(base64.StdEncoding.EncodeToString([]byte("\ufeff" + crlf))),
+		"PEM after its public key":      append(publicKeyPEM(t, r.PublicKey()), text...),
+		"flat, after its public key":    []byte(strings.ReplaceAll(string(append(publicKeyPEM(t, r.PublicKey()), text...)), "\n", "")),
+		"PEM after the curve":           []byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + text),
+		"base64 of URLs":                []byte(base64.RawURLEncoding.EncodeToString(r.DER())),
+		"base64 with a byte order mark": []byte("\ufeff" + body),
+		"base64 with the NUL of C":      []byte(body + "\x00"),
 		"UTF-16, little end first":      utf16le,
 		"UTF-16, big end first":         utf16be,
 		"DER":                           r.DER(),
@@ -83,6 +93,12 @@ func forms(t testing.TB, r *csr.Request) map[string][]byte {
 		"base64 as a JSON string":       mustJSON(t, body),
 		"base64, newlines spelled out ": []byte(body[:64] + `\n` + body[64:] + `\n`),
 	}
+}
+
+func publicKeyPEM(t testing.TB, public any) []byte {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 func mustJSON(t testing.TB, v any) []byte {
@@ -263,6 +279,8 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 		"a private key in base64":    {[]byte(base64.StdEncoding.EncodeToString(pkcs8)), csr.ErrPrivateKey, "exposed"},
 		"an older key in base64":     {[]byte(base64.StdEncoding.EncodeToString(sec1)), csr.ErrPrivateKey, "exposed"},
 		"an RSA key in DER":          {x509.MarshalPKCS1PrivateKey(rsaKey), csr.ErrPrivateKey, "exposed"},
+		"a key as base64 of PEM":     {[]byte(base64.StdEncoding.EncodeToString(secret)), csr.ErrPrivateKey, "exposed"},
+		"a public key after it":      {append([]byte(text), publicKeyPEM(t, key.Public())...), csr.ErrTrailing, "another PEM block"},
 		"a key before the request":   {append(bytes.Clone(secret), text...), csr.ErrPrivateKey, "exposed"},
 		"a key after the request":    {append([]byte(text), secret...), csr.ErrPrivateKey, "exposed"},
 		"text after the request":     {[]byte(text + "hunter2"), csr.ErrTrailing, "7 bytes after"},
@@ -288,7 +306,7 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 		"SHA-1 with PSS, said":       {withPSS(t, by(rsaKey, 0), hashAndSalt{hash(1, 3, 14, 3, 2, 26), 20}), csr.ErrSignatureAlgorithm, "with SHA-1; sign it with SHA-256"},
 		"RSA-PSS with a long salt":   {withPSS(t, by(rsaKey, 0), hashAndSalt{hash(2, 16, 840, 1, 101, 3, 4, 2, 1), 222}), csr.ErrSignatureAlgorithm, "without PSS"},
 		"MD5":                        {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 4}}.der(t), csr.ErrSignatureAlgorithm, "with MD5 or MD2; sign it with SHA-256"},
-		"SHA-224":                    {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 1}}.der(t), csr.ErrSignatureAlgorithm, "SHA-256"},
+		"SHA-224":                    {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 1}}.der(t), csr.ErrSignatureAlgorithm, "signed with SHA-224; sign it with SHA-256"},
 		"RSA-PSS without a hash":     {build{subject: subject, key: pki, signature: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}}.der(t), csr.ErrSignatureAlgorithm, "RSASSA-PSS"},
 		"an unsigned request":        {build{subject: subject, key: pki, signature: sha256ECDSA}.der(t), csr.ErrSignature, "make it again"},
 	} {
@@ -400,12 +418,22 @@ func FuzzParse(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(r.DER())
 	f.Add(certificatePEM(f, testKey(f, csr.P256)))
+	for _, odd := range oddRequests(f) {
+		f.Add(odd.der)
+	}
 	known := []error{
 		csr.ErrNotCSR, csr.ErrCertificate, csr.ErrPrivateKey, csr.ErrTrailing, csr.ErrTooLong, csr.ErrSignature,
 		csr.ErrSignatureAlgorithm, csr.ErrKey,
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := csr.Parse(data)
+		if lenient, err := csr.ParseLenient(data); r != nil {
+			require.NoError(t, err)
+			require.Equal(t, r, lenient)
+		} else if err == nil {
+			require.NotEmpty(t, lenient.Notes())
+			_ = lenient.Subject().String()
+		}
 		if err != nil {
 			n := 0
 			for _, k := range known {
@@ -416,13 +444,16 @@ func FuzzParse(f *testing.F) {
 			require.Equal(t, 1, n, "exactly one reason: %v", err)
 			return
 		}
-		parsed, err := x509.ParseCertificateRequest(r.DER())
-		require.NoError(t, err)
-		require.NoError(t, parsed.CheckSignature())
-		require.Equal(t, parsed.PublicKey, r.PublicKey())
-		info, err := x509.MarshalPKIXPublicKey(parsed.PublicKey)
-		require.NoError(t, err)
-		require.Equal(t, parsed.RawSubjectPublicKeyInfo, info)
+		if parsed, err := x509.ParseCertificateRequest(r.DER()); err == nil {
+			require.NoError(t, parsed.CheckSignature())
+			require.Equal(t, parsed.PublicKey, r.PublicKey())
+			info, err := x509.MarshalPKIXPublicKey(parsed.PublicKey)
+			require.NoError(t, err)
+			require.Equal(t, parsed.RawSubjectPublicKeyInfo, info)
+			require.Empty(t, r.Notes())
+		} else {
+			require.NotEmpty(t, r.Notes(), "crypto/x509: %v", err)
+		}
 		require.LessOrEqual(t, len(r.PEM()), 4096)
 		again, err := csr.Parse([]byte(r.PEM()))
 		require.NoError(t, err)

@@ -58,7 +58,7 @@ func ParsePrivateKey(data []byte) (PrivateKey, error) {
 	case "ENCRYPTED PRIVATE KEY":
 		return PrivateKey{}, fmt.Errorf("%w: it is encrypted; decrypt it first, for instance with openssl pkey", ErrNotKey)
 	default:
-		return PrivateKey{}, fmt.Errorf("%w: the PEM block is %s", ErrNotKey, pemLabel(block.Type))
+		return PrivateKey{}, fmt.Errorf("%w: the PEM block is %s", ErrNotKey, quotedLabel(block.Type))
 	}
 	if err != nil {
 		// The cause is left out: it describes bytes of the key.

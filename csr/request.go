@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
@@ -21,10 +23,11 @@ import (
 // JSON it is its PEM.
 type Request struct {
 	der       []byte
-	info      []byte // SubjectPublicKeyInfo, part of der
+	info      []byte // SubjectPublicKeyInfo, as this library writes it
 	subject   []byte // Name, part of der
 	public    crypto.PublicKey
 	algorithm Algorithm
+	notes     []string
 }
 
 const requestLabel = "CERTIFICATE REQUEST"
@@ -49,6 +52,10 @@ func (r *Request) PublicKeySHA256() [32]byte { return sha256.Sum256(r.info) }
 
 // Algorithm names the kind of key. A foreign RSA key may have another length than [Algorithms] lists: "rsa2560".
 func (r *Request) Algorithm() Algorithm { return r.algorithm }
+
+// Notes returns what is odd about a request that was made elsewhere, although it is no reason to refuse it, a sentence
+// each: `its subject has "_" in a PrintableString`. Other programs may refuse the request for it. Most have none.
+func (r *Request) Notes() []string { return slices.Clone(r.notes) }
 
 // Subject returns the subject's attributes in order. Of a foreign request, a relative name of several attributes is
 // given as one attribute after another, a value that is no string as # and the hex of its DER, and a type without a
@@ -90,8 +97,23 @@ func attributeText(v asn1.RawValue) string {
 		if _, err := asn1.Unmarshal(v.FullBytes, &s); err == nil {
 			return s
 		}
+		if v.Tag != asn1.TagBMPString { // characters that the type does not allow
+			return latin1(v.Bytes)
+		}
 	}
 	return "#" + hex.EncodeToString(v.FullBytes)
+}
+
+// latin1 returns text as it is if it is UTF-8, else as ISO 8859-1.
+func latin1(text []byte) string {
+	if utf8.Valid(text) {
+		return string(text)
+	}
+	runes := make([]rune, len(text))
+	for i, c := range text {
+		runes[i] = rune(c)
+	}
+	return string(runes)
 }
 
 // Matches reports whether pub is the request's key. Use it to tell whether a private key belongs to the request.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
+	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -104,7 +105,7 @@ func (b *account) registerCACertificate(now time.Time, in *registerCACertificate
 	}
 	same := 0
 	for other := range b.st.cas.all() {
-		if parsed, err := x509.ParseCertificate(other.der); err == nil && slices.Equal(parsed.RawSubject, ca.RawSubject) {
+		if parsed, _, err := lenientx509.Certificate(other.der); err == nil && slices.Equal(parsed.RawSubject, ca.RawSubject) {
 			same++
 		}
 	}
@@ -178,7 +179,7 @@ func (b *account) describeCACertificate(_ time.Time, in *caCertificateInput) (*d
 		OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: map[bool]string{true: "ENABLE", false: "DISABLE"}[c.auto],
 		LastModifiedDate: c.modified, CustomerVersion: c.version, GenerationID: b.uuid("ca", c.number()), CertificateMode: c.mode,
 	}
-	if parsed, err := x509.ParseCertificate(c.der); err == nil {
+	if parsed, _, err := lenientx509.Certificate(c.der); err == nil {
 		d.Validity = &certificateValidity{parsed.NotBefore, parsed.NotAfter}
 	}
 	return &describeCACertificateOutput{d, c.config}, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
+	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -200,7 +201,7 @@ func (b *account) describeCertificate(_ time.Time, in *describeCertificateInput)
 	if c.ca != nil {
 		d.CaCertificateID = c.ca.id.String()
 	}
-	if parsed, err := x509.ParseCertificate(c.der); err == nil {
+	if parsed, _, err := lenientx509.Certificate(c.der); err == nil {
 		d.Validity = &certificateValidity{parsed.NotBefore, parsed.NotAfter}
 	}
 	return &describeCertificateOutput{d}, nil
@@ -391,7 +392,7 @@ func (b *account) readDeviceCertificate(text, caText string) (*signedCertificate
 	}
 	var inactive *caCertificate
 	for ca := range b.st.cas.all() {
-		parsed, err := x509.ParseCertificate(ca.der)
+		parsed, _, err := lenientx509.Certificate(ca.der)
 		if err != nil || only != nil && !parsed.Equal(only) || !slices.Equal(parsed.RawSubject, cert.RawIssuer) {
 			continue
 		}

@@ -11,7 +11,7 @@ type Unwrapper interface {
 }
 
 // As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps.
-// The abilities are [KeyFinder], [KeyVerifier], [RowChecker], [NameReader], [LineMatcher] and [Validator].
+// The abilities are [KeyFinder], [KeyVerifier], [RowChecker], [RowNoter], [NameReader], [LineMatcher] and [Validator].
 func As[T any](step Credential) (T, bool) {
 	for step != nil {
 		if t, ok := step.(T); ok {
@@ -53,6 +53,12 @@ type RowChecker interface {
 	// CheckRow returns why a device with this thing name and row can't be sent. It must not make or change anything:
 	// Check calls it, too.
 	CheckRow(thing string, row map[string]string) error
+}
+
+// RowNoter is the ability of a step to tell what is odd about what it takes from a row, and sends all the same.
+type RowNoter interface {
+	// RowNotes returns a sentence for each oddity. It is called for rows that CheckRow took.
+	RowNotes(row map[string]string) []string
 }
 
 // NameReader is the ability of a step whose devices come with a request or a certificate: to read whose it is. A device

@@ -21,7 +21,7 @@ type CheckReport struct {
 	// Refers is what the good records refer to and must exist beforehand: names only, groups without their parents and
 	// policies without their documents. Add those and give it to a [task.ResourceEnsurer].
 	Refers task.ResourcesInput
-	// Findings are about the template, then about the account. A backend without [task.Preflighter] has none about the
+	// Findings are about the template, then about what is odd in records that would be sent, then about the account. A backend without [task.Preflighter] has none about the
 	// account.
 	Findings finding.List
 }
@@ -100,6 +100,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		}
 	}
 	c.refuseLate(report)
+	report.Findings = append(report.Findings, c.intake.odd.findings()...)
 	report.Refers = c.needs.resources()
 	return nil
 }

@@ -4,22 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
-	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // GivenCSR takes certificate signing requests that were made elsewhere: by the device, its vendor or an HSM. The row
-// holds the request in any of the forms that csr.Parse reads, DER in base64; it is checked, and sent as plain PEM.
+// holds the request in any of the forms that csr.Parse reads, DER in base64; it is checked, and sent as plain PEM. What is
+// odd about requests that are sent is in [EventSpooled] and [CheckReport].
 type GivenCSR struct {
 	// Parameter is both the row's field and the template's parameter. Empty means the one that the template's certificate
 	// takes its request from.
@@ -27,6 +24,8 @@ type GivenCSR struct {
 	// Subject returns the subject that the request of a device must have; [csr.Pattern.Subject] fits here. Nil takes any
 	// that does not have the name of another device of the run as its CN.
 	Subject func(csr.Device) (csr.Subject, error)
+	// Lenient lets the service decide about requests that csr.Parse refuses and csr.ParseLenient does not.
+	Lenient bool
 }
 
 // Fills names the parameter of the request.
@@ -104,19 +103,46 @@ func (g *GivenCSR) parse(row map[string]string) (*csr.Request, error) {
 		return nil, csrError(fmt.Errorf("%s: it is not text; give a request in DER as base64, or as PEM", name))
 	}
 	req, err := csr.Parse([]byte(row[name]))
-	if err != nil {
-		return nil, csrError(fmt.Errorf("%s: %w", name, err))
+	if err == nil {
+		return req, nil
 	}
-	return req, nil
+	switch lenient, lenientErr := csr.ParseLenient([]byte(row[name])); {
+	case lenientErr != nil:
+	case g.Lenient:
+		return lenient, nil
+	default:
+		err = fmt.Errorf("%w; to send it all the same, set GivenCSR.Lenient", err)
+	}
+	return nil, csrError(fmt.Errorf("%s: %w", name, err))
+}
+
+// RowNotes returns what is odd about the request in a row.
+func (g *GivenCSR) RowNotes(row map[string]string) []string {
+	req, err := g.parse(row)
+	if err != nil {
+		return nil
+	}
+	return named(g.Fills()[0], req.Notes())
+}
+
+func named(parameter string, notes []string) []string {
+	for i, note := range notes {
+		notes[i] = parameter + ": " + note
+	}
+	return notes
 }
 
 // GivenCertificate registers certificates that the user's own CA, known to AWS, has signed (CertificatePem in the
-// template). The row holds the device's certificate in PEM, alone or with those of its CAs, in any order; the device's
-// is sent. A row without a certificate that can be a device's, or with several, is refused.
+// template). The row holds the device's certificate in any of the forms that csr.ParseCertificates reads, alone or with
+// those of its CAs, in any order; the device's is sent as plain PEM. A row without a certificate that can be a device's,
+// or with several, is refused. What is odd about certificates that are sent is in [EventSpooled] and [CheckReport].
 type GivenCertificate struct {
 	// Parameter is both the row's field and the template's parameter. Empty means the one that the template's certificate
 	// is taken from.
 	Parameter string
+	// Lenient lets the service decide about certificates that csr.ParseCertificates refuses and
+	// csr.ParseCertificatesLenient does not.
+	Lenient bool
 }
 
 // Fills names the parameter of the certificate.
@@ -155,35 +181,48 @@ func (g *GivenCertificate) CheckRow(_ string, row map[string]string) error {
 
 // Names returns the common name of the device's certificate in a row.
 func (g *GivenCertificate) Names(row map[string]string) []string {
-	cert, err := deviceCertificate(row[g.Fills()[0]])
+	cert, err := g.device(row)
 	if err != nil || cert.Subject.CommonName == "" {
 		return nil
 	}
 	return []string{cert.Subject.CommonName}
 }
 
+// RowNotes returns what is odd about the certificate in a row.
+func (g *GivenCertificate) RowNotes(row map[string]string) []string {
+	cert, err := g.device(row)
+	if err != nil {
+		return nil
+	}
+	return named(g.Fills()[0], cert.Notes)
+}
+
 func (g *GivenCertificate) parse(row map[string]string) (text string, digest [32]byte, err error) {
-	name := g.Fills()[0]
-	cert, err := deviceCertificate(row[name])
+	cert, err := g.device(row)
 	if err == nil {
 		digest, err = csr.PublicKeySHA256(cert.PublicKey)
 	}
 	if err != nil {
-		return "", digest, &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", name, err)}
+		return "", digest, &causeError{CauseInvalidRecord, fmt.Errorf("%s: %w", g.Fills()[0], err)}
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})), digest, nil
+	return cert.PEM(), digest, nil
 }
 
-// deviceCertificate finds the certificate of a device in PEM, alone or among those of the CAs above it, in any order.
-func deviceCertificate(text string) (*x509.Certificate, error) {
-	if privatekey.In(text) {
-		return nil, errors.New("it holds a private key; give the certificate alone, and treat that key as exposed")
-	}
-	certs, err := parseCertificates(text)
+// device finds the certificate of a device, alone or among those of the CAs above it, in any order.
+func (g *GivenCertificate) device(row map[string]string) (*csr.Certificate, error) {
+	text := []byte(row[g.Fills()[0]])
+	certs, err := csr.ParseCertificates(text)
 	if err != nil {
-		return nil, err
+		lenient, lenientErr := csr.ParseCertificatesLenient(text)
+		switch {
+		case lenientErr != nil:
+			return nil, err
+		case !g.Lenient:
+			return nil, fmt.Errorf("%w; to send it all the same, set GivenCertificate.Lenient", err)
+		}
+		certs = lenient
 	}
-	devices := slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool { return c.IsCA || issuesAny(c, certs) })
+	devices := slices.DeleteFunc(slices.Clone(certs), func(c *csr.Certificate) bool { return c.IsCA || issuesAny(c, certs) })
 	switch len(devices) {
 	case 0:
 		return nil, fmt.Errorf("it is the certificate of a CA (%s); give the device's own", rule.Quote(certs[0].Subject.String()))
@@ -195,40 +234,11 @@ func deviceCertificate(text string) (*x509.Certificate, error) {
 
 // issuesAny reports whether one of the other certificates was issued by ca. Those of the first versions of X.509 do not
 // tell whether they are a CA's.
-func issuesAny(ca *x509.Certificate, certs []*x509.Certificate) bool {
-	return slices.ContainsFunc(certs, func(c *x509.Certificate) bool {
+func issuesAny(ca *csr.Certificate, certs []*csr.Certificate) bool {
+	return slices.ContainsFunc(certs, func(c *csr.Certificate) bool {
 		return c != ca && bytes.Equal(c.RawIssuer, ca.RawSubject) &&
 			ca.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 	})
-}
-
-// parseCertificates reads the certificates of a PEM, each once.
-func parseCertificates(text string) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("it holds a PEM block of type %s; give the certificate", rule.Quote(block.Type))
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(certs, cert.Equal) {
-			certs = append(certs, cert)
-		}
-	}
-	switch {
-	case bytes.Contains(rest, []byte("-----BEGIN ")):
-		return nil, errors.New("it holds a PEM block that is damaged or was cut short")
-	case len(certs) == 0:
-		return nil, errors.New("it is not a PEM block; a certificate begins with -----BEGIN CERTIFICATE-----")
-	}
-	return certs, nil
 }
 
 // GivenCertificateID attaches certificates that are in the account already (CertificateId in the template).

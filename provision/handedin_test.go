@@ -228,7 +228,7 @@ func TestTheDevicesOwnCertificateIsTakenFromABundle(t *testing.T) {
 		assert.Equal(t, leaf[name], all[name].CertificatePEM)
 	}
 	for name, why := range map[string]string{
-		"ca": "the certificate of a CA", "several": "the certificates of 2 devices", "cut": "cut short", "other": "CERTIFICATE REQUEST",
+		"ca": "the certificate of a CA", "several": "the certificates of 2 devices", "cut": "cut short", "other": "certificate signing request",
 		"swapped": `"last", which is record 2`,
 	} {
 		assert.Contains(t, all[name].Message, why)

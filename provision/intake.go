@@ -18,6 +18,7 @@ import (
 type intake struct {
 	*session
 	shape *shape
+	odd   oddRows
 }
 
 // spoolBatch is how many devices go into the ledger at once.
@@ -114,6 +115,7 @@ func (in *intake) spooled(ctx context.Context) error {
 	in.observe(EventSpooled{
 		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned],
 		NoKey: counts.Verdicts[NoKey], Resumed: in.resumed,
+		Notes: in.odd.findings(),
 	})
 	return nil
 }
@@ -280,6 +282,8 @@ func (in *intake) newRecord(seq int64, d Device) (rec *DeviceRecord, want *wante
 		return rec, nil
 	case err != nil:
 		rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
+	case in.shape.noter != nil:
+		in.odd.add(seq, in.shape.noter.RowNotes(rec.Row))
 	}
 	return rec, want
 }

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -151,7 +150,7 @@ func attached(d *DeviceRecord, thing, what string) error {
 func certificateKey(text, id string) ([32]byte, error) {
 	if block, _ := pem.Decode([]byte(text)); block != nil {
 		if digest := sha256.Sum256(block.Bytes); hex.EncodeToString(digest[:]) != id {
-			if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			if _, err := csr.ParseCertificates(block.Bytes); err != nil {
 				return [32]byte{}, err
 			}
 		}

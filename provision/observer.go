@@ -3,6 +3,7 @@ package provision
 import (
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -18,6 +19,9 @@ type EventSpooled struct {
 	// that an earlier call has finished.
 	Failed, Provisioned, NoKey int64
 	Resumed                    bool // the run had begun before
+	// Notes are about records that this call took in and that are sent as they are: what is odd about their requests or
+	// certificates. One finding for each oddity has the first such record's number and how many more there are.
+	Notes finding.List
 }
 
 // EventPartReady: a part file is complete, its keys are durable, and it is in the bucket.

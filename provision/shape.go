@@ -23,6 +23,7 @@ type shape struct {
 	digest  string            // hex SHA-256 of body
 	fills   map[string]string // a placeholder for each parameter that the credential step fills
 	rows    RowChecker        // the credential step's own check of a row; nil if it has none
+	noter   RowNoter          // tells what is odd about a row that is sent; nil if the step can't
 	takes   []string          // of fills, those for which that check decides about a value of the row's own
 }
 
@@ -40,6 +41,7 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 	for _, name := range step.Fills() {
 		s.fills[name] = "-"
 	}
+	s.noter, _ = As[RowNoter](step)
 	if s.rows, _ = As[RowChecker](step); s.rows != nil {
 		s.takes = step.Fills()
 		if inner, ok := s.rows.(Credential); ok { // a step inside, which knows its own parameters only

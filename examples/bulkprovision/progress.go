@@ -29,6 +29,9 @@ func (p *progress) observe(e provision.Event) {
 	case provision.EventSpooled:
 		p.total, p.done = e.Devices, e.Failed+e.Provisioned+e.NoKey
 		p.before, p.began, p.complete = p.done, time.Now(), false
+		for _, f := range e.Notes {
+			fmt.Fprintln(os.Stderr, f)
+		}
 	case provision.EventUnreachable:
 		if text := fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err); text != p.unreachable {
 			p.unreachable = text

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -52,9 +53,14 @@ func parseRequest(csr string) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, refuse("%v", err)
 	}
-	request, err := x509.ParseCertificateRequest(raw)
+	request, odd, err := lenientx509.Request(raw)
 	if err != nil {
 		return nil, refuse("it is not a PKCS#10 request: %v", err)
+	}
+	for _, oddity := range odd {
+		if oddity.Broken {
+			return nil, refuse("%s", oddity.Text)
+		}
 	}
 	switch key := request.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -82,7 +88,8 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x509.ParseCertificate(raw)
+	cert, _, err := lenientx509.Certificate(raw)
+	return cert, err
 }
 
 // decodePEM finds the first block of one of the labels. encoding/pem wants each boundary on a line of its own; requests
