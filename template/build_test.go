@@ -183,13 +183,18 @@ func TestPoliciesThatLetADeviceConnectAreRecognised(t *testing.T) {
 		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Connect","Resource":"*"},{"Effect":"Allow","Action":"iot:Publish","Resource":"a"}]}`: false,
 		string(template.OwnTopics("aws-cn", "cn-north-1", "123456789012")):                                                                                        true,
 	} {
-		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
+		issues := about(template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}), "policy-no-connect")
 		if connects {
 			assert.Empty(t, issues, text)
-		} else if assert.Len(t, issues, 1, text) {
-			assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
+		} else {
+			assert.Len(t, issues, 1, text)
 		}
 	}
+}
+
+// about returns what Check finds by one rule.
+func about(tm *template.Template, rule finding.Rule) finding.List {
+	return slices.DeleteFunc(tm.Check(template.Bulk), func(f finding.Finding) bool { return f.Rule != rule })
 }
 
 // statements makes a policy document of statements of JSON.
@@ -223,11 +228,10 @@ func TestAPolicyLetsADeviceConnectOnlyForAClientAndWithoutADeny(t *testing.T) {
 		deny(`"Action":"*","Resource":"*","Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"false"}}`): true,
 		deny(`"Action":"*","Resource":"*","Condition":{}`):                                                   false,
 	} {
-		issues := template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}).Check(template.Bulk)
+		issues := about(template.FromCSR(template.Policy{PolicyDocument: template.Literal(text)}), "policy-no-connect")
 		if connects {
 			assert.Empty(t, issues, text)
 		} else if assert.Len(t, issues, 1, text) {
-			assert.Equal(t, finding.Rule("policy-no-connect"), issues[0].Rule)
 			assert.Equal(t, strings.Contains(text, "Deny"), strings.Contains(issues[0].Message, "denies iot:Connect to every client"), text)
 		}
 	}

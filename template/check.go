@@ -44,6 +44,7 @@ type checker struct {
 	seen     map[seenFinding]bool
 	granted  bool    // some policy allows iot:Connect, or one that cannot be seen might
 	denied   pointer // the first policy document that denies iot:Connect to every client
+	grouped  bool    // the thing may have groups, whose policies are the device's too
 	usedMaps map[string]bool
 
 	parameterNames, mappingNames []string // sorted
@@ -78,7 +79,11 @@ func (c *checker) fail(err error) {
 func (c *checker) document() {
 	if c.t.src != nil {
 		if c.t.src.wrapped {
-			c.add(ruleWrapped, finding.Note, "", "the text holds the template inside another document; send what Body returns")
+			message := "the text holds the template inside another document; send what Body returns"
+			if c.kind == JITP {
+				message = "the text holds the template inside another document; a registration configuration takes what Body returns as a string"
+			}
+			c.add(ruleWrapped, finding.Note, "", "%s", message)
 		}
 		c.duplicates(c.t.src.root, "")
 	}
@@ -247,6 +252,9 @@ func (c *checker) text(e *namedExpr, property string) {
 		return
 	}
 	for _, f := range checkValue(property, text) {
+		if text == "" && len(e.from) == 0 {
+			f.message += "; " + unset
+		}
 		switch v, ok := errors.AsType[*rule.Violation](f.err); {
 		case !partial && len(e.from) == 0:
 			c.fault(f, e.at)
@@ -289,8 +297,12 @@ func (c *checker) noResult(err error, from []string) {
 func (c *checker) calls(v Value, at pointer) {
 	walkCalls(v, at, func(call Call, at pointer) {
 		if c.kind != Fleet && call.Function != fnRef {
-			c.add(ruleFunctionUndocumented, finding.Warning, at, "AWS documents %s for fleet templates only, this is a %s template: "+
-				"safer is to work the value out beforehand and give it as a parameter", call.Function, c.kind)
+			instead := "to work the value out beforehand and give it as a parameter"
+			if c.kind == JITP { // which takes none
+				instead = "to write the value out"
+			}
+			c.add(ruleFunctionUndocumented, finding.Warning, at, "AWS documents %s for fleet templates only, this is a %s template: safer is %s",
+				call.Function, c.kind, instead)
 		}
 		switch call.Function {
 		case fnFindInMap:
@@ -314,6 +326,10 @@ func (c *checker) calls(v Value, at pointer) {
 				}
 			}
 		case fnSub:
+			if args, ok := expand(call.Args).(List); ok && len(args) == 1 {
+				c.add(ruleFunctionShape, finding.Warning, at, `%s has a list of one: AWS documents a text, or a list of a text and its variables; `+
+					`write the text without the brackets`, fnSub)
+			}
 			text, vars, textAt := subArgs(call.Args, at)
 			for _, p := range parseSub(text) {
 				_, own := vars[p.name]
@@ -366,7 +382,12 @@ func (c *checker) references() {
 	walkRefs(c.t.DeviceConfiguration, "/DeviceConfiguration", note)
 	for _, name := range c.parameterNames {
 		if !used[name] {
-			c.add(ruleParameterUnused, finding.Warning, pointer("/Parameters").child(name), "parameter %s is used nowhere", rule.Quote(name))
+			message := "parameter %s is used nowhere"
+			if c.kind == JITP && c.compiler.demanded(name) {
+				message += ", and AWS demands every declared parameter all the same: a device whose certificate lacks it is not provisioned; " +
+					"remove it, or give it a Default"
+			}
+			c.add(ruleParameterUnused, finding.Warning, pointer("/Parameters").child(name), message, rule.Quote(name))
 		}
 	}
 	for _, table := range c.mappingNames {
@@ -385,15 +406,14 @@ func (c *checker) reference(name string, at pointer) {
 	case strings.HasPrefix(name, pseudoPrefix):
 		switch known := slices.Contains(pseudoParameters, name); {
 		case c.kind == JITP && !known:
-			c.add(ruleRefPseudo, finding.Error, at, "AWS does not fill %s; it fills %s", quoted, strings.Join(pseudoParameters, ", "))
-		case c.kind == JITP && !declared:
-			c.add(ruleParameterUndeclared, finding.Error, at, "%s must be declared under Parameters", quoted)
-		case c.kind == Fleet && name != pseudoPrefix+"Id":
-			c.add(ruleRefPseudo, finding.Warning, at, "%s is filled for JITP templates; in fleet provisioning only %sId is", quoted, pseudoPrefix)
+			c.add(ruleRefPseudo, finding.Error, at, "AWS does not fill %s%s; it fills %s", quoted, didYouMean(name, pseudoParameters),
+				strings.Join(pseudoParameters, ", "))
+		case c.kind == Fleet && name != pseudoID:
+			c.add(ruleRefPseudo, finding.Warning, at, "%s is filled for JITP templates; in fleet provisioning only %s is", quoted, pseudoID)
 		case c.kind == Bulk:
 			c.add(ruleRefPseudo, finding.Warning, at, "nothing fills %s in a bulk template: each row must give it", quoted)
-		case !declared:
-			c.add(ruleParameterUndeclared, finding.Warning, at, "%s is not declared under Parameters", quoted)
+		case !declared && name != pseudoID: // AWS's own examples leave the id undeclared
+			c.add(ruleParameterUndeclared, finding.Warning, at, "%s is not declared under Parameters, as it is in AWS's examples", quoted)
 		}
 	case strings.HasPrefix(name, "AWS::") && !declared:
 		c.add(ruleRefPseudo, finding.Error, at, "%s is CloudFormation's; AWS IoT answers that it cannot resolve the reference", quoted)

@@ -75,7 +75,7 @@ var broken = []struct {
 	{"device-configuration", template.Fleet, finding.Error, "/DeviceConfiguration/urls", good{top: `, "DeviceConfiguration": {"urls": {"a": "b"}}`}.String()},
 
 	{"parameter-undeclared", template.Bulk, finding.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
-	{"parameter-undeclared", template.JITP, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
+	{"parameter-undeclared", template.JITP, finding.Warning, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "AWS::IoT::Certificate::Country"}`}.String()},
 	{"parameter-undeclared", template.JITP, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": "Group"}`}.String()},
 	{"parameter-unfilled", template.JITP, finding.Error, "/Resources/thing/Properties/ThingName/Ref", good{}.String()},
 	{"parameter-unused", template.Bulk, finding.Warning, "/Parameters/Serial", good{parameters: `, "Serial": {"Type": "String"}`}.String()},
@@ -95,6 +95,7 @@ var broken = []struct {
 
 	{"function-shape", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Join", good{thing: `, "BillingGroup": {"Fn::Join": ["a", "b", "c"]}`}.String()},
 	{"function-shape", template.Bulk, finding.Error, "/Resources/thing/Properties/BillingGroup/Ref", good{thing: `, "BillingGroup": {"Ref": ["CSR"]}`}.String()},
+	{"function-shape", template.Fleet, finding.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": ["{\"Version\": \"2012-10-17\"}"]}`}.String()},
 	{"function-shape", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Split", good{thing: `, "BillingGroup": {"Fn::Split": ["-", "a-b"]}`}.String()},
 	{"function-result", template.Fleet, finding.Warning, "/Resources/thing/Properties/BillingGroup/Fn::FindInMap", good{parameters: `, "Site": {"Type": "String", "Default": "unset"}`, thing: `, "BillingGroup": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "group"]}`, top: `, "Mappings": {"Sites": {"ulm": {"group": "g"}}}`}.String()},
 	{"function-result", template.Fleet, finding.Error, "/Resources/thing/Properties/BillingGroup/Fn::Select", good{thing: `, "BillingGroup": {"Fn::Select": [2, ["a", "b"]]}`}.String()},
@@ -107,6 +108,7 @@ var broken = []struct {
 	{"mapping-unused", template.Fleet, finding.Warning, "/Mappings/T", good{top: `, "Mappings": {"T": {"a": {"b": "c"}}}`}.String()},
 	{"sub-variable", template.Fleet, finding.Warning, "/Resources/policy/Properties/PolicyDocument/Fn::Sub", good{document: `"PolicyDocument": {"Fn::Sub": "client/${iot:ClientId}"}`}.String()},
 
+	{"no-thing", template.Fleet, finding.Note, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
 	{"no-thing", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
 	{"several-things", template.Bulk, finding.Warning, "/Resources/thing2", good{resources: `, "thing2": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "CSR"}}}`}.String()},
 	{"thing-name-missing", template.Bulk, finding.Error, "/Resources/thing", good{thingName: `"BillingGroup": "b"`}.String()},
@@ -128,10 +130,20 @@ var broken = []struct {
 	{"status-inactive", template.Bulk, finding.Note, "/Resources/certificate/Properties/Status", good{certificate: `, "Status": "INACTIVE"`}.String()},
 	{"constant-credential", template.Bulk, finding.Warning, "/Resources/certificate/Properties/CertificateId", good{form: `"CertificateId": "` + strings.Repeat("a", 64) + `"`}.String()},
 
+	{"thing-principal-type", template.Fleet, finding.Error, "/Resources/certificate/Properties/ThingPrincipalType", good{certificate: `, "ThingPrincipalType": "EXCLUSIVE"`}.String()},
+	{"thing-principal-type", template.Bulk, finding.Warning, "/Resources/certificate/Properties/ThingPrincipalType", good{certificate: `, "ThingPrincipalType": "EXCLUSIVE_THING"`}.String()},
 	{"policy-source", template.Bulk, finding.Error, "/Resources/policy", good{policy: `, "PolicyName": "p"`}.String()},
 	{"policy-source", template.Bulk, finding.Error, "/Resources/q", good{resources: `, "q": {"Type": "AWS::IoT::Policy", "Properties": {}}`}.String()},
+	{"policy-source", template.Bulk, finding.Error, "/Resources/policy", good{document: `"PolicyName": ""`}.String()},
+	{"policy-source", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyName", good{document: `"PolicyName": ""`}.String()},
+	{"policy-source", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyName", good{policy: `, "PolicyName": ""`}.String()},
+	{"policy-source", template.Bulk, finding.Error, "/Resources/policy", good{document: `"PolicyDocument": ""`}.String()},
 	{"policy-count", template.Bulk, finding.Error, "/Resources", good{resources: morePolicies(10)}.String()},
 	{"policy-without-certificate", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "p"}}}}`},
+	{"no-policy", template.Bulk, finding.Note, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}, "t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Id"}, "ThingGroups": ["pumps"]}}}}`},
+	{"no-policy", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}, "t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Id"}, "ThingGroups": []}}}}`},
+	{"policy-no-connect", template.JITP, finding.Note, "/Resources/policy/Properties/PolicyDocument", good{thing: `, "ThingGroups": ["pumps"]`, document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"], "Resource": ["*"]}]}`)}.String()},
+	{"policy-no-connect", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{thing: `, "ThingGroups": ["pumps"]`, document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": ["iot:Connect"], "Resource": ["*"]}]}`)}.String()},
 	{"no-policy", template.Bulk, finding.Warning, "/Resources", `{"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "Id"}}}}}`},
 	{"policy-document-json", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{“Version”: "2012-10-17"}`)}.String()},
 	{"policy-document-shape", template.Bulk, finding.Error, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17"}`)}.String()},
@@ -142,6 +154,13 @@ var broken = []struct {
 	{"policy-no-connect", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"], "Resource": ["*"]}]}`)}.String()},
 	{"policy-allows-everything", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}`)}.String()},
 
+	{"policy-action", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:recieve","Resource":"*"}`))}.String()},
+	{"policy-action", template.Fleet, finding.Note, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:DescribeEndpoint","Resource":"*"}`))}.String()},
+	{"policy-variable", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:us-east-1:123456789012:client/${iot:Connection.ThingName}"}`))}.String()},
+	{"policy-resource", template.JITP, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:Subscribe","Resource":"arn:aws:iot:us-east-1:123456789012:topic/a"}`))}.String()},
+	{"policy-topic-wildcard", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:us-east-1:123456789012:topic/+/a"}`))}.String()},
+	{"policy-placeholder", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(statements(`{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:REGION:123456789012:client/a"}`))}.String()},
+	{"policy-placeholder", template.Fleet, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": {"Fn::Join": ["", ["arn:aws:iot:us-east-1::client/", {"Ref": "ThingName"}]]}}]}`}.String()},
 	{"policy-allows-everything", template.Bulk, finding.Warning, "/Resources/policy/Properties/PolicyDocument", good{document: policyDocument(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": ["arn:aws:iot:us-east-1:123456789012:*"]}]}`)}.String()},
 
 	{"override-value", template.Bulk, finding.Error, "/Resources/thing/OverrideSettings/ThingTypeName", good{beside: `, "OverrideSettings": {"ThingTypeName": "MERGE"}`}.String()},
@@ -211,7 +230,8 @@ func TestCheckSaysNothingAboutAGoodTemplate(t *testing.T) {
 }
 
 func TestEveryRuleIsListedExplainedAndProvoked(t *testing.T) {
-	provoked := map[finding.Rule]bool{"missing-parameter": true, "unknown-parameter": true} // rows: see CheckRow
+	// Of rows: see CheckRow; of an account: see CheckPlace.
+	provoked := map[finding.Rule]bool{"missing-parameter": true, "unknown-parameter": true, "policy-elsewhere": true}
 	for _, tc := range broken {
 		provoked[tc.rule] = true
 	}
@@ -320,6 +340,34 @@ func TestAPolicyWithHolesIsJudgedByWhatStandsAroundThem(t *testing.T) {
 		assert.Equal(t, finding.Warning, i.Severity, "a row can bring a better one")
 		assert.Contains(t, i.Message, "with the default")
 	}
+}
+
+func TestWhatAParameterBringsIntoAPolicyIsNotJudged(t *testing.T) {
+	src := good{document: `"PolicyDocument": {"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Action": {"Ref": "ThingName"}, "Resource": {"Ref": "CSR"}},
+		{"Effect": "Allow", "Action": "iot:Connect", "Resource": {"Fn::Join": ["", ["arn:aws:iot:", {"Ref": "ThingName"}, ":", {"Ref": "CSR"}, ":client/a"]]}}]}`,
+		form: `"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}`}.String()
+	tm, err := template.Parse([]byte(src))
+	require.NoError(t, err)
+	assert.Empty(t, tm.Check(template.Fleet))
+}
+
+func TestAConstantThatLooksLikeAPlaceholderOrIsEmptyIsAskedAbout(t *testing.T) {
+	for value, hint := range map[string]string{
+		"$IOT_POLICY": "placeholder", "${policy}": "placeholder", "<policy>": "placeholder", "{{policy}}": "placeholder", "%POLICY%": "placeholder",
+		"a b": "",
+	} {
+		tm, err := template.Parse([]byte(good{document: `"PolicyName": "` + value + `"`, thing: `, "BillingGroup": "` + value + `"`}.String()))
+		require.NoError(t, err)
+		issues := tm.Check(template.Bulk).AtLeast(finding.Error)
+		require.Len(t, issues, 2, value)
+		for _, i := range issues {
+			assert.Equal(t, hint != "", strings.Contains(i.Message, "is it a placeholder that was to be filled in?"), i.Message)
+		}
+	}
+	tm, err := template.Parse([]byte(good{thing: `, "BillingGroup": ""`}.String()))
+	require.NoError(t, err)
+	assert.ErrorContains(t, tm.Check(template.Bulk).Err(), "was a variable of the shell not set?")
 }
 
 func TestErrKeepsOnlyErrorsAndListsThemAll(t *testing.T) {

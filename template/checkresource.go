@@ -39,7 +39,11 @@ func (c *checker) resources() {
 		c.settings(c.t.Resources[name], at)
 	}
 	if things == 0 {
-		c.add(ruleNoThing, finding.Warning, at, "the template registers no thing")
+		severity := finding.Note // AWS's own examples of fleet templates do without
+		if c.kind == Bulk {
+			severity = finding.Warning
+		}
+		c.add(ruleNoThing, severity, at, "the template registers no thing")
 	}
 	if policies > rule.PoliciesPerPrincipal {
 		c.fault(policyCountFault(policies), at)
@@ -47,16 +51,23 @@ func (c *checker) resources() {
 	switch {
 	case certificates == 0 && policies > 0:
 		c.add(rulePolicyCertificate, finding.Warning, at, "the template has policies and no certificate to attach them to")
+	case certificates > 0 && policies == 0 && c.grouped:
+		c.add(ruleNoPolicy, finding.Note, at, "the certificate gets no policy of its own: %s", fromGroup)
 	case certificates > 0 && policies == 0:
 		c.add(ruleNoPolicy, finding.Warning, at, "the certificate gets no policy: the device could not even connect")
 	case certificates > 0 && c.denied != "":
 		c.add(rulePolicyNoConnect, finding.Warning, c.denied, "the policy denies iot:Connect to every client, which wins over any policy that "+
 			"allows it: the device cannot connect")
+	case certificates > 0 && !c.granted && c.grouped:
+		c.add(rulePolicyNoConnect, finding.Note, c.firstPolicy(), "no policy of the template allows iot:Connect for a client (arn:…:client/…): %s", fromGroup)
 	case certificates > 0 && !c.granted:
 		c.add(rulePolicyNoConnect, finding.Warning, c.firstPolicy(), "no policy allows iot:Connect for a client (arn:…:client/…): "+
 			"the device cannot connect; see OwnTopics for a policy that lets it")
 	}
 }
+
+// fromGroup is what a device needs whose template has no policy that lets it connect.
+const fromGroup = "the device can connect only if a policy that allows it is attached to one of its thing groups, or to a parent of one"
 
 func (c *checker) firstPolicy() pointer {
 	for _, name := range sortedKeys(c.t.Resources) {
@@ -91,7 +102,7 @@ func (c *checker) thing(t Thing, at pointer) {
 		c.property(props, "ThingName", t.ThingName)
 		if c.constant(t.ThingName) {
 			c.add(ruleConstantName, finding.Warning, props.child("ThingName"),
-				"the name is the same for every row; refer to a parameter so that each device gets its own")
+				"the name is the same for every device; refer to a parameter so that each gets its own")
 		}
 	}
 	c.property(props, "ThingTypeName", t.ThingTypeName)
@@ -138,6 +149,7 @@ func (c *checker) groups(v Value, at pointer) {
 	}
 	c.calls(v, at)
 	written, isList := expand(v).(List)
+	c.grouped = c.grouped || !isList || len(written) > 0
 	if !isList {
 		l, err := c.compiler.namedList(v, at, false)
 		if err != nil {
@@ -164,7 +176,7 @@ func (c *checker) groups(v Value, at pointer) {
 	}
 }
 
-// constant reports whether a value is the same for every row.
+// constant reports whether a value is the same for every device.
 func (c *checker) constant(v Value) bool {
 	constant := true
 	walkRefs(v, "", func(string, pointer) { constant = false })
@@ -187,7 +199,7 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 		}
 		if c.constant(form.value) {
 			c.add(ruleConstantCredential, finding.Warning, props.child(form.name),
-				"%s is the same for every row: all devices would share one key", form.name)
+				"%s is the same for every device: all would share one key", form.name)
 		}
 	}
 	if forms != 1 {
@@ -199,8 +211,13 @@ func (c *checker) certificate(cert Certificate, at pointer) {
 	for _, p := range []property{
 		{"CertificateSigningRequest", cert.CertificateSigningRequest}, {"CertificatePem", cert.CertificatePEM},
 		{"CACertificatePem", cert.CACertificatePEM}, {"CertificateId", cert.CertificateID}, {"Status", cert.Status},
+		{"ThingPrincipalType", cert.ThingPrincipalType},
 	} {
 		c.property(props, p.name, p.value)
+	}
+	if cert.ThingPrincipalType != nil && c.kind != Fleet {
+		c.add(ruleThingPrincipal, finding.Warning, props.child("ThingPrincipalType"), "AWS shows ThingPrincipalType in a fleet template only, "+
+			"this is a %s template: it may have no effect, and the certificate then belongs to the thing as NON_EXCLUSIVE_THING", c.kind)
 	}
 	if text, ok := scalar(cert.Status); ok && isStatus(text) {
 		if text != strings.ToUpper(text) {
@@ -216,19 +233,25 @@ func (c *checker) policy(p Policy, at pointer) {
 	props := at.child("Properties")
 	sources := 0
 	for _, v := range []Value{p.PolicyName, p.PolicyDocument} {
-		if v != nil && !isNull(v) {
+		if v != nil && !isNull(v) && !isEmpty(v) {
 			sources++
 		}
 	}
 	if sources != 1 {
 		c.add(rulePolicySource, finding.Error, at, "%s", sourceMessage(sources))
+		c.granted = true // what was meant is not known
 	}
-	if p.PolicyName != nil {
+	for _, source := range []property{{"PolicyName", p.PolicyName}, {"PolicyDocument", p.PolicyDocument}} {
+		if isEmpty(source.value) {
+			c.add(rulePolicySource, finding.Warning, props.child(source.name), "%s is empty, which AWS takes for absent; %s", source.name, unset)
+		}
+	}
+	if p.PolicyName != nil && !isEmpty(p.PolicyName) {
 		c.granted = true // what it allows is in the account
 		c.property(props, "PolicyName", p.PolicyName)
 	}
 	docAt := props.child("PolicyDocument")
-	if !c.present(p.PolicyDocument, docAt) {
+	if isEmpty(p.PolicyDocument) || !c.present(p.PolicyDocument, docAt) {
 		return
 	}
 	c.calls(p.PolicyDocument, docAt)
@@ -241,7 +264,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		c.fail(err)
 		return
 	}
-	row, partial := c.standIn(e.from, "x")
+	row, partial := c.standIn(e.from, policy.Hole)
 	text, err := e.expr.eval(row)
 	if err != nil {
 		c.granted = true // not known
@@ -258,7 +281,7 @@ func (c *checker) policy(p Policy, at pointer) {
 			f.severity = finding.Warning
 			f.message = "with a single character for each parameter: " + f.message
 		case partial && unreadable:
-			continue // a row's value may be what is missing
+			continue // a value may be what is missing
 		case !partial && len(e.from) > 0:
 			f.severity = finding.Warning
 			f.message = "with the default: " + f.message
@@ -270,7 +293,7 @@ func (c *checker) policy(p Policy, at pointer) {
 		return
 	}
 	c.connection(e, d, docAt)
-	if allowsEverything(d) {
+	if d.AllowsEverything() {
 		c.add(rulePolicyEverything, finding.Warning, docAt, "the policy allows everything on everything; limit Resource to what the device needs")
 	}
 }
@@ -278,7 +301,7 @@ func (c *checker) policy(p Policy, at pointer) {
 // connection notes what a policy document decides about connecting. Where a row can change that, it is not held against
 // the document: d is the document with a stand-in that names nothing, and is compared with one that takes all.
 func (c *checker) connection(e *namedExpr, d *policy.Document, at pointer) {
-	allowed, denied := connects(d)
+	allowed, denied := d.Connects()
 	if row, partial := c.standIn(e.from, "*"); partial {
 		text, err := e.expr.eval(row)
 		other, faults := checkDocument(text)
@@ -286,7 +309,7 @@ func (c *checker) connection(e *namedExpr, d *policy.Document, at pointer) {
 			c.granted = true // not known
 			return
 		}
-		otherAllowed, otherDenied := connects(other)
+		otherAllowed, otherDenied := other.Connects()
 		allowed, denied = allowed || otherAllowed, denied && otherDenied
 	}
 	c.granted = c.granted || allowed

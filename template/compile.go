@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,7 +32,9 @@ type Program struct {
 	device         []namedExpr
 	parameters     []string
 	required       []string
+	unused         []string // of required, those that nothing refers to: just-in-time provisioning demands them all the same
 	known          map[string]bool
+	kind           Kind
 	emptyIsMissing bool
 }
 
@@ -60,6 +63,7 @@ type thingProgram struct {
 type certificateProgram struct {
 	logicalName             string
 	csr, pem, ca, id, state *namedExpr
+	attachment              *namedExpr // ThingPrincipalType
 	override                Override
 }
 
@@ -67,8 +71,8 @@ type policyProgram struct {
 	logicalName    string
 	name, document *namedExpr
 	at             pointer
-	fixed          bool    // the document is the same for every row
-	faults         []fault // what is wrong with it then
+	fixed          bool    // the document is the same for every device
+	faults         []fault // what AWS refuses it for, then
 }
 
 // Compile checks the shape of the template once, so that many rows can be resolved fast. It refuses, with a
@@ -114,7 +118,7 @@ func (c *compiler) program() (*Program, error) {
 	if err := c.mappings(); err != nil {
 		return nil, err
 	}
-	p := &Program{emptyIsMissing: c.opts.EmptyIsMissing, known: map[string]bool{}}
+	p := &Program{emptyIsMissing: c.opts.EmptyIsMissing, kind: cmp.Or(c.opts.Kind, Bulk), known: map[string]bool{}}
 	for _, name := range sortedKeys(t.Resources) {
 		if err := c.resource(p, name, pointer("/Resources").child(name)); err != nil {
 			return nil, err
@@ -127,9 +131,13 @@ func (c *compiler) program() (*Program, error) {
 		}
 		p.device = append(p.device, *e)
 	}
-	for name := range t.Parameters {
+	for _, name := range sortedKeys(t.Parameters) {
 		p.known[name] = true
+		if p.kind == JITP && !c.referred[name] && c.demanded(name) {
+			p.unused = append(p.unused, name)
+		}
 	}
+	p.required = slices.Clone(p.unused)
 	for name := range c.referred {
 		p.known[name] = true
 		if _, ok := c.defaults[name]; !ok {
@@ -139,6 +147,12 @@ func (c *compiler) program() (*Program, error) {
 	slices.Sort(p.required)
 	p.parameters = sortedKeys(p.known)
 	return p, nil
+}
+
+// demanded reports whether a declared parameter of a JITP template must be in the certificate, used or not.
+func (c *compiler) demanded(name string) bool {
+	_, hasDefault := c.defaults[name]
+	return !hasDefault && name != pseudoID
 }
 
 func (c *compiler) mappings() error {
@@ -230,7 +244,8 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 			logicalName: name,
 			csr:         one("CertificateSigningRequest", r.CertificateSigningRequest), pem: one("CertificatePem", r.CertificatePEM),
 			ca: one("CACertificatePem", r.CACertificatePEM), id: one("CertificateId", r.CertificateID),
-			state: one("Status", r.Status), override: r.OverrideSettings.Status,
+			state: one("Status", r.Status), attachment: one("ThingPrincipalType", r.ThingPrincipalType),
+			override: r.OverrideSettings.Status,
 		}
 		if failed == nil {
 			if n := countSet(p.certificate.csr, p.certificate.pem, p.certificate.id); n != 1 {
@@ -243,8 +258,11 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 			}
 		}
 	case Policy:
-		pol := policyProgram{logicalName: name, at: at, name: one("PolicyName", r.PolicyName)}
-		if r.PolicyDocument != nil && !isNull(r.PolicyDocument) && failed == nil {
+		pol := policyProgram{logicalName: name, at: at}
+		if !isEmpty(r.PolicyName) {
+			pol.name = one("PolicyName", r.PolicyName)
+		}
+		if r.PolicyDocument != nil && !isNull(r.PolicyDocument) && !isEmpty(r.PolicyDocument) && failed == nil {
 			pol.document, failed = c.document(r.PolicyDocument, props.child("PolicyDocument"))
 		}
 		if failed == nil && countSet(pol.name, pol.document) != 1 {
@@ -252,7 +270,8 @@ func (c *compiler) resource(p *Program, name string, at pointer) error {
 		}
 		if d := pol.document; d != nil && len(d.from) == 0 {
 			if text, err := d.expr.eval(nil); err == nil {
-				pol.fixed, pol.faults = true, checkValue("PolicyDocument", text)
+				pol.fixed = true
+				pol.faults = slices.DeleteFunc(checkValue("PolicyDocument", text), func(f fault) bool { return f.severity != finding.Error })
 			}
 		}
 		p.policies = append(p.policies, pol)
@@ -291,7 +310,7 @@ func formMessage(n int) string {
 
 func sourceMessage(n int) string {
 	if n == 0 {
-		return neitherSource + " is present: give one of them"
+		return neitherSource + " is present: give one of them; an empty one counts as absent"
 	}
 	return "both PolicyName and PolicyDocument are present: give only one of them"
 }

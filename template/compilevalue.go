@@ -60,7 +60,7 @@ func (c *compiler) expr(v Value, at pointer) (expr, error) {
 
 func (c *compiler) ref(name string, at pointer) expr {
 	def, ok := c.defaults[name]
-	return &refExpr{name, def, ok, c.opts.EmptyIsMissing, at}
+	return &refExpr{name, def, ok, c.opts.EmptyIsMissing, c.opts.Kind, at}
 }
 
 // list compiles a value that must be a list of strings.

@@ -60,6 +60,7 @@ type refExpr struct {
 	def            string
 	hasDefault     bool
 	emptyIsMissing bool
+	kind           Kind
 	at             pointer
 }
 
@@ -70,11 +71,21 @@ func (e *refExpr) eval(row map[string]string) (string, error) {
 	if e.hasDefault {
 		return e.def, nil
 	}
-	return "", missing(e.name, e.at)
+	return "", missing(e.name, e.kind, e.at)
 }
 
-func missing(name string, at pointer) *finding.Finding {
-	f := fail(ErrMissingParameter, at, "there is no value: give one in the row, or a Default in the template")
+func missing(name string, kind Kind, at pointer) *finding.Finding {
+	message := "there is no value: give one in the row, or a Default in the template"
+	switch subject, pseudo := strings.CutPrefix(name, pseudoPrefix); {
+	case kind == Fleet:
+		message = "there is no value: the device gives it when it calls RegisterThing; else give the parameter a Default"
+	case kind == JITP && pseudo:
+		message = "there is no value: the subject of the certificate has no " + subject + ", and AWS demands every parameter of a JITP " +
+			"template; issue certificates that have it, or give the parameter a Default"
+	case kind == JITP:
+		message = "there is no value: nothing fills this parameter in just-in-time provisioning; give it a Default"
+	}
+	f := fail(ErrMissingParameter, at, "%s", message)
 	f.Parameter = name
 	return f
 }

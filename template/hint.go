@@ -51,7 +51,7 @@ func functionSlip(m member) (message, hint string) {
 	}
 	message = fmt.Sprintf("there is no function %s: templates know Ref, %s", rule.Quote(m.key), strings.Join(functionNames, ", "))
 	if plainName(m.key) == plainName("Fn::GetAtt") {
-		return message, "Fn::GetAtt is CloudFormation's; here a device's own values come from its row: " +
+		return message, "Fn::GetAtt is CloudFormation's; here a device's own values are parameters: " +
 			`declare a parameter and write {"Ref": "Name"}`
 	}
 	if meant := slipOf(m.key, functionNames); meant != "" {

@@ -8,7 +8,10 @@ import (
 	"slices"
 )
 
-const pseudoPrefix = "AWS::IoT::Certificate::"
+const (
+	pseudoPrefix = "AWS::IoT::Certificate::"
+	pseudoID     = pseudoPrefix + "Id" // AWS's own, so that every certificate has it
+)
 
 // pseudoFields ties the pseudo-parameters to the attributes of a certificate's subject.
 var pseudoFields = []struct {
@@ -29,12 +32,12 @@ var pseudoParameters = func() []string {
 	for _, f := range pseudoFields {
 		names = append(names, pseudoPrefix+f.name)
 	}
-	return append(names, pseudoPrefix+"Id")
+	return append(names, pseudoID)
 }()
 
 // PseudoParameters returns the names that AWS fills from a device's certificate in just-in-time provisioning, such as
-// AWS::IoT::Certificate::CommonName. A JITP template must declare those it uses under Parameters; AWS refuses a
-// certificate that lacks one of them.
+// AWS::IoT::Certificate::CommonName. A JITP template declares those it uses under Parameters. AWS provisions no device
+// whose certificate lacks one that is declared without a Default, whether it is used or not.
 //
 // See https://docs.aws.amazon.com/iot/latest/developerguide/jit-provisioning.html.
 func PseudoParameters() []string { return slices.Clone(pseudoParameters) }
@@ -54,6 +57,6 @@ func CertificateRow(cert *x509.Certificate) map[string]string {
 		}
 	}
 	id := sha256.Sum256(cert.Raw)
-	row[pseudoPrefix+"Id"] = hex.EncodeToString(id[:])
+	row[pseudoID] = hex.EncodeToString(id[:])
 	return row
 }

@@ -92,3 +92,54 @@ func TestInJustInTimeProvisioningOnlyADefaultFillsAnotherParameter(t *testing.T)
 	tm.Parameters["Site"] = template.Parameter{Default: template.Literal("ulm")}
 	assert.Empty(t, tm.Check(template.JITP))
 }
+
+func TestEveryDeclaredParameterMustBeInTheCertificateUsedOrNot(t *testing.T) {
+	const id, country = "AWS::IoT::Certificate::Id", "AWS::IoT::Certificate::Country"
+	tm := &template.Template{
+		Parameters: template.Strings(id, country),
+		Resources: template.Resources{
+			"thing":       template.Thing{ThingName: template.Ref(id)},
+			"certificate": template.Certificate{CertificateID: template.Ref(id)},
+			"policy":      template.Policy{PolicyName: template.Literal("p")},
+		},
+	}
+	issues := tm.Check(template.JITP)
+	require.Len(t, issues, 1)
+	assert.Equal(t, finding.Rule("parameter-unused"), issues[0].Rule)
+	assert.Contains(t, issues[0].Message, "a device whose certificate lacks it is not provisioned")
+	assert.NotContains(t, tm.Check(template.Bulk).String(), "provisioned")
+
+	p, err := tm.Compile(template.CompileOptions{Kind: template.JITP})
+	require.NoError(t, err)
+	assert.Equal(t, []string{country, id}, p.Required())
+	row := template.CertificateRow(certificateOf(t, pkix.Name{CommonName: "x"}))
+	_, err = p.Resolve(row)
+	require.ErrorIs(t, err, template.ErrMissingParameter)
+	assert.ErrorContains(t, err, "the subject of the certificate has no Country")
+	found := p.CheckRow(row)
+	require.Len(t, found, 1)
+	assert.ErrorIs(t, &found[0], template.ErrMissingParameter)
+	assert.Equal(t, "/Parameters/"+country, found[0].Pointer)
+
+	full := template.CertificateRow(certificateOf(t, pkix.Name{CommonName: "x", Country: []string{"FR"}, Organization: []string{"Acme"}}))
+	assert.Empty(t, p.CheckRow(full), "attributes that the template does not use are no fault")
+	_, err = p.Resolve(full)
+	assert.NoError(t, err)
+	bulk, err := tm.Compile(template.CompileOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{id}, bulk.Required())
+
+	tm.Parameters[country] = template.Parameter{Default: template.Literal("none")}
+	p, err = tm.Compile(template.CompileOptions{Kind: template.JITP})
+	require.NoError(t, err)
+	assert.Empty(t, p.CheckRow(row))
+}
+
+func TestAClaimedDeviceHasItsCertificatesIDWhetherTheTemplateUsesItOrNot(t *testing.T) {
+	p := compiled(t, `{"Parameters": {"Serial": {"Type": "String"}}, "Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}}}}`,
+		template.CompileOptions{Kind: template.Fleet})
+	assert.Empty(t, p.CheckRow(map[string]string{"Serial": "a", "AWS::IoT::Certificate::Id": "b"}))
+	found := p.CheckRow(map[string]string{"AWS::IoT::Certificate::Country": "b"})
+	require.Len(t, found, 2)
+	assert.Contains(t, found[0].Message+found[1].Message, "the device gives it when it calls RegisterThing")
+}

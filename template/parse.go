@@ -220,7 +220,7 @@ var resourceTypes = []string{typeThing, typeCertificate, typePolicy}
 
 var propertyNames = map[string][]string{
 	typeThing:       {"ThingName", "AttributePayload", "ThingTypeName", "ThingGroups", "BillingGroup", "PackageVersions"},
-	typeCertificate: {"CertificateSigningRequest", "CertificatePem", "CACertificatePem", "CertificateId", "Status"},
+	typeCertificate: {"CertificateSigningRequest", "CertificatePem", "CACertificatePem", "CertificateId", "Status", "ThingPrincipalType"},
 	typePolicy:      {"PolicyName", "PolicyDocument"},
 }
 
@@ -298,8 +298,9 @@ func (p *parser) resource(m member, at pointer) Resource {
 		return Certificate{
 			CertificateSigningRequest: values["CertificateSigningRequest"], CertificatePEM: values["CertificatePem"],
 			CACertificatePEM: values["CACertificatePem"], CertificateID: values["CertificateId"], Status: values["Status"],
-			OverrideSettings: CertificateOverrides{Status: set["Status"], Extra: more},
-			ExtraProperties:  inside, Extra: beside,
+			ThingPrincipalType: values["ThingPrincipalType"],
+			OverrideSettings:   CertificateOverrides{Status: set["Status"], Extra: more},
+			ExtraProperties:    inside, Extra: beside,
 		}
 	}
 	return Policy{

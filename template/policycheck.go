@@ -2,8 +2,6 @@ package template
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
@@ -61,64 +59,59 @@ func checkDocument(text string) (*policy.Document, []fault) {
 			add(rulePolicyShape, finding.Warning, "statement %d of the policy has a principal, which AWS does not document for AWS IoT policies", s.Index+1)
 		}
 	}
-	return d, faults
+	return d, append(faults, effectFaults(d.CheckDevice())...)
 }
 
-const actionConnect = "iot:Connect"
+// deviceRules ties what is found about a policy's effect to the rules of templates.
+var deviceRules = map[policy.Kind]finding.Rule{
+	policy.UnknownAction: rulePolicyAction, policy.UnknownVariable: rulePolicyVariable, policy.WrongResource: rulePolicyResource,
+	policy.UnusedResource: rulePolicyResource, policy.TopicWildcard: rulePolicyTopic, policy.Placeholder: rulePolicyPlaceholder,
+	policy.Elsewhere: rulePolicyElsewhere,
+}
 
-// connects reports what a document decides about connecting: whether a statement may allow it, to any client, and
-// whether one denies it to every client, whatever others allow.
-func connects(d *policy.Document) (allowed, denied bool) {
-	for i := range d.Statements {
-		switch s := &d.Statements[i]; {
-		case !s.MatchesAction(actionConnect):
-		case s.Effect == policy.Allow:
-			allowed = allowed || slices.ContainsFunc(s.Resources, mayBeClient) ||
-				len(s.NotResources) > 0 && !slices.ContainsFunc(s.NotResources, isEveryClient)
-		case s.Effect == policy.Deny:
-			denied = denied || len(s.Conditions) == 0 && slices.ContainsFunc(s.Resources, isEveryClient)
+// effectFaults words what keeps a policy from having the effect that was meant. AWS takes such a document, so none is an
+// error.
+func effectFaults(problems []policy.Problem) []fault {
+	faults := make([]fault, len(problems))
+	for i, p := range problems {
+		faults[i] = fault{deviceRules[p.Kind], finding.Warning, p.Message, nil}
+		if p.Kind == policy.UnusedResource || p.Kind == policy.UnknownAction && p.Meant == "" {
+			faults[i].severity = finding.Note
 		}
 	}
-	return allowed, denied
+	return faults
 }
 
-// allowsEverything reports whether a statement allows all actions, or all except some, on everything, or on all except
-// some.
-func allowsEverything(d *policy.Document) bool {
-	return slices.ContainsFunc(d.Statements, func(s policy.Statement) bool {
-		// A pattern that takes an action without a name takes every one.
-		return s.Effect == policy.Allow && s.MatchesAction("iot:") && (slices.ContainsFunc(s.Resources, isEverything) ||
-			len(s.NotResources) > 0 && !slices.ContainsFunc(s.NotResources, isEverything))
-	})
-}
-
-// isEverything recognises *, and an ARN of everything in a region or an account: arn:aws:iot:us-east-1:123456789012:*
-func isEverything(resource string) bool {
-	if strings.Trim(resource, "*") == "" {
-		return resource != ""
+// CheckPlace looks at the device's policy documents for statements that have no effect in the account and region where
+// the device is registered, since all their resources are elsewhere. partition is "aws", "aws-cn" or another one of
+// AWS's; an empty argument is not compared. What it finds is doubtful, never an error: AWS takes such documents.
+func (r *Resolution) CheckPlace(partition, region, account string) finding.List {
+	var out finding.List
+	for i := range r.Policies {
+		p := &r.Policies[i]
+		if p.PolicyDocument == "" {
+			continue
+		}
+		d, _ := policy.Parse(p.PolicyDocument)
+		at := pointer("/Resources").child(p.LogicalName).child("Properties").child("PolicyDocument")
+		for _, f := range effectFaults(d.CheckPlace(partition, region, account)) {
+			out = append(out, finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message})
+		}
 	}
-	parts := strings.SplitN(resource, ":", 6)
-	return parts[0] == "arn" && strings.HasSuffix(resource, "*") && (len(parts) < 6 || strings.Trim(parts[5], "*") == "")
+	return out
 }
 
-const clientPrefix = "client/"
-
-func isEveryClient(resource string) bool {
-	parts := strings.SplitN(resource, ":", 6)
-	return isEverything(resource) || len(parts) == 6 && strings.TrimRight(parts[5], "*") == clientPrefix && parts[5] != clientPrefix
-}
-
-// mayBeClient reports whether a resource can be what a device connects as: arn:…:client/…. An ARN of topics, for one,
-// cannot.
-func mayBeClient(resource string) bool {
-	parts := strings.SplitN(resource, ":", 6)
-	if parts[0] != "arn" || len(parts) < 6 {
-		return true
+// AllowsConnect reports whether a policy document of the device may let it connect. A policy that the template names and
+// one that a thing group carries may do that too: what they hold is in the account.
+func (r *Resolution) AllowsConnect() bool {
+	allowed := false
+	for i := range r.Policies {
+		d, _ := policy.Parse(r.Policies[i].PolicyDocument)
+		grants, denies := d.Connects()
+		if denies {
+			return false
+		}
+		allowed = allowed || grants
 	}
-	fixed := parts[5]
-	if i := strings.IndexAny(fixed, "*?$"); i >= 0 {
-		fixed = fixed[:i]
-		return strings.HasPrefix(clientPrefix, fixed) || strings.HasPrefix(fixed, clientPrefix)
-	}
-	return strings.HasPrefix(fixed, clientPrefix)
+	return allowed
 }

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ type CertificateSpec struct {
 	CACertificatePEM          string
 	CertificateID             string
 	Status                    string   // ACTIVE or INACTIVE, in upper case
+	ThingPrincipalType        string   // EXCLUSIVE_THING or NON_EXCLUSIVE_THING; empty when the template leaves it to AWS
 	OverrideStatus            Override // what to do about a certificate that exists already
 }
 
@@ -52,7 +54,7 @@ type PolicySpec struct {
 func (p *Program) Parameters() []string { return slices.Clone(p.parameters) }
 
 // Required returns the names of the parameters that every row must give a value for, sorted: those that are used and
-// have no Default.
+// have no Default, and in a JITP template all that are declared and have none.
 func (p *Program) Required() []string { return slices.Clone(p.required) }
 
 // Resolve fills the template from a row: parameter name to value. Members of the row that the template does not use are
@@ -81,6 +83,11 @@ func (p *Program) resolve(row map[string]string) (*Resolution, error) {
 		out.Things = out.thing[:]
 	} else if len(p.things) > 1 {
 		out.Things = make([]ThingSpec, len(p.things))
+	}
+	for _, name := range p.unused {
+		if v, ok := row[name]; !ok || v == "" && p.emptyIsMissing {
+			return nil, missing(name, p.kind, pointer("/Parameters").child(name))
+		}
 	}
 	for i := range p.things {
 		if err := p.things[i].resolve(row, &out.Things[i]); err != nil {
@@ -176,6 +183,9 @@ func (c *certificateProgram) resolve(row map[string]string, out *CertificateSpec
 	if err := c.id.eval(row, &out.CertificateID); err != nil {
 		return err
 	}
+	if err := c.attachment.eval(row, &out.ThingPrincipalType); err != nil {
+		return err
+	}
 	out.Status = string(Active)
 	if err := c.state.eval(row, &out.Status); err != nil {
 		return err
@@ -194,5 +204,15 @@ func (p *policyProgram) resolve(row map[string]string, out *PolicySpec) error {
 	if err := p.name.eval(row, &out.PolicyName); err != nil {
 		return err
 	}
-	return p.document.eval(row, &out.PolicyDocument)
+	if err := p.document.eval(row, &out.PolicyDocument); err != nil {
+		return err
+	}
+	if out.PolicyName == "" && out.PolicyDocument == "" {
+		f := fail(rulePolicySource, p.at, "%s", sourceMessage(0))
+		if e := cmp.Or(p.name, p.document); len(e.from) > 0 {
+			f.Parameter = e.from[0]
+		}
+		return f
+	}
+	return nil
 }

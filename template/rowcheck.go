@@ -26,7 +26,7 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 			c.out = append(c.out, finding.Finding{
 				Rule: rulePrivateKey, Severity: finding.Error, Parameter: name, Message: privateKeyMessage,
 			})
-		case !p.known[name]:
+		case !p.known[name] && !p.filled(name):
 			c.out = append(c.out, finding.Finding{
 				Rule: ruleUnknownParameter, Severity: finding.Warning, Parameter: name,
 				Message: "the template does not use this value, AWS ignores it" + didYouMean(name, p.parameters),
@@ -38,6 +38,9 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 			return c.out // no other message may quote it
 		}
 	}
+	for _, name := range p.unused {
+		c.complete([]string{name}, pointer("/Parameters").child(name))
+	}
 	for i := range p.things {
 		c.thing(&p.things[i])
 	}
@@ -47,6 +50,7 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 		c.value("CACertificatePem", cert.ca)
 		c.value("CertificateId", cert.id)
 		c.value("Status", cert.state)
+		c.value("ThingPrincipalType", cert.attachment)
 	}
 	for i := range p.policies {
 		pol := &p.policies[i]
@@ -65,6 +69,11 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 		c.eval(&p.device[i])
 	}
 	return c.out
+}
+
+// filled reports whether AWS gives a device this parameter whether the template has it or not.
+func (p *Program) filled(name string) bool {
+	return p.kind == JITP && slices.Contains(pseudoParameters, name) || p.kind == Fleet && name == pseudoID
 }
 
 func policyCountFault(n int) fault {
@@ -116,7 +125,7 @@ func (c *rowChecker) complete(from []string, at pointer) bool {
 			c.missing = map[string]bool{}
 		}
 		c.missing[name] = true
-		c.add(fault{ruleMissingParameter, finding.Error, missing(name, at).Message, nil}, at, []string{name})
+		c.add(fault{ruleMissingParameter, finding.Error, missing(name, c.p.kind, at).Message, nil}, at, []string{name})
 	}
 	return ok
 }

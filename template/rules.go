@@ -61,6 +61,7 @@ const (
 	ruleStatusCase         = "status-case"
 	ruleStatusInactive     = "status-inactive"
 	ruleConstantCredential = "constant-credential"
+	ruleThingPrincipal     = "thing-principal-type"
 
 	// Policies.
 	rulePolicySource       = "policy-source"
@@ -73,6 +74,12 @@ const (
 	rulePolicyObject       = "policy-document-object"
 	rulePolicyNoConnect    = "policy-no-connect"
 	rulePolicyEverything   = "policy-allows-everything"
+	rulePolicyAction       = "policy-action"
+	rulePolicyVariable     = "policy-variable"
+	rulePolicyResource     = "policy-resource"
+	rulePolicyTopic        = "policy-topic-wildcard"
+	rulePolicyPlaceholder  = "policy-placeholder"
+	rulePolicyElsewhere    = "policy-elsewhere"
 	ruleOverrideValue      = "override-value"
 	ruleOverrideUndefined  = "override-undocumented"
 	ruleOverrideMisplaced  = "override-misplaced"
@@ -119,15 +126,15 @@ var rules = []RuleDoc{
 	{ruleValueShape, finding.Error, "A list, an object or nothing stands where a string is wanted, or a string where a list is wanted."},
 	{ruleDeviceConfig, finding.Error, "DeviceConfiguration takes plain values by name, without nesting."},
 
-	{ruleParameterUndeclared, finding.Warning, "A Ref names a parameter that Parameters does not declare. In a JITP template AWS demands the declaration."},
-	{ruleParameterUnused, finding.Warning, "A declared parameter is used nowhere; often a copied line refers to the wrong one."},
+	{ruleParameterUndeclared, finding.Warning, "A Ref names a parameter that Parameters does not declare. In a JITP template nothing fills it then, unless it is a pseudo-parameter."},
+	{ruleParameterUnused, finding.Warning, "A declared parameter is used nowhere; often a copied line refers to the wrong one. A JITP template's certificates must have it all the same."},
 	{ruleParameterUnfilled, finding.Error, "In just-in-time provisioning AWS fills the pseudo-parameters of the certificate and no others: any other needs a Default."},
 	{ruleParameterType, finding.Warning, "AWS documents the parameter type String only."},
 	{ruleParameterMember, finding.Warning, "A parameter has a Type and a Default. AllowedValues and the like are CloudFormation's: AWS IoT checks nothing by them."},
 	{ruleParameterDefault, finding.Error, "A Default is a constant string. A number or boolean is only a warning."},
 	{ruleParameterName, finding.Error, "A parameter's name has 1 to 2,048 characters."},
 	{ruleRefResource, finding.Error, "A Ref names a resource. What that would give is not documented; it names parameters."},
-	{ruleRefPseudo, finding.Error, "AWS does not fill this pseudo-parameter in this kind of template. A warning where a row may give it."},
+	{ruleRefPseudo, finding.Error, "AWS does not fill this pseudo-parameter in this kind of template. A warning where a row or a device may give it."},
 	{ruleReferenceCycle, finding.Error, "References go round in a circle."},
 
 	{ruleFunctionShape, finding.Error, "The arguments of a function do not have the form it wants."},
@@ -139,10 +146,10 @@ var rules = []RuleDoc{
 	{ruleMappingUnused, finding.Warning, "No Fn::FindInMap uses this table."},
 	{ruleSubVariable, finding.Warning, "Fn::Sub replaces every ${…}: a policy variable such as ${iot:ClientId} has to be built with Fn::Join instead."},
 
-	{ruleNoThing, finding.Warning, "The template registers no thing."},
+	{ruleNoThing, finding.Warning, "The template registers no thing. A note in fleet and JITP templates."},
 	{ruleThings, finding.Warning, "AWS documents one thing for a template."},
 	{ruleThingNameMissing, finding.Error, "A thing must have a ThingName."},
-	{ruleConstantName, finding.Warning, "The thing's name is the same for every row: all devices would become one thing."},
+	{ruleConstantName, finding.Warning, "The thing's name is the same for every device: all would become one thing."},
 	{ruleAttributeShape, finding.Error, "Attributes are strings by name, flat, without the nesting of the CreateThing API."},
 	{ruleAttributeCount, finding.Error, "A thing has at most 3 attributes without a type, 50 with one."},
 	{ruleGroupCount, finding.Error, "A thing is in at most 10 groups."},
@@ -155,19 +162,28 @@ var rules = []RuleDoc{
 	{ruleCertificateStatus, finding.Error, "A certificate's Status is ACTIVE or INACTIVE."},
 	{ruleStatusCase, finding.Note, "AWS documents the status in upper case; its own examples write Active too."},
 	{ruleStatusInactive, finding.Note, "The device cannot connect until its certificate is activated."},
-	{ruleConstantCredential, finding.Warning, "The CSR or certificate is the same for every row: all devices would share one key."},
+	{ruleConstantCredential, finding.Warning, "The CSR or certificate is the same for every device: all would share one key."},
+	{ruleThingPrincipal, finding.Error, "ThingPrincipalType is EXCLUSIVE_THING or NON_EXCLUSIVE_THING. AWS shows it in a fleet template; in the other kinds it is a warning."},
 
-	{rulePolicySource, finding.Error, "A policy has PolicyName or PolicyDocument, not both and not neither."},
+	{rulePolicySource, finding.Error, "A policy has PolicyName or PolicyDocument, not both and not neither. An empty one counts as absent."},
 	{rulePolicyCount, finding.Error, "At most 10 policies can be attached to a certificate."},
 	{rulePolicyCertificate, finding.Warning, "Policies are attached to the certificate, and the template has none."},
-	{ruleNoPolicy, finding.Warning, "A certificate without a policy allows nothing: the device cannot connect."},
+	{ruleNoPolicy, finding.Warning, "A certificate without a policy allows nothing: the device cannot connect. A note when the thing has groups, which may carry policies."},
 	{rulePolicyJSON, finding.Error, "A policy document is JSON text."},
 	{rulePolicyShape, finding.Error, "A policy document has statements with Effect, Action and Resource. " +
 		"Another Version than 2012-10-17, or none, an unknown member or one that stands twice is only a warning."},
 	{rulePolicySize, finding.Error, "A policy document has at most 2,048 characters, white space not counted."},
 	{rulePolicyObject, finding.Warning, "In bulk and JITP templates AWS documents the policy document as a string of JSON, not as an object."},
-	{rulePolicyNoConnect, finding.Warning, "No policy of the template allows iot:Connect for a client, or one denies it to every client: the device cannot connect."},
+	{rulePolicyNoConnect, finding.Warning, "No policy of the template allows iot:Connect for a client, or one denies it to every client: the device cannot connect. " +
+		"A note when the thing has groups, whose policies may allow it."},
 	{rulePolicyEverything, finding.Warning, "A policy allows every action on everything: one stolen device can act for the whole fleet."},
+	{rulePolicyAction, finding.Warning, "A policy names an action that AWS does not document for devices. A note where no known name is near."},
+	{rulePolicyVariable, finding.Warning, "A policy uses a variable or a condition key that AWS does not document: what it stands in matches nothing."},
+	{rulePolicyResource, finding.Warning, "A resource has a form or a type that the statement's actions do not act on, such as iot:Subscribe on topic/ in " +
+		"place of topicfilter/. A note where other resources go with the actions."},
+	{rulePolicyTopic, finding.Warning, "MQTT's + and # stand for themselves in a topic of a policy, and no topic has them. * is any characters."},
+	{rulePolicyPlaceholder, finding.Warning, "An ARN has no partition, region or account, or what looks like a placeholder for one."},
+	{rulePolicyElsewhere, finding.Warning, "Every resource of a statement is of another partition, region or account than the one where devices are registered."},
 	{ruleOverrideValue, finding.Error, "OverrideSettings are DO_NOTHING, REPLACE or FAIL, for attributes and groups also MERGE."},
 	{ruleOverrideUndefined, finding.Warning, "AWS does not document an override setting of this name for the resource's type."},
 	{ruleOverrideMisplaced, finding.Warning, "OverrideSettings stands beside Properties; inside it has no effect."},
@@ -185,6 +201,6 @@ var rules = []RuleDoc{
 	{ruleCertPEM, finding.Error, "A certificate is PEM text of at most 65,536 characters."},
 	{rulePrivateKey, finding.Error, "A private key must never be in a template or a data file: the certificate signing request is what AWS needs."},
 
-	{ruleMissingParameter, finding.Error, "A row has a value for each parameter that has no Default."},
+	{ruleMissingParameter, finding.Error, "A row, a device or a certificate, by the kind of template, has a value for each parameter that has no Default."},
 	{ruleUnknownParameter, finding.Warning, "A row has a value for a name that the template does not use; AWS ignores it."},
 }

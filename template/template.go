@@ -104,6 +104,9 @@ type Certificate struct {
 	CertificateID Value
 	// Status is [Active] (what AWS takes when it is absent) or [Inactive]; case does not matter.
 	Status Value
+	// ThingPrincipalType is [ExclusiveThing] or [NonExclusiveThing]. AWS shows it in a fleet template; whether templates of
+	// the other kinds may have it is not documented.
+	ThingPrincipalType Value
 	// OverrideSettings is what AWS does with a certificate that exists already.
 	OverrideSettings CertificateOverrides
 	// ExtraProperties and Extra hold members that AWS does not document, inside and beside Properties.
@@ -204,6 +207,7 @@ func properties(r Resource) (typ string, props []property) {
 		props = []property{
 			{"CertificateSigningRequest", r.CertificateSigningRequest}, {"CertificatePem", r.CertificatePEM},
 			{"CACertificatePem", r.CACertificatePEM}, {"CertificateId", r.CertificateID}, {"Status", r.Status},
+			{"ThingPrincipalType", r.ThingPrincipalType},
 		}
 	case Policy:
 		typ = typePolicy

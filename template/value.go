@@ -54,6 +54,12 @@ const (
 	Inactive = Literal("INACTIVE") // the device can connect only after someone has activated the certificate
 )
 
+// How a certificate can belong to its thing.
+const (
+	ExclusiveThing    = Literal("EXCLUSIVE_THING")     // to this thing alone: the device may connect under any client id
+	NonExclusiveThing = Literal("NON_EXCLUSIVE_THING") // to others too, the client id decides which; this is AWS's default
+)
+
 // The names of the intrinsic functions.
 const (
 	fnRef       = "Ref"
@@ -140,6 +146,12 @@ func scalar(v Value) (string, bool) {
 func isNull(v Value) bool {
 	j, ok := v.(JSON)
 	return ok && strings.TrimSpace(string(j)) == "null"
+}
+
+// isEmpty reports whether a value is an empty string.
+func isEmpty(v Value) bool {
+	text, ok := scalar(v)
+	return ok && text == ""
 }
 
 // expand turns JSON text that holds an array or an object into List and Object, with the functions in it, so that the

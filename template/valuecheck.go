@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -43,7 +44,7 @@ func checkValue(property, value string) []fault {
 	}
 	if vr, ok := valueRules[property]; ok {
 		if err := vr.rule.Check(value); err != nil {
-			return []fault{{vr.name, finding.Error, err.Error(), err}}
+			return []fault{{vr.name, finding.Error, err.Error() + placeholderHint(value), err}}
 		}
 		return nil
 	}
@@ -75,10 +76,29 @@ func checkValue(property, value string) []fault {
 		return faults
 	case "Status":
 		if !isStatus(value) {
-			return one(ruleCertificateStatus, "%s", statusMessage(value))
+			return one(ruleCertificateStatus, "%s%s", statusMessage(value), placeholderHint(value))
+		}
+	case "ThingPrincipalType":
+		if value != string(ExclusiveThing) && value != string(NonExclusiveThing) {
+			return one(ruleThingPrincipal, "ThingPrincipalType is %s: AWS takes EXCLUSIVE_THING and NON_EXCLUSIVE_THING%s", rule.Quote(value),
+				placeholderHint(value))
 		}
 	}
 	return nil
+}
+
+// unset is what to ask about a constant that is empty.
+const unset = "was a variable of the shell not set?"
+
+// placeholders are how people write text that is to be replaced.
+var placeholders = regexp.MustCompile(`^\$[A-Za-z_]|\$\{|\{\{|^<.*>$|^%[A-Za-z_]+%$|^\[[A-Za-z_ ]+\]$`)
+
+// placeholderHint asks about a value that breaks a rule and looks like one that was to be replaced.
+func placeholderHint(value string) string {
+	if placeholders.MatchString(value) {
+		return "; is it a placeholder that was to be filled in?"
+	}
+	return ""
 }
 
 func checkAttributeCount(n int, hasType bool) []fault {

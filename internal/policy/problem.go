@@ -21,6 +21,15 @@ const (
 	WrongPrincipal   Kind = "wrong principal"     // Name is what stands for one
 	UnknownOperator  Kind = "unknown operator"    // Name is the operator of a condition
 	ConditionNoValue Kind = "condition, no value" // Name is the condition key
+
+	// Of [Document.CheckDevice] and [Document.CheckPlace]. Meant is what was probably meant.
+	UnknownAction   Kind = "unknown action"   // Name is the action
+	UnknownVariable Kind = "unknown variable" // Name is the variable or the key of a condition
+	WrongResource   Kind = "wrong resource"   // Name is the resource, or the action that has none of its own
+	UnusedResource  Kind = "unused resource"  // Name is the resource
+	TopicWildcard   Kind = "topic wildcard"   // Name is the resource
+	Placeholder     Kind = "placeholder"      // Name is the resource
+	Elsewhere       Kind = "elsewhere"        // another partition, region or account
 )
 
 // Problem is one thing that is wrong with a document.
@@ -28,7 +37,8 @@ type Problem struct {
 	Kind      Kind
 	Statement int      // index of the statement, from 0; -1 for the document itself
 	Name      string   // what the problem is about; see the kinds
-	Offset    int      // byte offset in the text
+	Offset    int      // byte offset in the text; 0 for what CheckDevice and CheckPlace find
+	Meant     string   // the name that was probably meant; empty if none is near
 	Known     []string // of UnknownMember: the members there are; not to be changed
 	Message   string   // what is wrong, with the place: "statement 2 of the policy has no Action"
 }
