@@ -58,7 +58,7 @@ type Options struct {
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
 // It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar],
-// [task.DeviceReader], [task.CertificateLister], [task.Remover], [task.BucketEnsurer], [task.RoleEnsurer],
+// [task.DeviceReader], [task.ThingFinder], [task.CertificateLister], [task.Remover], [task.BucketEnsurer], [task.RoleEnsurer],
 // [task.ResourceEnsurer] and [task.Preflighter].
 type Backend struct {
 	region    string
@@ -90,6 +90,7 @@ var (
 	_ task.Notifier          = (*Backend)(nil)
 	_ task.Registrar         = (*Backend)(nil)
 	_ task.DeviceReader      = (*Backend)(nil)
+	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.CertificateLister = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)

@@ -69,6 +69,21 @@ func (b *Backend) readDevice(ctx context.Context, name string) (*task.Device, er
 	return d, nil
 }
 
+// HasThing implements [task.ThingFinder] with DescribeThing. Needs iot:DescribeThing.
+func (b *Backend) HasThing(ctx context.Context, thingName string) (bool, error) {
+	if thingName == "" {
+		return false, fmt.Errorf("look for thing: %w", &task.InputError{Member: "thingName", Problem: "is empty"})
+	}
+	_, err := call(ctx, b, b.iot.DescribeThing, &iot.DescribeThingInput{ThingName: aws.String(thingName)})
+	if errors.Is(err, task.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for thing %q: %w", thingName, err)
+	}
+	return true, nil
+}
+
 // ListCertificates implements [task.CertificateLister] with ListCertificates, which has the newest first. Reading
 // ends with the page that has the first older certificate, so a recent since is cheap in an account of any size.
 // A zero since lists all. Needs iot:ListCertificates.

@@ -136,6 +136,15 @@ func (b *Backend) ReadDevice(ctx context.Context, thingName string) (*task.Devic
 	return device, nil
 }
 
+// HasThing reports whether there is a thing of this name. See [task.ThingFinder].
+func (b *Backend) HasThing(ctx context.Context, thingName string) (bool, error) {
+	_, err := call[describeThingOutput](ctx, b.account, "DescribeThing", &describeThingInput{thingName})
+	if errors.Is(err, task.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // ListCertificates yields the account's certificates, newest first. See [task.CertificateLister].
 func (b *Backend) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
 	return func(yield func(*task.Certificate, error) bool) {

@@ -76,6 +76,7 @@ var (
 	_ task.Endpointer        = (*Backend)(nil)
 	_ task.Registrar         = (*Backend)(nil)
 	_ task.DeviceReader      = (*Backend)(nil)
+	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)
 	_ task.RoleEnsurer       = (*Backend)(nil)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"time"
 )
 
 // Device is one device to be provisioned: a value for each parameter of the template.
@@ -109,6 +110,21 @@ type Result struct {
 	CertificatePEM string
 	Policies       []string // names of the policies attached to the certificate
 	Attempts       int      // how often it was sent
+	ThingExisted   bool     // the account had its thing before it was sent, which OverrideSettings then say what to do with
+	// Existing are the ACTIVE certificates that its thing had before it was sent and that are not this run's; see
+	// [Options].Existing.
+	Existing []ExistingCertificate
+}
+
+// ExistingCertificate is an ACTIVE certificate that the thing of a device had before the run sent it.
+type ExistingCertificate struct {
+	ID      string    `json:"id"`
+	ARN     string    `json:"arn"`
+	Created time.Time `json:"created"`
+	// Replace is true if the device's new certificate takes its place. Retired is when it was detached from the thing, and
+	// deactivated and deleted unless another thing has it; zero before.
+	Replace bool      `json:"replace,omitempty"`
+	Retired time.Time `json:"retired,omitzero"`
 }
 
 var (

@@ -123,6 +123,7 @@ type PartRecord struct {
 	// When each state was reached, and how long the keys and requests of the part took.
 	Written, Uploaded, Started, Ended, Collected time.Time
 	CredentialsTook                              time.Duration
+	Looked                                       time.Time // when the account was last looked at before its devices were sent; zero if it was not
 }
 
 // Orphan is a certificate that this run caused and that no device of it uses: one to be removed.

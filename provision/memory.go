@@ -164,7 +164,7 @@ func (x *index[K]) find(keys []K) map[K]int64 {
 func copyDevice(d *DeviceRecord) *DeviceRecord {
 	c := new(*d)
 	c.Row, c.Original = maps.Clone(d.Row), maps.Clone(d.Original)
-	c.Policies = slices.Clone(d.Policies)
+	c.Policies, c.Existing = slices.Clone(d.Policies), slices.Clone(d.Existing)
 	return c
 }
 

@@ -109,6 +109,14 @@ type DeviceReader interface {
 	ReadDevice(ctx context.Context, thingName string) (*Device, error)
 }
 
+// ThingFinder is the ability to ask whether a thing exists, in one request: AWS's DescribeThing, of which it takes 350 a
+// second by default. A run asks for each device before it sends it.
+type ThingFinder interface {
+	// HasThing reports whether the account has a thing of this name. It must return an error, and never false, when that
+	// could not be found out.
+	HasThing(ctx context.Context, thingName string) (bool, error)
+}
+
 // Remover is the ability to undo a registration, one step at a time. A step whose answer was lost can be done again: for
 // what is gone already it is nil. None of them takes away what somebody else uses; it returns the users instead.
 type Remover interface {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/internal/sqlitefile"
+	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
 // column is one column of a table and the field of a record that it keeps.
@@ -182,9 +183,9 @@ func moment[R any](name string, at func(*R) *time.Time) column[R] {
 	}
 }
 
-// asJSON keeps a map or slice of strings as JSON. Nil is NULL. A text that is not UTF-8 is an error: JSON would change
+// asJSON keeps a map or slice as JSON. Nil is NULL. A text that is not UTF-8 is an error: JSON would change
 // it.
-func asJSON[R any, V map[string]string | []string](name string, at func(*R) *V) column[R] {
+func asJSON[R any, V map[string]string | []string | []provision.ExistingCertificate](name string, at func(*R) *V) column[R] {
 	return column[R]{name,
 		func(r *R) (any, error) {
 			v := *at(r)
@@ -224,6 +225,12 @@ func checkUTF8(v any) error {
 		for _, s := range v {
 			if !utf8.ValidString(s) {
 				return fmt.Errorf("%s is not UTF-8", rule.Quote(s))
+			}
+		}
+	case []provision.ExistingCertificate:
+		for _, c := range v {
+			if !utf8.ValidString(c.ID) || !utf8.ValidString(c.ARN) {
+				return fmt.Errorf("certificate %s is not UTF-8", rule.Quote(c.ID))
 			}
 		}
 	case map[string]string:

@@ -54,18 +54,30 @@ func step(i int) provision.Change {
 	return c
 }
 
+// holding is all that a ledger holds.
+type holding struct {
+	Run     *provision.RunRecord
+	Devices []*provision.DeviceRecord
+	Parts   []*provision.PartRecord
+	Orphans []*provision.Orphan
+	Counts  *provision.Counts
+	Found   map[string]int64
+}
+
+func (h *holding) text(t *testing.T) string {
+	t.Helper()
+	text, err := json.Marshal(h)
+	require.NoError(t, err)
+	return string(text)
+}
+
 // fingerprint is all that a ledger holds, as text.
 func fingerprint(t *testing.T, l *Ledger) string {
 	t.Helper()
-	var all struct {
-		Run     *provision.RunRecord
-		Devices []*provision.DeviceRecord
-		Parts   []*provision.PartRecord
-		Orphans []*provision.Orphan
-		Counts  *provision.Counts
-		Found   map[string]int64
-	}
-	var err error
+	var (
+		all holding
+		err error
+	)
 	if all.Run, err = l.Run(t.Context()); !errors.Is(err, provision.ErrNoRun) {
 		require.NoError(t, err)
 	}
@@ -82,9 +94,7 @@ func fingerprint(t *testing.T, l *Ledger) string {
 	require.NoError(t, err)
 	all.Found, err = l.FindNames(t.Context(), names)
 	require.NoError(t, err)
-	text, err := json.Marshal(all)
-	require.NoError(t, err)
-	return string(text)
+	return all.text(t)
 }
 
 // image is what a disk holds of a ledger.

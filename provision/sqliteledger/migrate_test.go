@@ -2,6 +2,7 @@ package sqliteledger
 
 import (
 	"database/sql"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -35,7 +36,9 @@ func TestALedgerOfEveryVersionOpensAndHoldsWhatItHeld(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "fleet.db")
 		mustExec(t, path, string(script))
 		l := mustOpen(t, path)
-		assert.JSONEq(t, string(want), fingerprint(t, l))
+		var held holding // members that came later are zero
+		require.NoError(t, json.Unmarshal(want, &held))
+		assert.JSONEq(t, held.text(t), fingerprint(t, l))
 		require.NoError(t, l.Apply(t.Context(), step(4)), "and the run goes on")
 	}
 }
@@ -85,9 +88,7 @@ func TestAReleasedVersionIsNeverChanged(t *testing.T) {
 		require.NoError(t, err)
 		old, today := filepath.Join(t.TempDir(), "old.db"), filepath.Join(t.TempDir(), "today.db")
 		mustExec(t, old, string(script))
-		l, err := Open(t.Context(), today, &Options{steps: ledgerFile.Steps[:v]})
-		require.NoError(t, err)
-		require.NoError(t, l.Close())
+		mustExec(t, today, strings.Join(ledgerFile.Steps[:v], "\n"))
 		want, got := objects(t, old), objects(t, today)
 		assert.Equal(t, want, got, "version %d as it was released, and as it would be made today", v)
 	}

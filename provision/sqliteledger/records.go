@@ -49,6 +49,7 @@ var (
 		moment("ended", func(p *provision.PartRecord) *time.Time { return &p.Ended }),
 		moment("collected", func(p *provision.PartRecord) *time.Time { return &p.Collected }),
 		number("credentials_took_ns", func(p *provision.PartRecord) *time.Duration { return &p.CredentialsTook }),
+		moment("looked", func(p *provision.PartRecord) *time.Time { return &p.Looked }),
 	}
 
 	deviceColumns = []column[provision.DeviceRecord]{
@@ -71,6 +72,8 @@ var (
 		asJSON("row", func(d *provision.DeviceRecord) *map[string]string { return &d.Row }),
 		asJSON("original", func(d *provision.DeviceRecord) *map[string]string { return &d.Original }),
 		text("certificate_pem", func(d *provision.DeviceRecord) *string { return &d.CertificatePEM }),
+		yesNo("thing_existed", func(d *provision.DeviceRecord) *bool { return &d.ThingExisted }),
+		asJSON("existing", func(d *provision.DeviceRecord) *[]provision.ExistingCertificate { return &d.Existing }),
 	}
 
 	orphanColumns = []column[provision.Orphan]{

@@ -30,6 +30,10 @@ type (
 		hooks
 		change func(d *task.Device, err error) (*task.Device, error)
 	}
+	finder struct {
+		hooks
+		change func(has bool, err error) (bool, error)
+	}
 	remover struct {
 		hooks
 		certificate   func(ctx context.Context, r *reference, thing, id string) ([]string, error)
@@ -201,6 +205,14 @@ func otherCertificate() string {
 	return r.CertificatePEM
 }
 
+func (w *finder) HasThing(ctx context.Context, name string) (bool, error) {
+	return w.change(inner[task.ThingFinder](&w.hooks).HasThing(ctx, name))
+}
+
+func breakFinder(change func(has bool, err error) (bool, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &finder{hooks{Backend: b}, change} }
+}
+
 func breakReader(change func(d *task.Device, err error) (*task.Device, error)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &reader{hooks{Backend: b}, change} }
 }
@@ -345,6 +357,9 @@ var brokenAbilities = []breakage{
 		}
 		return d, nil
 	})},
+	{"thing/has", "every name is free", breakFinder(func(_ bool, err error) (bool, error) { return false, err })},
+	{"thing/has", "every name is taken", breakFinder(func(_ bool, err error) (bool, error) { return err == nil, err })},
+	{"thing/has", "free when it could not look", breakFinder(func(has bool, _ error) (bool, error) { return has, nil })},
 	{"certificate/retire", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
 		return breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {

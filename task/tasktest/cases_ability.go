@@ -1,6 +1,7 @@
 package tasktest
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -27,6 +28,8 @@ func abilityCases() []Case {
 		{"device/read", quoted("DeviceReader", read, "What a lost answer left behind is settled by reading it."), checkReadDevice},
 		{"device/every-certificate", quoted("DeviceReader", read, "A second certificate that is not shown is one that nobody takes out of service."), checkReadEvery},
 		{"device/unknown", quoted("DeviceReader", read, "Only a device that is surely not there may be registered again."), checkReadUnknown},
+		{"thing/has", quoted("ThingFinder", "It must return an error, and never false, when that could not be found out.",
+			"A device is sent under a name that is free; where it is taken, it would get a second certificate."), checkHasThing},
 		{"certificate/list", quoted("ListCertificates", "ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and policies, and none that is older.",
 			"A certificate that was issued for a line that failed later is found by nothing else."), checkListCertificates},
 		{"certificate/read", quoted("ReadCertificate", "ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none of that id.",
@@ -204,6 +207,23 @@ func checkReadUnknown(b *bench) {
 	reader := ability[task.DeviceReader](b, "DeviceReader")
 	_, err := reader.ReadDevice(b.ctx, "tasktest-nobody-"+token())
 	b.want(task.ErrNotFound, err, "ReadDevice of an unknown thing")
+}
+
+func checkHasThing(b *bench) {
+	finder := ability[task.ThingFinder](b, "ThingFinder")
+	devices, _, _ := b.runSome(1)
+	for name, want := range map[string]bool{devices[0].name: true, "tasktest-nobody-" + token(): false} {
+		got, err := finder.HasThing(b.ctx, name)
+		b.must(err, "HasThing")
+		if got != want {
+			b.failf("HasThing of %s returned %t and must return %t", name, got, want)
+		}
+	}
+	ended, cancel := context.WithCancel(b.ctx)
+	cancel()
+	if got, err := finder.HasThing(ended, "tasktest-nobody-"+token()); err == nil {
+		b.failf("HasThing returned %t and no error although its context had ended, so nothing was found out", got)
+	}
 }
 
 func checkListCertificates(b *bench) {

@@ -61,6 +61,14 @@ func (r *reference) ReadDevice(ctx context.Context, name string) (*task.Device, 
 	return &device, nil
 }
 
+func (r *reference) HasThing(ctx context.Context, name string) (bool, error) {
+	if err := r.enter(ctx); err != nil {
+		return false, err
+	}
+	defer r.mu.Unlock()
+	return r.things[name] != nil, nil
+}
+
 func (r *reference) RetireCertificate(ctx context.Context, thing, id string) (others []string, err error) {
 	if err := r.enter(ctx); err != nil {
 		return nil, err
