@@ -49,7 +49,8 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("there is no argument %q; -help lists the flags", flags.Arg(0))
 	}
 
-	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay}
+	// No bucket that nobody made: a new account of AWS has none.
+	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay, NoBucket: true}
 	if *seed != "" {
 		options.Seed = []byte(*seed)
 	}

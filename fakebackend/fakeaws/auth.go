@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv2"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -72,6 +74,8 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		return false, nil
 	case s == nil:
 		return false, &s3.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
+	case s.old != nil && !h.opts.RefuseOldLinks && slices.Contains(oldRegions, h.backend.Options().Region):
+		return false, h.authenticateOldLink(r, s.old)
 	case errors.Is(s.err, errOldSignature):
 		return false, &s3.Error{Code: "InvalidRequest", Message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.", Status: http.StatusBadRequest}
 	case s.err != nil:
@@ -88,7 +92,7 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 	}
 	secret, ok := h.opts.Credentials[s.signature.AccessKey]
 	if !ok {
-		return false, &s3.Error{Code: "InvalidAccessKeyId", Message: "The AWS Access Key Id you provided does not exist in our records.", Status: http.StatusForbidden}
+		return false, unknownAccessKey()
 	}
 	payload := r.Header.Get("X-Amz-Content-Sha256")
 	if payload == "" {
@@ -98,4 +102,36 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		payload = sigv4.UnsignedPayload
 	}
 	return false, s3.SignatureError(s.signature.Verify(r.Request, payload, secret, time.Now()), s.presigned)
+}
+
+// oldRegions are S3's regions that take signatures of version 2, as AWS's SDKs list them.
+var oldRegions = []string{
+	"us-east-1", "us-west-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-1", "ap-southeast-2", "sa-east-1",
+}
+
+// authenticateOldLink checks a presigned link of signature version 2, which boto3 and version 1 of the AWS CLI make by
+// default in the older regions.
+func (h *Handler) authenticateOldLink(r *request, l *sigv2.Link) error {
+	now := time.Now()
+	if h.opts.Credentials == nil {
+		if now.After(l.Expires) {
+			return s3.SignatureError(sigv4.ErrExpired, true)
+		}
+		return nil
+	}
+	secret, ok := h.opts.Credentials[l.AccessKey]
+	if !ok {
+		return unknownAccessKey()
+	}
+	switch err := l.Verify(r.Request, hostBucket(r.Host), secret, now); {
+	case errors.Is(err, sigv2.ErrExpired):
+		return s3.SignatureError(sigv4.ErrExpired, true)
+	case err != nil:
+		return s3.SignatureError(sigv4.ErrMismatch, true)
+	}
+	return nil
+}
+
+func unknownAccessKey() *s3.Error {
+	return &s3.Error{Code: "InvalidAccessKeyId", Message: "The AWS Access Key Id you provided does not exist in our records.", Status: http.StatusForbidden}
 }

@@ -27,6 +27,10 @@ type Options struct {
 	Credentials map[string]string
 	// AllowUnsigned accepts requests that are not signed at all, for trying things with curl. AWS refuses them.
 	AllowUnsigned bool
+	// RefuseOldLinks refuses presigned links of signature version 2, as AWS announced for buckets made after June 2020. By
+	// default they can be followed in S3's older regions, us-east-1 among them: boto3 and version 1 of the AWS CLI make
+	// such links there unless they are told otherwise.
+	RefuseOldLinks bool
 	// ControlHosts are names, without a port, under which the control interface below /_fake/ may be reached beside IP
 	// addresses, names without a dot, and those that end in .localhost, .internal or .test. Every other name is refused
 	// there, since a stranger's web page can point one at this machine.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv2"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
@@ -16,10 +17,11 @@ type scope struct {
 	signature *sigv4.Signature // nil when it could not be read
 	err       error            // why not
 	presigned bool
+	old       *sigv2.Link // with errOldSignature: the presigned link, nil when it is none that could be read
 }
 
-// errOldSignature is the error of a request with a signature of version 2, which S3 refuses for the buckets of today.
-// boto3 makes such presigned links unless told otherwise.
+// errOldSignature is the error of a request with a signature of version 2. S3 takes it in presigned links of its older
+// regions only; see authenticateOldLink.
 var errOldSignature = fmt.Errorf("%w: the signature is one of version 2", sigv4.ErrMalformed)
 
 // signingNames are the services by the names their signatures are scoped to. Older clients sign requests to IoT as
@@ -39,7 +41,8 @@ func (h *Handler) route(r *http.Request, q url.Values) (service string, s *scope
 		s = &scope{presigned: true}
 		s.signature, s.err = sigv4.ParseQuery(q)
 	} else if q.Has("Signature") && q.Has("AWSAccessKeyId") {
-		return "s3", &scope{presigned: true, err: errOldSignature}
+		old, _ := sigv2.ParseQuery(q) // what cannot be read is refused like what is not signed with version 4
+		return "s3", &scope{presigned: true, err: errOldSignature, old: old}
 	}
 	if s != nil && s.signature != nil {
 		if service, ok := signingNames[s.signature.Service]; ok {

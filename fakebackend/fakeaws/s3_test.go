@@ -24,6 +24,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 func codeOf(err error) string {
@@ -444,15 +445,47 @@ func TestAStorageClassThatS3DoesNotHaveAndTagsAreRefused(t *testing.T) {
 	assert.Equal(t, "NoSuchKey", codeOf(err))
 }
 
-// boto3 presigns with version 2 unless its Config says s3v4.
-func TestASignatureOfVersion2IsRefusedByName(t *testing.T) {
+// boto3 and version 1 of the AWS CLI presign with version 2 in the older regions unless they are told otherwise.
+func TestALinkOfVersion2CanBeFollowedInTheOlderRegions(t *testing.T) {
+	const secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	// As boto3 makes it for an endpoint of ours, good until 2100.
+	const link = "/fleet/k?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Signature=MTI0sRVn14ye9qmU5EWuPtT1LrA%3D&Expires=4102444800"
+	for name, want := range map[string]struct {
+		opts   fakeaws.Options
+		region string
+		link   string
+		status int
+		text   string
+	}{
+		"a good link":       {fakeaws.Options{Credentials: map[string]string{"AKIAIOSFODNN7EXAMPLE": secret}}, "us-east-1", link, 200, "content"},
+		"another secret":    {fakeaws.Options{Credentials: map[string]string{"AKIAIOSFODNN7EXAMPLE": "other"}}, "us-east-1", link, 403, "<Code>SignatureDoesNotMatch</Code>"},
+		"another key":       {fakeaws.Options{Credentials: map[string]string{"OTHER": secret}}, "us-east-1", link, 403, "<Code>InvalidAccessKeyId</Code>"},
+		"no keys known":     {fakeaws.Options{}, "eu-west-1", link, 200, "content"},
+		"over":              {fakeaws.Options{}, "us-east-1", strings.Replace(link, "4102444800", "1767229200", 1), 403, "Request has expired"},
+		"refused by option": {fakeaws.Options{RefuseOldLinks: true}, "us-east-1", link, 400, "Please use AWS4-HMAC-SHA256"},
+		"a newer region":    {fakeaws.Options{}, "eu-central-1", link, 400, "Please use AWS4-HMAC-SHA256"},
+		"no expiry":         {fakeaws.Options{}, "us-east-1", "/fleet/k?AWSAccessKeyId=A&Signature=x", 400, "Please use AWS4-HMAC-SHA256"},
+	} {
+		c := serve(t, fakebackend.Options{Region: want.region, Bucket: "fleet"}, want.opts)
+		upload(t, c.handler.Backend(), "k", "content")
+		status, body, _ := send(t, c, http.MethodGet, want.link, "")
+		assert.Equal(t, want.status, status, name)
+		assert.Contains(t, body, want.text, name)
+	}
+}
+
+// upload stores an object without the protocol.
+func upload(t *testing.T, fake *fakebackend.Backend, key, body string) {
+	t.Helper()
+	_, err := fake.Upload(t.Context(), &task.UploadInput{Key: key, Body: strings.NewReader(body), Size: int64(len(body)), SHA256: sha256.Sum256([]byte(body))})
+	require.NoError(t, err)
+}
+
+func TestASignatureOfVersion2InAHeaderIsRefusedByName(t *testing.T) {
 	c := withBucket(t, fakeaws.Options{})
 	c.upload(t.Context(), t, "k", "content")
 	const refusal = "<Code>InvalidRequest</Code><Message>The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.</Message>"
-	status, body, _ := send(t, c, http.MethodGet, "/fleet/k?AWSAccessKeyId=AKIATEST&Signature=c2lnbmF0dXJl&Expires=4102444800", "")
-	assert.Equal(t, http.StatusBadRequest, status)
-	assert.Contains(t, body, refusal)
-	status, body, _ = send(t, c, http.MethodGet, "/fleet/k", "", "Authorization", "AWS AKIATEST:c2lnbmF0dXJl")
+	status, body, _ := send(t, c, http.MethodGet, "/fleet/k", "", "Authorization", "AWS AKIATEST:c2lnbmF0dXJl")
 	assert.Equal(t, http.StatusBadRequest, status)
 	assert.Contains(t, body, refusal)
 }
