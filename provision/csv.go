@@ -2,71 +2,39 @@ package provision
 
 import (
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"iter"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/internal/failures"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // RecordColumn is the column of failures.csv that holds the number of the record. By it a mended record takes the place
 // of the one it mends, whatever else was changed.
-const RecordColumn = "iotfleet:record"
+const RecordColumn = failures.RecordColumn
 
-// The other columns of failures.csv beside the row's own.
-const (
-	// runColumn holds the run's id, since other runs have records of the same number.
-	runColumn = "iotfleet:run"
-	// causeColumn and messageColumn hold why it failed. They are for people and are not read back.
-	causeColumn   = "iotfleet:cause"
-	messageColumn = "iotfleet:message"
-)
-
-// WriteFailures writes the devices that are NoKey, Failed or Unknown as CSV: their rows, with the numbers of the records, the
-// run's id, the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
+// WriteFailures writes the devices that are NoKey, Failed or Unknown as CSV: their rows, with the numbers of the
+// records, the run's id, the causes and AWS's texts. Mended, and read with FromCSV, it can be given to Amend.
 func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
-	given := r.shape.columns()
-	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
-	unfinished := DeviceFilter{Verdicts: []Verdict{NoKey, Failed, Unknown}}
-	for d, err := range r.ledger.Devices(ctx, unfinished) {
-		if err != nil {
-			return err
-		}
-		for k := range d.Row {
-			if !slices.Contains(given, k) {
-				extra[k] = true
-			}
-		}
-	}
 	run, err := r.ledger.Run(ctx)
 	if err != nil {
 		return err
 	}
-	columns := append(given, slices.Sorted(maps.Keys(extra))...)
-	out := csv.NewWriter(w)
-	if err := out.Write(append([]string{RecordColumn, runColumn, causeColumn, messageColumn}, columns...)); err != nil {
-		return err
-	}
-	for d, err := range r.ledger.Devices(ctx, unfinished) {
-		if err != nil {
-			return err
+	return failures.Write(w, r.shape.columns(), false, func(yield func(*failures.Record, error) bool) {
+		for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{NoKey, Failed, Unknown}}) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(&failures.Record{Seq: d.Seq, Run: run.ID, Cause: string(d.Cause), Message: d.Message, Row: d.Row}, nil) {
+				return
+			}
 		}
-		line := []string{strconv.FormatInt(d.Seq, 10), run.ID, string(d.Cause), d.Message}
-		for _, c := range columns {
-			line = append(line, d.Row[c])
-		}
-		if err := out.Write(line); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
+	})
 }
 
 // FromCSV reads devices from CSV. The header names the template's parameters; name stands for the file in error
@@ -74,7 +42,7 @@ func (r *Run) WriteFailures(ctx context.Context, w io.Writer) error {
 // becomes a device with its Err set, and costs no other.
 //
 // A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number and the run's id
-// are taken over, cause and message are left aside. nil options are the zero options of package datafile, with
+// are taken over, cause and message are left aside. So can that of a fleet. nil options are the zero options of package datafile, with
 // OmitEmpty.
 func FromCSV(r io.Reader, name string, opts *datafile.CSVOptions) iter.Seq2[Device, error] {
 	if opts == nil {
@@ -102,9 +70,9 @@ func deviceOf(row datafile.Row, name string) Device {
 		}
 		d.Seq = n
 	}
-	d.RunID = d.Row[runColumn]
+	d.RunID = d.Row[failures.RunColumn]
 	for k := range d.Row {
-		if strings.HasPrefix(k, "iotfleet:") {
+		if strings.HasPrefix(k, failures.Prefix) {
 			delete(d.Row, k)
 		}
 	}

@@ -384,6 +384,9 @@ func (r *Run) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	}
 }
 
+// Ledger returns the ledger of the run: Options.Ledger, or the memory ledger that New made.
+func (r *Run) Ledger() Ledger { return r.ledger }
+
 // Stop asks a Run, Retry, Amend or Submit in progress to end, and returns at once. It may be called from any goroutine,
 // more than once; a later CancelTask overrides FinishPart. Without any of them in progress it makes the next one end
 // before it begins a part.

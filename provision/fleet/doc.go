@@ -8,7 +8,13 @@
 //		},
 //	})
 //	…
+//	report, err := f.Check(ctx, provision.FromCSV(file, "devices.csv", nil))  // a dry run at every site
 //	summary, err := f.Run(ctx, provision.FromCSV(file, "devices.csv", nil))
+//	err = f.WriteFailures(ctx, failures)                                      // to be mended
+//	summary, err = f.Amend(ctx, provision.FromCSV(mended, "failures.csv", nil))
+//	result, err := f.Register(ctx, lateDevice)                                // at the site that it names
+//	orphans, err := f.FindOrphans(ctx)
+//	n, err := f.Deliver(ctx, out)                                             // to a second place
 //
 // AWS runs one registration task for each account and region, at the rate of its control plane, so a large fleet takes
 // as long as its largest site. Which device belongs where is decided by the row or by a function of the user's, never
@@ -26,15 +32,24 @@
 // A record that can't be read, that has no route, whose route names no site, or whose thing name a device of another
 // site has, is Failed by the fleet itself and costs no other record anything. Its verdict is in the fleet's own ledger
 // ([Options.Ledger]), in the results with an empty site, and in the counts, so that they add up to the input. It was
-// never sent: once it is mended, give it to a fleet of its own. What failed at a site is mended there, as in any run:
-// make a [provision.Run] over the site's options and call its WriteFailures and Amend.
+// never sent. [Fleet.WriteFailures] writes it beside what failed at the sites; mended, [Fleet.Amend] registers it at the
+// site that it names then, and gives each of the others back to its own.
 //
 // # No device in two places
 //
-// A thing name belongs to one site: the first in the input that has it. When a run goes on, the ledgers are read first,
-// and a device that is routed to another site than before ends the call with [provision.ErrInputChanged], before any
-// site has sent anything. Public keys that come with the devices belong to one site as well. Two sites can't have the
-// same account and region, unless Options.TakeTurns is set, so that they work there in turn.
+// A thing name belongs to one site: the first in the input that has it, or the one where it was registered by itself.
+// When a run goes on, the ledgers are read first, and a device that is routed to another site than before ends the call
+// with [provision.ErrInputChanged], before any site has sent anything. Register, Amend and Retry ask the ledgers of the
+// other sites for a name before anything is sent. Public keys that come with the devices belong to one site as well, and
+// a request or certificate with the name of another site's device is refused. Two sites can't have the same account and
+// region, unless Options.TakeTurns is set, so that they work there in turn.
+//
+// A Fleet knows what its ledgers hold. A name that another program brought to a second site is told by every later call.
+//
+// # Errors
+//
+// What fails at one site costs the others nothing. The error of a call is or joins a [*SiteError] for each site that
+// failed, and what the other sites returned is returned with it.
 //
 // The limit of one task, and the rates: https://docs.aws.amazon.com/iot/latest/developerguide/bulk-provisioning.html
 package fleet

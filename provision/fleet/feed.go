@@ -38,6 +38,31 @@ type feed struct {
 // chunk is feedRows devices in the file.
 type chunk struct{ offset, size int64 }
 
+// feeds are the queues of all sites.
+type feeds []*feed
+
+func (f *Fleet) newFeeds() feeds {
+	list := make(feeds, len(f.sites))
+	for i := range list {
+		list[i] = newFeed(f.opts.SpoolDir)
+	}
+	return list
+}
+
+// close ends every sequence.
+func (fs feeds) close(err error) {
+	for _, f := range fs {
+		f.close(err)
+	}
+}
+
+// leave takes no more of any.
+func (fs feeds) leave() {
+	for _, f := range fs {
+		f.leave()
+	}
+}
+
 func newFeed(dir string) *feed { return &feed{dir: dir, news: make(chan struct{}, 1)} }
 
 // put adds a device. A site that has left gets nothing more; its devices are counted all the same.
@@ -148,9 +173,31 @@ func (f *feed) take() (devices []provision.Device, done bool, err error) {
 
 // waiting is a device in the file. Gob keeps every byte of a string, valid UTF-8 or not.
 type waiting struct {
-	Name, Source string
-	Row          map[string]string
-	Seq          int64
+	Name, Source, RunID string
+	Row                 map[string]string
+	Seq                 int64
+	Wrong               bool // with Cause and Text of its Err
+	Cause               provision.Cause
+	Text                string
+}
+
+func waitingOf(d provision.Device) waiting {
+	w := waiting{Name: d.Name, Source: d.Source, RunID: d.RunID, Row: d.Row, Seq: d.Seq}
+	if d.Err != nil {
+		w.Wrong, w.Cause, w.Text = true, provision.CauseInvalidRecord, d.Err.Error()
+		if e, ok := errors.AsType[provision.CauseError](d.Err); ok {
+			w.Cause = e.Cause()
+		}
+	}
+	return w
+}
+
+func (w *waiting) device() provision.Device {
+	d := provision.Device{Name: w.Name, Source: w.Source, RunID: w.RunID, Row: w.Row, Seq: w.Seq}
+	if w.Wrong {
+		d.Err = &refusal{w.Cause, w.Text}
+	}
+	return d
 }
 
 // spill writes the latest devices to the file.
@@ -167,7 +214,7 @@ func (f *feed) spill() error {
 	}
 	rows := make([]waiting, len(f.tail))
 	for i, d := range f.tail {
-		rows[i] = waiting{Name: d.Name, Source: d.Source, Row: d.Row, Seq: d.Seq}
+		rows[i] = waitingOf(d)
 	}
 	var data bytes.Buffer
 	if err := gob.NewEncoder(&data).Encode(rows); err != nil {
@@ -197,8 +244,8 @@ func (f *feed) readBack() ([]provision.Device, error) {
 		return nil, errors.New("the temporary file with the devices that the site had not taken is damaged")
 	}
 	devices := make([]provision.Device, len(rows))
-	for i, w := range rows {
-		devices[i] = provision.Device{Name: w.Name, Source: w.Source, Row: w.Row, Seq: w.Seq}
+	for i := range rows {
+		devices[i] = rows[i].device()
 	}
 	return devices, nil
 }

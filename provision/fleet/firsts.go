@@ -18,8 +18,7 @@ const bytesPerEntry = 64
 
 // add returns the number that was first added with what, and whether that was an earlier call.
 func (f *firsts) add(what string, number int64) (first int64, known bool) {
-	digest := sha256.Sum256([]byte(what))
-	key := [16]byte(digest[:16])
+	key := keyOf(what)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if first, known = f.numbers[key]; known {
@@ -32,8 +31,16 @@ func (f *firsts) add(what string, number int64) (first int64, known bool) {
 	return number, false
 }
 
-func (f *firsts) empty() bool {
+// find returns the number that was first added with what.
+func (f *firsts) find(what string) (first int64, known bool) {
+	key := keyOf(what)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.numbers) == 0
+	first, known = f.numbers[key]
+	return first, known
+}
+
+func keyOf(what string) [16]byte {
+	digest := sha256.Sum256([]byte(what))
+	return [16]byte(digest[:16])
 }

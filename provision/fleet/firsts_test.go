@@ -13,7 +13,6 @@ import (
 
 func TestTheFirstNumberOfANameStays(t *testing.T) {
 	var f firsts
-	assert.True(t, f.empty())
 	names := []string{"", "a", "A", "device:1", strings.Repeat("x", 1_000_000), "\x00", "\xff"}
 	for i, name := range names {
 		first, known := f.add(name, int64(i))
@@ -25,7 +24,11 @@ func TestTheFirstNumberOfANameStays(t *testing.T) {
 		assert.True(t, known)
 		assert.Equal(t, int64(i), first)
 	}
-	assert.False(t, f.empty())
+	first, known := f.find("A")
+	assert.True(t, known)
+	assert.EqualValues(t, 2, first)
+	_, known = f.find("b")
+	assert.False(t, known)
 }
 
 func TestAMillionNamesFitInTheMemoryThatIsPromised(t *testing.T) {

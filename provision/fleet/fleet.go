@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -38,16 +39,20 @@ type Options struct {
 	Observe func(site string, e provision.Event)
 }
 
-// Fleet is one run over one list of devices on several backends. Its methods may not be called concurrently, Results,
-// Record and Stop apart.
+// Fleet is one run over one list of devices on several backends. It has the methods of [provision.Run], each for all of
+// its sites. Results, Manifests, WriteFailures and Stop may be called at any time; of the other methods one at a time.
+//
+// While a Fleet is in use, its sites' ledgers are its own: a device that another Run registers at a site is not known to
+// the others.
 type Fleet struct {
 	opts   Options
 	sites  []*site // in order of name
 	ledger provision.Ledger
 	record *provision.RunRecord
 
-	keys       firsts // public keys that were given with the devices, with their site
-	keysKnown  bool   // those in the ledgers are among them
+	reading    *firsts // names of the input that is being read, or was in this call, with their site; see router
+	keys       firsts  // public keys that were given with the devices, with their site
+	keysKnown  bool    // those in the ledgers are among them
 	identities claims
 
 	observing sync.Mutex
@@ -59,13 +64,13 @@ type Fleet struct {
 type site struct {
 	name    string
 	index   int
+	backend task.Backend
 	run     *provision.Run
-	ledger  provision.Ledger // nil when the run made its own
+	ledger  provision.Ledger // of its run
 	program *template.Program
 	fills   []string
-	// givenKeys means that its devices come with their keys, which might be another device's.
-	givenKeys bool
-	active    bool // a call of its run is in progress or about to be
+	step    *step // nil if its step makes a key for each device
+	active  bool  // a call of its run is in progress or about to be
 }
 
 // New checks the options, of the fleet and of each site, and makes a Fleet. It talks to nobody yet.
@@ -107,11 +112,11 @@ func (f *Fleet) newSite(name string, index int, opts provision.Options) (*site, 
 		return nil, err
 	}
 	opts.Credential = provision.ForTemplate(opts.Credential, opts.Template)
-	s := &site{name: name, index: index, ledger: opts.Ledger, program: program, fills: opts.Credential.Fills()}
+	s := &site{name: name, index: index, program: program, fills: opts.Credential.Fills()}
 	if !f.opts.TakeTurns {
 		opts.Backend = f.identities.watch(name, opts.Backend)
 	}
-	opts.Credential = f.uniqueKeys(s, opts.Credential)
+	s.backend, opts.Credential = opts.Backend, f.watch(s, opts.Credential)
 	if own := opts.Observe; own != nil || f.opts.Observe != nil {
 		opts.Observe = func(e provision.Event) {
 			if own != nil {
@@ -120,8 +125,11 @@ func (f *Fleet) newSite(name string, index int, opts provision.Options) (*site, 
 			f.observe(name, e)
 		}
 	}
-	s.run, err = provision.New(opts)
-	return s, err
+	if s.run, err = provision.New(opts); err != nil {
+		return nil, err
+	}
+	s.ledger = s.run.Ledger()
+	return s, nil
 }
 
 func (f *Fleet) observe(site string, e provision.Event) {
@@ -209,7 +217,7 @@ func (s *site) thingName(given string, row map[string]string) string {
 	return res.Things[0].ThingName
 }
 
-// Stop asks a Run or Retry in progress to end at every site, and returns at once; see [provision.Run.Stop]. It may be
+// Stop asks a Run, Retry or Amend in progress to end at every site, and returns at once; see [provision.Run.Stop]. It may be
 // called from any goroutine, more than once. Sites that are done in this call are not touched. Without a call in
 // progress it makes the next one end before any site begins a part.
 func (f *Fleet) Stop(mode provision.StopMode) {

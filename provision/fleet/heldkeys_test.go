@@ -34,7 +34,7 @@ func TestAPrivateKeyReachesNeitherTheTemporaryFileNorTheFleetsLedger(t *testing.
 	_, err = f.open(t.Context())
 	require.NoError(t, err)
 	queue := newFeed(t.TempDir())
-	require.NoError(t, f.read(t.Context(), devices, &firsts{}, []*feed{queue}))
+	require.NoError(t, f.read(t.Context(), devices, &router{fleet: f}, []*feed{queue}))
 	require.Len(t, queue.tail, 1)
 	d := queue.tail[0]
 	assert.NotContains(t, d.Row["SerialNumber"]+d.Source+d.Name, "PRIVATE")

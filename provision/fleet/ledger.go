@@ -11,7 +11,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -83,9 +82,7 @@ func (r *refusals) add(ctx context.Context, n int64, d provision.Device, name st
 		return fmt.Errorf("%w: record %d (%s) was not refused before and is now: %s",
 			provision.ErrInputChanged, n, called(name, d.Source), why.text)
 	}
-	rec := &provision.DeviceRecord{Updated: time.Now()}
-	rec.Seq, rec.Name, rec.Row, rec.Source = r.seq, name, d.Row, d.Source // without keys by now
-	rec.Verdict, rec.Cause, rec.Message = provision.Failed, why.cause, privatekey.Cut(fmt.Sprintf("record %d of the input: %s", n, why.text))
+	rec := &provision.DeviceRecord{Result: why.result(r.seq, d, name, n), Updated: time.Now()}
 	if r.batch = append(r.batch, rec); len(r.batch) < refusedBatch {
 		return nil
 	}
@@ -96,11 +93,9 @@ func (r *refusals) flush(ctx context.Context) error {
 	if len(r.batch) == 0 {
 		return nil
 	}
-	err := r.fleet.ledger.Apply(ctx, provision.Change{Add: r.batch})
-	if r.batch = r.batch[:0]; err != nil {
-		return fmt.Errorf("the fleet's ledger: %w", err)
-	}
-	return nil
+	err := r.fleet.applyOwn(ctx, provision.Change{Add: r.batch})
+	r.batch = r.batch[:0]
+	return err
 }
 
 // end records that the input held n devices and that all it refused are in the ledger.
@@ -108,7 +103,7 @@ func (r *refusals) end(ctx context.Context, n int64) error {
 	if known, err, ok := r.next(); err != nil {
 		return fmt.Errorf("the fleet's ledger: %w", err)
 	} else if ok {
-		return fmt.Errorf("%w: %s was refused before (%s) and is not now; what was refused was never sent, so give it to a fleet of its own",
+		return fmt.Errorf("%w: %s was refused before (%s) and is not now; give the list as it was, and the mended record to Amend",
 			provision.ErrInputChanged, called(known.Name, known.Source), known.Message)
 	}
 	if err := r.flush(ctx); err != nil {
@@ -119,7 +114,12 @@ func (r *refusals) end(ctx context.Context, n int64) error {
 		return nil // its length is for each site to compare
 	}
 	record.Spooled, record.Input, record.Total = true, n, r.seq
-	if err := r.fleet.ledger.Apply(ctx, provision.Change{Run: record}); err != nil {
+	return r.fleet.applyOwn(ctx, provision.Change{Run: record})
+}
+
+// applyOwn changes the fleet's own ledger.
+func (f *Fleet) applyOwn(ctx context.Context, change provision.Change) error {
+	if err := f.ledger.Apply(ctx, change); err != nil {
 		return fmt.Errorf("the fleet's ledger: %w", err)
 	}
 	return nil

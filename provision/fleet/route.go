@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -54,10 +55,25 @@ func (r Route) strip(s *site, row map[string]string) map[string]string {
 	return row
 }
 
-// refusal is why no site takes a device.
+// refusal is why a device is not sent. It is an error with a cause.
 type refusal struct {
 	cause provision.Cause
 	text  string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// Cause sorts the failure as a site sorts its own.
+func (r *refusal) Cause() provision.Cause { return r.cause }
+
+// result is what became of a device that is not sent. The device is without keys by now; n is its number in the input,
+// 0 if it is of none.
+func (r *refusal) result(seq int64, d provision.Device, name string, n int64) provision.Result {
+	text := privatekey.Cut(r.text)
+	if n > 0 {
+		text = fmt.Sprintf("record %d of the input: %s", n, text)
+	}
+	return provision.Result{Seq: seq, Name: name, Row: d.Row, Source: d.Source, Verdict: provision.Failed, Cause: r.cause, Message: text}
 }
 
 // choose returns the site of a device, or why there is none.

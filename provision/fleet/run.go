@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 	"time"
 
-	"github.com/seed1ff6f450/iotfleet/internal/panics"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
@@ -26,42 +24,40 @@ var errNotSpooled = errors.New("the ledger does not hold the whole input yet; gi
 // input itself (it ends in an error, or a device is at another site than before) is in Error.Input, and no site sends
 // anything in that call.
 func (f *Fleet) Run(ctx context.Context, devices iter.Seq2[provision.Device, error]) (*Summary, error) {
-	began := time.Now()
+	c := f.newCall()
 	fresh, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if devices == nil {
-		return f.again(ctx, began, fresh, func(ctx context.Context, r *provision.Run) (*provision.Summary, error) {
-			return r.Run(ctx, nil)
+		return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
+			return s.run.Run(ctx, nil)
 		})
 	}
-	names, broken := f.survey(ctx, fresh)
-	feeds := make([]*feed, len(f.sites))
-	for i := range feeds {
-		feeds[i] = newFeed(f.opts.SpoolDir)
+	before, err := f.survey(ctx, fresh)
+	if err != nil {
+		return nil, err
 	}
-	closeAll := func(err error) {
-		for _, feed := range feeds {
-			feed.close(err)
-		}
-	}
-	c := &call{fleet: f, began: began}
-	wait := c.start(ctx, broken, func(ctx context.Context, s *site) (*provision.Summary, error) {
+	c.twice = before.twice
+	feeds := f.newFeeds()
+	r := router{fleet: f, before: before}
+	f.reading = &r.seen
+	defer func() { f.reading = nil }()
+	wait := c.start(ctx, before.broken, func(ctx context.Context, s *site) (*provision.Summary, error) {
 		defer feeds[s.index].leave()
 		return s.run.Run(ctx, feeds[s.index].all(ctx))
 	})
 	defer wait()
-	defer closeAll(errAborted) // for a sequence or a route that panics; otherwise they are closed by now
-	for i, err := range broken {
+	defer feeds.close(errAborted) // for a sequence or a route that panics; otherwise they are closed by now
+	for i, err := range before.broken {
 		if err != nil {
 			feeds[i].leave()
 		}
 	}
-	if c.input = f.read(ctx, devices, names, feeds); c.input != nil {
-		closeAll(&inputError{c.input})
+	if c.input = f.read(ctx, devices, &r, feeds); c.input != nil {
+		feeds.close(&inputError{c.input})
 	} else {
-		closeAll(nil)
+		feeds.close(nil)
 	}
 	wait()
 	c.given = make([]int64, len(feeds))
@@ -80,13 +76,9 @@ func (e *inputError) Error() string { return e.err.Error() }
 func (e *inputError) Unwrap() error { return e.err }
 
 // read routes the input. An error means that no site may send any of it.
-func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, error], before *firsts, feeds []*feed) error {
+func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, error], r *router, feeds feeds) error {
 	refused := f.newRefusals(ctx)
 	defer refused.stop()
-	r := router{fleet: f}
-	if !before.empty() {
-		r.before = before
-	}
 	for d, err := range devices {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -102,10 +94,13 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 		if err != nil {
 			return err
 		}
-		if to.refused == nil {
-			d.Row = to.row
-			feeds[to.site.index].put(d)
+		if to.refused != nil {
+			continue
 		}
+		if d.Row = to.row; to.taken != nil {
+			d.Name, d.Err = to.name, to.taken // its site keeps it as Failed, for Amend
+		}
+		feeds[to.site.index].put(d)
 	}
 	return refused.end(ctx, r.n)
 }
@@ -123,15 +118,16 @@ type router struct {
 	fleet  *Fleet
 	n      int64   // records so far
 	seen   firsts  // names of this input, with record number and site as one number
-	before *firsts // names that were in the ledgers, with their site; nil when there were none
+	before *survey // what the ledgers held; nil to look at the input alone
 }
 
 // routed is where a record goes: to a site with a row, or nowhere.
 type routed struct {
 	site    *site
 	row     map[string]string
-	name    string // the thing's; empty when it can't be told
-	refused *refusal
+	name    string   // the thing's; empty when it can't be told
+	refused *refusal // why no site takes it
+	taken   *refusal // why its site is to refuse it: another one has registered a device of its name by itself
 }
 
 func (r *router) route(d provision.Device) (to routed, err error) {
@@ -145,22 +141,43 @@ func (r *router) route(d provision.Device) (to routed, err error) {
 	if to.name = s.thingName(d.Name, to.row); to.name == "" {
 		return to, nil // the site says what is wrong with it
 	}
-	sites := int64(len(r.fleet.sites))
-	if first, ok := r.seen.add(to.name, r.n*sites+int64(s.index)); ok {
-		if other := r.fleet.sites[first%sites]; other != s { // otherwise the site's run refuses it
+	if other, n, ok := r.first(to.name, s); ok {
+		if other != s { // otherwise the site's run refuses it
 			to.refused = &refusal{provision.CauseDuplicate, fmt.Sprintf(
-				"record %d, which goes to site %q, has the same thing name; give each device one record", first/sites, other.name)}
+				"record %d, which goes to site %q, has the same thing name; give each device one record", n, other.name)}
 		}
 		return to, nil
 	}
 	if r.before == nil {
 		return to, nil
 	}
-	if first, ok := r.before.add(to.name, int64(s.index)); ok && first != int64(s.index) {
+	if first, ok := r.before.input.find(to.name); ok && first != int64(s.index) {
 		return to, fmt.Errorf("%w: device %q (record %d) went to site %q when the run was started, and is routed to site %q now",
 			provision.ErrInputChanged, to.name, r.n, r.fleet.sites[first].name, s.name)
 	}
+	if first, ok := r.before.alone.find(to.name); ok && first != int64(s.index) {
+		to.taken = heldBy(r.fleet.sites[first], to.name)
+	}
 	return to, nil
+}
+
+// first gives a name to the site of its first record. Of a name that was seen before it returns where, and the number of
+// that record.
+func (r *router) first(name string, s *site) (at *site, n int64, seen bool) {
+	sites := int64(len(r.fleet.sites))
+	first, seen := r.seen.add(name, r.n*sites+int64(s.index))
+	return r.fleet.sites[first%sites], first / sites, seen
+}
+
+// routedTo is the site of a name among those that a router has seen; nil if it has not, or if nothing is being read.
+func (f *Fleet) routedTo(seen *firsts, name string) *site {
+	if seen == nil {
+		return nil
+	}
+	if first, ok := seen.find(name); ok {
+		return f.sites[first%int64(len(f.sites))]
+	}
+	return nil
 }
 
 // commonName is what every site would call a device that none of them takes, for people to know it by. It is empty when
@@ -177,81 +194,108 @@ func (f *Fleet) commonName(d provision.Device) string {
 	return name
 }
 
-// Retry sends the failed devices of every site again that trying again can help; see [provision.Run.Retry]. Refused
-// devices are not among them. It returns what Run returns.
+// Retry sends the failed devices of every site again that trying again can help; see [provision.Run.Retry]. One that was
+// never sent, and whose name a device of another site has got since, is refused. It returns what Run returns.
 func (f *Fleet) Retry(ctx context.Context) (*Summary, error) {
-	began := time.Now()
+	c := f.newCall()
 	fresh, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return f.again(ctx, began, fresh, func(ctx context.Context, r *provision.Run) (*provision.Summary, error) { return r.Retry(ctx) })
+	return f.again(ctx, c, fresh, f.refuseTaken, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Retry(ctx) })
 }
 
-// Reconcile gives every Unknown device a verdict by reading the sites' accounts back; see [provision.Run.Reconcile]. A site
-// whose backend can't read devices back is in the error. It returns what Run returns.
+// refuseTaken returns what makes sure that no name goes to two sites by a Retry: a device that was never sent held no
+// name, and another one may have taken it meanwhile.
+func (f *Fleet) refuseTaken(ctx context.Context, s *site, names *firsts) error {
+	for d, err := range s.ledger.Devices(ctx, provision.DeviceFilter{Verdicts: []provision.Verdict{provision.Failed}}) {
+		if err != nil {
+			return err
+		}
+		if d.Attempts > 0 || d.Name == "" || !d.Cause.Retryable() {
+			continue
+		}
+		other, err := f.elsewhere(ctx, s, d.Name, false)
+		if err != nil {
+			return err
+		}
+		if first, ok := names.add(d.Name, int64(s.index)); ok && other == nil && first != int64(s.index) {
+			other = f.sites[first]
+		}
+		if other == nil {
+			continue
+		}
+		why := heldBy(other, d.Name)
+		d.Cause, d.Message, d.Updated = why.cause, why.text, time.Now()
+		if err := s.ledger.Apply(ctx, provision.Change{Devices: []*provision.DeviceRecord{d}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reconcile gives every Unknown device a verdict by reading the sites' accounts back; see [provision.Run.Reconcile]. A
+// site whose backend can't read devices back is in the error. It returns what Run returns.
 func (f *Fleet) Reconcile(ctx context.Context) (*Summary, error) {
-	began := time.Now()
+	c := f.newCall()
 	fresh, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return f.again(ctx, began, fresh, func(ctx context.Context, r *provision.Run) (*provision.Summary, error) { return r.Reconcile(ctx) })
+	return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Reconcile(ctx) })
 }
 
-// again lets every site do something with the devices that it has.
-func (f *Fleet) again(ctx context.Context, began time.Time, fresh bool, do func(context.Context, *provision.Run) (*provision.Summary, error)) (*Summary, error) {
+// again lets every site do something with the devices that it has. first is called for each site before any of them
+// begins; it may be nil.
+func (f *Fleet) again(
+	ctx context.Context, c *call, fresh bool, first func(context.Context, *site, *firsts) error,
+	do func(context.Context, *site) (*provision.Summary, error),
+) (*Summary, error) {
 	if !f.record.Spooled {
 		return nil, errNotSpooled
 	}
-	broken := make([]error, len(f.sites))
-	if !f.keysKnown {
-		_, broken = f.survey(ctx, fresh)
+	before, err := f.survey(ctx, fresh)
+	if err != nil {
+		return nil, err
 	}
+	c.twice = before.twice
+	broken := before.broken
+	var names firsts
 	for i, s := range f.sites {
-		if broken[i] == nil && s.ledger != nil && !s.complete(ctx) {
+		if broken[i] == nil && !s.complete(ctx) {
 			broken[i] = errNotSpooled
 		}
+		if broken[i] == nil && first != nil {
+			broken[i] = first(ctx, s, &names)
+		}
 	}
-	c := &call{fleet: f, began: began}
-	c.start(ctx, broken, func(ctx context.Context, s *site) (*provision.Summary, error) { return do(ctx, s.run) })()
+	c.start(ctx, broken, do)()
 	return c.conclude(ctx)
 }
 
-// call is one Run, Retry or Reconcile.
+// call is one Run, Retry, Amend or Reconcile.
 type call struct {
 	fleet     *Fleet
 	began     time.Time
 	summaries []*provision.Summary
 	errs      []error
+	twice     []error // see survey
 	given     []int64 // how many devices each site was given; nil if the input was not read
 	input     error
 }
 
-// start lets every site work, except the broken ones. wait returns when all are done, and may be called again. When one
-// of them panics, the others are ended, and wait panics with it.
+func (f *Fleet) newCall() *call {
+	n := len(f.sites)
+	return &call{fleet: f, began: time.Now(), summaries: make([]*provision.Summary, n), errs: make([]error, n), twice: make([]error, n)}
+}
+
+// start lets every site work, except the broken ones. wait returns when all are done, and may be called again.
 func (c *call) start(ctx context.Context, broken []error, work func(context.Context, *site) (*provision.Summary, error)) (wait func()) {
-	f := c.fleet
-	c.summaries, c.errs = make([]*provision.Summary, len(f.sites)), make([]error, len(f.sites))
-	end := f.begin()
-	ctx, cancel := context.WithCancel(ctx)
-	guard := panics.NewGuard(cancel)
-	var wg sync.WaitGroup
-	for i, s := range f.sites {
-		wg.Go(func() {
-			defer f.ended(s)
-			if c.errs[i] = broken[i]; broken[i] == nil {
-				c.errs[i] = guard.Do(func() (err error) {
-					c.summaries[i], err = work(ctx, s)
-					return err
-				})
-			}
-		})
-	}
-	return sync.OnceFunc(func() {
-		wg.Wait()
-		cancel()
-		end()
-		guard.Raise()
+	all := c.fleet.atSites(ctx, func(ctx context.Context, s *site) (err error) {
+		if err = broken[s.index]; err == nil {
+			c.summaries[s.index], err = work(ctx, s)
+		}
+		return err
 	})
+	return func() { c.errs = all() }
 }

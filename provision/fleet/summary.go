@@ -104,7 +104,7 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	f := c.fleet
 	sum := &Summary{Sites: make(map[string]*provision.Summary, len(f.sites)), Causes: map[provision.Cause]int64{}}
 	failed := &Error{Summary: sum, Input: c.input}
-	var held int64 // records of the input that the sites have
+	held, complete := int64(0), true // records of the input that the sites have, and whether these are all
 	for i, s := range f.sites {
 		summary := c.summaries[i]
 		if summary == nil {
@@ -115,8 +115,16 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 			summary.Total = c.given[i]
 		}
 		sum.add(s.name, summary)
-		held += s.input(ctx, summary)
-		if err := c.errs[i]; err != nil && !isEmpty(err) && !isInput(err) {
+		n, whole := s.input(ctx, summary)
+		held, complete = held+n, complete && whole
+		err := c.errs[i]
+		if err != nil && (isEmpty(err) || isInput(err)) {
+			err = nil
+		}
+		if c.twice[i] != nil {
+			err = errors.Join(err, c.twice[i])
+		}
+		if err != nil {
 			failed.Sites = append(failed.Sites, &SiteError{Site: s.name, Err: err})
 		}
 	}
@@ -124,13 +132,13 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the fleet's ledger: %w", err), failed)
 	}
-	sum.Refused = refused.Total()
+	sum.Refused = refused.Verdicts[provision.Failed] // the others were mended, and are at a site
 	sum.Total += sum.Refused
 	sum.Failed += sum.Refused
 	for cause, n := range refused.Causes {
 		sum.Causes[cause] += n
 	}
-	if missing := f.record.Input - held - sum.Refused; f.record.Spooled && missing > 0 { // a site has never taken them
+	if missing := f.record.Input - held - refused.Total(); f.record.Spooled && !complete && missing > 0 { // a site has never taken them
 		sum.Total += missing
 		sum.Pending += missing
 		failed.missing = missing
@@ -187,15 +195,17 @@ func (s *site) counts(ctx context.Context) *provision.Summary {
 	return sum
 }
 
-// input is how many records of the fleet's input a site has. Devices that were added to its run one by one are not
-// among them.
-func (s *site) input(ctx context.Context, sum *provision.Summary) int64 {
-	if s.ledger != nil {
-		if record, err := s.ledger.Run(ctx); err == nil && record.Spooled {
-			return record.Input
-		}
+// input is how many records of the fleet's input a site has, and whether it has all of its own. Devices that were added
+// to its run one by one are not among them.
+func (s *site) input(ctx context.Context, sum *provision.Summary) (n int64, whole bool) {
+	record, err := s.record(ctx)
+	switch {
+	case err != nil:
+		return sum.Total, false
+	case record.Spooled:
+		return record.Input, true
 	}
-	return sum.Total
+	return sum.Total - record.Ahead, false
 }
 
 // Result is one device of a fleet and what became of it.
@@ -221,7 +231,7 @@ func (f *Fleet) Results(ctx context.Context) iter.Seq2[*Result, error] {
 				}
 			}
 		}
-		for d, err := range f.ledger.Devices(ctx, provision.DeviceFilter{}) {
+		for d, err := range f.ledger.Devices(ctx, provision.DeviceFilter{Verdicts: []provision.Verdict{provision.Failed}}) {
 			if err != nil {
 				errs = append(errs, fmt.Errorf("the fleet's ledger: %w", err))
 			} else if !yield(&Result{Result: d.Result}, nil) {

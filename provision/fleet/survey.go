@@ -2,36 +2,36 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"iter"
-	"sync"
 
-	"github.com/seed1ff6f450/iotfleet/internal/panics"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// survey reads what the sites' ledgers hold: names holds at which site a device is, so that none is taken to another,
-// and the public keys that were given with devices are claimed for their sites. It holds bytesPerEntry bytes for each
-// device that is in a ledger.
-//
-// A ledger that can't be read is in broken, by site. Nobody knows what it holds, so sites that would still take devices
-// they did not have before are broken, too, unless the fleet is new and no ledger can hold anything of it.
-func (f *Fleet) survey(ctx context.Context, fresh bool) (names *firsts, broken []error) {
-	names, broken = &firsts{}, make([]error, len(f.sites))
-	guard := panics.NewGuard(func() {})
-	var wg sync.WaitGroup
-	for _, s := range f.sites {
-		wg.Go(func() {
-			if err := guard.Do(func() error { return f.surveySite(ctx, s, names) }); err != nil {
-				broken[s.index] = fmt.Errorf("reading its ledger: %w", err)
-			}
-		})
-	}
-	wg.Wait()
-	guard.Raise()
+// survey is what the sites' ledgers held at the beginning of a call. It holds bytesPerEntry bytes for each device.
+type survey struct {
+	input firsts // names of the input, with their site: none is taken to another
+	alone firsts // names of devices that were registered one by one, with their site
+	// broken holds the errors of sites whose ledger can't be read. Nobody knows what it holds, so sites that would still
+	// take devices they did not have before are broken, too, unless the fleet is new and no ledger can hold anything of it.
+	broken []error
+	// twice holds, by site, that it has a device whose name another site has. No call of a Fleet brings that about.
+	twice []error
+}
+
+// survey reads the sites' ledgers. The public keys that were given with devices are claimed for their sites.
+func (f *Fleet) survey(ctx context.Context, fresh bool) (*survey, error) {
+	sv := &survey{twice: make([]error, len(f.sites))}
+	alone := make([][]string, len(f.sites))
+	sv.broken = f.atSites(ctx, func(ctx context.Context, s *site) (err error) {
+		if alone[s.index], err = f.surveySite(ctx, s, sv); err != nil {
+			return fmt.Errorf("reading its ledger: %w", err)
+		}
+		return nil
+	})()
 	f.keysKnown = true
 	for _, s := range f.sites {
-		if broken[s.index] == nil {
+		if sv.broken[s.index] == nil {
 			continue
 		}
 		f.keysKnown = false
@@ -39,55 +39,74 @@ func (f *Fleet) survey(ctx context.Context, fresh bool) (names *firsts, broken [
 			continue
 		}
 		for _, other := range f.sites {
-			if broken[other.index] == nil && !other.complete(ctx) {
-				broken[other.index] = fmt.Errorf("it takes no further devices while the ledger of site %q can't be read: they might be that site's", s.name)
+			if sv.broken[other.index] == nil && !other.complete(ctx) {
+				sv.broken[other.index] = fmt.Errorf("it takes no further devices while the ledger of site %q can't be read: they might be that site's", s.name)
 			}
 		}
 		break
 	}
-	return names, broken
+	for i, names := range alone {
+		for _, name := range names {
+			if err := sv.addAlone(ctx, f.sites[i], f, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return sv, nil
+}
+
+// addAlone adds a device that was registered by itself, and notes if another site has one of its name.
+func (sv *survey) addAlone(ctx context.Context, s *site, f *Fleet, name string) error {
+	at, known := sv.alone.add(name, int64(s.index))
+	if !known || at == int64(s.index) {
+		at, known = sv.input.find(name)
+	}
+	if !known || at == int64(s.index) || sv.broken[at] != nil {
+		return nil
+	}
+	other, err := f.elsewhere(ctx, s, name, false)
+	if err == nil && other != nil && sv.twice[s.index] == nil {
+		sv.twice[s.index] = fmt.Errorf("device %q is at site %q as well, and one of the two was registered by another program than this fleet: "+
+			"find out which is right, and remove the other", name, other.name)
+	}
+	return err
 }
 
 // complete reports whether the site's run has all of its input, so that it refuses any further device.
 func (s *site) complete(ctx context.Context) bool {
-	if s.ledger == nil {
-		return false
-	}
-	record, err := s.ledger.Run(ctx)
+	record, err := s.record(ctx)
 	return err == nil && record.Spooled
 }
 
-func (f *Fleet) surveySite(ctx context.Context, s *site, names *firsts) error {
-	keys := s.givenKeys && !f.keysKnown
-	for d, err := range s.devices(ctx) {
+// record is the record of the site's run; an empty one if it was never begun.
+func (s *site) record(ctx context.Context) (*provision.RunRecord, error) {
+	record, err := s.ledger.Run(ctx)
+	if errors.Is(err, provision.ErrNoRun) {
+		return &provision.RunRecord{}, nil
+	}
+	return record, err
+}
+
+// surveySite returns the names that were registered one by one.
+func (f *Fleet) surveySite(ctx context.Context, s *site, sv *survey) (alone []string, err error) {
+	record, err := s.record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := s.step != nil && !f.keysKnown
+	for d, err := range s.ledger.Devices(ctx, provision.DeviceFilter{}) {
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if d.Name != "" {
-			names.add(d.Name, int64(s.index))
+		switch ofInput := d.Seq > record.Ahead && (!record.Spooled || d.Seq <= record.Ahead+record.Input); {
+		case ofInput && d.Name != "":
+			sv.input.add(d.Name, int64(s.index))
+		case !ofInput && holdsName(d):
+			alone = append(alone, d.Name)
 		}
 		if keys && (d.Verdict != provision.Failed || d.Attempts > 0) {
 			f.claimKey(s, d.Match)
 		}
 	}
-	return nil
-}
-
-// devices yields what the site has. Of a run that made its own ledger the matches are not known; what this Fleet has
-// seen of them is claimed already.
-func (s *site) devices(ctx context.Context) iter.Seq2[*provision.DeviceRecord, error] {
-	if s.ledger != nil {
-		return s.ledger.Devices(ctx, provision.DeviceFilter{})
-	}
-	return func(yield func(*provision.DeviceRecord, error) bool) {
-		for r, err := range s.run.Results(ctx) {
-			var d *provision.DeviceRecord
-			if err == nil {
-				d = &provision.DeviceRecord{Result: *r}
-			}
-			if !yield(d, err) {
-				return
-			}
-		}
-	}
+	return alone, nil
 }
