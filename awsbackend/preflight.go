@@ -34,7 +34,8 @@ const (
 	CheckThingType        finding.Rule = "thing-type"
 	CheckThingGroup       finding.Rule = "thing-group"
 	CheckBillingGroup     finding.Rule = "billing-group"
-	CheckPolicy           finding.Rule = "policy"
+	CheckPolicy           finding.Rule = "policy"  // exists, and works in this account and region
+	CheckConnect          finding.Rule = "connect" // a policy of the template's or of a group's lets devices connect
 )
 
 // Preflight implements [task.Preflighter]. It changes nothing and needs read permissions only; what may not be read is
@@ -54,6 +55,7 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 	p := &preflight{b: b, in: in}
 	for _, step := range []func(context.Context) error{
 		p.template, p.endpoint, p.running, p.bucket, p.role, p.thingTypes, p.thingGroups, p.billingGroups, p.policies,
+		p.connect,
 	} {
 		if err := step(ctx); err != nil {
 			return p.findings, fmt.Errorf("preflight: %w", err)
@@ -70,6 +72,7 @@ type preflight struct {
 	b        *Backend
 	in       *task.PreflightInput
 	who      *task.Identity
+	connects bool // a policy that the template names lets devices connect
 	stranger bool // AWS does not accept the credentials
 	findings finding.List
 }
@@ -249,21 +252,6 @@ func (p *preflight) billingGroups(ctx context.Context) error {
 		}
 		if !done {
 			p.add(CheckBillingGroup, name, finding.OK, "exists")
-		}
-	}
-	return nil
-}
-
-func (p *preflight) policies(ctx context.Context) error {
-	for _, name := range named(p.in.Policies) {
-		_, err := call(ctx, p.b, p.b.iot.GetPolicy, &iot.GetPolicyInput{PolicyName: aws.String(name)})
-		done, err := p.settled(CheckPolicy, name,
-			"there is no such AWS IoT policy (an IAM policy does not count): every line that names it would fail, make it first", err)
-		if err != nil {
-			return err
-		}
-		if !done {
-			p.add(CheckPolicy, name, finding.OK, "exists")
 		}
 	}
 	return nil

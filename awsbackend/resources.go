@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -48,6 +49,9 @@ func (b *Backend) ensureResources(ctx context.Context, in *task.ResourcesInput) 
 			return err
 		}
 	}
+	if err := b.policiesWorkHere(ctx, in); err != nil {
+		return err
+	}
 	for _, name := range policies {
 		if doc := in.Policies[name]; doc != "" {
 			if err := b.ensure(ctx, "policy", name, func() error { return b.seePolicy(ctx, name, doc) }, func() error {
@@ -82,6 +86,23 @@ func (b *Backend) ensureResources(ctx context.Context, in *task.ResourcesInput) 
 			return err
 		}); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// policiesWorkHere refuses policies that would be made for another account or region and have no effect in this one.
+func (b *Backend) policiesWorkHere(ctx context.Context, in *task.ResourcesInput) error {
+	for _, name := range slices.Sorted(maps.Keys(in.Policies)) {
+		if in.Policies[name] == "" {
+			continue
+		}
+		who, err := b.Identity(ctx)
+		if err != nil {
+			return err
+		}
+		if why := policy.Useless(in.Policies[name], who.Partition, who.Region, who.Account); why != "" {
+			return &task.InputError{Member: "Policies", Problem: fmt.Sprintf("policy %s: %s", rule.Quote(name), why)}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -60,10 +61,7 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 			_, ok := b.st.billingGroups.get(name)
 			p.exists("billing-group", name, ok, "billing group")
 		}
-		for _, name := range in.Policies {
-			_, ok := b.st.policies.get(name)
-			p.exists("policy", name, ok, "policy")
-		}
+		b.checkPolicies(p, in)
 		if r := b.st.running; r != nil {
 			p.add("task-running", r.id, finding.Warning, "task %s is in progress; a new task has to wait for it", r.id)
 		} else {
@@ -75,6 +73,45 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 		return nil, err
 	}
 	return found.(finding.List), nil
+}
+
+// checkPolicies looks at the policies that devices get, from the template or from their groups.
+func (b *account) checkPolicies(p *preflight, in *task.PreflightInput) {
+	connects := false
+	for _, name := range in.Policies {
+		found, ok := b.st.policies.get(name)
+		if p.exists("policy", name, ok, "policy"); !ok {
+			continue
+		}
+		connects = connects || policydoc.LetsConnect(found.document())
+		for _, problem := range policydoc.CheckAttached(found.document(), b.partition().Name, b.opts.Region, b.opts.Account) {
+			p.add("policy", name, finding.Warning, "%s; mend the policy", problem.Message)
+		}
+	}
+	switch {
+	case !in.Connect:
+		return
+	case connects:
+		p.add("connect", "", finding.OK, "a policy that the template names lets devices connect")
+		return
+	case len(in.ThingGroups) == 0:
+		p.add("connect", "", finding.Warning, "no policy lets devices connect; let one that the template names allow iot:Connect for a client")
+	}
+	for _, name := range in.ThingGroups {
+		with := ""
+		for g, _ := b.st.thingGroups.get(name); g != nil; g = g.parent {
+			for _, attached := range g.policies {
+				if policydoc.LetsConnect(attached.document()) {
+					with = attached.name
+				}
+			}
+		}
+		if with == "" {
+			p.add("connect", name, finding.Warning, "no policy of the group %s or of a parent lets devices connect; attach one that allows iot:Connect for a client", name)
+			continue
+		}
+		p.add("connect", name, finding.OK, "its policy %s lets devices connect", with)
+	}
 }
 
 func (b *account) checkBucket(p *preflight) {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 
+	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -28,6 +29,11 @@ func (b *Backend) EnsureResources(ctx context.Context, in *task.ResourcesInput) 
 			return &task.InputError{Member: "Policies", Problem: fmt.Sprintf("there is no policy %q: give its document", name), Err: err}
 		} else if err != nil {
 			return err
+		}
+	}
+	for _, name := range policies {
+		if why := policydoc.Useless(in.Policies[name], b.partition().Name, b.opts.Region, b.opts.Account); why != "" {
+			return &task.InputError{Member: "Policies", Problem: fmt.Sprintf("policy %q: %s", name, why)}
 		}
 	}
 	for _, name := range policies {

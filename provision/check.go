@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -47,6 +48,7 @@ type checker struct {
 	intake *intake
 	given  LineMatcher // finds the keys that come with the devices; nil if they don't
 	needs  needs       // what the lines of good records refer to
+	rights rights      // what the policies of good records come to
 	names  map[string]int64
 	keys   map[Match]int64
 
@@ -95,6 +97,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 			continue
 		}
 		c.needs.add(want.Resolution)
+		c.rights.add(want.Resolution)
 		if len(report.Samples) < checkSamples {
 			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}
@@ -173,6 +176,11 @@ func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 
 // account asks the backend about what a task would need.
 func (c *checker) account(ctx context.Context, roleARN string, report *CheckReport) error {
+	if who, ok := task.As[task.Identifier](c.intake.backend); ok && len(c.rights.kinds) > 0 {
+		if id, err := who.Identity(ctx); err == nil { // a failure is Preflight's to report
+			report.Findings = append(report.Findings, c.rights.elsewhere(id)...)
+		}
+	}
 	pf, ok := task.As[task.Preflighter](c.intake.backend)
 	if !ok {
 		return nil
@@ -180,13 +188,54 @@ func (c *checker) account(ctx context.Context, roleARN string, report *CheckRepo
 	account, err := pf.Preflight(ctx, &task.PreflightInput{
 		TemplateBody: c.intake.shape.body, RoleARN: roleARN,
 		ThingTypes: c.needs.types.names(), ThingGroups: c.needs.groups.names(),
-		BillingGroups: c.needs.billing.names(), Policies: c.needs.policies.names(),
+		BillingGroups: c.needs.billing.names(), Policies: c.needs.policies.names(), Connect: c.rights.missing,
 	})
 	if err != nil {
 		return fmt.Errorf("checking the AWS side: %w", err)
 	}
 	report.Findings = append(report.Findings, account...)
 	return nil
+}
+
+// rights are the policy documents of the devices, each kind of device once.
+type rights struct {
+	kinds   map[string]*template.Resolution // by the documents
+	missing bool                            // devices get a certificate and no document that lets them connect
+}
+
+// checkRights is how many kinds of devices are looked at. A template whose every row brings a document of its own has as
+// many as rows.
+const checkRights = 1000
+
+func (r *rights) add(res *template.Resolution) {
+	if res.Certificate == nil || len(r.kinds) == checkRights {
+		return
+	}
+	var documents strings.Builder
+	for _, p := range res.Policies {
+		documents.WriteString(p.PolicyDocument + "\x00")
+	}
+	if r.kinds[documents.String()] != nil {
+		return
+	}
+	if r.kinds == nil {
+		r.kinds = map[string]*template.Resolution{}
+	}
+	r.kinds[documents.String()] = res
+	r.missing = r.missing || !res.AllowsConnect()
+}
+
+// elsewhere reports statements that have no effect in the account, each text once.
+func (r *rights) elsewhere(id *task.Identity) finding.List {
+	var out finding.List
+	for _, documents := range slices.Sorted(maps.Keys(r.kinds)) {
+		for _, f := range r.kinds[documents].CheckPlace(id.Partition, id.Region, id.Account) {
+			if !slices.ContainsFunc(out, func(o finding.Finding) bool { return o.Message == f.Message }) && len(out) < checkRefusals {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
 }
 
 // needs are the resources that must exist before a task starts: AWS makes none of them.

@@ -162,6 +162,9 @@ type PreflightInput struct {
 	// ThingTypes, ThingGroups, BillingGroups and Policies are the names that the template and its rows refer to and
 	// that must exist beforehand: the service makes none of them.
 	ThingTypes, ThingGroups, BillingGroups, Policies []string
+	// Connect asks whether one of Policies, or a policy that a group of ThingGroups or a parent of one carries, lets devices
+	// connect: the template has certificates and no document of its own that does.
+	Connect bool
 }
 
 // Preflighter is the ability to check, changing nothing, that a task can run.

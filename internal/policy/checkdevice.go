@@ -100,7 +100,7 @@ func (c *deviceCheck) variables(text string) {
 		return
 	}
 	for _, bare := range []string{"iot:ClientId", "iot:Connection.", "iot:Certificate"} {
-		if i := strings.Index(outside, bare); i >= 0 {
+		if strings.Contains(outside, bare) {
 			c.add(UnknownVariable, text, "", "%s stands in %s without ${ and } around it, so it is plain text", bare, rule.Quote(text))
 			return
 		}

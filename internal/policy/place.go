@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
@@ -67,3 +68,30 @@ func elsewhere(resource, partition, region, account string) string {
 
 // sampleAccounts are the numbers that AWS's documentation uses.
 var sampleAccounts = map[string]bool{"123456789012": true, "111122223333": true, "444455556666": true, "000000000000": true}
+
+// Useless returns why a policy, given as text, has no effect in a place: every statement is for another one. It
+// returns "" if one may have an effect.
+func Useless(document, partition, region, account string) string {
+	d, _ := Parse(document)
+	problems := d.CheckPlace(partition, region, account)
+	if len(problems) == 0 || len(problems) < len(d.Statements) {
+		return ""
+	}
+	return problems[0].Message
+}
+
+// LetsConnect reports whether a policy, given as text, may let a device connect.
+func LetsConnect(document string) bool {
+	d, _ := Parse(document)
+	allowed, denied := d.Connects()
+	return allowed && !denied
+}
+
+// CheckAttached looks at a document that is in an account, as [Document.CheckDevice] and [Document.CheckPlace] do
+// together. Of what works all the same ([UnusedResource], [UnknownAction] without a name near) it reports nothing.
+func CheckAttached(document, partition, region, account string) []Problem {
+	d, _ := Parse(document)
+	return slices.DeleteFunc(append(d.CheckDevice(), d.CheckPlace(partition, region, account)...), func(p Problem) bool {
+		return p.Kind == UnusedResource || p.Kind == UnknownAction && p.Meant == ""
+	})
+}
