@@ -54,13 +54,13 @@ type checker struct {
 type seenFinding struct {
 	rule     finding.Rule
 	severity finding.Severity
-	at       pointer
+	at       string
 	message  string
 }
 
 func (c *checker) add(r finding.Rule, severity finding.Severity, at pointer, format string, args ...any) {
-	f := finding.Finding{Rule: r, Severity: severity, Pointer: string(at), Message: fmt.Sprintf(format, args...)}
-	if key := (seenFinding{f.Rule, f.Severity, at, f.Message}); !c.seen[key] {
+	f := finding.Finding{Rule: r, Severity: severity, Pointer: at.String(), Message: fmt.Sprintf(format, args...)}
+	if key := (seenFinding{f.Rule, f.Severity, f.Pointer, f.Message}); !c.seen[key] {
 		c.seen[key] = true
 		c.t.src.place(&f)
 		c.findings = append(c.findings, f)
@@ -72,7 +72,7 @@ func (c *checker) fault(f fault, at pointer) { c.add(f.rule, f.severity, at, "%s
 // fail notes a fault that compiling would find too.
 func (c *checker) fail(err error) {
 	if e, ok := errors.AsType[*finding.Finding](err); ok {
-		c.add(e.Rule, finding.Error, pointer(e.Pointer), "%s", e.Message)
+		c.add(e.Rule, finding.Error, pointerTo(e.Pointer), "%s", e.Message)
 	}
 }
 
@@ -83,26 +83,26 @@ func (c *checker) document() {
 			if c.kind == JITP {
 				message = "the text holds the template inside another document; a registration configuration takes what Body returns as a string"
 			}
-			c.add(ruleWrapped, finding.Note, "", "%s", message)
+			c.add(ruleWrapped, finding.Note, pointer{}, "%s", message)
 		}
-		c.duplicates(c.t.src.root, "")
+		c.duplicates(c.t.src.root, pointer{})
 	}
 	if body, err := c.t.MarshalJSON(); err != nil {
-		c.add(ruleValueShape, finding.Error, "", "the template cannot be written: %v", err)
+		c.add(ruleValueShape, finding.Error, pointer{}, "the template cannot be written: %v", err)
 	} else {
 		if n := utf8.RuneCount(body); n > rule.TemplateBody {
-			c.add(ruleBodyLength, finding.Error, "", "the body is %d characters long, AWS allows %d", n, rule.TemplateBody)
+			c.add(ruleBodyLength, finding.Error, pointer{}, "the body is %d characters long, AWS allows %d", n, rule.TemplateBody)
 		}
 		c.privateKeys(body)
 	}
 	if c.kind != Fleet && c.t.Mappings != nil {
-		c.add(ruleSection, finding.Warning, "/Mappings", "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
+		c.add(ruleSection, finding.Warning, pointerTo("/Mappings"), "AWS documents Mappings for fleet templates only, this is a %s template", c.kind)
 	}
 	if c.kind != Fleet && c.t.DeviceConfiguration != nil {
-		c.add(ruleSection, finding.Warning, "/DeviceConfiguration",
+		c.add(ruleSection, finding.Warning, pointerTo("/DeviceConfiguration"),
 			"AWS documents DeviceConfiguration for fleet templates only, this is a %s template", c.kind)
 	}
-	c.extra(c.t.Extra, "", ruleUnknown, "AWS does not document %s at the top of a template")
+	c.extra(c.t.Extra, pointer{}, ruleUnknown, "AWS does not document %s at the top of a template")
 }
 
 // extra notes undocumented members; format has one verb for the name.
@@ -138,7 +138,7 @@ func (c *checker) privateKeys(body []byte) {
 			look(m.value, at.child(m.key))
 		}
 	}
-	look(root, "")
+	look(root, pointer{})
 }
 
 func (c *checker) duplicates(n *node, at pointer) {
@@ -159,7 +159,7 @@ func (c *checker) duplicates(n *node, at pointer) {
 func (c *checker) parameters() {
 	for _, name := range c.parameterNames {
 		p := c.t.Parameters[name]
-		at := pointer("/Parameters").child(name)
+		at := pointerTo("/Parameters").child(name)
 		if n := utf8.RuneCountInString(name); n == 0 || n > rule.ParameterName {
 			c.add(ruleParameterName, finding.Error, at, "a parameter's name of %d characters; AWS wants 1 to %d", n, rule.ParameterName)
 		}
@@ -189,7 +189,7 @@ func (c *checker) parameters() {
 }
 
 func (c *checker) mappings() {
-	at := pointer("/Mappings")
+	at := pointerTo("/Mappings")
 	for _, table := range c.mappingNames {
 		for _, first := range sortedKeys(c.t.Mappings[table]) {
 			for _, second := range sortedKeys(c.t.Mappings[table][first]) {
@@ -206,19 +206,19 @@ func (c *checker) mappings() {
 	}
 	// Tables are compiled for the values below; a fault was noted above or is noted here.
 	if err := c.compiler.mappings(); err != nil {
-		if e, ok := errors.AsType[*finding.Finding](err); ok && !c.has(pointer(e.Pointer)) {
+		if e, ok := errors.AsType[*finding.Finding](err); ok && !c.has(pointerTo(e.Pointer)) {
 			c.fail(err)
 		}
 	}
 }
 
 func (c *checker) has(at pointer) bool {
-	return slices.ContainsFunc(c.findings, func(i finding.Finding) bool { return i.Pointer == string(at) })
+	return slices.ContainsFunc(c.findings, func(i finding.Finding) bool { return i.Pointer == at.String() })
 }
 
 func (c *checker) deviceConfiguration() {
 	for _, name := range sortedKeys(c.t.DeviceConfiguration) {
-		at := pointer("/DeviceConfiguration").child(name)
+		at := pointerTo("/DeviceConfiguration").child(name)
 		v := c.t.DeviceConfiguration[name]
 		switch expand(v).(type) {
 		case Object, List:
@@ -287,9 +287,9 @@ func (c *checker) noResult(err error, from []string) {
 	e, ok := errors.AsType[*finding.Finding](err)
 	switch {
 	case ok && len(from) == 0:
-		c.add(ruleFunctionResult, finding.Error, pointer(e.Pointer), "%s", e.Message)
+		c.add(ruleFunctionResult, finding.Error, pointerTo(e.Pointer), "%s", e.Message)
 	case ok:
-		c.add(ruleFunctionResult, finding.Warning, pointer(e.Pointer), "with the default: %s", e.Message)
+		c.add(ruleFunctionResult, finding.Warning, pointerTo(e.Pointer), "with the default: %s", e.Message)
 	}
 }
 
@@ -371,15 +371,15 @@ func (c *checker) references() {
 		c.reference(name, at)
 	}
 	for _, name := range c.parameterNames {
-		walkRefs(c.t.Parameters[name].Default, pointer("/Parameters").child(name).child("Default"), note)
+		walkRefs(c.t.Parameters[name].Default, pointerTo("/Parameters").child(name).child("Default"), note)
 	}
 	for _, name := range sortedKeys(c.t.Resources) {
 		_, props := properties(c.t.Resources[name])
 		for _, p := range props {
-			walkRefs(p.value, pointer("/Resources").child(name).child("Properties").child(p.name), note)
+			walkRefs(p.value, pointerTo("/Resources").child(name).child("Properties").child(p.name), note)
 		}
 	}
-	walkRefs(c.t.DeviceConfiguration, "/DeviceConfiguration", note)
+	walkRefs(c.t.DeviceConfiguration, pointerTo("/DeviceConfiguration"), note)
 	for _, name := range c.parameterNames {
 		if !used[name] {
 			message := "parameter %s is used nowhere"
@@ -387,12 +387,12 @@ func (c *checker) references() {
 				message += ", and AWS demands every declared parameter all the same: a device whose certificate lacks it is not provisioned; " +
 					"remove it, or give it a Default"
 			}
-			c.add(ruleParameterUnused, finding.Warning, pointer("/Parameters").child(name), message, rule.Quote(name))
+			c.add(ruleParameterUnused, finding.Warning, pointerTo("/Parameters").child(name), message, rule.Quote(name))
 		}
 	}
 	for _, table := range c.mappingNames {
 		if !c.usedMaps[table] {
-			c.add(ruleMappingUnused, finding.Warning, pointer("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
+			c.add(ruleMappingUnused, finding.Warning, pointerTo("/Mappings").child(table), "no Fn::FindInMap uses the table %s", rule.Quote(table))
 		}
 	}
 	c.cycles()
@@ -448,12 +448,12 @@ func (c *checker) cycles() {
 		})
 	}
 	for name, p := range c.t.Parameters {
-		collect("parameter "+name, pointer("/Parameters").child(name), p.Default)
+		collect("parameter "+name, pointerTo("/Parameters").child(name), p.Default)
 	}
 	for name, r := range c.t.Resources {
 		_, props := properties(r)
 		for _, p := range props {
-			collect("resource "+name, pointer("/Resources").child(name), p.value)
+			collect("resource "+name, pointerTo("/Resources").child(name), p.value)
 		}
 	}
 	var trail []string

@@ -10,7 +10,7 @@ import (
 )
 
 func (c *checker) resources() {
-	const at = pointer("/Resources")
+	at := pointerTo("/Resources")
 	if len(c.t.Resources) == 0 {
 		c.add(ruleNoResources, finding.Error, at, "the template has no Resources: it would create nothing")
 		return
@@ -55,7 +55,7 @@ func (c *checker) resources() {
 		c.add(ruleNoPolicy, finding.Note, at, "the certificate gets no policy of its own: %s", fromGroup)
 	case certificates > 0 && policies == 0:
 		c.add(ruleNoPolicy, finding.Warning, at, "the certificate gets no policy: the device could not even connect")
-	case certificates > 0 && c.denied != "":
+	case certificates > 0 && c.denied != (pointer{}):
 		c.add(rulePolicyNoConnect, finding.Warning, c.denied, "the policy denies iot:Connect to every client, which wins over any policy that "+
 			"allows it: the device cannot connect")
 	case certificates > 0 && !c.granted && c.grouped:
@@ -72,10 +72,10 @@ const fromGroup = "the device can connect only if a policy that allows it is att
 func (c *checker) firstPolicy() pointer {
 	for _, name := range sortedKeys(c.t.Resources) {
 		if p, ok := normal(c.t.Resources[name]).(Policy); ok && p.PolicyDocument != nil {
-			return pointer("/Resources").child(name).child("Properties").child("PolicyDocument")
+			return pointerTo("/Resources").child(name).child("Properties").child("PolicyDocument")
 		}
 	}
-	return "/Resources"
+	return pointerTo("/Resources")
 }
 
 // present notes and drops a null.
@@ -168,7 +168,7 @@ func (c *checker) groups(v Value, at pointer) {
 		if text, ok := scalar(e); ok {
 			constants = append(constants, text)
 		} else {
-			constants = append(constants, "\x00"+string(at.index(i))) // not known: unlike any other
+			constants = append(constants, "\x00"+at.index(i).String()) // not known: unlike any other
 		}
 	}
 	for _, f := range checkGroups(constants) {
@@ -179,7 +179,7 @@ func (c *checker) groups(v Value, at pointer) {
 // constant reports whether a value is the same for every device.
 func (c *checker) constant(v Value) bool {
 	constant := true
-	walkRefs(v, "", func(string, pointer) { constant = false })
+	walkRefs(v, pointer{}, func(string, pointer) { constant = false })
 	return constant
 }
 
@@ -313,7 +313,7 @@ func (c *checker) connection(e *namedExpr, d *policy.Document, at pointer) {
 		allowed, denied = allowed || otherAllowed, denied && otherDenied
 	}
 	c.granted = c.granted || allowed
-	if denied && c.denied == "" {
+	if denied && c.denied == (pointer{}) {
 		c.denied = at
 	}
 }

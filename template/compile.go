@@ -101,7 +101,7 @@ type compiler struct {
 func (c *compiler) program() (*Program, error) {
 	t := c.t
 	if len(t.Resources) == 0 {
-		return nil, fail(ruleNoResources, "/Resources", "the template has no Resources: it would create nothing")
+		return nil, fail(ruleNoResources, pointerTo("/Resources"), "the template has no Resources: it would create nothing")
 	}
 	c.referred = map[string]bool{}
 	c.defaults = map[string]string{}
@@ -109,7 +109,7 @@ func (c *compiler) program() (*Program, error) {
 		if d := t.Parameters[name].Default; d != nil && !isNull(d) {
 			text, ok := scalar(d)
 			if !ok {
-				return nil, fail(ruleParameterDefault, pointer("/Parameters").child(name).child("Default"),
+				return nil, fail(ruleParameterDefault, pointerTo("/Parameters").child(name).child("Default"),
 					"a Default must be a constant string")
 			}
 			c.defaults[name] = text
@@ -120,12 +120,12 @@ func (c *compiler) program() (*Program, error) {
 	}
 	p := &Program{emptyIsMissing: c.opts.EmptyIsMissing, kind: cmp.Or(c.opts.Kind, Bulk), known: map[string]bool{}}
 	for _, name := range sortedKeys(t.Resources) {
-		if err := c.resource(p, name, pointer("/Resources").child(name)); err != nil {
+		if err := c.resource(p, name, pointerTo("/Resources").child(name)); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range sortedKeys(t.DeviceConfiguration) {
-		e, err := c.named(name, t.DeviceConfiguration[name], pointer("/DeviceConfiguration").child(name))
+		e, err := c.named(name, t.DeviceConfiguration[name], pointerTo("/DeviceConfiguration").child(name))
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +158,7 @@ func (c *compiler) demanded(name string) bool {
 func (c *compiler) mappings() error {
 	c.tables = map[string]map[string]map[string]leaf{}
 	if len(c.t.Mappings) > 0 && !c.functions {
-		return fail(ruleSection, "/Mappings", "AWS documents Mappings for fleet templates only; "+
+		return fail(ruleSection, pointerTo("/Mappings"), "AWS documents Mappings for fleet templates only; "+
 			"CompileOptions.AllowFunctions permits them")
 	}
 	for table, firsts := range c.t.Mappings {
@@ -167,7 +167,7 @@ func (c *compiler) mappings() error {
 			leaves := map[string]leaf{}
 			c.tables[table][first] = leaves
 			for second, v := range seconds {
-				at := pointer("/Mappings").child(table).child(first).child(second)
+				at := pointerTo("/Mappings").child(table).child(first).child(second)
 				l := leaf{}
 				var ok bool
 				if list, isList := expand(v).(List); isList {

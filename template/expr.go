@@ -31,7 +31,7 @@ const (
 
 // fail makes an error that names a place in the template.
 func fail(r finding.Rule, at pointer, format string, args ...any) *finding.Finding {
-	return &finding.Finding{Rule: r, Severity: finding.Error, Pointer: string(at), Message: fmt.Sprintf(format, args...)}
+	return &finding.Finding{Rule: r, Severity: finding.Error, Pointer: at.String(), Message: fmt.Sprintf(format, args...)}
 }
 
 // AWSMessage words an error of [Template.Compile] or [Program.Resolve] as AWS IoT does in its reports and answers.

@@ -105,19 +105,19 @@ func (r *reader) at(i int) int { return r.src.at(r.mark + i) }
 // readJSON reads one JSON document with nothing after it.
 func readJSON(src *source) (*node, *finding.Finding) {
 	if i := jsonline.InvalidUTF8(src.text); i >= 0 {
-		return nil, syntaxError(src, src.at(i), "", "the text is not valid UTF-8", "save the file as UTF-8")
+		return nil, syntaxError(src, src.at(i), pointer{}, "the text is not valid UTF-8", "save the file as UTF-8")
 	}
 	text := bytes.TrimPrefix(src.text, []byte(byteOrderMark))
 	r := &reader{jsonline.NewReader(text, maxDepth), src, len(src.text) - len(text)}
 	if r.Peek() == 0 && r.Offset() == len(text) {
-		return nil, syntaxError(src, r.at(len(text)), "", "the document is empty", "")
+		return nil, syntaxError(src, r.at(len(text)), pointer{}, "the document is empty", "")
 	}
-	n, err := r.value("")
+	n, err := r.value(pointer{})
 	if err != nil {
 		return nil, err
 	}
 	if r.Close(); r.Err() != nil {
-		return nil, r.fail("")
+		return nil, r.fail(pointer{})
 	}
 	return n, nil
 }
@@ -134,7 +134,7 @@ func (r *reader) fail(p pointer) *finding.Finding {
 		e.Message, e.Hint = "this is PEM, a certificate or a key, and no template", "give the file of the provisioning template"
 	case strings.HasPrefix(rest, "---"):
 		e.Message, e.Hint = "found '-' where a value should be", notJSON
-	case p == "" && e.Fault == jsonline.WantValue && isLetter(rest[0]):
+	case p == (pointer{}) && e.Fault == jsonline.WantValue && isLetter(rest[0]):
 		e.Hint = notJSON
 	case e.Fault == jsonline.WantName && rest[0] == '{':
 		e.Hint = "{{…}} marks text to be replaced in AWS's documentation; remove the outer braces"

@@ -31,26 +31,26 @@ func (t Template) MarshalJSON() ([]byte, error) {
 	w.open('{')
 	if t.Parameters != nil {
 		w.key("Parameters")
-		w.parameters(t.Parameters, "/Parameters")
+		w.parameters(t.Parameters, pointerTo("/Parameters"))
 	}
 	if t.Mappings != nil {
 		w.key("Mappings")
-		w.mappings(t.Mappings, "/Mappings")
+		w.mappings(t.Mappings, pointerTo("/Mappings"))
 	}
 	if t.Resources != nil {
 		w.key("Resources")
 		w.open('{')
 		for _, name := range sortedKeys(t.Resources) {
 			w.key(name)
-			w.resource(t.Resources[name], pointer("/Resources").child(name))
+			w.resource(t.Resources[name], pointerTo("/Resources").child(name))
 		}
 		w.close('}')
 	}
 	if t.DeviceConfiguration != nil {
 		w.key("DeviceConfiguration")
-		w.value(t.DeviceConfiguration, "/DeviceConfiguration")
+		w.value(t.DeviceConfiguration, pointerTo("/DeviceConfiguration"))
 	}
-	w.extra(t.Extra, "", func(name string) bool {
+	w.extra(t.Extra, pointer{}, func(name string) bool {
 		return name == "Parameters" && t.Parameters != nil || name == "Mappings" && t.Mappings != nil ||
 			name == "Resources" && t.Resources != nil || name == "DeviceConfiguration" && t.DeviceConfiguration != nil
 	})

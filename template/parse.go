@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
@@ -21,7 +20,7 @@ func syntaxError(src *source, offset int, p pointer, message, hint string) *find
 	line, column := src.lineColumn(offset)
 	return &finding.Finding{
 		Rule: ErrSyntax, Severity: finding.Error, Message: message,
-		Pointer: string(p), Line: int64(line), Column: column, Offset: int64(offset),
+		Pointer: p.String(), Line: int64(line), Column: column, Offset: int64(offset),
 	}
 }
 
@@ -30,8 +29,8 @@ func syntaxError(src *source, offset int, p pointer, message, hint string) *find
 // requests and answers of the API hold it, or a JSON string. [Template.Check] reports what is doubtful.
 //
 // What is refused is what cannot be a template, and slips that AWS would ignore and that would register devices
-// without what was meant, such as thingname for ThingName. The error has a [*finding.Finding] with the place and, for a
-// likely slip, what was probably meant.
+// without what was meant, such as thingname for ThingName. The error has a [*finding.Finding] for each, up to 100, with
+// the place and, for a likely slip, what was probably meant. Of text that is not JSON only the first fault is found.
 func Parse(src []byte) (*Template, error) {
 	s, err := unwrap(newSource(src))
 	if err != nil {
@@ -39,8 +38,8 @@ func Parse(src []byte) (*Template, error) {
 	}
 	p := &parser{src: s}
 	t := p.template(s.root)
-	if p.err != nil {
-		return nil, fmt.Errorf("template: %w", p.err)
+	if err := p.faults.Err(); err != nil {
+		return nil, fmt.Errorf("template: %w", err)
 	}
 	// The tree knows all offsets. Lines and columns need the file, which is the caller's.
 	s.file, s.text, s.offsets = bytes.Clone(src), nil, nil
@@ -73,10 +72,10 @@ func unwrap(s *source) (*source, error) {
 		case kindString:
 			s = s.inside(inner)
 		default:
-			return nil, syntaxError(s, inner.offset, "", fmt.Sprintf("a template is a JSON object, this is %s", inner.kind), "")
+			return nil, syntaxError(s, inner.offset, pointer{}, fmt.Sprintf("a template is a JSON object, this is %s", inner.kind), "")
 		}
 	}
-	return nil, syntaxError(s, 0, "", "a JSON string in a JSON string, several times over", "encode the template once")
+	return nil, syntaxError(s, 0, pointer{}, "a JSON string in a JSON string, several times over", "encode the template once")
 }
 
 // inside makes a source of what a string holds, with places in the file the user has.
@@ -94,21 +93,23 @@ func (s *source) inside(n *node) *source {
 	return &source{file: s.file, text: []byte(n.text), offsets: s.places(str), start: n.offset, wrapped: true}
 }
 
-// parser turns the tree into a Template. Its first error sticks.
+// parser turns the tree into a Template. What follows a fault is read as if it were not there, so that all are found.
 type parser struct {
-	src *source
-	err error
+	src    *source
+	faults finding.List
 }
 
+const mostFaults = 100 // a file with more is something else
+
 func (p *parser) fail(offset int, at pointer, hint, format string, args ...any) {
-	if p.err == nil {
-		p.err = syntaxError(p.src, offset, at, fmt.Sprintf(format, args...), hint)
+	if len(p.faults) < mostFaults {
+		p.faults = append(p.faults, *syntaxError(p.src, offset, at, fmt.Sprintf(format, args...), hint))
 	}
 }
 
 func (p *parser) template(root *node) *Template {
 	t := &Template{}
-	p.members(root, "", "in a template", []string{"Parameters", "Mappings", "Resources", "DeviceConfiguration"}, &t.Extra,
+	p.members(root, pointer{}, "in a template", []string{"Parameters", "Mappings", "Resources", "DeviceConfiguration"}, &t.Extra,
 		func(m member, at pointer) {
 			if !p.want(m.value, at, kindObject, "") {
 				return
@@ -146,6 +147,7 @@ func (p *parser) members(n *node, at pointer, where string, known []string, extr
 		case n.get(meant) == nil:
 			p.fail(m.offset, mAt, fmt.Sprintf("did you mean %q? AWS ignores names it does not know, and case matters", meant),
 				"there is no %s %s", rule.Quote(m.key), where)
+			take(member{meant, m.offset, m.value}, mAt)
 		default:
 			keep(m)
 		}
@@ -157,7 +159,10 @@ func (p *parser) want(n *node, at pointer, k kind, hint string) bool {
 	if n.kind == k {
 		return true
 	}
-	name := string(at[strings.LastIndexByte(string(at), '/')+1:])
+	name := at.name()
+	if len(name) > 64 {
+		name = rule.Quote(name)
+	}
 	p.fail(n.offset, at, hint, "%s must be %s, this is %s", name, k, n.kind)
 	return false
 }
@@ -167,7 +172,7 @@ func (p *parser) parameters(n *node, at pointer) Parameters {
 	for _, m := range n.members {
 		at := at.child(m.key)
 		if !p.want(m.value, at, kindObject, `declare a parameter as {"Type": "String"}`) {
-			break
+			continue
 		}
 		param := Parameter{untyped: true}
 		p.members(m.value, at, "in a parameter", []string{"Type", "Default"}, &param.Extra, func(m member, at pointer) {
@@ -191,13 +196,13 @@ func (p *parser) mappings(n *node, at pointer) Mappings {
 	for _, m := range n.members {
 		at := at.child(m.key)
 		if !p.want(m.value, at, kindObject, hint) {
-			break
+			continue
 		}
 		table := make(map[string]map[string]Value, len(m.value.members))
 		for _, m := range m.value.members {
 			at := at.child(m.key)
 			if !p.want(m.value, at, kindObject, hint) {
-				break
+				continue
 			}
 			table[m.key] = p.object(m.value, at)
 		}
@@ -232,15 +237,16 @@ func (p *parser) resource(m member, at pointer) Resource {
 	var (
 		typ, props, settings *node
 		beside, inside       Extra
+		hasType, hasProps    bool
 	)
 	p.members(n, at, "in a resource", []string{"Type", "Properties", "OverrideSettings"}, &beside, func(m member, at pointer) {
 		switch m.key {
 		case "Type":
-			if p.want(m.value, at, kindString, "") {
+			if hasType = true; p.want(m.value, at, kindString, "") {
 				typ = m.value
 			}
 		case "Properties":
-			if p.want(m.value, at, kindObject, "") {
+			if hasProps = true; p.want(m.value, at, kindObject, "") {
 				props = m.value
 			}
 		case "OverrideSettings":
@@ -250,18 +256,22 @@ func (p *parser) resource(m member, at pointer) Resource {
 		}
 	})
 	switch {
-	case p.err != nil:
+	case typ == nil && hasType, props == nil && hasProps: // it was said why
 		return nil
 	case typ == nil:
 		p.fail(m.offset, at, "", "resource %s has no Type: %s", rule.Quote(m.key), oneOf(resourceTypes))
 		return nil
 	case propertyNames[typ.text] == nil:
 		hint := ""
-		if meant := slipOf(typ.text, resourceTypes); meant != "" {
+		meant := slipOf(typ.text, resourceTypes)
+		if meant != "" {
 			hint = fmt.Sprintf("did you mean %q?", meant)
 		}
 		p.fail(typ.offset, at.child("Type"), hint, "a template cannot make a %s, only %s", rule.Quote(typ.text), oneOf(resourceTypes))
-		return nil
+		if meant == "" || props == nil {
+			return nil
+		}
+		typ = &node{kind: kindString, offset: typ.offset, text: meant}
 	case props == nil:
 		p.fail(m.offset, at, "", "resource %s has no Properties", rule.Quote(m.key))
 		return nil

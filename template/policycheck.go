@@ -93,9 +93,9 @@ func (r *Resolution) CheckPlace(partition, region, account string) finding.List 
 			continue
 		}
 		d, _ := policy.Parse(p.PolicyDocument)
-		at := pointer("/Resources").child(p.LogicalName).child("Properties").child("PolicyDocument")
+		at := pointerTo("/Resources").child(p.LogicalName).child("Properties").child("PolicyDocument")
 		for _, f := range effectFaults(d.CheckPlace(partition, region, account)) {
-			out = append(out, finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message})
+			out = append(out, finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: at.String(), Message: f.message})
 		}
 	}
 	return out

@@ -86,7 +86,7 @@ func (p *Program) resolve(row map[string]string) (*Resolution, error) {
 	}
 	for _, name := range p.unused {
 		if v, ok := row[name]; !ok || v == "" && p.emptyIsMissing {
-			return nil, missing(name, p.kind, pointer("/Parameters").child(name))
+			return nil, missing(name, p.kind, pointerTo("/Parameters").child(name))
 		}
 	}
 	for i := range p.things {

@@ -39,7 +39,7 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 		}
 	}
 	for _, name := range p.unused {
-		c.complete([]string{name}, pointer("/Parameters").child(name))
+		c.complete([]string{name}, pointerTo("/Parameters").child(name))
 	}
 	for i := range p.things {
 		c.thing(&p.things[i])
@@ -63,7 +63,7 @@ func (p *Program) CheckRow(row map[string]string) finding.List {
 		}
 	}
 	if n := len(p.policies); n > rule.PoliciesPerPrincipal {
-		c.add(policyCountFault(n), "/Resources", nil)
+		c.add(policyCountFault(n), pointerTo("/Resources"), nil)
 	}
 	for i := range p.device {
 		c.eval(&p.device[i])
@@ -100,7 +100,7 @@ type rowChecker struct {
 }
 
 func (c *rowChecker) add(f fault, at pointer, from []string) {
-	i := finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: string(at), Message: f.message, Err: f.err}
+	i := finding.Finding{Rule: f.rule, Severity: f.severity, Pointer: at.String(), Message: f.message, Err: f.err}
 	if len(from) > 0 {
 		i.Parameter = from[0]
 	}
@@ -133,7 +133,7 @@ func (c *rowChecker) complete(from []string, at pointer) bool {
 // failed notes why a value could not be evaluated although its parameters are there.
 func (c *rowChecker) failed(err error, from []string) {
 	if e, ok := errors.AsType[*finding.Finding](err); ok {
-		c.add(fault{ruleFunctionResult, finding.Error, e.Message, nil}, pointer(e.Pointer), from)
+		c.add(fault{ruleFunctionResult, finding.Error, e.Message, nil}, pointerTo(e.Pointer), from)
 	}
 }
 

@@ -93,19 +93,19 @@ const byteOrderMark = "\ufeff"
 
 // place adds to a finding where its pointer is in the file. A template that was built in Go has no file.
 func (s *source) place(f *finding.Finding) {
-	if offset := s.offset(pointer(f.Pointer)); offset >= 0 {
+	if offset := s.offset(f.Pointer); offset >= 0 {
 		line, column := s.lineColumn(offset)
 		f.Offset, f.Line, f.Column = int64(offset), int64(line), column
 	}
 }
 
 // offset finds the place of a JSON pointer; -1 when there is none.
-func (s *source) offset(p pointer) int {
+func (s *source) offset(p string) int {
 	if s == nil || s.root == nil {
 		return -1
 	}
 	n, at := s.root, s.root.offset
-	for part := range strings.SplitSeq(strings.TrimPrefix(string(p), "/"), "/") {
+	for part := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
 		if p == "" {
 			break
 		}

@@ -262,13 +262,68 @@ func parseSub(text string) []subPart {
 	return parts
 }
 
-// pointer is a JSON pointer (RFC 6901) under construction.
-type pointer string
+// pointer is a JSON pointer (RFC 6901) under construction. A step down costs the same however long the names above it
+// are: the text is made when it is needed. The zero pointer is the whole document.
+type pointer struct{ last *step }
+
+// step is one step down in a pointer: a member, an element, or, at the top, a pointer that is text already.
+type step struct {
+	up   *step
+	kind stepKind
+	text string // a member's name, or the text
+	n    int    // an element's index
+}
+
+type stepKind byte
+
+const (
+	stepMember stepKind = iota
+	stepElement
+	stepText
+)
+
+func pointerTo(text string) pointer {
+	if text == "" {
+		return pointer{}
+	}
+	return pointer{&step{kind: stepText, text: text}}
+}
+
+func (p pointer) child(key string) pointer { return pointer{&step{p.last, stepMember, key, 0}} }
+func (p pointer) index(i int) pointer      { return pointer{&step{p.last, stepElement, "", i}} }
 
 var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
 
-func (p pointer) child(key string) pointer { return p + "/" + pointer(pointerEscaper.Replace(key)) }
-func (p pointer) index(i int) pointer      { return p + "/" + pointer(strconv.Itoa(i)) }
+// String returns the pointer's text.
+func (p pointer) String() string {
+	var steps []*step
+	for s := p.last; s != nil; s = s.up {
+		steps = append(steps, s)
+	}
+	var b strings.Builder
+	for _, s := range slices.Backward(steps) {
+		switch s.kind {
+		case stepMember:
+			b.WriteString("/" + pointerEscaper.Replace(s.text))
+		case stepElement:
+			b.WriteString("/" + strconv.Itoa(s.n))
+		case stepText:
+			b.WriteString(s.text)
+		}
+	}
+	return b.String()
+}
+
+// name is the last member's name, or the index.
+func (p pointer) name() string {
+	switch {
+	case p.last == nil:
+		return ""
+	case p.last.kind == stepElement:
+		return strconv.Itoa(p.last.n)
+	}
+	return p.last.text
+}
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))

@@ -13,8 +13,9 @@ type node struct {
 	offset  int
 	text    string // decoded for a string; as written for a number and a boolean
 	elems   []*node
-	members []member // of a repeated member the last value
-	twice   []member // the values that were overruled
+	members []member       // of a repeated member the last value
+	twice   []member       // the values that were overruled
+	places  map[string]int // of members by name
 }
 
 type member struct {
@@ -133,13 +134,15 @@ func (r *jsonReader) element(n *node) error {
 		n.elems = append(n.elems, m.value)
 		return nil
 	}
-	for i := range n.members {
-		if n.members[i].name == m.name {
-			n.twice = append(n.twice, n.members[i])
-			n.members[i] = m
-			return nil
-		}
+	if i, ok := n.places[m.name]; ok {
+		n.twice = append(n.twice, n.members[i])
+		n.members[i] = m
+		return nil
 	}
+	if n.places == nil {
+		n.places = map[string]int{}
+	}
+	n.places[m.name] = len(n.members)
 	n.members = append(n.members, m)
 	return nil
 }
