@@ -49,8 +49,10 @@ type checker struct {
 	given  LineMatcher // finds the keys that come with the devices; nil if they don't
 	needs  needs       // what the lines of good records refer to
 	rights rights      // what the policies of good records come to
-	names  map[string]int64
-	keys   map[Match]int64
+
+	foreign foreignKeys
+	names   map[string]int64
+	keys    map[Match]int64
 
 	namer  NameReader       // reads whose requests and certificates the devices come with; nil if they don't
 	called map[string]int64 // every name, also of refused records; nil without namer
@@ -72,7 +74,7 @@ type sharedKey struct {
 
 func newChecker(in *intake, step Credential) *checker {
 	c := &checker{intake: in, names: map[string]int64{}, keys: map[Match]int64{}}
-	if _, makes := As[KeyFinder](step); !makes { // a key that is still to be made can't be looked at
+	if c.foreign.finder, _ = As[KeyFinder](step); c.foreign.finder == nil { // a key that is still to be made can't be looked at
 		c.given, _ = As[LineMatcher](step)
 	}
 	if c.namer, _ = As[NameReader](step); c.namer != nil {
@@ -83,6 +85,9 @@ func newChecker(in *intake, step Credential) *checker {
 
 // all looks at every record.
 func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], report *CheckReport) error {
+	if err := c.begun(ctx, report); err != nil {
+		return err
+	}
 	for d, err := range devices {
 		if err != nil {
 			return fmt.Errorf("reading the devices after %d records: %w", report.Devices, err)
@@ -96,6 +101,9 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 			report.refuse(rec)
 			continue
 		}
+		if err := c.foreign.ask(ctx, rec.Name); err != nil {
+			return err
+		}
 		c.needs.add(want.Resolution)
 		c.rights.add(want.Resolution)
 		if len(report.Samples) < checkSamples {
@@ -104,6 +112,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 	}
 	c.refuseLate(report)
 	report.Findings = append(report.Findings, c.intake.odd.findings()...)
+	report.Findings = append(report.Findings, c.foreign.findings()...)
 	report.Refers = c.needs.resources()
 	return nil
 }
