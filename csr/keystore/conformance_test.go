@@ -33,6 +33,20 @@ func (p folderPlace) where(device string) string {
 	return filepath.Join(p.dir, keystore.FileName(device))
 }
 
+// namedPlace has folders by names of people's own: here one for all devices that differ in the case of letters.
+type namedPlace struct{ dir string }
+
+func (p namedPlace) open(t testing.TB) keystore.Store {
+	t.Helper()
+	f, err := keystore.OpenFolder(p.dir, &keystore.FolderOptions{Name: asItIs})
+	require.NoError(t, err)
+	return f
+}
+func (namedPlace) leave(testing.TB, keystore.Store) {}
+func (p namedPlace) where(device string) string     { return filepath.Join(p.dir, strings.ToLower(device)) }
+
+func asItIs(device string) string { return device }
+
 type sqlitePlace struct{ path string }
 
 func (p sqlitePlace) open(t testing.TB) keystore.Store { return openSQLite(t, p.path) }
@@ -283,6 +297,7 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 	for name, check := range promises {
 		t.Run(name, func(t *testing.T) {
 			t.Run("Folder", func(t *testing.T) { check(t, folderPlace{filepath.Join(t.TempDir(), "keys")}) })
+			t.Run("named folders", func(t *testing.T) { check(t, namedPlace{filepath.Join(t.TempDir(), "keys")}) })
 			t.Run("SQLite", func(t *testing.T) { check(t, sqlitePlace{filepath.Join(t.TempDir(), "keys.db")}) })
 			t.Run("Memory", func(t *testing.T) { check(t, memoryPlace{keystore.Memory()}) })
 		})

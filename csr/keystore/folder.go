@@ -18,8 +18,9 @@ import (
 const (
 	// KeyFile is the private key: PKCS #8 in PEM, unencrypted, mode 0600.
 	KeyFile = "private-key.pem"
-	// RequestFile is the certificate signing request in PEM, mode 0600. A line "Run: " and the run's id stand before it if
-	// the record has one, which whoever reads PEM passes over.
+	// RequestFile is the certificate signing request in PEM, mode 0600. Before it stand a line "Run: " with the run's id, if
+	// the record has one, and a line "Device: " with the device's name, if the folder's is not that of [FileName]. Whoever
+	// reads PEM passes over both.
 	RequestFile = "request.pem"
 	// NoKeyFile stands in place of KeyFile when the record was put without a key, so that a key that went missing is
 	// never taken for one that is kept elsewhere.
@@ -40,10 +41,23 @@ type FolderOptions struct {
 	// KeysElsewhere tells that keys rest in hardware: of a record whose key cannot be exported, only the request is
 	// kept. Without it, Put refuses such a record.
 	KeysElsewhere bool
+	// Name returns a name that people know a device by, for its folder: its name as it is, or its serial number. Nil names
+	// folders by [FileName], which is exact and not always easy to read: acme-x1-sn00000@g3 is ACME-X1-SN00000. How a
+	// folder's name is made of it is described at [Folder]. It may be called at any time, by several goroutines at once,
+	// and must always return the same for a device.
+	Name func(device string) string
 }
 
 // Folder is a [Store] that keeps a folder for each device, named by [FileName], with [KeyFile] and [RequestFile] in it:
 // readable by openssl and by people. Folders have mode 0700 and files 0600, whatever the umask.
+//
+// With [FolderOptions.Name] a folder has the name that this returns, spelled so that it is safe on Linux, macOS and
+// Windows: A to Z become small letters, a colon becomes +, and what [FileName] writes as = and two hex digits is written
+// so here (bytes beyond ASCII, spaces, a dot at an end, the first letter of nul or com1). ACME-X1-SN00000 is in
+// acme-x1-sn00000. Where another device has that folder already, where the name is empty or longer than 255 bytes, and
+// for devices whose keys are not kept here, it is the name that FileName makes, with an @ behind it if another device
+// has that, too. So folders of a run that began without Name are found, every device has one of its own, and no two
+// differ only in the case of letters.
 //
 // Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is
 // given its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
@@ -111,8 +125,24 @@ func openFolder(d durable.Disk, dir string, opts *FolderOptions) (*Folder, error
 	return f, nil
 }
 
-// Path returns the device's folder, for what belongs beside its key. It exists once the device's record was synced.
-func (f *Folder) Path(device string) string { return filepath.Join(f.dir, FileName(device)) }
+// Path returns the device's folder, for what belongs beside its key. It exists once the device's record was synced. With
+// [FolderOptions.Name] it is looked for.
+func (f *Folder) Path(device string) string {
+	exact := filepath.Join(f.dir, FileName(device))
+	path, free, err := f.find(device)
+	switch {
+	case err != nil:
+		return exact
+	case path != "":
+		return path
+	case free == exact:
+		return free
+	}
+	if _, err := f.disk.Lstat(exact); err == nil { // it is another device's
+		return exact + "@"
+	}
+	return exact
+}
 
 // Put implements [Store]. The device's folder appears under its name with the next Sync.
 func (f *Folder) Put(ctx context.Context, rec Record) error {
@@ -122,14 +152,18 @@ func (f *Folder) Put(ctx context.Context, rec Record) error {
 	if err := rec.Check(); err != nil {
 		return err
 	}
-	name := FileName(rec.Device)
 	files, err := f.filesOf(rec)
 	if err != nil {
 		return err
 	}
-	p, err := f.reserve(rec, name)
+	p, name, err := f.reserve(rec)
 	if err != nil {
 		return err
+	}
+	for i := range files {
+		if files[i].name == RequestFile {
+			files[i].data = append([]byte(header(rec, name)), files[i].data...)
+		}
 	}
 	if err := f.write(p.path, files); err != nil {
 		err = errors.Join(fmt.Errorf("device %s: write its record to %s: %w", rule.Quote(rec.Device), p.path, err), f.disk.RemoveAll(p.path))
@@ -150,11 +184,7 @@ type newFile struct {
 }
 
 func (f *Folder) filesOf(rec Record) ([]newFile, error) {
-	text := rec.Request.PEM()
-	if rec.Run != "" {
-		text = runPrefix + rec.Run + "\n" + text
-	}
-	request := newFile{RequestFile, []byte(text)}
+	request := newFile{RequestFile, []byte(rec.Request.PEM())}
 	if rec.Key.IsZero() || f.opts.KeysElsewhere && !rec.Key.Exportable() {
 		return []newFile{request, {NoKeyFile, []byte(noKeyText)}}, nil
 	}
@@ -166,21 +196,15 @@ func (f *Folder) filesOf(rec Record) ([]newFile, error) {
 	return []newFile{{KeyFile, key}, request}, nil
 }
 
-// reserve makes sure of the name within this process and finds a place to write to.
-func (f *Folder) reserve(rec Record, name string) (*pending, error) {
+// reserve makes sure of the name of the device's folder within this process and finds a place to write to.
+func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken != nil {
-		return nil, f.broken
+		return nil, "", f.broken
 	}
-	final := filepath.Join(f.dir, name)
-	if f.pending[name] != nil {
-		return nil, &ExistsError{rec.Device, final}
-	}
-	if _, err := f.disk.Lstat(final); err == nil {
-		return nil, &ExistsError{rec.Device, final}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("device %s: look for its record: %w", rule.Quote(rec.Device), err)
+	if name, err = f.freeName(rec.Device); err != nil {
+		return nil, "", err
 	}
 	if f.group == "" {
 		group := filepath.Join(f.dir, durable.TempName())
@@ -191,13 +215,43 @@ func (f *Folder) reserve(rec Record, name string) (*pending, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("device %s: make a folder for new records: %w", rule.Quote(rec.Device), err)
+			return nil, "", fmt.Errorf("device %s: make a folder for new records: %w", rule.Quote(rec.Device), err)
 		}
 		f.group, f.sync = group, sync
 	}
-	p := &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
+	p = &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
 	f.pending[name] = p
-	return p, nil
+	return p, name, nil
+}
+
+// freeName returns the name that a new record's folder is given, or an [ExistsError].
+func (f *Folder) freeName(device string) (string, error) {
+	free := ""
+	for _, name := range f.names(device) {
+		path := filepath.Join(f.dir, name)
+		owner := device
+		if p := f.pending[name]; p != nil {
+			owner = p.device
+		} else if _, err := f.disk.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			if free == "" {
+				free = name
+			}
+			continue
+		} else if err != nil {
+			return "", fmt.Errorf("device %s: look for its record: %w", rule.Quote(device), err)
+		} else if f.opts.Name != nil {
+			if owner, err = f.owner(path); err != nil {
+				return "", fmt.Errorf("device %s: %w", rule.Quote(device), err)
+			}
+		}
+		if owner == device {
+			return "", &ExistsError{device, path}
+		}
+	}
+	if free == "" {
+		return "", fmt.Errorf("device %s: %w: other devices have every name that its folder could have", rule.Quote(device), ErrName)
+	}
+	return free, nil
 }
 
 func (f *Folder) write(path string, files []newFile) error {

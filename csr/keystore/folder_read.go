@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,14 +24,16 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 	if device == "" {
 		return Record{}, fmt.Errorf("%w: it is empty", ErrName)
 	}
-	name := FileName(device)
-	if len(name) > maxFileName {
+	if len(FileName(device)) > maxFileName {
 		return Record{}, notFound(device, f.dir)
 	}
 	f.mu.Lock()
 	var path string
-	if p := f.pending[name]; p != nil && p.ready {
-		path = p.path
+	for _, name := range f.names(device) {
+		if p := f.pending[name]; p != nil && p.ready && p.device == device {
+			path = p.path
+			break
+		}
 	}
 	f.mu.Unlock()
 	if path != "" {
@@ -45,7 +46,14 @@ func (f *Folder) Get(ctx context.Context, device string) (Record, error) {
 		}
 		// A Sync has given it its name in the meantime, perhaps between the reading of its two files.
 	}
-	rec, err := f.read(device, filepath.Join(f.dir, name))
+	path, _, err := f.find(device)
+	if err != nil {
+		return Record{}, err
+	}
+	if path == "" {
+		return Record{}, notFound(device, f.dir)
+	}
+	rec, err := f.read(device, path)
 	// A record that another process named may not be durable yet. Noted only now: a Sync that ends while it is read
 	// need not have covered it.
 	f.markDirty(true)
@@ -60,11 +68,16 @@ func (f *Folder) Verify(ctx context.Context, device string, publicKeySHA256 [32]
 	if device == "" {
 		return fmt.Errorf("%w: it is empty", ErrName)
 	}
-	name := FileName(device)
-	if len(name) > maxFileName {
+	if len(FileName(device)) > maxFileName {
 		return notFound(device, f.dir)
 	}
-	path := filepath.Join(f.dir, name)
+	path, _, err := f.find(device)
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		return notFound(device, f.dir)
+	}
 	if err := f.look(device, path); err != nil {
 		return err
 	}
@@ -139,12 +152,13 @@ func (f *Folder) readRequest(device, path string) (request *csr.Request, run str
 	if text == nil {
 		return nil, "", damaged(device, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, RequestFile)
 	}
-	if after, ok := bytes.CutPrefix(text, []byte(runPrefix)); ok {
-		line, rest, _ := bytes.Cut(after, []byte("\n"))
-		run, text = strings.TrimSuffix(string(line), "\r"), rest
-		if !isRun(run) {
-			return nil, "", damaged(device, "%s: the id of the run in its first line is not one printable line", filepath.Join(path, RequestFile))
-		}
+	run, owner, text, err := cutHeader(text)
+	if err != nil {
+		return nil, "", fmt.Errorf("device %s: %s: %w", rule.Quote(device), filepath.Join(path, RequestFile), err)
+	}
+	if owner != "" && owner != device {
+		return nil, "", fmt.Errorf("device %s: %w: %s is the folder of device %s; open the folders with the FolderOptions.Name that they were made with",
+			rule.Quote(device), ErrName, path, rule.Quote(owner))
 	}
 	if request, err = csr.Parse(text); err != nil {
 		return nil, "", damaged(device, "%s: %v", filepath.Join(path, RequestFile), err)
@@ -204,7 +218,8 @@ func (f *Folder) readFile(folder, name string) ([]byte, error) {
 const checksModes = runtime.GOOS != "windows" && runtime.GOOS != "plan9"
 
 // Devices lists the devices that have a folder, in no particular order, with what was put but not synced left out. It
-// does not look into the folders. Entries that are no device's are passed over. The error ends it.
+// does not look into the folders, unless there is a [FolderOptions.Name]: then it reads the request in each. Entries that
+// are no device's are passed over. The error ends it.
 func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		more := true
@@ -212,8 +227,16 @@ func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 			if ctx.Err() != nil {
 				return false
 			}
+			if !folder || strings.HasPrefix(name, durable.TempPrefix) {
+				return true
+			}
 			device, err := DeviceName(name)
-			if err == nil && folder && device != "" {
+			if f.opts.Name != nil {
+				if owner, broken := f.owner(filepath.Join(f.dir, name)); broken == nil { // else Get reports what is wrong
+					device, err = owner, nil
+				}
+			}
+			if err == nil && device != "" {
 				more = yield(device, nil)
 			}
 			return more

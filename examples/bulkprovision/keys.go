@@ -39,8 +39,13 @@ func (o *options) openKeys(ctx context.Context) (*keys, error) {
 		database, err := sqlitekeys.Open(ctx, file, nil)
 		return &keys{Store: database, database: database}, err
 	}
-	folder, err := keystore.OpenFolder(folders, nil)
+	folder, err := openFolder(folders)
 	return &keys{Store: folder, output: provision.Folder(folder), folder: folder}, err
+}
+
+// openFolder opens a key folder whose folders have the devices' own names.
+func openFolder(dir string) (*keystore.Folder, error) {
+	return keystore.OpenFolder(dir, &keystore.FolderOptions{Name: func(device string) string { return device }})
 }
 
 // removeLeftovers deletes the keys that a killed process left unfinished; their requests never left it. The caller has the
@@ -63,7 +68,7 @@ func (k *keys) close() error {
 // exportDevices writes the folders of -keys folders, out of the database and the ledger. What is there already stays as
 // it is.
 func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run) error {
-	folder, err := keystore.OpenFolder(filepath.Join(o.dir, "devices"), nil)
+	folder, err := openFolder(filepath.Join(o.dir, "devices"))
 	if err != nil {
 		return err
 	}

@@ -278,7 +278,7 @@ func (t *test) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keystore.OpenFolder(t.path("run/devices"), nil)
+	keys, err := keystore.OpenFolder(t.path("run/devices"), &keystore.FolderOptions{Name: func(device string) string { return device }})
 	if err != nil {
 		return err
 	}
