@@ -41,6 +41,9 @@ type FolderOptions struct {
 	// KeysElsewhere tells that keys rest in hardware: of a record whose key cannot be exported, only the request is
 	// kept. Without it, Put refuses such a record.
 	KeysElsewhere bool
+	// NoModes accepts a file system that does not keep the modes of files, as WSL's /mnt/c, exFAT and some network mounts
+	// don't: you know that nobody else can get at it. Without it, a Folder writes no key there.
+	NoModes bool
 	// Name returns a name that people know a device by, for its folder: its name as it is, or its serial number. Nil names
 	// folders by [FileName], which is exact and not always easy to read: acme-x1-sn00000@g3 is ACME-X1-SN00000. How a
 	// folder's name is made of it is described at [Folder]. It may be called at any time, by several goroutines at once,
@@ -58,6 +61,9 @@ type FolderOptions struct {
 // for devices whose keys are not kept here, it is the name that FileName makes, with an @ behind it if another device
 // has that, too. So folders of a run that began without Name are found, every device has one of its own, and no two
 // differ only in the case of letters.
+//
+// Before the first key is written, it is tried whether the file system keeps modes and can sync a folder; the error tells
+// what it lacks.
 //
 // Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is
 // given its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
@@ -78,6 +84,7 @@ type Folder struct {
 	syncing chan struct{} // holds one token while a Sync runs; a channel, so that waiting for it ends with the context
 
 	mu      sync.Mutex
+	probed  bool                // the file system has what is needed
 	group   string              // the hidden folder new records go to; empty before the first
 	sync    *durable.Group      // makes it durable; begun before the first write into it
 	pending map[string]*pending // by file name
@@ -99,8 +106,8 @@ type pending struct {
 // kind, unless that has the sticky bit, as /tmp has. On Windows access follows the folder that the directory is in.
 func OpenFolder(dir string, opts *FolderOptions) (*Folder, error) {
 	if dir != "" {
-		if err := durable.CheckPlace(dir); err != nil {
-			return nil, fmt.Errorf("open key folder %s: %w: %w", dir, ErrPermissions, err)
+		if err := durable.CheckPlace(dir); err != nil && !(opts != nil && opts.NoModes && durable.Lacks(err, durable.Modes)) {
+			return nil, fmt.Errorf("open key folder %s: %w: %w", dir, ErrPermissions, adviseNoModes(err))
 		}
 	}
 	return openFolder(durable.OS(), dir, opts)
@@ -208,7 +215,11 @@ func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
 	}
 	if f.group == "" {
 		group := filepath.Join(f.dir, durable.TempName())
-		sync, err := durable.Begin(f.disk, f.dir, f.workers)
+		err := f.probe()
+		var sync *durable.Group
+		if err == nil {
+			sync, err = durable.Begin(f.disk, f.dir, f.workers)
+		}
 		if err == nil {
 			if err = f.disk.Mkdir(group, folderMode); err != nil {
 				err = errors.Join(err, sync.Close())
@@ -222,6 +233,28 @@ func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
 	p = &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
 	f.pending[name] = p
 	return p, name, nil
+}
+
+// probe tries once whether keys can rest on the file system.
+func (f *Folder) probe() error {
+	need := durable.Modes | durable.FolderSync
+	if f.opts.NoModes {
+		need = durable.FolderSync
+	}
+	if f.probed {
+		return nil
+	}
+	err := durable.Probe(f.disk, f.dir, need)
+	f.probed = err == nil
+	return adviseNoModes(err)
+}
+
+// adviseNoModes names the setting that accepts a file system without modes.
+func adviseNoModes(err error) error {
+	if durable.Lacks(err, durable.Modes) {
+		return fmt.Errorf("%w; if nobody else can get at it there, set NoModes", err)
+	}
+	return err
 }
 
 // freeName returns the name that a new record's folder is given, or an [ExistsError].

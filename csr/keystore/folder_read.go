@@ -134,8 +134,9 @@ func (f *Folder) look(device, path string) error {
 		return fmt.Errorf("device %s: %w", rule.Quote(device), err)
 	case !info.IsDir():
 		return damaged(device, "%s is not a folder", path)
-	case checksModes && info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("device %s: %w: %s has mode %#o; run chmod 700 on it", rule.Quote(device), ErrPermissions, path, info.Mode().Perm())
+	case f.checksModes() && info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("device %s: %w: %w", rule.Quote(device), ErrPermissions,
+			f.wrongMode(path, "%s has mode %#o; run chmod 700 on it", path, info.Mode().Perm()))
 	}
 	if err := durable.CheckOwner(path, info); err != nil {
 		return fmt.Errorf("device %s: %w: %w", rule.Quote(device), ErrPermissions, err)
@@ -198,8 +199,9 @@ func (f *Folder) readFile(folder, name string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrDamaged, path)
-	case checksModes && name == KeyFile && info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("%w: %s has mode %#o; find out who could have read it, then run chmod 600 on it", ErrPermissions, path, info.Mode().Perm())
+	case f.checksModes() && name == KeyFile && info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("%w: %w", ErrPermissions,
+			f.wrongMode(folder, "%s has mode %#o; find out who could have read it, then run chmod 600 on it", path, info.Mode().Perm()))
 	}
 	data, err := f.disk.Read(path, maxFile)
 	if err != nil {
@@ -215,7 +217,14 @@ func (f *Folder) readFile(folder, name string) ([]byte, error) {
 }
 
 // checksModes is off where modes do not decide who may read.
-const checksModes = runtime.GOOS != "windows" && runtime.GOOS != "plan9"
+func (f *Folder) checksModes() bool {
+	return runtime.GOOS != "windows" && runtime.GOOS != "plan9" && !f.opts.NoModes
+}
+
+// wrongMode returns what is wrong with a mode, or that modes do not stick in the folder, so that no chmod helps.
+func (f *Folder) wrongMode(folder, format string, args ...any) error {
+	return adviseNoModes(durable.WrongMode(f.disk, folder, fmt.Errorf(format, args...)))
+}
 
 // Devices lists the devices that have a folder, in no particular order, with what was put but not synced left out. It
 // does not look into the folders, unless there is a [FolderOptions.Name]: then it reads the request in each. Entries that

@@ -36,16 +36,16 @@ func (o *options) openKeys(ctx context.Context) (*keys, error) {
 	case o.keys == "database" && noDatabase != nil && noFolders == nil:
 		return nil, fmt.Errorf("the keys of this run are in %s; leave out -keys database", folders)
 	case o.keys == "database":
-		database, err := sqlitekeys.Open(ctx, file, nil)
+		database, err := sqlitekeys.Open(ctx, file, &sqlitekeys.Options{NoModes: o.noModes})
 		return &keys{Store: database, database: database}, err
 	}
-	folder, err := openFolder(folders)
+	folder, err := o.openFolder(folders)
 	return &keys{Store: folder, output: provision.Folder(folder), folder: folder}, err
 }
 
 // openFolder opens a key folder whose folders have the devices' own names.
-func openFolder(dir string) (*keystore.Folder, error) {
-	return keystore.OpenFolder(dir, &keystore.FolderOptions{Name: func(device string) string { return device }})
+func (o *options) openFolder(dir string) (*keystore.Folder, error) {
+	return keystore.OpenFolder(dir, &keystore.FolderOptions{Name: func(device string) string { return device }, NoModes: o.noModes})
 }
 
 // removeLeftovers deletes the keys that a killed process left unfinished; their requests never left it. The caller has the
@@ -68,7 +68,7 @@ func (k *keys) close() error {
 // exportDevices writes the folders of -keys folders, out of the database and the ledger. What is there already stays as
 // it is.
 func (o *options) exportDevices(ctx context.Context, k *keys, job *provision.Run) error {
-	folder, err := openFolder(filepath.Join(o.dir, "devices"))
+	folder, err := o.openFolder(filepath.Join(o.dir, "devices"))
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ type options struct {
 	backend, devices, dir, template, bucket, role, region, key, subject, foreign, keys, policies string
 	part                                                                                         int
 	settle                                                                                       time.Duration
-	setup, dryRun, retry, export, json                                                           bool
+	setup, dryRun, retry, export, json, noModes                                                  bool
 }
 
 const roleName = "iot-bulk-provisioning-role" // made by -setup
@@ -71,6 +71,7 @@ func main() {
 	flag.StringVar(&o.policies, "policies", "", "with -setup, `folder` of the policies' documents, NAME.json each")
 	flag.StringVar(&o.region, "region", "", "AWS `region`; without it, that of the environment or profile")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
+	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
 	flag.BoolVar(&o.export, "export", false, "with -keys database, write the devices' folders at the end, however many they are")
 	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")

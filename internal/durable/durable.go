@@ -15,14 +15,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // Disk is a file system. [OS] is the real one.
 type Disk interface {
-	// Create makes a new file with exactly these permissions, whatever the umask; it fails if there is one.
+	// Create makes a new file with exactly these permissions, whatever the umask, as far as the file system keeps them
+	// (see [Probe]); it fails if there is one.
 	Create(path string, perm fs.FileMode) (File, error)
-	// Mkdir makes a new folder with exactly these permissions; it fails if there is one.
+	// Mkdir makes a new folder in the same way; it fails if there is one.
 	Mkdir(path string, perm fs.FileMode) error
 	// Rename moves a file, in place of another one if there is one.
 	Rename(from, to string) error
@@ -35,6 +35,8 @@ type Disk interface {
 	Read(path string, limit int64) ([]byte, error)
 	// List calls yield for each entry until it returns false.
 	List(path string, yield func(name string, folder bool) bool) error
+	// Lock takes a lock on a file as SQLite does, and drops it.
+	Lock(path string) error
 	// SyncFile makes the content of a file durable.
 	SyncFile(path string) error
 	// SyncFolder makes the entries of a folder durable.
@@ -98,7 +100,10 @@ func MakeFolder(d Disk, path string) error {
 	if err := d.Mkdir(path, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return d.SyncFolder(parent)
+	if err := d.SyncFolder(parent); !isUnsupported(err) {
+		return err
+	}
+	return &LackError{parent, FolderSync}
 }
 
 // SyncName makes the name of a file or folder that exists durable, as far as the system can: some do not open folders,
@@ -106,10 +111,7 @@ func MakeFolder(d Disk, path string) error {
 // made by somebody else.
 func SyncName(d Disk, path string) error {
 	err := d.SyncFolder(filepath.Dir(path))
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return err
+	return ignoreDenied(err)
 }
 
 // ReplaceFile writes a file that is there whole or not at all, also after a crash, and is durable when ReplaceFile

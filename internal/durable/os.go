@@ -18,7 +18,7 @@ func (osDisk) Create(path string, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(perm); err != nil && runtime.GOOS != "windows" {
+	if err := ignoreDenied(f.Chmod(perm)); err != nil && runtime.GOOS != "windows" {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	return f, nil
@@ -28,7 +28,7 @@ func (osDisk) Mkdir(path string, perm fs.FileMode) error {
 	if err := os.Mkdir(path, perm); err != nil {
 		return err
 	}
-	return os.Chmod(path, perm)
+	return ignoreDenied(os.Chmod(path, perm))
 }
 
 func (osDisk) Rename(from, to string) error           { return os.Rename(from, to) }

@@ -10,7 +10,7 @@ import (
 
 // CheckPlace returns an error if somebody else than this user and root can have put a folder or a file where it is, or
 // can change what is in it: by its owner and its mode, and those of the folder that it is in. What does not exist is
-// fine. Windows and Plan 9 are not looked at: who may write there follows the access rights of the folder.
+// fine. Where modes do not stick it is a *[LackError]. Windows and Plan 9 are not looked at: who may write there follows the access rights of the folder.
 func CheckPlace(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -36,9 +36,17 @@ func CheckPlace(path string) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); hasModes && mode&0o022 != 0 {
-		return fmt.Errorf("%s has mode %#o, so others can change what is in it; run chmod go-w on it", path, mode)
+		return WrongMode(OS(), inside(path, info), fmt.Errorf("%s has mode %#o, so others can change what is in it; run chmod go-w on it", path, mode))
 	}
 	return nil
+}
+
+// inside is the folder to try modes in: the path itself, or the one that a file is in.
+func inside(path string, info fs.FileInfo) string {
+	if info.IsDir() {
+		return path
+	}
+	return filepath.Dir(path)
 }
 
 // checkParent looks at a folder that something is in. With the sticky bit, as /tmp has it, others can't replace what is
@@ -55,7 +63,7 @@ func checkParent(folder string) error {
 		return err
 	}
 	if mode := info.Mode(); hasModes && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
-		return fmt.Errorf("%s has mode %#o, so others can replace what is in it; run chmod o-w on it", folder, mode.Perm())
+		return WrongMode(OS(), folder, fmt.Errorf("%s has mode %#o, so others can replace what is in it; run chmod o-w on it", folder, mode.Perm()))
 	}
 	return nil
 }

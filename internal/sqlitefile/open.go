@@ -30,17 +30,40 @@ func (k *Kind) Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.look(ctx, path, o); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch err := k.look(ctx, path, o); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := o.probe(path); err != nil {
+			return nil, k.fail(ctx, path, "making the file", err)
+		}
+	case err != nil:
 		return nil, err
 	}
 	d := &DB{kind: k, path: path, turn: make(chan struct{}, 1)}
 	if d.lock, err = k.lock(ctx, path); err != nil {
+		// SQLite cannot tell a lock that somebody else has from a file system that has none.
+		if inUse, ok := errors.AsType[*InUseError](err); ok && inUse.Holder.PID == 0 {
+			if lack := o.probe(path); durable.Lacks(lack, durable.Locks) {
+				err = k.fail(ctx, path, "taking its lock", lack)
+			}
+		}
 		return nil, err
 	}
 	if err := d.openForWriting(ctx, o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// probe tries whether the file system has what the file needs.
+func (o *Options) probe(path string) error {
+	disk, need := o.Disk, durable.Locks
+	if disk == nil {
+		disk = durable.OS()
+	}
+	if o.Modes {
+		need |= durable.Modes
+	}
+	return durable.Probe(disk, filepath.Dir(path), need)
 }
 
 // OpenReadOnly opens the file at path for reading, whether or not another process writes to it. Write fails with the

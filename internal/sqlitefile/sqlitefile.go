@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+
+	"github.com/seed1ff6f450/iotfleet/internal/durable"
 )
 
 // Kind describes the files of one package: their tables, and the words of their errors.
@@ -34,8 +36,10 @@ type Kind struct {
 
 // Options are the settings of a file. The zero value is right for most.
 type Options struct {
-	SkipCheck bool   // do not read every page when the file is opened
-	VFS       string // name of a file layer registered with SQLite, for tests that let the disk fail
+	SkipCheck bool         // do not read every page when the file is opened
+	Modes     bool         // the file system must keep the modes of files
+	Disk      durable.Disk // what the file system is tried with; nil is the real one
+	VFS       string       // name of a file layer registered with SQLite, for tests that let the disk fail
 }
 
 // Querier is a database, a connection or a transaction.

@@ -55,8 +55,12 @@ type Options struct {
 	// SkipCheck leaves out reading every page of the file when it is opened; without the check, damage is found when
 	// the damaged row is read.
 	SkipCheck bool
+	// NoModes accepts a file system that does not keep the modes of files, as WSL's /mnt/c, exFAT and some network mounts
+	// don't: you know that nobody else can get at it. Without it, no file is made there.
+	NoModes bool
 
-	vfs string // a file layer that lets the disk fail
+	vfs  string       // a file layer that lets the disk fail
+	disk durable.Disk // what the file system is tried with; nil is the real one
 }
 
 // Store is a [keystore.Store] in a file. It is safe for concurrent use. It holds up to 5,000 records that are not
@@ -93,12 +97,12 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key database %s: make its folder: %w", path, err)
 	}
-	if err := checkMode(path); err != nil {
+	if err := o.checkMode(path); err != nil {
 		return nil, err
 	}
-	db, err := keyFile.Open(ctx, path, sqlitefile.Options{SkipCheck: o.SkipCheck, VFS: o.vfs})
+	db, err := keyFile.Open(ctx, path, sqlitefile.Options{SkipCheck: o.SkipCheck, VFS: o.vfs, Modes: !o.NoModes, Disk: o.disk})
 	if err != nil {
-		return nil, err
+		return nil, adviseNoModes(err)
 	}
 	insert, err := db.Prepare(ctx, "INSERT INTO keys (device, private_key_pem, csr_pem, public_key_sha256, run, created) VALUES (?, ?, ?, ?, ?, ?)")
 	if err != nil {
@@ -112,7 +116,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 // SQLite database find each other through a file beside it. opts may be nil; the pages are not checked.
 func OpenReadOnly(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := orZero(opts)
-	if err := checkMode(path); err != nil {
+	if err := o.checkMode(path); err != nil {
 		return nil, err
 	}
 	db, err := keyFile.OpenReadOnly(ctx, path, sqlitefile.Options{VFS: o.vfs})
@@ -148,16 +152,24 @@ func newStore(ctx context.Context, db *sqlitefile.DB, insert *sql.Stmt, o Option
 }
 
 // checkMode refuses keys that other users can read or write, or have put there. Windows and Plan 9 have no such modes.
-func checkMode(path string) error {
-	if err := durable.CheckPlace(path); err != nil {
-		return fmt.Errorf("key database %s: %w: %w", path, keystore.ErrPermissions, err)
+func (o *Options) checkMode(path string) error {
+	if err := durable.CheckPlace(path); err != nil && !(o.NoModes && durable.Lacks(err, durable.Modes)) {
+		return fmt.Errorf("key database %s: %w: %w", path, keystore.ErrPermissions, adviseNoModes(err))
 	}
 	info, err := os.Stat(path)
-	if err != nil || runtime.GOOS == "windows" || runtime.GOOS == "plan9" || info.Mode().Perm()&0o077 == 0 {
+	if err != nil || o.NoModes || runtime.GOOS == "windows" || runtime.GOOS == "plan9" || info.Mode().Perm()&0o077 == 0 {
 		return nil // what is wrong with a file that cannot be looked at, opening it tells
 	}
-	return fmt.Errorf("key database %s: %w: it has mode %#o; find out who could have read it, then run chmod 600 on it",
-		path, keystore.ErrPermissions, info.Mode().Perm())
+	return fmt.Errorf("key database %s: %w: %w", path, keystore.ErrPermissions, adviseNoModes(durable.WrongMode(durable.OS(), filepath.Dir(path),
+		fmt.Errorf("it has mode %#o; find out who could have read it, then run chmod 600 on it", info.Mode().Perm()))))
+}
+
+// adviseNoModes names the setting that accepts a file system without modes.
+func adviseNoModes(err error) error {
+	if durable.Lacks(err, durable.Modes) {
+		return fmt.Errorf("%w; if nobody else can get at it there, set NoModes", err)
+	}
+	return err
 }
 
 // Path is the file's full name.
