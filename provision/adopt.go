@@ -28,7 +28,7 @@ func (in *intake) adopt(ctx context.Context, id task.ID, step LineMatcher, dataF
 	}
 	p := &PartRecord{
 		Number: 1, Attempt: 1, State: PartStarted, Adopted: true, TaskID: id, Bucket: d.InputFileBucket, Key: d.InputFileKey,
-		Written: d.Created, Started: d.Created,
+		Written: d.Created, Started: d.Created, TaskCreated: d.Created,
 	}
 	n, err := in.adoptLines(ctx, p, step, dataFile)
 	if err != nil {

@@ -160,6 +160,11 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 			return nil, err
 		}
 	}
+	if !stopped {
+		if err := c.lookAtEnd(ctx, s); err != nil {
+			return nil, err
+		}
+	}
 	s.Took = time.Since(c.began)
 	if stopped {
 		return s, fmt.Errorf("%w: %s", ErrStopped, s)

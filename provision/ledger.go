@@ -42,7 +42,8 @@ type Ledger interface {
 	Close() error
 }
 
-// Change is what a step of a run leaves in the ledger, as one.
+// Change is what a step of a run leaves in the ledger, as one. Orphans whose certificate a device of Add or Devices has are
+// forgotten, whenever they were applied: a device has come to use them.
 type Change struct {
 	Run     *RunRecord      // creates or replaces the run's record
 	Add     []*DeviceRecord // appends devices; Seq must go on from the last one without a gap
@@ -63,6 +64,7 @@ type RunRecord struct {
 	Ahead          int64 // of them, those that were registered one by one before the input came; they are the first
 	Input          int64 // of them, those that came with the input and are next; those behind were registered one by one
 	Finished       time.Time
+	OrphansLooked  time.Time // when the account was looked through for orphans; zero if something was sent since
 	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It
 	// is empty in the record of a run.
 	SitesSHA256 string
@@ -116,10 +118,11 @@ type PartRecord struct {
 	Key     string
 	TaskID  task.ID
 	// Status, Message, Succeeded and Failed are what the service reported of the task when it ended.
-	Status    task.Status
-	Message   string
-	Succeeded int
-	Failed    int
+	Status      task.Status
+	Message     string
+	Succeeded   int
+	Failed      int
+	TaskCreated time.Time // when the service made the task, by its clock
 	// When each state was reached, and how long the keys and requests of the part took.
 	Written, Uploaded, Started, Ended, Collected time.Time
 	CredentialsTook                              time.Duration

@@ -28,8 +28,11 @@ type Manifest struct {
 	Total          int64             `json:"total"`
 	Verdicts       map[Verdict]int64 `json:"verdicts"`
 	Causes         map[Cause]int64   `json:"causes"`
-	Orphans        int               `json:"orphans"` // certificates that no device uses and that still exist
-	Parts          []ManifestPart    `json:"parts"`
+	// Orphans are the certificates that no device uses and that still exist. It is absent when none is known and nobody
+	// has looked since something was sent; OrphansLooked is when the account was looked through.
+	Orphans       *int           `json:"orphans,omitempty"`
+	OrphansLooked *time.Time     `json:"orphansLooked,omitempty"`
+	Parts         []ManifestPart `json:"parts"`
 	// Seconds is where the time went, summed over the parts.
 	Seconds struct {
 		Credentials float64 `json:"credentials"` // making keys and requests
@@ -78,11 +81,17 @@ func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 	b := &Manifest{
 		RunID: run.ID, Created: run.Created, RoleARN: run.RoleARN, TemplateSHA256: run.TemplateSHA256, Software: software(),
 		Account: run.Identity.Account, Region: run.Identity.Region, Partition: run.Identity.Partition, Fake: run.Identity.Fake,
-		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes, Orphans: orphans,
+		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes,
 		Parts: []ManifestPart{},
 	}
 	if !run.Finished.IsZero() {
 		b.Finished = &run.Finished
+	}
+	if !run.OrphansLooked.IsZero() {
+		b.OrphansLooked = &run.OrphansLooked
+	}
+	if orphans > 0 || b.OrphansLooked != nil {
+		b.Orphans = &orphans
 	}
 	between := func(sum *float64, from, to time.Time) {
 		if !from.IsZero() && to.After(from) {

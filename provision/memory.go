@@ -78,7 +78,22 @@ func (l *memoryLedger) Apply(ctx context.Context, c Change) error {
 			l.orphans[i] = new(*o)
 		}
 	}
+	l.forgetUsed(c)
 	return nil
+}
+
+// forgetUsed forgets the orphans whose certificate a device of the change has.
+func (l *memoryLedger) forgetUsed(c Change) {
+	if len(l.orphans) == 0 {
+		return
+	}
+	used := map[string]bool{}
+	for _, devices := range [][]*DeviceRecord{c.Add, c.Devices} {
+		for _, d := range devices {
+			used[d.CertificateID] = d.CertificateID != ""
+		}
+	}
+	l.orphans = slices.DeleteFunc(l.orphans, func(o *Orphan) bool { return used[o.CertificateID] })
 }
 
 func (l *memoryLedger) put(d *DeviceRecord) {

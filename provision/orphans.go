@@ -11,19 +11,41 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// findOrphans records the certificates that this run caused and that no device of it uses.
-func (ac *account) findOrphans(ctx context.Context, lister task.CertificateLister) error {
-	const skew = 15 * time.Minute // between this machine's clock and the service's
+// lookAtEnd looks for the orphans of a run that is over, if devices of it were sent and failed and nobody has looked since.
+// That the look failed is a note in the summary.
+func (c *call) lookAtEnd(ctx context.Context, s *Summary) error {
+	if s.Pending > 0 || s.Failed == 0 || !s.OrphansLooked.IsZero() {
+		return nil
+	}
+	lister, ok := task.As[task.CertificateLister](c.backend)
+	if !ok {
+		return nil
+	}
+	sent := 0
+	for d, err := range c.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Failed}}) {
+		if err != nil {
+			return err
+		}
+		if d.Attempts > 0 {
+			sent++
+		}
+	}
+	if sent == 0 {
+		return nil
+	}
+	// Where others register at the same time, most of what is new is theirs, and each is read by itself.
+	const spare = 1000
+	s.OrphansError = c.account.findOrphans(ctx, lister, spare+2*sent)
+	return s.countOrphans(context.WithoutCancel(ctx), c.session)
+}
+
+// findOrphans records the certificates that this run caused and that no device of it uses. It reads the certificates that
+// the ledger does not know, at most so many; 0 means all.
+func (ac *account) findOrphans(ctx context.Context, lister task.CertificateLister, most int) error {
 	const page = 250
-	since := ac.record.Created
-	parts, err := ac.ledger.Parts(ctx)
+	since, err := ac.began(ctx)
 	if err != nil {
 		return err
-	}
-	for _, p := range parts {
-		if p.Adopted && p.Started.Before(since) {
-			since = p.Started
-		}
 	}
 	orphans, err := ac.ledger.Orphans(ctx)
 	if err != nil {
@@ -33,47 +55,98 @@ func (ac *account) findOrphans(ctx context.Context, lister task.CertificateListe
 	for _, o := range orphans {
 		recorded[o.CertificateID] = true
 	}
-	// More than this AWS cannot have issued since: its quotas are some tens of certificates a second.
-	const burst, rate = 10_000, 500
-	most := burst + rate*int(max(0, time.Since(since.Add(-skew))).Seconds())
-	listed := 0
+	listed, read, bound := 0, 0, 0
 	var certs []*task.Certificate
-	for c, err := range lister.ListCertificates(ctx, since.Add(-skew)) {
+	flush := func() error {
+		n, err := ac.sortOut(ctx, lister, certs)
+		certs = certs[:0]
+		if read += n; err == nil && most > 0 && read > most {
+			err = fmt.Errorf("more than %d certificates were made since the run began that it does not know, and not all were looked at; "+
+				"FindOrphans looks at all", most)
+		}
+		return err
+	}
+	for c, err := range lister.ListCertificates(ctx, since) {
 		if err != nil {
 			return fmt.Errorf("listing certificates: %w", err)
 		}
-		if listed++; listed > most {
+		if listed == 0 {
+			bound = ac.mostSince(since, c.Created)
+		}
+		if listed++; listed > bound {
 			return fmt.Errorf("listing certificates: there are more than %d since %v, which AWS cannot have issued: the listing has no end",
-				most, since.Add(-skew).UTC().Format(time.RFC3339))
+				bound, since.UTC().Format(time.RFC3339))
 		}
 		if recorded[c.ID] {
 			continue
 		}
 		if certs = append(certs, c); len(certs) == page {
-			if err := ac.sortOut(ctx, lister, certs); err != nil {
+			if err := flush(); err != nil {
 				return err
 			}
-			certs = certs[:0]
 		}
 	}
-	return ac.sortOut(ctx, lister, certs)
+	if err := flush(); err != nil {
+		return err
+	}
+	ac.record.OrphansLooked = time.Now()
+	return ac.ledger.Apply(ctx, Change{Run: ac.record})
+}
+
+// began is a time by the service's clock before which nothing of this run was made. This machine's clock may be wrong, or
+// may have been wrong when the run began, so what it showed is corrected by the times that the service has stated of the
+// run's tasks.
+func (ac *account) began(ctx context.Context) (time.Time, error) {
+	parts, err := ac.ledger.Parts(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	since, ahead, known := ac.record.Created, time.Duration(0), false
+	for _, p := range parts {
+		if p.TaskCreated.IsZero() {
+			continue
+		}
+		known = true
+		ahead = max(ahead, p.Started.Sub(p.TaskCreated))
+		if p.Adopted && p.TaskCreated.Before(since) {
+			since = p.TaskCreated
+		}
+	}
+	if known {
+		return since.Add(-ahead - skew), nil
+	}
+	return since.Add(-blindSkew), nil
+}
+
+const (
+	skew      = 15 * time.Minute // how far this machine's clock may have gone wrong since it was compared with the service's
+	blindSkew = 24 * time.Hour   // the same if nothing is known of the service's clock
+)
+
+// mostSince is how many certificates AWS can have issued from a time until the newest was made: its quotas are some tens a
+// second. A newest one of the far future is not believed.
+func (ac *account) mostSince(since, newest time.Time) int {
+	const burst, rate = 10_000, 500
+	passed := min(newest.Sub(since), max(0, time.Since(ac.record.Created))+2*blindSkew)
+	return burst + rate*int(max(0, passed).Seconds())
 }
 
 // sortOut records those of the certificates that carry the key of one of the run's devices and are not that device's
-// own.
-func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, certs []*task.Certificate) error {
+// own. It returns how many it had to read.
+func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, certs []*task.Certificate) (read int, err error) {
 	ids := make([]string, len(certs))
 	for i, c := range certs {
 		ids[i] = c.ID
 	}
 	known, err := ac.ledger.FindCertificates(ctx, ids)
 	if err != nil {
-		return err
+		return read, err
 	}
 	for _, c := range certs {
 		if _, ok := known[c.ID]; ok {
 			continue
 		}
+		read++
 		var full *task.Certificate
 		err := retry(ctx, func() (err error) {
 			full, err = lister.ReadCertificate(ctx, c.ID)
@@ -83,7 +156,7 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("reading certificate %s: %w", c.ID, err)
+			return read, fmt.Errorf("reading certificate %s: %w", c.ID, err)
 		}
 		digest, err := csr.CertificateKeySHA256([]byte(full.PEM))
 		if err != nil {
@@ -91,7 +164,7 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 		}
 		owner, err := ac.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
 		if err != nil {
-			return err
+			return read, err
 		}
 		seq, ok := owner[MatchKey(digest)]
 		if !ok {
@@ -99,17 +172,17 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 		}
 		d, err := ac.device(ctx, seq)
 		if err != nil {
-			return err
+			return read, err
 		}
 		if !hasVerdict(d) || !ac.shape.want(d.Row).issued {
 			continue
 		}
 		why := "no result names it: its line was refused after it was issued, or registered twice"
 		if err := ac.orphan(ctx, d, full.ID, full.ARN, why); err != nil {
-			return err
+			return read, err
 		}
 	}
-	return nil
+	return read, nil
 }
 
 // hasVerdict reports whether no certificate of a device can become its own any more without being looked at first.
@@ -117,20 +190,16 @@ func hasVerdict(d *DeviceRecord) bool {
 	return d.Verdict == Provisioned || d.Verdict == NoKey || d.Verdict == Failed
 }
 
-// countOrphans counts the orphans of a ledger that were not removed and that no device has come to use.
+// countOrphans counts the orphans of a ledger that were not removed.
 func countOrphans(ctx context.Context, ledger Ledger) (int, error) {
 	orphans, err := ledger.Orphans(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var left []string
+	n := 0
 	for _, o := range orphans {
 		if o.Removed.IsZero() {
-			left = append(left, o.CertificateID)
+			n++
 		}
 	}
-	used, err := ledger.FindCertificates(ctx, left)
-	return len(left) - len(used), err
+	return n, err
 }
 
 // removeOrphans removes the orphans that still exist and returns how many it removed.

@@ -303,7 +303,11 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 
 // FindOrphans looks for certificates that this run caused and that no device of it uses: issued for a line that failed
 // later, or for a line that was registered twice. It reads the certificates created since the run began, keeps what it
-// finds in the ledger, and returns all orphans of the run, those found earlier included.
+// finds in the ledger, and returns all orphans of the run, those found earlier included. One that a device has come to
+// use since is none any more. A run with devices that were sent and failed does this by itself at its end.
+//
+// When the run began is taken from the service's clock, as far as it has stated the time of a task: a machine whose clock
+// is wrong finds the same. A run that only registered single devices knows no such time, and goes back a day more.
 //
 // It needs a backend with task.CertificateLister. AWS lists 250 certificates a page; only those that the ledger does
 // not know are read one by one. Certificates of devices that have no verdict yet are passed over, for they may turn out
@@ -318,7 +322,7 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 	if !ok {
 		return nil, errors.New("the backend can't list certificates, so orphans can't be looked for")
 	}
-	if err := c.account.findOrphans(ctx, lister); err != nil {
+	if err := c.account.findOrphans(ctx, lister, 0); err != nil {
 		return nil, err
 	}
 	return c.ledger.Orphans(ctx)

@@ -107,6 +107,14 @@ func (s *session) reopen(change *Change) {
 	}
 }
 
+// sends adds to a change that something is about to be sent, which may leave certificates that nobody has looked for.
+func (s *session) sends(change *Change) {
+	if !s.record.OrphansLooked.IsZero() {
+		s.record.OrphansLooked = time.Time{}
+		change.Run = s.record
+	}
+}
+
 // device returns one device of the run.
 func (s *session) device(ctx context.Context, seq int64) (*DeviceRecord, error) {
 	for d, err := range s.ledger.Devices(ctx, DeviceFilter{AfterSeq: seq - 1, Limit: 1}) {

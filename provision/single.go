@@ -53,7 +53,9 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil || row == nil {
+	change := Change{Devices: []*DeviceRecord{rec}}
+	sg.sends(&change)
+	if err := sg.ledger.Apply(ctx, change); err != nil || row == nil {
 		return rec, errors.Join(err, failure(rec))
 	}
 	reg, err := sg.send(ctx, row)

@@ -22,9 +22,15 @@ type Summary struct {
 	Pending     int64           // waiting or submitted: the run is not over
 	Causes      map[Cause]int64 // of the failed
 	Tasks       []task.ID       // in the order of the parts
-	Orphans     int             // certificates of this run that no device uses and that were not removed; see FindOrphans
-	Fake        bool            // no real certificate came from this run
-	Took        time.Duration   // of this call of Run
+	// Orphans are the certificates known to be of this run that no device uses and that were not removed. The account was
+	// looked through for them at OrphansLooked; zero means that nobody has looked since something was sent, so that there
+	// may be more. A run with devices that were sent and failed looks by itself at its end; OrphansError is why that failed,
+	// which changes nothing else of the result. See FindOrphans.
+	Orphans       int
+	OrphansLooked time.Time
+	OrphansError  error
+	Fake          bool          // no real certificate came from this run
+	Took          time.Duration // of this call of Run
 }
 
 // String returns the counts in one line.
@@ -48,6 +54,9 @@ func (s *Summary) String() string {
 	}
 	if s.Orphans > 0 {
 		fmt.Fprintf(&b, "; %d certificates that no device uses", s.Orphans)
+	}
+	if s.OrphansError != nil {
+		fmt.Fprintf(&b, "; looking for certificates that no device uses failed: %v", s.OrphansError)
 	}
 	return b.String()
 }
@@ -83,7 +92,7 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 		Provisioned: counts.Verdicts[Provisioned], NoKey: counts.Verdicts[NoKey], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
 	}
 	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown
-	if sum.Orphans, err = countOrphans(ctx, s.ledger); err != nil {
+	if err := sum.countOrphans(ctx, s); err != nil {
 		return nil, err
 	}
 	for _, p := range parts {
@@ -92,4 +101,11 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 		}
 	}
 	return sum, nil
+}
+
+// countOrphans takes what is known of the run's orphans.
+func (s *Summary) countOrphans(ctx context.Context, of *session) (err error) {
+	s.OrphansLooked = of.record.OrphansLooked
+	s.Orphans, err = countOrphans(ctx, of.ledger)
+	return err
 }

@@ -101,7 +101,9 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 // ask sends one request, and sorts its answer. The error is that of the ledger, and nothing was sent.
 func (ts *tasks) ask(ctx context.Context, p *part) (attempt, error) {
 	p.State = PartStarting
-	if err := ts.ledger.Apply(ctx, Change{Part: p.PartRecord}); err != nil {
+	change := Change{Part: p.PartRecord}
+	ts.sends(&change)
+	if err := ts.ledger.Apply(ctx, change); err != nil {
 		return attempt{}, err
 	}
 	a := attempt{startAnswer: startAnswer{asked: time.Now(), uploaded: p.Uploaded}}
@@ -169,7 +171,7 @@ func (ts *tasks) started(ctx context.Context, p *part, id task.ID, recovered boo
 
 func (ts *tasks) ended(ctx context.Context, p *part, d *task.Description) error {
 	p.State, p.Ended = PartEnded, time.Now()
-	p.Status, p.Message, p.Succeeded, p.Failed = d.Status, d.Message, d.Succeeded, d.Failed
+	p.Status, p.Message, p.Succeeded, p.Failed, p.TaskCreated = d.Status, d.Message, d.Succeeded, d.Failed, d.Created
 	return ts.ledger.Apply(context.WithoutCancel(ctx), Change{Part: p.PartRecord})
 }
 

@@ -473,6 +473,29 @@ var breakages = map[string][]breakage{
 			return list, err
 		}
 	}},
+	"orphans/used": {changed(func(c *provision.Change) { // forgets none
+		for _, d := range slices.Concat(c.Add, c.Devices) {
+			d.CertificateID = ""
+		}
+	}), func(b *broken) { // forgets those of earlier changes only
+		b.apply = func(ctx context.Context, c provision.Change) error {
+			late := c.Orphans
+			c.Orphans = nil
+			if err := b.Ledger.Apply(ctx, c); err != nil {
+				return err
+			}
+			return b.Ledger.Apply(ctx, provision.Change{Orphans: late})
+		}
+	}, func(b *broken) { // takes none for one
+		b.apply = func(ctx context.Context, c provision.Change) error {
+			for _, d := range slices.Concat(c.Add, c.Devices) {
+				if d.CertificateID == "" {
+					d.CertificateID = "a"
+				}
+			}
+			return b.Ledger.Apply(ctx, c)
+		}
+	}},
 	"orphans/order": {func(b *broken) {
 		b.orphans = func() ([]*provision.Orphan, error) {
 			list, err := b.Ledger.Orphans(bg)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -46,6 +47,18 @@ var listCases = []rule{
 		t.equal([]*provision.PartRecord{
 			{Number: 1, Attempt: 7}, {Number: 2, Attempt: 5}, {Number: 3, Attempt: 3}, {Number: 12, Attempt: 6}, {Number: 100, Attempt: 4},
 		}, got, "parts")
+	}},
+	{"orphans/used", "Orphans whose certificate a device of Add or Devices has are forgotten, whenever they were applied. One that stays " +
+		"is removed from the account, and with it the certificate of a device that works.", func(t *trial) {
+		orphan := func(id string) *provision.Orphan { return &provision.Orphan{CertificateID: id} }
+		t.apply(provision.Change{Orphans: []*provision.Orphan{orphan("a"), orphan("b"), orphan("c"), orphan("d"), orphan("")}})
+		has := func(id string) func(*provision.DeviceRecord) {
+			return func(d *provision.DeviceRecord) { d.CertificateID = id }
+		}
+		t.apply(provision.Change{Add: slices.Concat(devices(1, 1, has("b")), devices(2, 3, nil))})
+		t.equal([]*provision.Orphan{orphan("a"), orphan("c"), orphan("d"), orphan("")}, t.orphans(), "orphans, when an added device has one's certificate")
+		t.apply(provision.Change{Devices: devices(2, 2, has("c")), Orphans: []*provision.Orphan{orphan("c"), orphan("e")}})
+		t.equal([]*provision.Orphan{orphan("a"), orphan("d"), orphan(""), orphan("e")}, t.orphans(), "orphans, when a changed device has one's certificate")
 	}},
 	{"orphans/order", "Orphans returns all orphans in the order they were first applied; one that is replaced keeps its place, " +
 		"so the list of what has to be removed does not jump while it is worked off.", func(t *trial) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -70,6 +71,9 @@ func (l *Ledger) apply(ctx context.Context, c provision.Change) error {
 		if err := l.putOrphan(ctx, o); err != nil {
 			return fmt.Errorf("orphan %q: %w", o.CertificateID, err)
 		}
+	}
+	if err := l.forgetUsed(ctx, c); err != nil {
+		return err
 	}
 	return context.Cause(ctx)
 }
@@ -155,4 +159,21 @@ func (l *Ledger) putOrphan(ctx context.Context, o *provision.Orphan) error {
 	}
 	return l.exec(ctx, insert("INSERT", "orphans", orphanColumns)+
 		" ON CONFLICT (certificate_id) DO UPDATE SET "+strings.Join(sets, ", "), args...)
+}
+
+// forgetUsed deletes the orphans whose certificate a device of the change has. Most ledgers have no orphans.
+func (l *Ledger) forgetUsed(ctx context.Context, c provision.Change) error {
+	some := false
+	if err := l.db.Conn().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM orphans)").Scan(&some); err != nil || !some {
+		return err
+	}
+	for _, d := range slices.Concat(c.Add, c.Devices) {
+		if d.CertificateID == "" {
+			continue
+		}
+		if err := l.exec(ctx, "DELETE FROM orphans WHERE certificate_id = ?", d.CertificateID); err != nil {
+			return fmt.Errorf("orphan %q: %w", d.CertificateID, err)
+		}
+	}
+	return nil
 }

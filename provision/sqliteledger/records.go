@@ -24,6 +24,7 @@ var (
 		number("ahead", func(r *provision.RunRecord) *int64 { return &r.Ahead }),
 		number("input", func(r *provision.RunRecord) *int64 { return &r.Input }),
 		moment("finished", func(r *provision.RunRecord) *time.Time { return &r.Finished }),
+		moment("orphans_looked", func(r *provision.RunRecord) *time.Time { return &r.OrphansLooked }),
 		text("sites_sha256", func(r *provision.RunRecord) *string { return &r.SitesSHA256 }),
 	}
 
@@ -43,6 +44,7 @@ var (
 		text("message", func(p *provision.PartRecord) *string { return &p.Message }),
 		number("succeeded", func(p *provision.PartRecord) *int { return &p.Succeeded }),
 		number("failed", func(p *provision.PartRecord) *int { return &p.Failed }),
+		moment("task_created", func(p *provision.PartRecord) *time.Time { return &p.TaskCreated }),
 		moment("written", func(p *provision.PartRecord) *time.Time { return &p.Written }),
 		moment("uploaded", func(p *provision.PartRecord) *time.Time { return &p.Uploaded }),
 		moment("started", func(p *provision.PartRecord) *time.Time { return &p.Started }),
