@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -16,12 +17,14 @@ var errNotAccepted = errors.New("AWS does not accept the credentials")
 // refusedCredentials returns what is wrong with the credentials that AWS refused, in words that say what to mend; "" if the
 // refusal is about anything else.
 func refusedCredentials(e *task.Error) string {
-	skew := clockSkew(e.Err)
 	switch e.Code {
 	case "InvalidClientTokenId", "InvalidAccessKeyId", "UnrecognizedClientException", "NotSignedUp":
 		return "their access key id is unknown, deleted or deactivated, or belongs to another partition"
 	case "SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "IncompleteSignatureException":
-		if skew == 0 {
+		if strings.Contains(e.Message, "scoped to a valid region") {
+			return "the request was signed for another region than that of the endpoint it was sent to"
+		}
+		if !strings.Contains(e.Message, "Signature expired") && !strings.Contains(e.Message, "Signature not yet current") {
 			return "their secret access key is not the one of the access key id"
 		}
 	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":
@@ -32,7 +35,7 @@ func refusedCredentials(e *task.Error) string {
 	default:
 		return ""
 	}
-	switch {
+	switch skew := clockSkew(e.Err); {
 	case skew > 0:
 		return fmt.Sprintf("this machine's clock is %v ahead of AWS's: set it", skew)
 	case skew < 0:

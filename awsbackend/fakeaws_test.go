@@ -2,6 +2,7 @@ package awsbackend_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -493,3 +494,32 @@ const walkthroughTemplate = `{
       "{\"Version\": \"2012-10-17\",\"Statement\": [{\"Effect\": \"Allow\",\"Action\": [\"iot:Publish\"],\"Resource\": [\"*\"]}]}"}}
   }
 }`
+
+// The SDK corrects a clock that is off by what the first refusal shows, also where it was a HEAD request's. A wrong secret
+// key is not blamed on the clock.
+func TestAClockThatIsOffIsCorrected(t *testing.T) {
+	fake, err := fakebackend.New(fakebackend.Options{NoBucket: true})
+	require.NoError(t, err)
+	for _, skew := range []time.Duration{40 * time.Minute, -40 * time.Minute} {
+		h := fakeaws.NewHandler(fake, fakeaws.Options{Credentials: map[string]string{accessKey: secretKey}, ClockSkew: skew})
+		b, err := awsbackend.New(h.Config(), awsbackend.Options{Bucket: "fleet-skewed"})
+		require.NoError(t, err)
+		require.NoError(t, b.EnsureBucket(t.Context()))
+
+		wrong := h.Config()
+		wrong.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: "another"}, nil
+		})
+		b, err = awsbackend.New(wrong, awsbackend.Options{Bucket: "fleet-new"})
+		require.NoError(t, err)
+		for _, call := range []func() error{
+			func() error { return b.EnsureBucket(t.Context()) },
+			func() error { _, err := b.Identity(t.Context()); return err },
+		} {
+			err := call()
+			require.ErrorIs(t, err, task.ErrAccessDenied)
+			assert.ErrorContains(t, err, "their secret access key is not the one of the access key id")
+			assert.NotContains(t, err.Error(), "missing permission")
+		}
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
@@ -43,6 +44,7 @@ func run(ctx context.Context, args []string) error {
 	seed := flags.String("seed", "", "`text` that ids, keys and certificates follow from; random if empty")
 	rsa := flags.Bool("rsa", false, "sign with RSA-2048, as AWS does, instead of P-256")
 	key := flags.String("key", "", "check signatures against this one access key, `id:secret`")
+	skew := flags.Duration("skew", 0, "how far the `clock` that signatures are checked by, with -key, is ahead of this machine's")
 	verbose := flags.Bool("v", false, "log every request to standard error")
 	_ = flags.Parse(args) // it exits on an error
 	if flags.NArg() > 0 {
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	wire, err := wireOptions(*key, *verbose)
+	wire, err := wireOptions(*key, *skew, *verbose)
 	if err != nil {
 		return err
 	}
@@ -79,8 +81,8 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-func wireOptions(key string, verbose bool) (fakeaws.Options, error) {
-	var options fakeaws.Options
+func wireOptions(key string, skew time.Duration, verbose bool) (fakeaws.Options, error) {
+	options := fakeaws.Options{ClockSkew: skew}
 	if key != "" {
 		id, secret, ok := strings.Cut(key, ":")
 		if !ok || id == "" || secret == "" {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv2"
@@ -50,7 +49,7 @@ func (h *Handler) authenticate(r *request, json bool) *task.Error {
 		return refuse("UnrecognizedClientException", "InvalidClientTokenId", "The security token included in the request is invalid.")
 	}
 	sum := sha256.Sum256(r.body)
-	err := s.signature.Verify(r.Request, hex.EncodeToString(sum[:]), secret, time.Now())
+	err := s.signature.Verify(r.Request, hex.EncodeToString(sum[:]), secret, h.now())
 	switch {
 	case err == nil:
 		return nil
@@ -61,7 +60,7 @@ func (h *Handler) authenticate(r *request, json bool) *task.Error {
 		return refuse("IncompleteSignatureException", "IncompleteSignature", err.Error())
 	}
 	return refuse("InvalidSignatureException", "SignatureDoesNotMatch", "Signature expired: the request's time is too far from now, "+
-		time.Now().UTC().Format("20060102T150405Z"))
+		h.now().UTC().Format("20060102T150405Z"))
 }
 
 // authenticateS3 checks the signature of a request to S3. The link of a report is checked against the key it was made
@@ -85,7 +84,7 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		return true, r.wire.Links.Verify(r.Request, r.wire.Now)
 	}
 	if h.opts.Credentials == nil {
-		if s.presigned && time.Now().After(s.signature.Signed.Add(s.signature.Life)) {
+		if s.presigned && h.now().After(s.signature.Signed.Add(s.signature.Life)) {
 			return false, s3.SignatureError(sigv4.ErrExpired, true)
 		}
 		return false, nil
@@ -101,7 +100,7 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		}
 		payload = sigv4.UnsignedPayload
 	}
-	return false, s3.SignatureError(s.signature.Verify(r.Request, payload, secret, time.Now()), s.presigned)
+	return false, s3.SignatureError(s.signature.Verify(r.Request, payload, secret, h.now()), s.presigned)
 }
 
 // oldRegions are S3's regions that take signatures of version 2, as AWS's SDKs list them.
@@ -112,7 +111,7 @@ var oldRegions = []string{
 // authenticateOldLink checks a presigned link of signature version 2, which boto3 and version 1 of the AWS CLI make by
 // default in the older regions.
 func (h *Handler) authenticateOldLink(r *request, l *sigv2.Link) error {
-	now := time.Now()
+	now := h.now()
 	if h.opts.Credentials == nil {
 		if now.After(l.Expires) {
 			return s3.SignatureError(sigv4.ErrExpired, true)

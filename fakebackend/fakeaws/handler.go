@@ -35,6 +35,10 @@ type Options struct {
 	// addresses, names without a dot, and those that end in .localhost, .internal or .test. Every other name is refused
 	// there, since a stranger's web page can point one at this machine.
 	ControlHosts []string
+	// ClockSkew is how far the clock that dates of requests are checked by, and that answers are dated with, is ahead of
+	// this machine's, or behind it if negative: what a client with a wrong clock meets. With Credentials, signatures
+	// that are off by more than 15 minutes are refused, as on AWS. The account's own clock is another one.
+	ClockSkew time.Duration
 	// Logger gets one record for each request: service, operation, status, error code, time taken. Never a header, a
 	// query or a body. Nil logs nothing.
 	Logger *slog.Logger
@@ -122,6 +126,9 @@ func (h *Handler) count(service, operation string, known bool) {
 	h.calls[key]++
 }
 
+// now is the time by AWS's clock.
+func (h *Handler) now() time.Time { return time.Now().Add(h.opts.ClockSkew) }
+
 // request is a request on its way through the handler.
 type request struct {
 	*http.Request
@@ -143,6 +150,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	answer := &statusWriter{ResponseWriter: w}
 	w = answer
+	if h.opts.ClockSkew != 0 {
+		w.Header().Set("Date", h.now().UTC().Format(http.TimeFormat))
+	}
 	w.Header().Set("X-Iotfleet-Fake", "1")
 	if strings.HasPrefix(r.URL.Path, "/_fake/") {
 		h.serveControl(w, r)
