@@ -117,17 +117,24 @@ func (b *Backend) removeThing(ctx context.Context, name string) (principals []st
 }
 
 // RemovePolicy implements [task.Remover]. A policy is ready to be deleted up to five minutes after it was detached; the
-// deletion is tried again for that long. Needs iot:ListTargetsForPolicy, iot:ListPolicyVersions and iot:DeletePolicy.
-func (b *Backend) RemovePolicy(ctx context.Context, policyName string) (targets []string, err error) {
-	if targets, err = b.removePolicy(ctx, policyName); err != nil {
+// deletion is tried again for that long. Needs iot:GetPolicy, iot:ListTargetsForPolicy, iot:ListPolicyVersions and
+// iot:DeletePolicy.
+func (b *Backend) RemovePolicy(ctx context.Context, policyName, document string) (targets []string, err error) {
+	if targets, err = b.removePolicy(ctx, policyName, document); err != nil {
 		return nil, fmt.Errorf("remove policy %s: %w", policyName, err)
 	}
 	return targets, nil
 }
 
-func (b *Backend) removePolicy(ctx context.Context, name string) (targets []string, err error) {
-	if name == "" {
+func (b *Backend) removePolicy(ctx context.Context, name, document string) (targets []string, err error) {
+	switch {
+	case name == "":
 		return nil, &task.InputError{Member: "policyName", Problem: "is empty"}
+	case document == "":
+		return nil, &task.InputError{Member: "policyDocument", Problem: "is empty"}
+	}
+	if err := b.seePolicy(ctx, name, document); err != nil {
+		return nil, unlessGone(err)
 	}
 	targets, err = b.targetsOf(ctx, name)
 	if err != nil || len(targets) > 0 {

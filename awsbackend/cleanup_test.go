@@ -19,6 +19,7 @@ func cleanup(status string) answers {
 		"ListPrincipalThings":  reply(200, `{"things":["d1"]}`),
 		"DetachThingPrincipal": reply(200, `{}`), "DetachPolicy": reply(200, ``), "UpdateCertificate": reply(200, ``), "DeleteCertificate": reply(200, ``),
 		"ListThingPrincipals": reply(200, `{"principals":[]}`), "DeleteThing": reply(200, `{}`),
+		"GetPolicy":            reply(200, `{"policyName":"p1","policyDocument":"{ \"Version\": \"2012-10-17\" }"}`),
 		"ListTargetsForPolicy": reply(200, `{"targets":[]}`), "DeletePolicy": reply(200, ``),
 		"ListPolicyVersions": reply(200, `{"policyVersions":[{"versionId":"1","isDefaultVersion":true}]}`),
 	}
@@ -61,12 +62,12 @@ func TestACertificateOfOtherThingsTooIsOnlyDetached(t *testing.T) {
 }
 
 func TestWhatIsGoneAlreadyIsRemoved(t *testing.T) {
-	b, w := onWire(t, answers{"DescribeCertificate": missing, "ListThingPrincipals": missing, "ListTargetsForPolicy": missing})
+	b, w := onWire(t, answers{"DescribeCertificate": missing, "ListThingPrincipals": missing, "GetPolicy": missing})
 	others, err := b.RetireCertificate(t.Context(), "d1", certA)
 	require.NoError(t, err)
 	principals, err := b.RemoveThing(t.Context(), "d1")
 	require.NoError(t, err)
-	targets, err := b.RemovePolicy(t.Context(), "p1")
+	targets, err := b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 	require.NoError(t, err)
 	assert.Empty(t, others)
 	assert.Empty(t, principals)
@@ -83,7 +84,7 @@ func TestWhatIsGoneAlreadyIsRemoved(t *testing.T) {
 	assert.Zero(t, w.count("UpdateCertificate"), "it is inactive already")
 	_, err = b.RemoveThing(t.Context(), "d1")
 	require.NoError(t, err)
-	_, err = b.RemovePolicy(t.Context(), "p1")
+	_, err = b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 	require.NoError(t, err)
 
 	_, err = b.RetireCertificate(t.Context(), "", certA)
@@ -92,14 +93,14 @@ func TestWhatIsGoneAlreadyIsRemoved(t *testing.T) {
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
 	_, err = b.RemoveThing(t.Context(), "")
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
-	_, err = b.RemovePolicy(t.Context(), "")
+	_, err = b.RemovePolicy(t.Context(), "", "{}")
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
 }
 
 // TestNothingIsCalledRemovedWhenAStepWasRefused refuses one step after the other.
 func TestNothingIsCalledRemovedWhenAStepWasRefused(t *testing.T) {
 	for _, op := range []string{"DescribeCertificate", "ListAttachedPolicies", "ListPrincipalThings", "DetachThingPrincipal", "DetachPolicy",
-		"UpdateCertificate", "DeleteCertificate", "ListThingPrincipals", "DeleteThing", "ListTargetsForPolicy", "ListPolicyVersions", "DeletePolicy"} {
+		"UpdateCertificate", "DeleteCertificate", "ListThingPrincipals", "DeleteThing", "GetPolicy", "ListTargetsForPolicy", "ListPolicyVersions", "DeletePolicy"} {
 		t.Run(op, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				a := cleanup("ACTIVE")
@@ -111,8 +112,8 @@ func TestNothingIsCalledRemovedWhenAStepWasRefused(t *testing.T) {
 				case "ListThingPrincipals", "DeleteThing":
 					named = "d1"
 					_, err = b.RemoveThing(t.Context(), "d1")
-				case "ListTargetsForPolicy", "ListPolicyVersions", "DeletePolicy":
-					_, err = b.RemovePolicy(t.Context(), "p1")
+				case "GetPolicy", "ListTargetsForPolicy", "ListPolicyVersions", "DeletePolicy":
+					_, err = b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 				default:
 					named = certA
 					_, err = b.RetireCertificate(t.Context(), "d1", certA)
@@ -143,7 +144,7 @@ func TestADeletionRefusedWhileDetachingGoesOnIsTriedAgain(t *testing.T) {
 				return err
 			}, "d1", 31.5},
 			"DeletePolicy": {conflict, func(b *Backend) error {
-				_, err := b.RemovePolicy(t.Context(), "p1")
+				_, err := b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 				return err
 			}, "p1", 7.5 + 43*8},
 		} {
@@ -173,14 +174,18 @@ func TestAThingWithPrincipalsAndAPolicyWithTargetsStay(t *testing.T) {
 	got, err := b.RemoveThing(t.Context(), "d1")
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
-	got, err = b.RemovePolicy(t.Context(), "p1")
+	got, err = b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
 
 	a["ListTargetsForPolicy"] = reply(200, `{"targets":[]}`)
 	a["ListPolicyVersions"] = reply(200, `{"policyVersions":[{"versionId":"2","isDefaultVersion":true},{"versionId":"1"}]}`)
-	_, err = b.RemovePolicy(t.Context(), "p1")
+	_, err = b.RemovePolicy(t.Context(), "p1", `{"Version":"2012-10-17"}`)
 	require.ErrorIs(t, err, task.ErrConflict, "somebody has edited it")
 	assert.ErrorContains(t, err, "2 versions")
+	_, err = b.RemovePolicy(t.Context(), "p1", `{"Version":"2008-10-17"}`)
+	require.ErrorIs(t, err, task.ErrConflict, "it is another policy")
+	_, err = b.RemovePolicy(t.Context(), "p1", "")
+	require.ErrorIs(t, err, task.ErrInvalidRequest)
 	assert.Zero(t, w.count("DeleteThing")+w.count("DeletePolicy"))
 }

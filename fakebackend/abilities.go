@@ -3,6 +3,7 @@ package fakebackend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -215,7 +216,14 @@ func (b *Backend) RemoveThing(ctx context.Context, thingName string) (principals
 }
 
 // RemovePolicy deletes a policy that is attached to nothing. See [task.Remover].
-func (b *Backend) RemovePolicy(ctx context.Context, policyName string) (targets []string, err error) {
+func (b *Backend) RemovePolicy(ctx context.Context, policyName, document string) (targets []string, err error) {
+	p, err := call[getPolicyOutput](ctx, b.account, "GetPolicy", &policyInput{policyName})
+	if err != nil {
+		return nil, unlessGone(err)
+	}
+	if !sameJSON(p.PolicyDocument, document) {
+		return nil, fmt.Errorf("policy %q: %w: it has another document", policyName, task.ErrConflict)
+	}
 	targets, err = all[string](ctx, b.account, "ListTargetsForPolicy", &listTargetsForPolicyInput{PolicyName: policyName})
 	if err != nil || len(targets) > 0 {
 		return targets, unlessGone(err)

@@ -56,10 +56,13 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if err != nil {
 		return err
 	}
-	if old.Verdict != Failed {
+	if old.Verdict != Failed && old.Verdict != Removed {
 		return nil
 	}
 	rec := copyDevice(old)
+	if old.Verdict == Removed {
+		rec.again()
+	}
 	if rec.Original == nil && !maps.Equal(rec.Row, fresh.Row) {
 		rec.Original = make(map[string]string, len(rec.Row)) // not nil, even if the record could not be read
 		maps.Copy(rec.Original, rec.Row)

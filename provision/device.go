@@ -49,7 +49,7 @@ func Rows(rows ...map[string]string) iter.Seq2[Device, error] {
 // Verdict is where a device stands.
 type Verdict string
 
-// The verdicts. Every device of a finished run has one of the last four.
+// The verdicts. Every device of a finished run has one of the last six.
 const (
 	Waiting     Verdict = "waiting"     // not sent yet
 	Submitted   Verdict = "submitted"   // in a part that is on its way
@@ -57,6 +57,8 @@ const (
 	NoKey       Verdict = "no-key"      // registered, and its private key is not in the key store, or another one is; see Run
 	Failed      Verdict = "failed"      // refused; Cause and Message hold why
 	Unknown     Verdict = "unknown"     // the service may or may not have registered it
+	Removing    Verdict = "removing"    // its removal has begun and is not over; see Run.Remove
+	Removed     Verdict = "removed"     // what the run had made of it was removed; Message holds what was kept
 )
 
 // Cause sorts failures by what has to be done about them.

@@ -114,7 +114,7 @@ func (in *intake) spooled(ctx context.Context) error {
 	}
 	in.observe(EventSpooled{
 		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned],
-		NoKey: counts.Verdicts[NoKey], Resumed: in.resumed,
+		NoKey: counts.Verdicts[NoKey], Removed: counts.Verdicts[Removed] + counts.Verdicts[Removing], Resumed: in.resumed,
 		Notes: in.odd.findings(),
 	})
 	return nil
@@ -257,6 +257,11 @@ func (d *DeviceRecord) fail(cause Cause, message string) {
 // provisioned is the verdict of a device that is registered, if handover finds its key.
 func (d *DeviceRecord) provisioned() {
 	d.Verdict, d.Cause, d.Message = Provisioned, CauseNone, ""
+}
+
+// again takes from a device that was removed what it had: it is made anew.
+func (d *DeviceRecord) again() {
+	d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM, d.Policies = "", "", "", "", nil
 }
 
 func (d *DeviceRecord) failSharedName(seq int64) {

@@ -15,10 +15,10 @@ type Event interface{ event() }
 // sent again, in Run, Retry or Amend: count those that have a verdict from its numbers anew, or such devices count twice.
 type EventSpooled struct {
 	Devices int64
-	// Failed, Provisioned and NoKey are those of them that have a verdict already: bad rows, duplicates, and the devices
-	// that an earlier call has finished.
-	Failed, Provisioned, NoKey int64
-	Resumed                    bool // the run had begun before
+	// Failed, Provisioned, NoKey and Removed are those of them that have a verdict already: bad rows, duplicates, and the
+	// devices that an earlier call has finished. Those that are Removing count as Removed.
+	Failed, Provisioned, NoKey, Removed int64
+	Resumed                             bool // the run had begun before
 	// Notes are about records that this call took in and that are sent as they are: what is odd about their requests or
 	// certificates. One finding for each oddity has the first such record's number and how many more there are.
 	Notes finding.List

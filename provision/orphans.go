@@ -187,7 +187,7 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 
 // hasVerdict reports whether no certificate of a device can become its own any more without being looked at first.
 func hasVerdict(d *DeviceRecord) bool {
-	return d.Verdict == Provisioned || d.Verdict == NoKey || d.Verdict == Failed
+	return d.Verdict == Provisioned || d.Verdict == NoKey || d.Verdict == Failed || d.Verdict == Removed || d.Verdict == Removing
 }
 
 // countOrphans counts the orphans of a ledger that were not removed.

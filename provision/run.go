@@ -172,8 +172,9 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 }
 
 // Amend feeds mended records back into a run: those of failures.csv, corrected. Each takes the place of the record it
-// mends, found by Device.Seq or else by the thing's name, and is then sent. Records that are not Failed are left as
-// they are, so feeding the same file twice does nothing more. Another run's records are refused with [ErrInputChanged].
+// mends, found by Device.Seq or else by the thing's name, and is then sent. So is the record of a device that was Removed,
+// mended or not. Records that are neither Failed nor Removed are left as they are, so feeding the same file twice does
+// nothing more. Another run's records are refused with [ErrInputChanged].
 //
 // A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its
 // name is another now. It returns what Run returns.

@@ -34,6 +34,9 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		}
 		return rec, failure(rec)
 	}
+	if rec.Verdict == Removing {
+		return rec, failure(rec)
+	}
 	if err := sg.notInPart(ctx, rec); err != nil {
 		return rec, err
 	}
@@ -49,6 +52,9 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		return rec, err
 	}
 	before := copyDevice(rec)
+	if rec.Verdict == Removed {
+		rec.again()
+	}
 	row, err := sg.prepare(ctx, rec)
 	if err != nil {
 		return nil, err

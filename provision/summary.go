@@ -19,6 +19,8 @@ type Summary struct {
 	NoKey       int64 // registered, and their private keys are not in the key store
 	Failed      int64
 	Unknown     int64
+	Removed     int64           // undone by Remove
+	Removing    int64           // their removal was interrupted; call Remove again
 	Pending     int64           // waiting or submitted: the run is not over
 	Causes      map[Cause]int64 // of the failed
 	Tasks       []task.ID       // in the order of the parts
@@ -40,7 +42,7 @@ func (s *Summary) String() string {
 	for _, c := range []struct {
 		n    int64
 		what string
-	}{{s.NoKey, "without their private key"}, {s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Pending, "pending"}} {
+	}{{s.NoKey, "without their private key"}, {s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Removed, "removed"}, {s.Removing, "being removed"}, {s.Pending, "pending"}} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
 		}
@@ -90,8 +92,9 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 	sum := &Summary{
 		RunID: s.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: s.record.Identity.Fake,
 		Provisioned: counts.Verdicts[Provisioned], NoKey: counts.Verdicts[NoKey], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
+		Removed: counts.Verdicts[Removed], Removing: counts.Verdicts[Removing],
 	}
-	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown
+	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown - sum.Removed - sum.Removing
 	if err := sum.countOrphans(ctx, s); err != nil {
 		return nil, err
 	}

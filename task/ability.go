@@ -127,10 +127,11 @@ type Remover interface {
 	// RemoveThing deletes a thing to which nothing is attached. It must leave one with certificates or other principals as
 	// it is, and return their ARNs; none means that the thing is gone.
 	RemoveThing(ctx context.Context, thingName string) (principals []string, err error)
-	// RemovePolicy deletes a policy that is attached to nothing. It must leave one with targets as it is, and return their
-	// ARNs; none means that the policy is gone. A policy that somebody has edited, so that it has several versions, stays
-	// as well: the error is [ErrConflict].
-	RemovePolicy(ctx context.Context, policyName string) (targets []string, err error)
+	// RemovePolicy deletes a policy that has the document and is attached to nothing. It must leave one with targets as it
+	// is, and return their ARNs; none means that the policy is gone. It must return [ErrConflict] for a policy with another
+	// document, and leave it. A policy that somebody has edited, so that it has several versions, stays as well, with the
+	// same error.
+	RemovePolicy(ctx context.Context, policyName, document string) (targets []string, err error)
 }
 
 // BucketEnsurer is the ability to make the backend's bucket.

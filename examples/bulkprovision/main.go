@@ -54,7 +54,8 @@ type options struct {
 	backend, devices, dir, template, bucket, role, region, key, subject, foreign, keys, policies string
 	part                                                                                         int
 	settle                                                                                       time.Duration
-	setup, dryRun, retry, export, json, noModes                                                  bool
+	setup, dryRun, retry, export, json, noModes, orphans, removeOrphans                          bool
+	remove                                                                                       string
 }
 
 const roleName = "iot-bulk-provisioning-role" // made by -setup
@@ -80,6 +81,9 @@ func main() {
 	flag.BoolVar(&o.retry, "retry-failed", false, "send failed devices again where that can help")
 	flag.StringVar(&o.foreign, "foreign", "wait", "when another task is running in the account: `wait|fail`")
 	flag.DurationVar(&o.settle, "settle", 0, "how long to look for a task whose start was not answered; 0 for the library's default")
+	flag.StringVar(&o.remove, "remove", "", "undo: remove the devices with these thing `names`, separated by commas; all for every device of the run")
+	flag.BoolVar(&o.orphans, "orphans", false, "look for certificates of the run that no device uses, and list them")
+	flag.BoolVar(&o.removeOrphans, "remove-orphans", false, "remove the certificates that -orphans lists")
 	flag.BoolVar(&o.json, "json", false, "print a summary as one JSON object on standard output")
 	flag.Parse()
 
@@ -173,6 +177,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	job, err := provision.New(opts)
 	if err != nil {
 		return err
+	}
+	if o.remove != "" || o.orphans || o.removeOrphans {
+		return errors.Join(o.cleanUp(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir))
 	}
 	summary, err := o.provision(ctx, job)
 	if summary != nil { // whatever came of it, leave a record of it

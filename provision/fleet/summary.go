@@ -19,6 +19,7 @@ type Summary struct {
 	NoKey       int64 // registered, and their private keys are not in the key store
 	Failed      int64 // at their sites, and the refused
 	Unknown     int64
+	Removed     int64                     // or being removed
 	Pending     int64                     // waiting or submitted, or not known because a site could not be asked
 	Refused     int64                     // of the failed: no site took them
 	Causes      map[provision.Cause]int64 // of the failed
@@ -31,7 +32,7 @@ type Summary struct {
 // String returns the counts in one line.
 func (s *Summary) String() string {
 	all := provision.Summary{
-		Total: s.Total, Provisioned: s.Provisioned, NoKey: s.NoKey, Failed: s.Failed, Unknown: s.Unknown, Pending: s.Pending, Causes: s.Causes,
+		Total: s.Total, Provisioned: s.Provisioned, NoKey: s.NoKey, Failed: s.Failed, Unknown: s.Unknown, Removed: s.Removed, Pending: s.Pending, Causes: s.Causes,
 	}
 	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
 }
@@ -157,6 +158,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.NoKey += of.NoKey
 	s.Failed += of.Failed
 	s.Unknown += of.Unknown
+	s.Removed += of.Removed + of.Removing
 	s.Pending += of.Pending
 	s.Fake = s.Fake || of.Fake
 	for cause, n := range of.Causes {
@@ -186,7 +188,8 @@ func (s *site) counts(ctx context.Context) *provision.Summary {
 	sum.RunID, sum.Fake, sum.Total, sum.Causes = b.RunID, b.Fake, b.Total, b.Causes
 	sum.Provisioned, sum.Failed, sum.Unknown = b.Verdicts[provision.Provisioned], b.Verdicts[provision.Failed], b.Verdicts[provision.Unknown]
 	sum.NoKey = b.Verdicts[provision.NoKey]
-	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown
+	sum.Removed, sum.Removing = b.Verdicts[provision.Removed], b.Verdicts[provision.Removing]
+	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown - sum.Removed - sum.Removing
 	for _, p := range b.Parts {
 		if p.TaskID != "" {
 			sum.Tasks = append(sum.Tasks, p.TaskID)

@@ -36,8 +36,9 @@ type (
 	}
 	remover struct {
 		hooks
-		certificate   func(ctx context.Context, r *reference, thing, id string) ([]string, error)
-		thing, policy func(ctx context.Context, r *reference, name string) ([]string, error)
+		certificate func(ctx context.Context, r *reference, thing, id string) ([]string, error)
+		thing       func(ctx context.Context, r *reference, name string) ([]string, error)
+		policy      func(ctx context.Context, r *reference, name, document string) ([]string, error)
 	}
 	bucket struct{ hooks }
 	lister struct {
@@ -104,12 +105,12 @@ func (r *remover) RemoveThing(ctx context.Context, name string) ([]string, error
 	return r.thing(ctx, inner, name)
 }
 
-func (r *remover) RemovePolicy(ctx context.Context, name string) ([]string, error) {
+func (r *remover) RemovePolicy(ctx context.Context, name, document string) ([]string, error) {
 	inner := inner[*reference](&r.hooks)
 	if r.policy == nil {
-		return inner.RemovePolicy(ctx, name)
+		return inner.RemovePolicy(ctx, name, document)
 	}
-	return r.policy(ctx, inner, name)
+	return r.policy(ctx, inner, name, document)
 }
 
 func (b *bucket) EnsureBucket(context.Context) error {
@@ -412,22 +413,25 @@ var brokenAbilities = []breakage{
 			return left, err
 		}})(b)
 	}},
-	{"policy/remove", "reports no targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
-		_, err := r.RemovePolicy(ctx, name)
+	{"policy/remove", "reports no targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+		_, err := r.RemovePolicy(ctx, name, document)
 		return nil, err
 	}})},
-	{"policy/remove", "deletes it from under its targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
-		left, err := r.RemovePolicy(ctx, name)
+	{"policy/remove", "deletes it from under its targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+		left, err := r.RemovePolicy(ctx, name, document)
 		delete(r.resources, name)
 		return left, err
 	}})},
-	{"policy/remove", "does nothing", breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
+	{"policy/other", "looks at no document", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, _ string) ([]string, error) {
+		return r.RemovePolicy(ctx, name, "iot:Connect")
+	}})},
+	{"policy/remove", "does nothing", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
 		return r.targets(name), nil
 	}})},
 	{"policy/remove", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
-		return breakRemover(remover{policy: func(ctx context.Context, r *reference, name string) ([]string, error) {
-			left, err := r.RemovePolicy(ctx, name)
+		return breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+			left, err := r.RemovePolicy(ctx, name, document)
 			if len(left) == 0 && err == nil {
 				err = again(name)
 			}

@@ -1,6 +1,7 @@
 package tasktest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -19,6 +20,8 @@ func removeCases() []Case {
 			"The device with that certificate would be cut off from its thing. "+again), checkRemoveThing},
 		{"policy/remove", quoted("RemovePolicy", "It must leave one with targets as it is, and return their ARNs; none means that the policy is gone.",
 			"The devices with that policy would be cut off. "+again), checkRemovePolicy},
+		{"policy/other", quoted("RemovePolicy", "It must return [ErrConflict] for a policy with another document, and leave it.",
+			"It is somebody else's."), checkRemovePolicy},
 	}
 }
 
@@ -115,7 +118,9 @@ func checkRemovePolicy(b *bench) {
 	devices := b.newDevices(2)
 	policy := ""
 	var certs []task.Certificate
-	own := strings.Replace(template, `\"*\"`, `\"arn:aws:iot:*:*:client/`+devices[0].name+`\"`, 1) // a policy that nobody else has
+	client := "arn:aws:iot:*:*:client/" + devices[0].name // in a policy that nobody else has
+	own := strings.Replace(template, `\"*\"`, `\"`+client+`\"`, 1)
+	document := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":%q}]}`, client)
 	for _, d := range devices {
 		in := registration(d)
 		in.TemplateBody = own
@@ -131,7 +136,7 @@ func checkRemovePolicy(b *bench) {
 		for _, c := range certs[i:] {
 			want = append(want, c.ARN)
 		}
-		left, err := remover.RemovePolicy(b.ctx, policy)
+		left, err := remover.RemovePolicy(b.ctx, policy, document)
 		b.must(err, "RemovePolicy of an attached policy")
 		slices.Sort(left)
 		slices.Sort(want)
@@ -141,8 +146,11 @@ func checkRemovePolicy(b *bench) {
 		b.retire(remover, devices[i].name, certs[i].ID)
 		b.resourcesAre(finding.OK, &task.PreflightInput{Policies: []string{policy}})
 	}
+	_, err := remover.RemovePolicy(b.ctx, policy, strings.Replace(document, "Connect", "Publish", 1))
+	b.want(task.ErrConflict, err, "RemovePolicy of a policy with another document")
+	b.resourcesAre(finding.OK, &task.PreflightInput{Policies: []string{policy}})
 	for range 2 {
-		left, err := remover.RemovePolicy(b.ctx, policy)
+		left, err := remover.RemovePolicy(b.ctx, policy, document)
 		b.must(err, "RemovePolicy")
 		if len(left) > 0 {
 			b.failf("RemovePolicy of a policy without targets returned the targets %q", left)

