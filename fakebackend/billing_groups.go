@@ -45,6 +45,9 @@ type createBillingGroupOutput struct {
 
 // createBillingGroup makes a billing group. The same group again, with the same properties, is no error.
 func (b *account) createBillingGroup(now time.Time, in *createBillingGroupInput) (*createBillingGroupOutput, *task.Error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	g := &billingGroup{name: in.BillingGroupName, version: 1, created: stamp(now)}
 	if in.BillingGroupProperties != nil {
 		g.description = in.BillingGroupProperties.BillingGroupDescription

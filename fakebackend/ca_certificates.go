@@ -85,6 +85,9 @@ type registerCACertificateOutput struct {
 // registerCACertificate registers a CA. In DEFAULT mode the caller proves to hold its key by a certificate for the
 // registration code.
 func (b *account) registerCACertificate(now time.Time, in *registerCACertificateInput) (*registerCACertificateOutput, *task.Error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	ca, err := issuer.ParseCertificate(in.CACertificate)
 	switch {
 	case err != nil:

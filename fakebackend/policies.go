@@ -46,6 +46,9 @@ type createPolicyOutput struct {
 
 // createPolicy makes a policy.
 func (b *account) createPolicy(now time.Time, in *createPolicyInput) (*createPolicyOutput, *task.Error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	if old, ok := b.st.policies.get(in.PolicyName); ok {
 		err := refuse(codeAlreadyExists, "Policy cannot be created - name already exists (name=%s)", in.PolicyName)
 		return nil, withResource(err, old.name, b.policyARN(old))

@@ -1,6 +1,7 @@
 package fakebackend
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ type tagResourceInput struct {
 
 // tagResource adds tags to a resource, or changes their values.
 func (b *account) tagResource(_ time.Time, in *tagResourceInput) (*nothing, *task.Error) {
-	if err := b.taggable(in.ResourceARN); err != nil {
+	if err := cmp.Or(b.taggable(in.ResourceARN), checkTags(in.Tags)); err != nil {
 		return nil, err
 	}
 	all := slices.Clone(b.st.tags[in.ResourceARN])
@@ -83,6 +84,16 @@ func (b *account) listTagsForResource(in *listTagsForResourceInput, p *page) ([]
 		return nil, err
 	}
 	return itemsOf(p, b.st.tags[in.ResourceARN], func(t tag) tag { return t }), nil
+}
+
+// checkTags refuses keys that AWS keeps for itself.
+func checkTags(tags []tag) *task.Error {
+	for _, t := range tags {
+		if strings.HasPrefix(strings.ToLower(t.Key), "aws:") {
+			return refuse(codeInvalidRequest, "The tag key %s begins with aws:, which is reserved", restjson.Cut(t.Key))
+		}
+	}
+	return nil
 }
 
 func (b *account) setTags(arn string, tags []tag) {

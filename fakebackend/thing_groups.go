@@ -59,6 +59,9 @@ type createThingGroupOutput struct {
 
 // createThingGroup makes a group. The same group again, with the same properties, is no error.
 func (b *account) createThingGroup(now time.Time, in *createThingGroupInput) (*createThingGroupOutput, *task.Error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	g := &thingGroup{name: in.ThingGroupName, version: 1, created: stamp(now)}
 	b.setGroupProperties(g, in.ThingGroupProperties)
 	if in.ParentGroupName != "" {

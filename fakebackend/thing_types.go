@@ -56,6 +56,9 @@ type createThingTypeOutput struct {
 
 // createThingType makes a thing type.
 func (b *account) createThingType(now time.Time, in *createThingTypeInput) (*createThingTypeOutput, *task.Error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	if old, ok := b.st.thingTypes.get(in.ThingTypeName); ok {
 		err := refuse(codeAlreadyExists, "ThingType %s already exists in account %s", in.ThingTypeName, b.opts.Account)
 		return nil, withResource(err, old.name, b.thingTypeARN(old))

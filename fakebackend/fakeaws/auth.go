@@ -4,8 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv2"
@@ -85,7 +88,7 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 	}
 	if h.opts.Credentials == nil {
 		if s.presigned && h.now().After(s.signature.Signed.Add(s.signature.Life)) {
-			return false, s3.SignatureError(sigv4.ErrExpired, true)
+			return false, refuseSignature(sigv4.ErrExpired, r, sigv4.UnsignedPayload, h.now())
 		}
 		return false, nil
 	}
@@ -100,7 +103,36 @@ func (h *Handler) authenticateS3(r *request) (report bool, err error) {
 		}
 		payload = sigv4.UnsignedPayload
 	}
-	return false, s3.SignatureError(s.signature.Verify(r.Request, payload, secret, h.now()), s.presigned)
+	now := h.now()
+	return false, refuseSignature(s.signature.Verify(r.Request, payload, secret, now), r, payload, now)
+}
+
+// refuseSignature is S3's refusal of a signature of version 4, with what helps to find the fault; nil for nil.
+func refuseSignature(err error, r *request, payload string, now time.Time) error {
+	s := r.scope
+	refusal := s3.SignatureError(err, s.presigned)
+	e, ok := errors.AsType[*s3.Error](refusal)
+	switch {
+	case !ok:
+	case errors.Is(err, sigv4.ErrExpired):
+		return expired(e, s.signature.Signed.Add(s.signature.Life), now, s.signature.Life)
+	case errors.Is(err, sigv4.ErrMismatch):
+		text, canonical, err := s.signature.Explain(r.Request, payload)
+		if err != nil {
+			break
+		}
+		return e.With("AWSAccessKeyId", s.signature.AccessKey).With("StringToSign", text).With("SignatureProvided", s.signature.Hex).
+			With("StringToSignBytes", fmt.Sprintf("% x", text)).With("CanonicalRequest", canonical).With("CanonicalRequestBytes", fmt.Sprintf("% x", canonical))
+	}
+	return refusal
+}
+
+// expired adds the times to the refusal of a link that is over. A link of signature version 2 has no life of its own: 0.
+func expired(e *s3.Error, end, now time.Time, life time.Duration) error {
+	if life > 0 {
+		e.With("X-Amz-Expires", strconv.FormatInt(int64(life/time.Second), 10))
+	}
+	return e.With("Expires", end.UTC().Format(time.RFC3339)).With("ServerTime", now.UTC().Format(time.RFC3339))
 }
 
 // oldRegions are S3's regions that take signatures of version 2, as AWS's SDKs list them.
@@ -114,7 +146,7 @@ func (h *Handler) authenticateOldLink(r *request, l *sigv2.Link) error {
 	now := h.now()
 	if h.opts.Credentials == nil {
 		if now.After(l.Expires) {
-			return s3.SignatureError(sigv4.ErrExpired, true)
+			return expired(s3.Expired(), l.Expires, now, 0)
 		}
 		return nil
 	}
@@ -124,9 +156,11 @@ func (h *Handler) authenticateOldLink(r *request, l *sigv2.Link) error {
 	}
 	switch err := l.Verify(r.Request, hostBucket(r.Host), secret, now); {
 	case errors.Is(err, sigv2.ErrExpired):
-		return s3.SignatureError(sigv4.ErrExpired, true)
+		return expired(s3.Expired(), l.Expires, now, 0)
 	case err != nil:
-		return s3.SignatureError(sigv4.ErrMismatch, true)
+		text, signature := l.Explain(r.Request, hostBucket(r.Host))
+		return s3.SignatureMismatch().With("AWSAccessKeyId", l.AccessKey).With("StringToSign", text).With("SignatureProvided", signature).
+			With("StringToSignBytes", fmt.Sprintf("% x", text))
 	}
 	return nil
 }

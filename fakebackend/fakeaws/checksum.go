@@ -110,7 +110,7 @@ func badDigest(what string) *s3.Error {
 func checkMD5(text string) ([]byte, error) {
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) != md5.Size {
-		return nil, &s3.Error{Code: "InvalidDigest", Message: "The Content-MD5 you specified was invalid.", Status: http.StatusBadRequest}
+		return nil, (&s3.Error{Code: "InvalidDigest", Message: "The Content-MD5 you specified was invalid.", Status: http.StatusBadRequest}).With("Content-MD5", text)
 	}
 	return raw, nil
 }

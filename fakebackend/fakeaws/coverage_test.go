@@ -78,7 +78,8 @@ Generated from the tables of operations in packages fakebackend and fakeaws by t
 
 The members are those of an operation's input, by the names the API model (IoT, IAM, STS) or AWS's SDKs (S3) give them. What is not modelled
 is accepted and has no effect, except where that would make the answer wrong: a VersionId other than null (NotImplemented, and NoSuchVersion for an
-object to copy), a PartNumber to read (NotImplemented), tags of an object (NotImplemented) and checksums of other algorithms (InvalidRequest) are refused. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
+object to copy), a PartNumber to read, tags, locks, grants and own keys of an object, permissions boundaries (NotImplemented) and checksums of
+other algorithms (InvalidRequest) are refused. An operation that is not here is refused as AWS refuses an unknown one, and counted: see
 ` + "`GET /_fake/calls`" + `. How faithful the behaviour behind each operation is: [fidelity.md](fidelity.md).
 
 `)

@@ -71,9 +71,10 @@ type xmlRole struct {
 	Arn                      string
 	CreateDate               string
 	AssumeRolePolicyDocument string
-	Description              string   `xml:",omitempty"`
-	MaxSessionDuration       int      `xml:",omitempty"`
-	Tags                     *xmlTags `xml:",omitempty"`
+	Description              string    `xml:",omitempty"`
+	MaxSessionDuration       int       `xml:",omitempty"`
+	Tags                     *xmlTags  `xml:",omitempty"`
+	RoleLastUsed             *struct{} `xml:",omitempty"`
 }
 
 type xmlTags struct {
@@ -114,7 +115,9 @@ func createRole(_ *Handler, r *request, f url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{ Role xmlRole }{wireRole(role)}, nil
+	out := wireRole(role)
+	out.MaxSessionDuration = 0 // GetRole and ListRoles show it
+	return struct{ Role xmlRole }{out}, nil
 }
 
 func getRole(_ *Handler, r *request, f url.Values) (any, error) {
@@ -122,7 +125,9 @@ func getRole(_ *Handler, r *request, f url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{ Role xmlRole }{wireRole(role)}, nil
+	out := wireRole(role)
+	out.RoleLastUsed = new(struct{}) // AWS fills it hours after a use, and then in no answer but this one
+	return struct{ Role xmlRole }{out}, nil
 }
 
 func updateRole(_ *Handler, r *request, f url.Values) (any, error) {
@@ -143,7 +148,9 @@ func listRoles(_ *Handler, r *request, f url.Values) (any, error) {
 		paging
 	}{paging: pagingOf(next)}
 	for _, role := range page {
-		out.Roles = append(out.Roles, wireRole(role))
+		item := wireRole(role)
+		item.Tags = nil // ListRoleTags has them
+		out.Roles = append(out.Roles, item)
 	}
 	return out, nil
 }
@@ -214,6 +221,7 @@ type xmlPolicy struct {
 	Path             string
 	DefaultVersionID string `xml:"DefaultVersionId"`
 	AttachmentCount  int
+	BoundaryUsages   int `xml:"PermissionsBoundaryUsageCount"` // the fake has no boundaries
 	IsAttachable     bool
 	Description      string `xml:",omitempty"`
 	CreateDate       string

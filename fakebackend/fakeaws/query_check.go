@@ -130,6 +130,9 @@ func (a *queryAction) check(form url.Values) error {
 		}
 	}
 	if len(failures) == 0 {
+		if form.Has("PermissionsBoundary") { // a role without its boundary would be allowed more than the caller believes
+			return &iam.Error{Code: "NotImplemented", Message: "The fake has no permissions boundaries.", Status: http.StatusNotImplemented}
+		}
 		return nil
 	}
 	counted := "1 validation error detected: "

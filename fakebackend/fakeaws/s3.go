@@ -127,16 +127,35 @@ func (h *Handler) checkBucket(w http.ResponseWriter, r *s3Request) error {
 	}
 	w.Header().Set("X-Amz-Bucket-Region", bucket.Region)
 	if s := r.scope; s != nil && s.signature != nil && s.signature.Region != bucket.Region && s.signature.Service == "s3" {
-		return &s3.Error{
+		return (&s3.Error{
 			Code: "PermanentRedirect", Status: http.StatusMovedPermanently, Bucket: r.bucket,
 			Message: "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to" +
 				" this endpoint.",
-		}
+		}).With("Endpoint", r.Host).With("Bucket", r.bucket)
 	}
-	if owner := r.Header.Get("X-Amz-Expected-Bucket-Owner"); bucket.Owner != h.backend.Options().Account || owner != "" && owner != bucket.Owner {
-		return &s3.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden, Bucket: r.bucket}
+	if err := expectedOwner(r, "X-Amz-Expected-Bucket-Owner", bucket.Owner); err != nil {
+		return err
+	}
+	if bucket.Owner != h.backend.Options().Account {
+		return accessDenied()
 	}
 	return nil
+}
+
+// expectedOwner holds a bucket's owner against the one that a header names, if it does.
+func expectedOwner(r *s3Request, header, owner string) error {
+	switch expected := r.Header.Get(header); {
+	case expected == "" || expected == owner:
+		return nil
+	case len(expected) != 12 || strings.Trim(expected, "0123456789") != "":
+		return (&s3.Error{Code: "InvalidBucketOwnerAWSAccountID", Status: http.StatusBadRequest,
+			Message: "The value of the expected bucket owner parameter must be an AWS account ID"}).With("BucketOwner", expected)
+	}
+	return accessDenied()
+}
+
+func accessDenied() *s3.Error {
+	return &s3.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
 }
 
 // failS3 answers with S3's error, which has no body when the request was for a head.
@@ -163,24 +182,23 @@ func (h *Handler) failS3(w http.ResponseWriter, r *s3Request, err error) {
 	if r.Method == http.MethodHead || e.Status == http.StatusNotModified {
 		return
 	}
+	type member struct {
+		XMLName xml.Name
+		Value   string `xml:",chardata"`
+	}
 	body := struct {
-		XMLName    xml.Name `xml:"Error"`
-		Code       string
-		Message    string
-		BucketName string `xml:",omitempty"`
-		Key        string `xml:",omitempty"`
-		Bucket     string `xml:",omitempty"`
-		Endpoint   string `xml:",omitempty"`
-		Resource   string `xml:",omitempty"`
-		Unsigned   string `xml:"HeadersNotSigned,omitempty"`
-		RequestID  string `xml:"RequestId"`
-		HostID     string `xml:"HostId"`
-	}{Code: e.Code, Message: e.Message, BucketName: e.Bucket, Key: e.Key, RequestID: r.id, HostID: r.id + "/fake"}
-	if e.Code == "PermanentRedirect" {
-		body.Bucket, body.Endpoint = e.Bucket, r.Host
+		XMLName   xml.Name `xml:"Error"`
+		Code      string
+		Message   string
+		More      []member
+		RequestID string `xml:"RequestId"`
+		HostID    string `xml:"HostId"`
+	}{Code: e.Code, Message: e.Message, RequestID: r.id, HostID: r.id + "/fake"}
+	for _, m := range e.More {
+		body.More = append(body.More, member{xml.Name{Local: m.Name}, m.Value})
 	}
 	if unsigned, ok := errors.AsType[*sigv4.UnsignedError](err); ok {
-		body.Unsigned = strings.Join(unsigned.Headers, ", ")
+		body.More = append(body.More, member{xml.Name{Local: "HeadersNotSigned"}, strings.Join(unsigned.Headers, ", ")})
 	}
 	writeXMLBody(w, body)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"hash"
 	"io"
@@ -75,8 +76,8 @@ func (h *Handler) openUpload(r *s3Request) (*upload, error) {
 	case len(mode) == 64 && isHex(mode):
 		u.sha256, u.shaSum = strings.ToLower(mode), sha256.New()
 	default:
-		return nil, &s3.Error{Code: "InvalidArgument", Message: "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER," +
-			" STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.", Status: http.StatusBadRequest}
+		return nil, s3.InvalidArgument("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER,"+
+			" STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.", "x-amz-content-sha256", mode)
 	}
 	if text := r.Header.Get("Content-Md5"); text != "" {
 		var err error
@@ -194,10 +195,12 @@ func (u *upload) checksums() (map[string]string, error) {
 		return nil, incompleteBody()
 	}
 	if u.shaSum != nil && hex.EncodeToString(u.shaSum.Sum(nil)) != u.sha256 {
-		return nil, &s3.Error{Code: "XAmzContentSHA256Mismatch", Message: "The provided 'x-amz-content-sha256' header does not match what was computed.", Status: http.StatusBadRequest}
+		return nil, (&s3.Error{Code: "XAmzContentSHA256Mismatch", Message: "The provided 'x-amz-content-sha256' header does not match what was computed.",
+			Status: http.StatusBadRequest}).With("ClientComputedContentSHA256", u.sha256).With("S3ComputedContentSHA256", hex.EncodeToString(u.shaSum.Sum(nil)))
 	}
 	if u.md5Sum != nil && !bytes.Equal(u.md5Sum.Sum(nil), u.md5) {
-		return nil, &s3.Error{Code: "BadDigest", Message: "The Content-MD5 you specified did not match what we received.", Status: http.StatusBadRequest}
+		return nil, (&s3.Error{Code: "BadDigest", Message: "The Content-MD5 you specified did not match what we received.", Status: http.StatusBadRequest}).
+			With("ExpectedDigest", base64.StdEncoding.EncodeToString(u.md5)).With("CalculatedDigest", sumText(u.md5Sum))
 	}
 	for kind, want := range u.want {
 		if want == "" {

@@ -1,11 +1,15 @@
 package fakeaws
 
 import (
+	"encoding/base64"
 	"encoding/xml"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // Buckets: CreateBucket, HeadBucket, DeleteBucket, ListBuckets, GetBucketLocation, and the public access block.
@@ -17,31 +21,62 @@ var regionName = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-[0-9]+$`)
 
 const s3Time = "2006-01-02T15:04:05.000Z"
 
-type s3Owner struct {
-	ID          string
-	DisplayName string
-}
+type s3Owner struct{ ID string }
 
-func (h *Handler) owner() s3Owner {
-	return s3Owner{ID: h.backend.Options().Account, DisplayName: "fake"}
-}
+func (h *Handler) owner() s3Owner { return s3Owner{ID: h.backend.Options().Account} }
 
 func (h *Handler) listBuckets(w http.ResponseWriter, r *s3Request) error {
 	type bucket struct {
 		Name         string
 		CreationDate string
-		BucketRegion string
+		BucketRegion string `xml:",omitempty"`
+		BucketArn    string
 	}
 	out := struct {
-		XMLName xml.Name `xml:"ListAllMyBucketsResult"`
-		Xmlns   string   `xml:"xmlns,attr"`
-		Owner   s3Owner
-		Buckets []bucket `xml:"Buckets>Bucket"`
-	}{Xmlns: s3Namespace, Owner: h.owner()}
+		XMLName           xml.Name `xml:"ListAllMyBucketsResult"`
+		Xmlns             string   `xml:"xmlns,attr"`
+		Owner             s3Owner
+		Buckets           []bucket `xml:"Buckets>Bucket"`
+		ContinuationToken string   `xml:",omitempty"`
+		Prefix            string   `xml:",omitempty"`
+	}{Xmlns: s3Namespace, Owner: h.owner(), Prefix: r.query.Get("prefix")}
+	most := maxBuckets
+	if text := r.query.Get("max-buckets"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxBuckets {
+			return s3.InvalidArgument("Argument max-buckets must be an integer between 1 and 10000", "max-buckets", text)
+		}
+		most = n
+	}
+	after, err := base64.RawURLEncoding.DecodeString(r.query.Get("continuation-token"))
+	if err != nil {
+		return s3.InvalidArgument("The continuation token provided is incorrect", "continuation-token", r.query.Get("continuation-token"))
+	}
+	// S3 names the regions when the request has a parameter, which old clients do not send.
+	withRegion := r.query.Has("max-buckets") || r.query.Has("prefix") || r.query.Has("bucket-region") || r.query.Has("continuation-token")
+	region := r.query.Get("bucket-region")
 	for _, b := range r.wire.S3.Buckets(h.backend.Options().Account) {
-		out.Buckets = append(out.Buckets, bucket{b.Name, b.Created.Format(s3Time), b.Region})
+		if b.Name <= string(after) || !strings.HasPrefix(b.Name, out.Prefix) || region != "" && b.Region != region {
+			continue
+		}
+		if len(out.Buckets) == most {
+			out.ContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(out.Buckets[most-1].Name))
+			break
+		}
+		item := bucket{Name: b.Name, CreationDate: b.Created.Format(s3Time), BucketArn: h.bucketARN(b.Name)}
+		if withRegion {
+			item.BucketRegion = b.Region
+		}
+		out.Buckets = append(out.Buckets, item)
 	}
 	return writeXML(w, out)
+}
+
+// maxBuckets is the most that one page of ListBuckets holds.
+const maxBuckets = 10000
+
+func (h *Handler) bucketARN(name string) string {
+	return "arn:" + partition.Of(h.backend.Options().Region).Name + ":s3:::" + name
 }
 
 func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
@@ -64,23 +99,27 @@ func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
 		region = "eu-west-1"
 	}
 	switch {
+	case endpoint != "us-east-1" && region != "" && region != endpoint:
+		return illegalLocation("The "+region+" location constraint is incompatible for the region specific endpoint this request was sent to.", r.bucket)
 	case region == "us-east-1", region != "" && region != h.backend.Options().Region && !regionName.MatchString(region):
-		return &s3.Error{Code: "InvalidLocationConstraint", Message: "The specified location-constraint is not valid", Status: 400, Bucket: r.bucket}
+		return (&s3.Error{Code: "InvalidLocationConstraint", Message: "The specified location-constraint is not valid", Status: 400, Bucket: r.bucket}).
+			With("LocationConstraint", in.LocationConstraint)
 	case region == "" && endpoint != "us-east-1":
-		return &s3.Error{Code: "IllegalLocationConstraintException", Message: "The unspecified location constraint is incompatible for the region" +
-			" specific endpoint this request was sent to.", Status: 400, Bucket: r.bucket}
+		return illegalLocation("The unspecified location constraint is incompatible for the region specific endpoint this request was sent to.", r.bucket)
 	case region == "":
 		region = "us-east-1"
-	case endpoint != "us-east-1" && region != endpoint:
-		return &s3.Error{Code: "IllegalLocationConstraintException", Message: "The " + region + " location constraint is incompatible for the region" +
-			" specific endpoint this request was sent to.", Status: 400, Bucket: r.bucket}
 	}
 	if err := r.wire.S3.CreateBucket(r.bucket, region, h.backend.Options().Account, r.wire.Now); err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/"+r.bucket)
+	w.Header().Set("X-Amz-Bucket-Arn", h.bucketARN(r.bucket))
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+func illegalLocation(message, bucket string) error {
+	return &s3.Error{Code: "IllegalLocationConstraintException", Message: message, Status: http.StatusBadRequest, Bucket: bucket}
 }
 
 func (h *Handler) headBucket(w http.ResponseWriter, r *s3Request) error {
@@ -90,6 +129,7 @@ func (h *Handler) headBucket(w http.ResponseWriter, r *s3Request) error {
 	}
 	w.Header().Set("X-Amz-Bucket-Region", b.Region)
 	w.Header().Set("X-Amz-Access-Point-Alias", "false")
+	w.Header().Set("X-Amz-Bucket-Arn", h.bucketARN(r.bucket))
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(http.StatusOK)
 	return nil

@@ -18,12 +18,13 @@ import (
 
 // copySource returns the object that a request copies from.
 func copySource(r *s3Request) (*s3.Object, error) {
-	invalid := &s3.Error{Code: "InvalidArgument", Message: "Copy Source must mention the source bucket and key: sourcebucket/sourcekey", Status: http.StatusBadRequest}
-	text, version, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?versionId=")
+	source := r.Header.Get("X-Amz-Copy-Source")
+	invalid := s3.InvalidArgument("Copy Source must mention the source bucket and key: sourcebucket/sourcekey", "x-amz-copy-source", source)
+	text, version, _ := strings.Cut(source, "?versionId=")
 	if version != "" && version != "null" { // the only one an object without versions has
 		return nil, &s3.Error{Code: "NoSuchVersion", Message: "The specified version does not exist.", Status: http.StatusNotFound}
 	}
-	text, err := url.PathUnescape(text)
+	text, err := url.QueryUnescape(text) // a plus is a space here
 	if err != nil {
 		return nil, invalid
 	}
@@ -31,15 +32,39 @@ func copySource(r *s3Request) (*s3.Object, error) {
 	if !ok || bucket == "" || key == "" {
 		return nil, invalid
 	}
+	if where, err := r.wire.S3.HeadBucket(bucket); err == nil {
+		if err := expectedOwner(r, "X-Amz-Source-Expected-Bucket-Owner", where.Owner); err != nil {
+			return nil, err
+		}
+	}
 	o, err := r.wire.S3.Get(bucket, key)
 	if err != nil {
 		return nil, err
 	}
-	match, noneMatch := r.Header.Get("X-Amz-Copy-Source-If-Match"), r.Header.Get("X-Amz-Copy-Source-If-None-Match")
-	if match != "" && !s3.MatchETag(match, o.ETag) || noneMatch != "" && s3.MatchETag(noneMatch, o.ETag) {
-		return nil, preconditionFailed()
+	return o, sourceConditions(r.Header, o)
+}
+
+// sourceConditions applies the conditions that a copy can put on its source. One on the ETag goes before the one on the
+// time that is its counterpart.
+func sourceConditions(h http.Header, o *s3.Object) error {
+	const prefix = "X-Amz-Copy-Source-"
+	match, noneMatch := h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
+	before, noBefore := http.ParseTime(h.Get(prefix + "If-Unmodified-Since"))
+	after, noAfter := http.ParseTime(h.Get(prefix + "If-Modified-Since"))
+	failed := ""
+	switch {
+	case match != "" && !s3.MatchETag(match, o.ETag):
+		failed = "If-Match"
+	case match == "" && noBefore == nil && o.Modified.After(before):
+		failed = "If-Unmodified-Since"
+	case noneMatch != "" && s3.MatchETag(noneMatch, o.ETag):
+		failed = "If-None-Match"
+	case noneMatch == "" && noAfter == nil && !o.Modified.After(after):
+		failed = "If-Modified-Since"
+	default:
+		return nil
 	}
-	return o, nil
+	return s3.PreconditionFailed("x-amz-copy-source-"+failed, o.Bucket, o.Key)
 }
 
 // copyObject stores a copy whole. What is kept with the source is kept with the copy, unless the directive is
@@ -62,7 +87,7 @@ func (h *Handler) copyObject(w http.ResponseWriter, r *s3Request) error {
 		info = from.Info
 		info.StorageClass, info.Encryption, info.KMSKey, info.ChecksumType = asked.StorageClass, asked.Encryption, asked.KMSKey, ""
 	default:
-		return &s3.Error{Code: "InvalidArgument", Message: "Unknown metadata directive.", Status: http.StatusBadRequest}
+		return s3.InvalidArgument("Unknown metadata directive.", "x-amz-metadata-directive", r.Header.Get("X-Amz-Metadata-Directive"))
 	}
 	if !changes && from.Bucket == r.bucket && from.Key == r.key {
 		return &s3.Error{Code: "InvalidRequest", Status: http.StatusBadRequest, Bucket: r.bucket, Key: r.key,
@@ -77,11 +102,12 @@ func (h *Handler) copyObject(w http.ResponseWriter, r *s3Request) error {
 		kind = cmp.Or(kind, had)
 	}
 	body, checksums := summed(from.Reader(), cmp.Or(kind, "CRC64NVME"))
-	o, err := r.wire.S3.Put(s3.PutInput{Bucket: r.bucket, Key: r.key, Body: body, Info: info, Checksums: checksums}, r.wire.Now)
+	o, err := r.wire.S3.Put(s3.PutInput{Bucket: r.bucket, Key: r.key, Body: body, Info: info, Checksums: checksums,
+		IfMatch: r.Header.Get("If-Match"), IfNoneMatch: r.Header.Get("If-None-Match")}, r.wire.Now)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
+	writeEncryption(w.Header(), o.Encryption, o.KMSKey)
 	return writeXML(w, copyResult{
 		XMLName: xml.Name{Local: "CopyObjectResult"}, Xmlns: s3Namespace, LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`,
 		xmlChecksums: wireChecksums(o.Checksums, o.ChecksumType),
@@ -103,7 +129,7 @@ func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
 	if text := r.Header.Get("X-Amz-Copy-Source-Range"); text != "" {
 		part, err := s3.ParseRange(text, from.Size)
 		if err != nil || part == nil {
-			return &s3.Error{Code: "InvalidArgument", Message: "The x-amz-copy-source-range value must be of the form bytes=first-last", Status: http.StatusBadRequest}
+			return s3.InvalidArgument("The x-amz-copy-source-range value must be of the form bytes=first-last", "x-amz-copy-source-range", text)
 		}
 		body = io.NewSectionReader(from.Reader(), part.Offset, part.Length)
 	}
@@ -119,6 +145,7 @@ func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
+	writeEncryption(w.Header(), u.Encryption, u.KMSKey)
 	out := copyResult{
 		XMLName: xml.Name{Local: "CopyPartResult"}, Xmlns: s3Namespace, LastModified: p.Modified.Format(s3Time), ETag: `"` + p.ETag + `"`,
 		xmlChecksums: wireChecksums(p.Checksums, ""),

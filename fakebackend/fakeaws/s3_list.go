@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/xml"
 	"net/http"
@@ -17,6 +18,8 @@ type listedObject struct {
 	Key          string
 	LastModified string
 	ETag         string
+	Checksum     string `xml:"ChecksumAlgorithm,omitempty"`
+	ChecksumType string `xml:",omitempty"`
 	Size         int64
 	StorageClass string
 	Owner        *s3Owner `xml:",omitempty"`
@@ -33,7 +36,7 @@ func keyEncoder(r *s3Request) (func(string) string, error) {
 	case "url":
 		return func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/") }, nil
 	}
-	return nil, &s3.Error{Code: "InvalidArgument", Message: "Invalid Encoding Method specified in Request", Status: 400, Bucket: r.bucket}
+	return nil, s3.InvalidArgument("Invalid Encoding Method specified in Request", "encoding-type", r.query.Get("encoding-type"))
 }
 
 func maxKeys(r *s3Request) (int, error) {
@@ -43,7 +46,7 @@ func maxKeys(r *s3Request) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return 0, &s3.Error{Code: "InvalidArgument", Message: "Provided max-keys not an integer or within integer range", Status: 400, Bucket: r.bucket}
+		return 0, s3.InvalidArgument("Provided max-keys not an integer or within integer range", "max-keys", text)
 	}
 	return min(n, 1000), nil
 }
@@ -55,6 +58,9 @@ func (h *Handler) listed(page *s3.ListPage, encode func(string) string, owner bo
 			class = "STANDARD"
 		}
 		item := listedObject{Key: encode(o.Key), LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`, Size: o.Size, StorageClass: class}
+		for kind := range o.Checksums { // one at most
+			item.Checksum, item.ChecksumType = kind, cmp.Or(o.ChecksumType, "FULL_OBJECT")
+		}
 		if owner {
 			item.Owner = new(h.owner())
 		}
@@ -115,17 +121,19 @@ func listPage(r *s3Request, in s3.ListInput, most int) (*s3.ListPage, error) {
 
 func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 	if r.query.Get("list-type") != "2" {
-		return &s3.Error{Code: "InvalidArgument", Message: "Invalid List Type specified in Query", Status: 400, Bucket: r.bucket}
+		return s3.InvalidArgument("Invalid List Type specified in Query", "list-type", r.query.Get("list-type"))
 	}
 	most, err := maxKeys(r)
 	if err != nil {
 		return err
 	}
-	after := r.query.Get("start-after")
+	start := r.query.Get("start-after")
+	after := start
 	if r.query.Has("continuation-token") {
+		start = "" // the token stands for it
 		raw, err := base64.RawURLEncoding.DecodeString(r.query.Get("continuation-token"))
 		if err != nil || len(raw) == 0 {
-			return &s3.Error{Code: "InvalidArgument", Message: "The continuation token provided is incorrect", Status: 400, Bucket: r.bucket}
+			return s3.InvalidArgument("The continuation token provided is incorrect", "continuation-token", r.query.Get("continuation-token"))
 		}
 		after = string(raw)
 	}
@@ -154,7 +162,7 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 		Contents              []listedObject
 		CommonPrefixes        []commonPrefix
 	}{
-		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), StartAfter: encode(r.query.Get("start-after")),
+		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), StartAfter: encode(start),
 		ContinuationToken: r.query.Get("continuation-token"), KeyCount: len(page.Objects) + len(page.CommonPrefixes), MaxKeys: most,
 		Delimiter: encode(in.Delimiter), EncodingType: r.query.Get("encoding-type"), IsTruncated: page.Next != "",
 	}

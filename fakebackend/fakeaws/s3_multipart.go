@@ -37,8 +37,14 @@ func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) err
 	if err != nil {
 		return err
 	}
+	writeEncryption(w.Header(), u.Encryption, u.KMSKey)
 	if kind != "" {
 		w.Header().Set("X-Amz-Checksum-Algorithm", kind)
+		kindOfSum := cmp.Or(info.ChecksumType, "COMPOSITE")
+		if ofWhole(kind, info.ChecksumType) {
+			kindOfSum = "FULL_OBJECT"
+		}
+		w.Header().Set("X-Amz-Checksum-Type", kindOfSum)
 	}
 	return writeXML(w, struct {
 		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
@@ -52,7 +58,7 @@ func (h *Handler) createMultipartUpload(w http.ResponseWriter, r *s3Request) err
 func partNumber(r *s3Request) (int, error) {
 	n, err := strconv.Atoi(r.query.Get("partNumber"))
 	if err != nil || n < 1 || n > s3.MaxParts {
-		return 0, &s3.Error{Code: "InvalidArgument", Message: "Part number must be an integer between 1 and 10000, inclusive", Status: http.StatusBadRequest}
+		return 0, s3.InvalidArgument("Part number must be an integer between 1 and 10000, inclusive", "partNumber", r.query.Get("partNumber"))
 	}
 	return n, nil
 }
@@ -80,6 +86,7 @@ func (h *Handler) uploadPart(w http.ResponseWriter, r *s3Request) error {
 		return err
 	}
 	w.Header().Set("Etag", `"`+p.ETag+`"`)
+	writeEncryption(w.Header(), u.Encryption, u.KMSKey)
 	for kind, value := range p.Checksums {
 		w.Header().Set(checksumHeader(kind), value)
 	}
@@ -108,14 +115,19 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 	if err := h.readXML(r, &in); err != nil {
 		return err
 	}
+	var parts []s3.CompletePart
+	for _, p := range in.Part {
+		parts = append(parts, s3.CompletePart{Number: p.PartNumber, ETag: strings.Trim(p.ETag, `"`)})
+	}
+	if o := r.wire.S3.Completed(r.bucket, r.key, r.query.Get("uploadId"), parts); o != nil {
+		return writeCompleted(w, r, o)
+	}
 	u, held, err := r.wire.S3.Parts(r.bucket, r.key, r.query.Get("uploadId"))
 	if err != nil {
 		return err
 	}
 	kindOfSum := cmp.Or(strings.ToUpper(r.Header.Get("X-Amz-Checksum-Type")), u.ChecksumType)
-	var parts []s3.CompletePart
 	for i, p := range in.Part {
-		parts = append(parts, s3.CompletePart{Number: p.PartNumber, ETag: p.ETag})
 		have := slices.IndexFunc(held, func(have *s3.Part) bool { return have.Number == p.PartNumber })
 		if have < 0 {
 			continue // Complete refuses it
@@ -124,10 +136,9 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 			value, sum := p.of(kind), held[have].Checksums[kind]
 			switch {
 			case value != "" && sum != "" && sum != value:
-				return &s3.Error{Code: "InvalidPart", Message: "One or more of the specified parts could not be found.  The part may not have been" +
-					" uploaded, or the specified entity tag may not match the part's entity tag.", Status: http.StatusBadRequest}
+				return s3.InvalidPart(u.ID, parts[i])
 			case value != "" && p.PartNumber != i+1:
-				return &s3.Error{Code: "InvalidPartOrder", Message: "The list of parts was not in ascending order. Parts must be ordered by part number.", Status: http.StatusBadRequest}
+				return (&s3.Error{Code: "InvalidPartOrder", Message: "The list of parts was not in ascending order. Parts must be ordered by part number.", Status: http.StatusBadRequest}).With("UploadId", u.ID)
 			case value == "" && kind == u.ChecksumKind && !ofWhole(kind, kindOfSum):
 				return missingChecksum(kind, p.PartNumber)
 			}
@@ -140,7 +151,11 @@ func (h *Handler) completeMultipartUpload(w http.ResponseWriter, r *s3Request) e
 	if err != nil {
 		return err
 	}
-	w.Header().Set("X-Amz-Server-Side-Encryption", o.Encryption)
+	return writeCompleted(w, r, o)
+}
+
+func writeCompleted(w http.ResponseWriter, r *s3Request, o *s3.Object) error {
+	writeEncryption(w.Header(), o.Encryption, o.KMSKey)
 	out := struct {
 		XMLName  xml.Name `xml:"CompleteMultipartUploadResult"`
 		Xmlns    string   `xml:"xmlns,attr"`

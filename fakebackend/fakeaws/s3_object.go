@@ -16,13 +16,21 @@ import (
 // AWS's and open by their links only.
 //
 // Not modelled: versions, tags, locks, storage classes beyond their name, encryption beyond the names of algorithm and
-// key, SSE-C, website redirects, reading by part number, headers of an answer that a link asks for.
+// key, SSE-C, website redirects, reading by part number.
 
 const metadataPrefix = "X-Amz-Meta-"
 
 // storageClasses are those that an object of a general purpose bucket can be given, besides STANDARD.
 var storageClasses = []string{
 	"REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "GLACIER_IR", "DEEP_ARCHIVE",
+}
+
+// notModelled are the headers of writes that the fake refuses, since the object would not be what the caller believes:
+// without tags, readable by others than was meant, not locked, or encrypted with the caller's own key.
+var notModelled = []string{
+	"X-Amz-Tagging", "X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date", "X-Amz-Object-Lock-Legal-Hold",
+	"X-Amz-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Write-Offset-Bytes",
+	"X-Amz-Website-Redirect-Location", "X-Amz-Grant-Read", "X-Amz-Grant-Full-Control", "X-Amz-Grant-Read-Acp", "X-Amz-Grant-Write-Acp",
 }
 
 // infoOf reads what is kept with an object from the headers of a request.
@@ -40,19 +48,23 @@ func infoOf(h http.Header) (s3.Info, error) {
 		info.StorageClass = ""
 	}
 	if info.StorageClass != "" && !slices.Contains(storageClasses, info.StorageClass) {
-		return info, &s3.Error{Code: "InvalidStorageClass", Message: "The storage class you specified is not valid", Status: http.StatusBadRequest}
+		return info, (&s3.Error{Code: "InvalidStorageClass", Message: "The storage class you specified is not valid", Status: http.StatusBadRequest}).
+			With("StorageClassRequested", info.StorageClass)
 	}
 	switch info.Encryption {
 	case "", "AES256", "aws:kms", "aws:kms:dsse":
 	default:
-		return info, &s3.Error{Code: "InvalidArgument", Message: "The encryption method specified is not supported", Status: http.StatusBadRequest}
+		return info, s3.InvalidArgument("The encryption method specified is not supported", "x-amz-server-side-encryption", info.Encryption)
 	}
 	if info.KMSKey != "" && !strings.HasPrefix(info.Encryption, "aws:kms") {
-		return info, &s3.Error{Code: "InvalidArgument", Message: "Server Side Encryption with AWS KMS managed key requires HTTP header" +
-			" x-amz-server-side-encryption : aws:kms", Status: http.StatusBadRequest}
+		return info, s3.InvalidArgument("Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
+			"x-amz-server-side-encryption", info.Encryption)
 	}
-	if h.Get("X-Amz-Tagging") != "" {
-		return info, &s3.Error{Code: "NotImplemented", Message: "The fake has no tags of objects", Status: http.StatusNotImplemented}
+	for _, name := range notModelled {
+		if h.Get(name) != "" {
+			return info, (&s3.Error{Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented by the fake",
+				Status: http.StatusNotImplemented}).With("Header", strings.ToLower(name))
+		}
 	}
 	size := 0
 	for name, values := range h {
@@ -103,11 +115,15 @@ func (h *Handler) putObject(w http.ResponseWriter, r *s3Request) error {
 // writeStored sets the headers about a stored object.
 func writeStored(h http.Header, o *s3.Object) {
 	h.Set("Etag", `"`+o.ETag+`"`)
-	h.Set("X-Amz-Server-Side-Encryption", o.Encryption)
-	if o.KMSKey != "" {
-		h.Set("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", o.KMSKey)
-	}
+	writeEncryption(h, o.Encryption, o.KMSKey)
 	writeChecksums(h, o.Checksums, o.ChecksumType)
+}
+
+func writeEncryption(h http.Header, encryption, kmsKey string) {
+	h.Set("X-Amz-Server-Side-Encryption", encryption)
+	if kmsKey != "" {
+		h.Set("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", kmsKey)
+	}
 }
 
 func writeChecksums(h http.Header, sums map[string]string, kind string) {
@@ -176,6 +192,11 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 			writeChecksums(header, o.Checksums, o.ChecksumType)
 		}
 	}
+	for name, member := range answerHeaders {
+		if r.query.Has(member) {
+			header.Set(name, r.query.Get(member))
+		}
+	}
 	part := s3.Range{Length: d.size}
 	partial := false
 	if text := r.Header.Get("Range"); text != "" {
@@ -215,6 +236,12 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	return nil
 }
 
+// answerHeaders are the headers that a GET can ask for by a member of its query, as presigned links do.
+var answerHeaders = map[string]string{
+	"Content-Type": "response-content-type", "Content-Language": "response-content-language", "Expires": "response-expires",
+	"Cache-Control": "response-cache-control", "Content-Disposition": "response-content-disposition", "Content-Encoding": "response-content-encoding",
+}
+
 func writeInfo(h http.Header, o *s3.Object) {
 	for name, value := range map[string]string{
 		"Content-Encoding": o.ContentEncoding, "Content-Disposition": o.ContentDisposition, "Content-Language": o.ContentLanguage,
@@ -243,16 +270,16 @@ func conditions(h http.Header, d *document) error {
 	switch {
 	case match != "" && !s3.MatchETag(match, d.etag),
 		match == "" && hasBefore && d.modified.After(before):
-		return preconditionFailed()
+		failed := "If-Match"
+		if match == "" {
+			failed = "If-Unmodified-Since"
+		}
+		return s3.PreconditionFailed(failed, "", "")
 	case noneMatch != "" && s3.MatchETag(noneMatch, d.etag),
 		noneMatch == "" && hasAfter && !d.modified.After(after):
 		return unchanged
 	}
 	return nil
-}
-
-func preconditionFailed() *s3.Error {
-	return &s3.Error{Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold", Status: http.StatusPreconditionFailed}
 }
 
 func (h *Handler) deleteObject(w http.ResponseWriter, r *s3Request) error {

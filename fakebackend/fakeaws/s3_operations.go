@@ -32,16 +32,18 @@ const (
 		"ServerSideEncryption, SSEKMSKeyId, StorageClass"
 	bodyMembers = "Body, ContentLength, ContentMD5, ChecksumAlgorithm, ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, " +
 		"ChecksumSHA1, ChecksumSHA256"
-	readMembers = "Range, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode"
+	readMembers = "Range, IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince, ChecksumMode, ResponseCacheControl, " +
+		"ResponseContentDisposition, ResponseContentEncoding, ResponseContentLanguage, ResponseContentType, ResponseExpires"
 	listMembers = "Prefix, Delimiter, MaxKeys, EncodingType"
-	copyMembers = "CopySource, CopySourceIfMatch, CopySourceIfNoneMatch"
+	copyMembers = "CopySource, CopySourceIfMatch, CopySourceIfNoneMatch, CopySourceIfModifiedSince, CopySourceIfUnmodifiedSince, " +
+		"ExpectedSourceBucketOwner"
 )
 
 // s3Operations are the operations that the commands mb, cp, ls, rm, sync and presign of the AWS CLI, boto3's
 // upload_file, download_file and listings, the upload managers of the Go SDK, and package awsbackend call. Of several
 // that match a request, the first is meant.
 var s3Operations = []*s3Operation{
-	{"ListBuckets", onService, "GET", "", "", "", (*Handler).listBuckets},
+	{"ListBuckets", onService, "GET", "", "", "Prefix, MaxBuckets, BucketRegion, ContinuationToken", (*Handler).listBuckets},
 
 	{"GetBucketLocation", onBucket, "GET", "location", "", "", (*Handler).getBucketLocation},
 	{"GetPublicAccessBlock", onBucket, "GET", "publicAccessBlock", "", "", (*Handler).getPublicAccessBlock},
@@ -64,7 +66,7 @@ var s3Operations = []*s3Operation{
 		copyMembers + ", UploadId, PartNumber, CopySourceRange", (*Handler).uploadPartCopy},
 	{"UploadPart", onObject, "PUT", "partNumber", "", bodyMembers + ", UploadId, PartNumber", (*Handler).uploadPart},
 	{"CopyObject", onObject, "PUT", "", "X-Amz-Copy-Source",
-		copyMembers + ", MetadataDirective, " + infoMembers + ", ChecksumAlgorithm", (*Handler).copyObject},
+		copyMembers + ", IfMatch, IfNoneMatch, MetadataDirective, " + infoMembers + ", ChecksumAlgorithm", (*Handler).copyObject},
 	{"PutObject", onObject, "PUT", "", "", bodyMembers + ", IfMatch, IfNoneMatch, " + infoMembers, (*Handler).putObject},
 	{"GetObject", onObject, "GET", "", "", readMembers, (*Handler).sendObject},
 	{"HeadObject", onObject, "HEAD", "", "", readMembers, (*Handler).sendObject},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
@@ -18,17 +19,48 @@ func Parse(text string) (*policy.Document, error) {
 	for i := range d.Statements {
 		s := &d.Statements[i]
 		for _, action := range slices.Concat(s.Actions, s.NotActions) {
-			if vendor, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || vendor == "" || name == "") {
+			switch vendor, name, ok := strings.Cut(action, ":"); {
+			case action == "*":
+			case !ok || vendor == "" || name == "":
 				return nil, malformed("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc. (statement %d)", i+1)
+			case strings.Contains(name, ":"):
+				return nil, malformed("Actions/Condition can contain only one colon. (statement %d)", i+1)
+			case strings.ContainsFunc(vendor, func(c rune) bool { return c <= ' ' || c > '~' }):
+				return nil, malformed("Vendor %s is not valid (statement %d)", vendor, i+1)
 			}
 		}
 		for _, r := range slices.Concat(s.Resources, s.NotResources) {
 			if r != "*" && !strings.HasPrefix(r, "arn:") && !strings.HasPrefix(r, "*") && !strings.HasPrefix(r, "$") {
 				return nil, malformed("Resource %s must be in ARN format or \"*\". (statement %d)", r, i+1)
 			}
+			if err := checkARN(r); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return d, nil
+}
+
+// checkARN refuses what begins like an ARN and lacks a part of it, or has one that cannot be.
+func checkARN(arn string) error {
+	parts := strings.SplitN(arn, ":", 6) // arn:partition:service:region:account:resource
+	if parts[0] != "arn" {
+		return nil
+	}
+	known := func(p partition.Partition) bool { return p.Name == parts[1] }
+	switch {
+	case len(parts) < 3:
+		return malformed("Resource vendor must be fully qualified and cannot contain regexes.")
+	case !strings.ContainsAny(parts[1], "*?$") && !slices.ContainsFunc(partition.All(), known):
+		return malformed("Partition %q is not valid for resource %q.", parts[1], arn)
+	case len(parts) < 6:
+		return malformed("The policy failed legacy parsing")
+	case parts[2] == "s3" && parts[3] != "" && parts[3] != "*" && parts[4] == "": // an access point has both
+		return malformed("Resource %s can not contain region information.", arn)
+	case parts[2] == "iam" && parts[3] != "" && parts[3] != "*":
+		return malformed("IAM resource %s cannot contain region information.", arn)
+	}
+	return nil
 }
 
 func malformed(format string, args ...any) *Error {

@@ -37,6 +37,11 @@ func validation(value, member, constraint string) *Error {
 		value, member, constraint), 400}
 }
 
+// notARN is the refusal of a policy that is not named by an ARN.
+func notARN() *Error {
+	return &Error{"ValidationError", "Invalid ARN:  Could not be parsed!", 400}
+}
+
 func accessDenied(format string, args ...any) *Error {
 	return &Error{"AccessDenied", fmt.Sprintf(format, args...), 403}
 }

@@ -88,6 +88,9 @@ func (s *Store) CreatePolicy(in NewPolicy, now time.Time) (*Policy, error) {
 }
 
 func checkManaged(document string) error {
+	if d, problems := policy.Parse(document); len(problems) == 0 && d.Version != policy.Version2012 {
+		return malformed("Policy document must be version 2012-10-17 or greater.")
+	}
 	if err := checkIdentity(document); err != nil {
 		return err
 	}
@@ -218,13 +221,19 @@ func (s *Store) ofAWS(arn string) (*Policy, bool) {
 	}, true
 }
 
-// awsPolicies are AWS's managed policies that have to do with registration, by path and name.
+// awsPolicies are AWS's managed policies that have to do with registration, and those that AWS's samples for it attach to
+// their roles, by path and name.
 var awsPolicies = map[string]string{
-	"/service-role/AWSIoTThingsRegistration": allowAll(ThingsRegistrationActions...),
-	"/AmazonS3ReadOnlyAccess":                allowAll("s3:Get*", "s3:List*", "s3:Describe*", "s3-object-lambda:Get*", "s3-object-lambda:List*"),
-	"/AmazonS3FullAccess":                    allowAll("s3:*", "s3-object-lambda:*"),
-	"/AWSIoTFullAccess":                      allowAll("iot:*", "iotjobsdata:*"),
-	"/AdministratorAccess":                   allowAll("*"),
+	"/service-role/AWSIoTLogging": allowAll("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:PutMetricFilter",
+		"logs:PutRetentionPolicy", "logs:GetLogEvents", "logs:DeleteLogStream"),
+	"/service-role/AWSIoTRuleActions": allowAll("dynamodb:PutItem", "kinesis:PutRecord", "iot:Publish", "s3:PutObject", "sns:Publish",
+		"sqs:SendMessage*", "cloudwatch:SetAlarmState", "cloudwatch:PutMetricData", "es:ESHttpPut", "firehose:PutRecord"),
+	"/service-role/AWSLambdaBasicExecutionRole": allowAll("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+	"/service-role/AWSIoTThingsRegistration":    allowAll(ThingsRegistrationActions...),
+	"/AmazonS3ReadOnlyAccess":                   allowAll("s3:Get*", "s3:List*", "s3:Describe*", "s3-object-lambda:Get*", "s3-object-lambda:List*"),
+	"/AmazonS3FullAccess":                       allowAll("s3:*", "s3-object-lambda:*"),
+	"/AWSIoTFullAccess":                         allowAll("iot:*", "iotjobsdata:*"),
+	"/AdministratorAccess":                      allowAll("*"),
 }
 
 // ThingsRegistrationActions are what the managed policy AWSIoTThingsRegistration allows on every resource. It lacks

@@ -269,6 +269,9 @@ func (s *Store) DeleteRolePolicy(roleName, policyName string) error {
 
 // AttachRolePolicy attaches a managed policy, AWS's or the account's own. Attaching it twice is no error.
 func (s *Store) AttachRolePolicy(roleName, policyARN string) error {
+	if !strings.HasPrefix(policyARN, "arn:") {
+		return notARN()
+	}
 	return s.change(roleName, func(r *Role) error {
 		if _, ok := s.managed(policyARN); !ok {
 			return noSuchEntity("Policy %s does not exist or is not attachable.", policyARN)
@@ -286,6 +289,9 @@ func (s *Store) AttachRolePolicy(roleName, policyARN string) error {
 
 // DetachRolePolicy takes a managed policy off a role.
 func (s *Store) DetachRolePolicy(roleName, policyARN string) error {
+	if !strings.HasPrefix(policyARN, "arn:") {
+		return notARN()
+	}
 	return s.change(roleName, func(r *Role) error {
 		i := slices.Index(r.Attached, policyARN)
 		if i < 0 {

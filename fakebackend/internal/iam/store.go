@@ -81,6 +81,9 @@ func checkTags(tags []Tag, quota string) error {
 			return invalidInput("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
 		}
 		seen[fold] = true
+		if strings.HasPrefix(fold, "aws:") {
+			return invalidInput("aws: prefixed tag key names are not allowed for external use.")
+		}
 	}
 	if len(tags) > maxTags {
 		return limitExceeded("Cannot exceed quota for %s: %d", quota, maxTags)

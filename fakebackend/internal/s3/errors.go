@@ -9,6 +9,16 @@ type Error struct {
 	Status  int    // HTTP status
 	Bucket  string // what it is about; may be empty
 	Key     string
+	More    []Member // what the answer has beside code and message, in S3's order
+}
+
+// Member is one more member of an error's answer, such as Condition.
+type Member struct{ Name, Value string }
+
+// With returns the error with one more member.
+func (e *Error) With(name, value string) *Error {
+	e.More = append(e.More, Member{name, value})
+	return e
 }
 
 // Error returns code, message and the object they are about.
@@ -23,17 +33,31 @@ func (e *Error) Error() string {
 }
 
 func noSuchBucket(bucket string) *Error {
-	return &Error{"NoSuchBucket", "The specified bucket does not exist", 404, bucket, ""}
+	return (&Error{Code: "NoSuchBucket", Message: "The specified bucket does not exist", Status: 404, Bucket: bucket}).With("BucketName", bucket)
 }
 
 func noSuchKey(bucket, key string) *Error {
-	return &Error{"NoSuchKey", "The specified key does not exist.", 404, bucket, key}
+	return (&Error{Code: "NoSuchKey", Message: "The specified key does not exist.", Status: 404, Bucket: bucket, Key: key}).With("Key", key)
 }
 
-func noSuchUpload(bucket, key string) *Error {
-	return &Error{"NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", 404, bucket, key}
+func noSuchUpload(bucket, key, id string) *Error {
+	return (&Error{Code: "NoSuchUpload", Message: "The specified upload does not exist. The upload ID may be invalid, or the upload may have been" +
+		" aborted or completed.", Status: 404, Bucket: bucket, Key: key}).With("UploadId", id)
 }
 
-func preconditionFailed(bucket, key string) *Error {
-	return &Error{"PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412, bucket, key}
+// PreconditionFailed is the refusal of a request whose condition, named by its header, does not hold.
+func PreconditionFailed(condition, bucket, key string) *Error {
+	return (&Error{Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold", Status: 412,
+		Bucket: bucket, Key: key}).With("Condition", condition)
+}
+
+// InvalidArgument is the refusal of an argument, with its name and value.
+func InvalidArgument(message, name, value string) *Error {
+	return (&Error{Code: "InvalidArgument", Message: message, Status: 400}).With("ArgumentName", name).With("ArgumentValue", value)
+}
+
+// notImplemented refuses a header that S3 does not take in a request.
+func notImplemented(header, why string) *Error {
+	return (&Error{Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented", Status: 501}).
+		With("Header", header).With("additionalMessage", why)
 }

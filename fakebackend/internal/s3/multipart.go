@@ -2,11 +2,13 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +23,8 @@ type upload struct {
 	Upload
 	info  Info
 	parts map[int]*Part
+	done  *Object // what was made of it; nil until it is complete
+	of    string  // with done: the parts that were named, as one text
 }
 
 // Upload is a multipart upload in progress.
@@ -29,6 +33,8 @@ type Upload struct {
 	Started         time.Time
 	ChecksumKind    string // the checksum algorithm asked for; empty for none
 	ChecksumType    string // FULL_OBJECT or COMPOSITE, as asked for; may be empty
+	Encryption      string // as the object will have it
+	KMSKey          string
 }
 
 // Part is one part of a multipart upload.
@@ -53,8 +59,9 @@ func (s *Store) CreateUpload(bucketName, key string, info Info, checksumKind str
 		return nil, err
 	}
 	u := &upload{
-		Upload: Upload{ID: s.id(), Bucket: bucketName, Key: key, Started: now.UTC().Truncate(time.Second), ChecksumKind: checksumKind, ChecksumType: info.ChecksumType},
-		info:   info.clone(), parts: map[int]*Part{},
+		Upload: Upload{ID: s.id(), Bucket: bucketName, Key: key, Started: now.UTC().Truncate(time.Second), ChecksumKind: checksumKind, ChecksumType: info.ChecksumType,
+			Encryption: cmp.Or(info.Encryption, defaultEncryption), KMSKey: info.KMSKey},
+		info: info.clone(), parts: map[int]*Part{},
 	}
 	b.uploads[u.ID] = u
 	out := u.Upload
@@ -68,16 +75,32 @@ func (s *Store) upload(bucketName, key, id string) (*bucket, *upload, error) {
 		return nil, nil, err
 	}
 	u, ok := b.uploads[id]
-	if !ok || u.Key != key {
-		return nil, nil, noSuchUpload(bucketName, key)
+	if !ok || u.Key != key || u.done != nil {
+		return nil, nil, noSuchUpload(bucketName, key, id)
 	}
 	return b, u, nil
+}
+
+// Completed returns the object that an upload was completed to, when it was completed with the same parts: a client
+// that lost the answer asks again, and S3 answers as before. It returns nil when there is no such completion.
+func (s *Store) Completed(bucketName, key, id string, parts []CompletePart) *Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.buckets[bucketName]
+	if !ok {
+		return nil
+	}
+	u, ok := b.uploads[id]
+	if !ok || u.Key != key || u.done == nil || u.of != fmt.Sprint(parts) {
+		return nil
+	}
+	return u.done.clone()
 }
 
 // PutPart stores one part, replacing an earlier one of the same number. Checksums is as in [PutInput].
 func (s *Store) PutPart(bucketName, key, id string, number int, body io.Reader, checksums func() (map[string]string, error), now time.Time) (*Part, error) {
 	if number < 1 || number > MaxParts {
-		return nil, &Error{"InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive", 400, bucketName, key}
+		return nil, InvalidArgument("Part number must be an integer between 1 and 10000, inclusive", "partNumber", strconv.Itoa(number))
 	}
 	s.mu.Lock()
 	_, _, err := s.upload(bucketName, key, id)
@@ -136,7 +159,7 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 	s.mu.Unlock()
 
 	if len(parts) == 0 {
-		return nil, &Error{"MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema", 400, bucketName, key}
+		return nil, &Error{Code: "InvalidRequest", Message: "You must specify at least one part", Status: 400, Bucket: bucketName, Key: key}
 	}
 	o := &Object{Bucket: bucketName, Key: key, Info: info}
 	var digests []byte
@@ -145,16 +168,18 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 		p, ok := held[want.Number]
 		switch {
 		case i > 0 && want.Number <= parts[i-1].Number:
-			return nil, &Error{"InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.", 400, bucketName, key}
+			return nil, (&Error{Code: "InvalidPartOrder", Message: "The list of parts was not in ascending order. Parts must be ordered by part number.",
+				Status: 400, Bucket: bucketName, Key: key}).With("UploadId", id)
 		case !ok || strings.Trim(want.ETag, `"`) != p.ETag:
-			return nil, &Error{"InvalidPart", "One or more of the specified parts could not be found.  The part may not have been uploaded, or the" +
-				" specified entity tag may not match the part's entity tag.", 400, bucketName, key}
+			return nil, InvalidPart(id, want)
 		}
 		chosen = append(chosen, p.clone())
 	}
 	for i, p := range chosen {
 		if i < len(chosen)-1 && p.Size < MinPart {
-			return nil, &Error{"EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400, bucketName, key}
+			return nil, (&Error{Code: "EntityTooSmall", Message: "Your proposed upload is smaller than the minimum allowed size", Status: 400, Bucket: bucketName, Key: key}).
+				With("ProposedSize", strconv.FormatInt(p.Size, 10)).With("MinSizeAllowed", strconv.Itoa(MinPart)).
+				With("PartNumber", strconv.Itoa(p.Number)).With("ETag", p.ETag)
 		}
 		raw, _ := hex.DecodeString(p.ETag) // our own hex
 		digests = append(digests, raw...)
@@ -174,9 +199,18 @@ func (s *Store) Complete(bucketName, key, id string, parts []CompletePart, ifMat
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b, ok := s.buckets[bucketName]; ok {
-		delete(b.uploads, id)
+		made := stored.clone()
+		made.body = nil // the answer has no bytes
+		b.uploads[id] = &upload{Upload: u.Upload, done: made, of: fmt.Sprint(parts)}
 	}
 	return stored, nil
+}
+
+// InvalidPart is the refusal of a part that is named in a completion and is not there, or not so.
+func InvalidPart(uploadID string, p CompletePart) *Error {
+	return (&Error{Code: "InvalidPart", Message: "One or more of the specified parts could not be found.  The part may not have been uploaded, or the" +
+		" specified entity tag may not match the part's entity tag.", Status: 400}).
+		With("UploadId", uploadID).With("PartNumber", strconv.Itoa(p.Number)).With("ETag", strings.Trim(p.ETag, `"`))
 }
 
 // Body returns a reader over the part.

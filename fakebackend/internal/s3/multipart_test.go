@@ -33,7 +33,7 @@ func TestAMultipartUploadBecomesOneObject(t *testing.T) {
 		_, err := s.Complete("fleet", "big", u.ID, parts, "", "", nil, now)
 		return codeOf(err)
 	}
-	assert.Equal(t, "MalformedXML", complete())
+	assert.Equal(t, "InvalidRequest", complete())
 	assert.Equal(t, "InvalidPartOrder", complete(CompletePart{2, p2.ETag}, CompletePart{1, p1.ETag}))
 	assert.Equal(t, "InvalidPart", complete(CompletePart{1, "00"}))
 	assert.Equal(t, "InvalidPart", complete(CompletePart{1, p1.ETag}, CompletePart{3, p1.ETag}))

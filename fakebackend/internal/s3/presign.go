@@ -98,16 +98,26 @@ func SignatureError(err error, presigned bool) error {
 	case ok: // S3 puts the names beside its message, not in it
 		return fmt.Errorf("%w: %w", &Error{Code: "AccessDenied", Message: "There were headers present in the request which were not signed", Status: 403}, unsigned)
 	case errors.Is(err, sigv4.ErrExpired):
-		return &Error{Code: "AccessDenied", Message: "Request has expired", Status: 403}
+		return Expired()
 	case errors.Is(err, sigv4.ErrNotYetValid):
 		return &Error{Code: "AccessDenied", Message: "Request is not yet valid", Status: 403}
 	case errors.Is(err, sigv4.ErrSkewed):
 		return &Error{Code: "RequestTimeTooSkewed", Message: "The difference between the request time and the current time is too large.", Status: 403}
 	case errors.Is(err, sigv4.ErrMismatch):
-		return &Error{Code: "SignatureDoesNotMatch", Message: "The request signature we calculated does not match the signature you provided." +
-			" Check your key and signing method.", Status: 403}
+		return SignatureMismatch()
 	}
 	return &Error{Code: code, Message: strings.TrimPrefix(err.Error(), sigv4.ErrMalformed.Error()+": "), Status: 400}
+}
+
+// Expired is the refusal of a presigned link whose time is over.
+func Expired() *Error {
+	return &Error{Code: "AccessDenied", Message: "Request has expired", Status: 403}
+}
+
+// SignatureMismatch is the refusal of a signature that is not that of the request and the key.
+func SignatureMismatch() *Error {
+	return &Error{Code: "SignatureDoesNotMatch", Message: "The request signature we calculated does not match the signature you provided." +
+		" Check your key and signing method.", Status: 403}
 }
 
 // Address returns bucket and key of a request by its host and its decoded path: the bucket is in the host

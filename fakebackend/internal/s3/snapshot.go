@@ -37,7 +37,7 @@ func cloneBuckets(in map[string]*bucket) map[string]*bucket {
 			copied.publicAccess = new(*b.publicAccess)
 		}
 		for id, u := range b.uploads {
-			copied.uploads[id] = &upload{Upload: u.Upload, info: u.info.clone(), parts: maps.Clone(u.parts)}
+			copied.uploads[id] = &upload{u.Upload, u.info.clone(), maps.Clone(u.parts), u.done, u.of}
 		}
 		out[name] = copied
 	}
@@ -67,6 +67,8 @@ type uploadJSON struct {
 	Upload
 	Info  Info
 	Parts []partJSON `json:",omitempty"`
+	Done  *Object    `json:",omitempty"`
+	Of    string     `json:",omitempty"`
 }
 
 type partJSON struct {
@@ -87,7 +89,7 @@ func (st State) MarshalJSON() ([]byte, error) {
 			j.Objects = append(j.Objects, objectJSON{*b.objects[key], b.objects[key].body})
 		}
 		for _, id := range sorted(b.uploads) {
-			u := uploadJSON{Upload: b.uploads[id].Upload, Info: b.uploads[id].info}
+			u := uploadJSON{Upload: b.uploads[id].Upload, Info: b.uploads[id].info, Done: b.uploads[id].done, Of: b.uploads[id].of}
 			for _, n := range sorted(b.uploads[id].parts) {
 				u.Parts = append(u.Parts, partJSON{*b.uploads[id].parts[n], b.uploads[id].parts[n].body})
 			}
@@ -122,7 +124,7 @@ func (st *State) UnmarshalJSON(data []byte) error {
 			if u.ID == "" {
 				return errors.New("fake S3: read a snapshot: an upload has no id")
 			}
-			held := &upload{Upload: u.Upload, info: u.Info, parts: map[int]*Part{}}
+			held := &upload{Upload: u.Upload, info: u.Info, parts: map[int]*Part{}, done: u.Done, of: u.Of}
 			for _, p := range u.Parts {
 				part := p.Part.clone()
 				part.body = p.Body

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ type bucket struct {
 	// publicAccess are the four switches of the public access block; all true for a new bucket, as S3 sets them.
 	publicAccess *PublicAccessBlock
 }
+
+// defaultEncryption is how S3 encrypts when nothing is asked for.
+const defaultEncryption = "AES256"
 
 // PublicAccessBlock are the four switches that keep a bucket private.
 type PublicAccessBlock struct{ BlockACLs, IgnoreACLs, BlockPolicy, RestrictBuckets bool }
@@ -98,12 +102,13 @@ func (s *Store) CreateBucket(name, region, owner string, now time.Time) error {
 	if old, ok := s.buckets[name]; ok {
 		switch {
 		case old.Owner != owner:
-			return &Error{"BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system." +
-				" Please select a different name and try again.", 409, name, ""}
+			return &Error{Code: "BucketAlreadyExists", Message: "The requested bucket name is not available. The bucket namespace is shared by all users of the system." +
+				" Please select a different name and try again.", Status: 409, Bucket: name}
 		case old.Region == "us-east-1" && region == "us-east-1":
 			return nil
 		}
-		return &Error{"BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.", 409, name, ""}
+		return (&Error{Code: "BucketAlreadyOwnedByYou", Message: "Your previous request to create the named bucket succeeded and you already own it.",
+			Status: 409, Bucket: name}).With("BucketName", name)
 	}
 	s.buckets[name] = &bucket{
 		Bucket:  Bucket{name, region, owner, now.UTC().Truncate(time.Second)},
@@ -115,7 +120,7 @@ func (s *Store) CreateBucket(name, region, owner string, now time.Time) error {
 
 // checkBucketName applies the naming rules of general purpose buckets.
 func checkBucketName(name string) error {
-	bad := &Error{"InvalidBucketName", "The specified bucket is not valid.", 400, name, ""}
+	bad := (&Error{Code: "InvalidBucketName", Message: "The specified bucket is not valid.", Status: 400, Bucket: name}).With("BucketName", name)
 	if len(name) < 3 || len(name) > 63 || strings.Contains(name, "..") {
 		return bad
 	}
@@ -184,7 +189,7 @@ func (s *Store) DeleteBucket(name string) error {
 		return err
 	}
 	if len(b.objects) > 0 {
-		return &Error{"BucketNotEmpty", "The bucket you tried to delete is not empty", 409, name, ""}
+		return (&Error{Code: "BucketNotEmpty", Message: "The bucket you tried to delete is not empty", Status: 409, Bucket: name}).With("BucketName", name)
 	}
 	delete(s.buckets, name)
 	return nil
@@ -260,9 +265,7 @@ func (s *Store) Put(in PutInput, now time.Time) (*Object, error) {
 // store puts a finished object in its place.
 func (s *Store) store(o *Object, ifMatch, ifNoneMatch string, now time.Time) (*Object, error) {
 	o.Size, o.SHA256, o.Modified = int64(len(o.body)), sha256.Sum256(o.body), now.UTC().Truncate(time.Second)
-	if o.Encryption == "" {
-		o.Encryption = "AES256"
-	}
+	o.Encryption = cmp.Or(o.Encryption, defaultEncryption)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, err := s.bucket(o.Bucket)
@@ -271,14 +274,18 @@ func (s *Store) store(o *Object, ifMatch, ifNoneMatch string, now time.Time) (*O
 	}
 	old := b.objects[o.Key]
 	switch {
-	case ifNoneMatch == "*" && old != nil:
-		return nil, preconditionFailed(o.Bucket, o.Key)
+	case ifNoneMatch != "" && ifMatch != "": // a write has one of the two conditions
+		return nil, notImplemented("If-Match,If-None-Match", "Multiple conditional request headers present in the request")
 	case ifNoneMatch != "" && ifNoneMatch != "*":
-		return nil, &Error{"NotImplemented", "A header you provided implies functionality that is not implemented", 501, o.Bucket, o.Key}
+		return nil, notImplemented("If-None-Match", "We don't accept the provided value of If-None-Match header for this API")
+	case ifMatch == "*":
+		return nil, notImplemented("If-Match", "We don't accept the provided value of If-Match header for this API")
+	case ifNoneMatch == "*" && old != nil:
+		return nil, PreconditionFailed("If-None-Match", o.Bucket, o.Key)
 	case ifMatch != "" && old == nil:
 		return nil, noSuchKey(o.Bucket, o.Key)
 	case ifMatch != "" && !MatchETag(ifMatch, old.ETag):
-		return nil, preconditionFailed(o.Bucket, o.Key)
+		return nil, PreconditionFailed("If-Match", o.Bucket, o.Key)
 	}
 	b.objects[o.Key] = o
 	return o.clone(), nil
@@ -298,11 +305,12 @@ func MatchETag(condition, etag string) bool {
 func checkKey(bucket, key string) error {
 	switch {
 	case key == "":
-		return &Error{"InvalidArgument", "The object key must not be empty", 400, bucket, ""}
+		return &Error{Code: "InvalidArgument", Message: "The object key must not be empty", Status: 400, Bucket: bucket}
 	case len(key) > 1024:
-		return &Error{"KeyTooLongError", "Your key is too long", 400, bucket, ""}
+		return (&Error{Code: "KeyTooLongError", Message: "Your key is too long", Status: 400, Bucket: bucket}).
+			With("Size", strconv.Itoa(len(key))).With("MaxSizeAllowed", "1024")
 	case !utf8.ValidString(key):
-		return &Error{"InvalidURI", "Couldn't parse the specified URI.", 400, bucket, ""}
+		return &Error{Code: "InvalidURI", Message: "Couldn't parse the specified URI.", Status: 400, Bucket: bucket}
 	}
 	return nil
 }
@@ -335,7 +343,7 @@ func (s *Store) Delete(bucket, key, ifMatch string) error {
 	case ifMatch != "" && old == nil:
 		return noSuchKey(bucket, key)
 	case ifMatch != "" && !MatchETag(ifMatch, old.ETag):
-		return preconditionFailed(bucket, key)
+		return PreconditionFailed("If-Match", bucket, key)
 	}
 	delete(b.objects, key)
 	return nil
@@ -355,7 +363,8 @@ func ParseRange(header string, size int64) (*Range, error) {
 	if !ok {
 		return nil, nil
 	}
-	outside := &Error{Code: "InvalidRange", Message: "The requested range is not satisfiable", Status: 416}
+	outside := (&Error{Code: "InvalidRange", Message: "The requested range is not satisfiable", Status: 416}).
+		With("RangeRequested", header).With("ActualObjectSize", strconv.FormatInt(size, 10))
 	first, hasFirst := parseDigits(from)
 	last, hasLast := parseDigits(to)
 	switch {

@@ -69,6 +69,11 @@ func (l *Link) Verify(r *http.Request, bucket, secretKey string, now time.Time) 
 	return nil
 }
 
+// Explain returns the string that Verify signs, and the signature that the link has.
+func (l *Link) Explain(r *http.Request, bucket string) (stringToSign, signature string) {
+	return l.stringToSign(r, bucket), l.signature
+}
+
 func sign(secretKey, text string) string {
 	h := hmac.New(sha1.New, []byte(secretKey))
 	h.Write([]byte(text))

@@ -197,6 +197,17 @@ func (s *Signature) Verify(r *http.Request, payload, secretKey string, now time.
 	return nil
 }
 
+// Explain returns what Verify signs: the string to sign, and the canonical request whose digest is in it. S3 puts both
+// into its refusal of a signature that does not match.
+func (s *Signature) Explain(r *http.Request, payload string) (stringToSign, canonicalRequest string, err error) {
+	at, err := s.time(r)
+	if err != nil {
+		return "", "", err
+	}
+	canonicalRequest = canonical(r, s, payload)
+	return s.stringToSign(at, canonicalRequest), canonicalRequest, nil
+}
+
 // unsigned returns the headers that S3 wants signed and that are not: host, content-md5 and all x-amz-… ones. The
 // digest of the body is not among them: it is part of what is signed whether its header is or not.
 func (s *Signature) unsigned(h http.Header) []string {
@@ -229,9 +240,12 @@ func (s *Signature) time(r *http.Request) (time.Time, error) {
 }
 
 func (s *Signature) sign(secretKey string, at time.Time, canonicalRequest string) string {
+	return hex.EncodeToString(mac(s.key(secretKey), s.stringToSign(at, canonicalRequest)))
+}
+
+func (s *Signature) stringToSign(at time.Time, canonicalRequest string) string {
 	sum := sha256.Sum256([]byte(canonicalRequest))
-	text := Algorithm + "\n" + at.Format(timeFormat) + "\n" + s.Scope() + "\n" + hex.EncodeToString(sum[:])
-	return hex.EncodeToString(mac(s.key(secretKey), text))
+	return Algorithm + "\n" + at.Format(timeFormat) + "\n" + s.Scope() + "\n" + hex.EncodeToString(sum[:])
 }
 
 // key derives the signing key of the scope.
