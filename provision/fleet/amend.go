@@ -36,8 +36,9 @@ func (f *Fleet) WriteFailures(ctx context.Context, w io.Writer) error {
 					return
 				}
 				if r.Site = s.name; f.opts.Route.column != "" {
-					r.Row = maps.Clone(r.Row)
-					r.Row[f.opts.Route.column] = s.name
+					row := map[string]string{f.opts.Route.column: s.name}
+					maps.Copy(row, r.Row)
+					r.Row = row
 				}
 				if !yield(r, nil) {
 					return
@@ -106,8 +107,6 @@ func (f *Fleet) Amend(ctx context.Context, mended iter.Seq2[provision.Device, er
 		return c.conclude(ctx)
 	}
 	m.feeds.close(nil)
-	f.reading = &m.router.seen
-	defer func() { f.reading = nil }()
 	return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
 		for _, d := range m.refused[s.index] {
 			if err := m.admit(ctx, s, d); err != nil {
@@ -236,7 +235,7 @@ func (f *Fleet) keep(ctx context.Context, rec *provision.DeviceRecord, why *refu
 // admit registers a record that no site took. Once the site's ledger has the device, its failure, too, is the site's.
 func (m *amender) admit(ctx context.Context, s *site, rec *moving) error {
 	d := rec.mended
-	d.Seq, d.RunID, d.Row = 0, "", m.fleet.opts.Route.strip(s, d.Row)
+	d.Row = m.fleet.opts.Route.strip(s, d.Row)
 	res, err := m.fleet.register(ctx, s, d)
 	if res == nil {
 		if at, ok := errors.AsType[*SiteError](err); ok {

@@ -74,7 +74,17 @@ func TestTheFailuresOfAFleetGoBackToTheirSitesWhenTheyAreMended(t *testing.T) {
 		})
 	}
 	f = w.fleet(t)
-	summary, err := f.Amend(t.Context(), mend(f))
+	twice := slices.Collect(func(yield func(provision.Device) bool) { // what is in the file twice changes nothing
+		for range 2 {
+			for d, err := range mend(f) {
+				require.NoError(t, err)
+				if !yield(d) {
+					return
+				}
+			}
+		}
+	})
+	summary, err := f.Amend(t.Context(), provision.Devices(twice...))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	requireAddsUp(t, summary, 6)
 	assert.EqualValues(t, 5, summary.Provisioned, "%v", err)
@@ -115,12 +125,13 @@ func TestMendedRecordsThatCannotGoAnywhereAreToldAndNothingIsSent(t *testing.T) 
 		err  error
 		text string
 	}{
-		"a file that ends":       {err: torn, text: "reading the mended devices after 4 records: the disk is gone"},
-		"another run's":          {last: provision.Device{RunID: "20260101-000000-00000000", Seq: 1, Row: device("b1", regions[0]).Row}, text: "no site's of this fleet"},
-		"one to another site":    {last: moved(t, f), text: `it is a record of site "eu-west-1" and is routed elsewhere now`},
-		"no site, no run":        {last: device("b1", "mars"), text: `there is no site "mars"`},
-		"an unreadable one":      {last: provision.Device{Err: errors.New("quotes are not closed")}, text: "quotes are not closed"},
-		"a refused one too many": {last: tooMany(t, f), text: "has refused no record number 9"},
+		"a file that ends":               {err: torn, text: "reading the mended devices after 4 records: the disk is gone"},
+		"another run's":                  {last: provision.Device{RunID: "20260101-000000-00000000", Seq: 1, Row: device("b1", regions[0]).Row}, text: "no site's of this fleet"},
+		"one to another site":            {last: moved(t, f), text: `it is a record of site "eu-west-1" and is routed elsewhere now`},
+		"no site, no run":                {last: device("b1", "mars"), text: `there is no site "mars"`},
+		"an unreadable one":              {last: provision.Device{Err: errors.New("quotes are not closed")}, text: "quotes are not closed"},
+		"a refused one without a number": {last: numbered(t, f, 0), text: "has refused no record number 0"},
+		"a refused one too many":         {last: numbered(t, f, 9), text: "has refused no record number 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := mended(t, f, map[string]map[string]string{"b 1": {"ThingName": "b1", "SerialNumber": "1"}})
@@ -149,11 +160,11 @@ func moved(t *testing.T, f *fleet.Fleet) provision.Device {
 	return provision.Device{}
 }
 
-// tooMany is a record that the fleet has not refused.
-func tooMany(t *testing.T, f *fleet.Fleet) (last provision.Device) {
+// numbered is a record that the fleet has refused, with another number.
+func numbered(t *testing.T, f *fleet.Fleet, n int64) (last provision.Device) {
 	for last = range mended(t, f, nil) {
 	}
-	last.Seq = 9
+	last.Seq = n
 	return last
 }
 
@@ -161,18 +172,38 @@ func TestARecordWithoutARouteThatIsNotMendedStaysRefused(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
 	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("e", "mars"), device("g", "mars")))
+	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("e", "mars"), device("g", "mars"), device("h", "mars")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
-	summary, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{"e": {"Region": "venus"}, "g": {"Region": regions[1], "ThingName": "a"}}))
+	summary, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{"e": {"Region": "venus"}, "g": {"Region": regions[1], "ThingName": "a"},
+		"h": {"Region": regions[0], "ThingName": "a"}})) // with another serial number
 	require.ErrorIs(t, err, provision.ErrIncomplete)
-	requireAddsUp(t, summary, 3)
-	assert.EqualValues(t, 2, summary.Refused)
+	requireAddsUp(t, summary, 4)
+	assert.EqualValues(t, 3, summary.Refused)
 	_, lines := failuresOf(t, f)
-	require.Len(t, lines, 2)
+	require.Len(t, lines, 3)
+	assert.Contains(t, lines[2][4], "is in the run with other values")
 	assert.Contains(t, lines[0][4], `there is no site "venus"`)
 	assert.Contains(t, lines[1][4], `site "eu-west-1" has a device "a"`)
 	assert.Equal(t, "duplicate", lines[1][3])
 	assert.Empty(t, things(t, w.fakes[regions[1]]))
+}
+
+func TestAMendedRecordThatCannotBeReadStaysAtItsSite(t *testing.T) {
+	w := newWorld(t, 2, fakebackend.Options{})
+	w.durable(t)
+	f := w.fleet(t)
+	_, err := f.Run(t.Context(), broken())
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	for d := range mended(t, f, nil) {
+		d.Row, d.Err = nil, errors.New("quotes are not closed")
+		_, err = f.Amend(t.Context(), provision.Devices(d))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		break
+	}
+	_, lines := failuresOf(t, f)
+	require.Len(t, lines, 4)
+	assert.Equal(t, []string{"eu-west-1", "invalid-record", "quotes are not closed"}, lines[0][2:5])
+	assert.Equal(t, "eu-west-1", lines[0][7])
 }
 
 // The process dies between the site's ledger, which has the device, and the fleet's own, which does not know it yet.

@@ -110,6 +110,22 @@ func TestCheckLooksAtKeysAcrossSites(t *testing.T) {
 	assert.EqualValues(t, 1, summary.Provisioned)
 }
 
+func TestARecordIsRefusedOnceWhateverIsWrongWithIt(t *testing.T) {
+	w := givenWorld(t)
+	shared := csrFor(t, "c")
+	report, err := w.fleet(t).Check(t.Context(), provision.Devices(withCSR("a", regions[0], shared),
+		withCSR("b", regions[1], shared),                                                    // the key of a, and the name of c
+		withCSR("c", regions[1], csrFor(t, "c")), withCSR("d", regions[1], csrFor(t, "c")))) // the name of c
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, report.Refused, "a has the name of c, as b and d have")
+	f := w.fleet(t)
+	_, err = f.Check(t.Context(), provision.Devices(withCSR("a", regions[0], shared), withCSR("b", regions[1], shared)))
+	require.NoError(t, err)
+	summary, err := f.Run(t.Context(), provision.Devices(withCSR("c", regions[1], csrFor(t, "e")), withCSR("e", regions[1], csrFor(t, "e"))))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.EqualValues(t, 1, summary.Failed, "a run after a dry run looks at names as any other")
+}
+
 // blindfold is a backend whose account can't be looked at, or that has findings about it.
 type blindfold struct {
 	*fakebackend.Backend

@@ -16,10 +16,14 @@ import (
 )
 
 func numbered(n int) provision.Device {
-	return provision.Device{
-		Name: fmt.Sprintf("device-%d", n), Source: fmt.Sprintf("list:%d", n), Seq: int64(n),
+	d := provision.Device{
+		Name: fmt.Sprintf("device-%d", n), Source: fmt.Sprintf("list:%d", n), Seq: int64(n), RunID: "run",
 		Row: map[string]string{"n": fmt.Sprint(n), "bytes": "\xff\x00\"\n"},
 	}
+	if n%5 == 0 {
+		d.Err = &refusal{provision.CauseDuplicate, "it has been there before"}
+	}
+	return d
 }
 
 func TestAFeedGivesEveryDeviceInOrderWhateverTheSiteTakesWhen(t *testing.T) {

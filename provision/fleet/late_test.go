@@ -53,6 +53,9 @@ func TestALateDeviceIsRegisteredAtItsSiteUnlessAnotherHasItsName(t *testing.T) {
 	assert.Equal(t, regions[0], at.Site)
 	assert.Equal(t, provision.CauseInvalidRecord, res.Cause)
 
+	n, err := f.Deliver(t.Context(), &shelf{})
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, n)
 	summary, err := f.Run(t.Context(), spread(4, 2))
 	require.NoError(t, err, "the list is as good as before")
 	requireAddsUp(t, summary, 5)
@@ -60,14 +63,17 @@ func TestALateDeviceIsRegisteredAtItsSiteUnlessAnotherHasItsName(t *testing.T) {
 }
 
 func TestDevicesMayBeRegisteredBeforeTheFleetHasItsList(t *testing.T) {
-	w := newWorld(t, 2, fakebackend.Options{})
+	w := newWorld(t, 3, fakebackend.Options{})
 	w.durable(t)
 	f := w.fleet(t)
 	for _, d := range []provision.Device{device("early", regions[1]), device("device-00001", regions[0]), device("device-00003", regions[1])} {
 		_, err := f.Register(t.Context(), d)
 		require.NoError(t, err)
 	}
-	_, err := f.Run(t.Context(), nil)
+	n, err := f.Deliver(t.Context(), &shelf{})
+	require.NoError(t, err, "that the third site has no run yet is nothing wrong")
+	assert.EqualValues(t, 3, n)
+	_, err = f.Run(t.Context(), nil)
 	require.ErrorContains(t, err, "give the devices to Run again")
 	_, err = f.Retry(t.Context())
 	require.Error(t, err, "a fleet without its list is not over")
@@ -137,6 +143,64 @@ func TestNoDeviceIsRegisteredWhilePartOfAFleetsListIsMissing(t *testing.T) {
 			w.requireOnce(t, results(t, f))
 		})
 	}
+}
+
+func TestNoDeviceIsRegisteredWhileTheListWasCutOff(t *testing.T) {
+	w := newWorld(t, 2, fakebackend.Options{})
+	w.durable(t)
+	f := w.fleet(t)
+	torn := errors.New("the disk is gone")
+	_, err := f.Run(t.Context(), func(yield func(provision.Device, error) bool) {
+		for d, err := range spread(1500, 1) { // of which the first site has 1,000 by now
+			if !yield(d, err) {
+				return
+			}
+		}
+		yield(provision.Device{}, torn)
+	})
+	require.ErrorIs(t, err, torn)
+	_, err = f.Register(t.Context(), device("device-01400", regions[1]))
+	require.ErrorContains(t, err, "part of the list")
+	assert.Empty(t, things(t, w.fakes[regions[1]]))
+}
+
+func TestARecordHoldsItsNameOnceItWasSent(t *testing.T) {
+	w := newWorld(t, 2, fakebackend.Options{})
+	w.durable(t)
+	w.fault(t, regions[0], fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 1})
+	f := w.fleet(t)
+	_, err := f.Run(t.Context(), provision.Devices(device("sent", regions[0]), device("not sent", regions[0])))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	res, err := f.Register(t.Context(), device("sent", regions[1])) // whose certificate may exist
+	w.requireRefused(t, res, err, provision.CauseDuplicate, `site "eu-west-1" has a device "sent"`)
+
+	w = newWorld(t, 2, fakebackend.Options{})
+	w.durable(t)
+	w.change(regions[1], func(o *provision.Options) { o.Credential = &provision.MakeCSR{Store: w.keys, Keys: noSigner{}} })
+	f = w.fleet(t)
+	_, err = f.Register(t.Context(), device("device-00001", regions[1]))
+	require.ErrorContains(t, err, "no key today")
+	summary, err := f.Run(t.Context(), spread(3, 1))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	requireAddsUp(t, summary, 4)
+	assert.EqualValues(t, 3, summary.Provisioned, "what was never sent keeps no other site from its device")
+	assert.NotContains(t, err.Error(), "as well")
+}
+
+func TestADeviceThatIsAheadOfAMissingListIsNotCountedForIt(t *testing.T) {
+	w := newWorld(t, 2, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.fleet(t).Register(t.Context(), device("early", regions[0]))
+	require.NoError(t, err)
+	sound := w.opts.Sites[regions[0]].Ledger
+	w.change(regions[0], func(o *provision.Options) { o.Ledger = &brokenLedger{Ledger: sound} })
+	_, err = w.fleet(t).Run(t.Context(), spread(3, 1))
+	require.ErrorContains(t, err, "the disk is full")
+	w.change(regions[0], func(o *provision.Options) { o.Ledger = sound })
+	summary, err := w.fleet(t).Run(t.Context(), nil)
+	require.ErrorContains(t, err, "3 devices have not reached their site")
+	requireAddsUp(t, summary, 4)
+	assert.EqualValues(t, 3, summary.Pending)
 }
 
 func TestALateDeviceIsNotSentWhileALedgerThatMayHaveItCannotBeRead(t *testing.T) {
@@ -230,8 +294,8 @@ func TestTheRequestOfAnotherSitesDeviceIsRefused(t *testing.T) {
 	res, err := f.Register(t.Context(), withCSR("late", regions[0], csrFor(t, "d")))
 	require.ErrorContains(t, err, `the request or certificate of "d", a device of site "us-east-1"`)
 	assert.Equal(t, provision.CauseInvalidRecord, res.Cause)
-	_, err = f.Register(t.Context(), withCSR("later", regions[0], csrFor(t, "a"))) // which was refused itself
-	require.ErrorContains(t, err, `the request or certificate of "a"`)
+	_, err = f.Register(t.Context(), withCSR("later", regions[0], csrFor(t, "b"))) // which was refused itself
+	require.ErrorContains(t, err, `the request or certificate of "b", a device of site "us-east-1"`)
 	assert.Equal(t, []string{"c"}, things(t, w.fakes[regions[0]]))
 }
 

@@ -56,7 +56,7 @@ func (st *step) Prepare(ctx context.Context, devices iter.Seq2[provision.Candida
 func (st *step) refuse(ctx context.Context, p provision.Candidate) (*refusal, error) {
 	for _, name := range st.otherNames(p.Name, p.Row) {
 		other := st.fleet.routedTo(st.fleet.reading, name)
-		if other == nil || other == st.site {
+		if other == nil {
 			var err error
 			if other, err = st.fleet.elsewhere(ctx, st.site, name, true); err != nil {
 				return nil, err

@@ -58,7 +58,7 @@ func (f *Fleet) survey(ctx context.Context, fresh bool) (*survey, error) {
 // addAlone adds a device that was registered by itself, and notes if another site has one of its name.
 func (sv *survey) addAlone(ctx context.Context, s *site, f *Fleet, name string) error {
 	at, known := sv.alone.add(name, int64(s.index))
-	if !known || at == int64(s.index) {
+	if !known {
 		at, known = sv.input.find(name)
 	}
 	if !known || at == int64(s.index) || sv.broken[at] != nil {
