@@ -46,6 +46,13 @@ func (f *Fleet) Check(ctx context.Context, devices iter.Seq2[provision.Device, e
 	if devices == nil {
 		return nil, errors.New("the devices are missing")
 	}
+	if record, err := f.ledger.Run(ctx); err == nil {
+		if err := f.sameSites(record); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, provision.ErrNoRun) {
+		return nil, fmt.Errorf("the fleet's ledger: %w", err)
+	}
 	report := &CheckReport{Sites: map[string]*provision.CheckReport{}}
 	feeds := f.newFeeds()
 	defer feeds.leave()

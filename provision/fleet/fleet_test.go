@@ -293,6 +293,8 @@ func TestTheFleetsLedgerBelongsToItsSites(t *testing.T) {
 	_, err := w.fleet(t).Run(t.Context(), spread(6, 3))
 	require.NoError(t, err)
 	delete(w.opts.Sites, "ap-south-1")
+	_, err = w.fleet(t).Check(t.Context(), spread(4, 2))
+	require.ErrorIs(t, err, provision.ErrElsewhere, "a dry run finds it as well")
 	_, err = w.fleet(t).Run(t.Context(), nil)
 	require.ErrorIs(t, err, provision.ErrElsewhere)
 	assert.ErrorContains(t, err, `"eu-west-1", "us-east-1"`)

@@ -19,25 +19,32 @@ const refusedBatch = 1000
 
 // open makes the fleet's record or checks the one that is there. It reports true when there was none.
 func (f *Fleet) open(ctx context.Context) (fresh bool, err error) {
-	digest := f.sitesDigest()
 	record, err := f.ledger.Run(ctx)
 	if errors.Is(err, provision.ErrNoRun) {
 		var b [4]byte
 		rand.Read(b[:]) // never fails
 		now := time.Now()
 		record = &provision.RunRecord{
-			ID: now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:]), Created: now, SitesSHA256: digest,
+			ID: now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:]), Created: now, SitesSHA256: f.sitesDigest(),
 		}
 		fresh, err = true, f.ledger.Apply(ctx, provision.Change{Run: record})
 	}
 	if err != nil {
 		return false, fmt.Errorf("the fleet's ledger: %w", err)
 	}
-	if record.SitesSHA256 != digest {
-		return false, fmt.Errorf("%w: the fleet's ledger was begun with other sites than %s, or is not a fleet's", provision.ErrElsewhere, f.siteNames())
+	if err := f.sameSites(record); err != nil {
+		return false, err
 	}
 	f.record = record
 	return fresh, nil
+}
+
+// sameSites refuses the record of another fleet.
+func (f *Fleet) sameSites(record *provision.RunRecord) error {
+	if record.SitesSHA256 != f.sitesDigest() {
+		return fmt.Errorf("%w: the fleet's ledger was begun with other sites than %s, or is not a fleet's", provision.ErrElsewhere, f.siteNames())
+	}
+	return nil
 }
 
 // sitesDigest stands for the names of the sites: a site that is renamed or left out would take its devices' history
