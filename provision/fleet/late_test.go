@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -146,22 +147,25 @@ func TestNoDeviceIsRegisteredWhilePartOfAFleetsListIsMissing(t *testing.T) {
 }
 
 func TestNoDeviceIsRegisteredWhileTheListWasCutOff(t *testing.T) {
-	w := newWorld(t, 2, fakebackend.Options{})
-	w.durable(t)
-	f := w.fleet(t)
-	torn := errors.New("the disk is gone")
-	_, err := f.Run(t.Context(), func(yield func(provision.Device, error) bool) {
-		for d, err := range spread(1500, 1) { // of which the first site has 1,000 by now
-			if !yield(d, err) {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, fakebackend.Options{})
+		w.durable(t)
+		f := w.fleet(t)
+		torn := errors.New("the disk is gone")
+		_, err := f.Run(t.Context(), func(yield func(provision.Device, error) bool) {
+			for d, err := range spread(1500, 1) {
+				if !yield(d, err) {
+					return
+				}
 			}
-		}
-		yield(provision.Device{}, torn)
+			synctest.Wait() // the first site has 1,000 of them by now
+			yield(provision.Device{}, torn)
+		})
+		require.ErrorIs(t, err, torn)
+		_, err = f.Register(t.Context(), device("device-01400", regions[1]))
+		require.ErrorContains(t, err, "part of the list")
+		assert.Empty(t, things(t, w.fakes[regions[1]]))
 	})
-	require.ErrorIs(t, err, torn)
-	_, err = f.Register(t.Context(), device("device-01400", regions[1]))
-	require.ErrorContains(t, err, "part of the list")
-	assert.Empty(t, things(t, w.fakes[regions[1]]))
 }
 
 func TestARecordHoldsItsNameOnceItWasSent(t *testing.T) {
