@@ -272,3 +272,44 @@ func TestARunOfSingleDevicesFindsItsOrphansThoughNoTaskTellsTheServicesTime(t *t
 	assert.Len(t, found, countCertificates(t, w.fake))
 	assert.NotEmpty(t, found)
 }
+
+// listless is a backend that reads devices and can't list certificates.
+type listless struct {
+	task.Backend
+	task.DeviceReader
+	task.Identifier
+}
+
+func TestTheCertificateOfARecordThatIsChangedIsRecordedBeforeItIsSentAgain(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
+	require.NoError(t, err)
+	w.opts.Backend = listless{w.fake, w.fake, w.fake}
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(1))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	left, ok := w.fake.Thing("device-1")
+	require.True(t, ok)
+	require.Len(t, left.Certificates, 1, "all was made, and reported as failed")
+
+	w.fake.ClearFaults()
+	row := results(t, run)[0].Row
+	row["SerialNumber"] = "another"
+	_, _ = run.Amend(t.Context(), provision.Rows(row))
+	orphans, err := w.opts.Ledger.Orphans(t.Context())
+	require.NoError(t, err)
+	require.Len(t, orphans, 1)
+	assert.Equal(t, left.Certificates[0].ID, orphans[0].CertificateID)
+}
+
+func TestAmendReturnsWhatIsWrongWithTheMendedRecords(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(1))
+	require.NoError(t, err)
+	unreadable := errors.New("the file is cut off")
+	_, err = run.Amend(t.Context(), func(yield func(provision.Device, error) bool) { yield(provision.Device{}, unreadable) })
+	require.ErrorIs(t, err, unreadable)
+}
