@@ -165,3 +165,18 @@ func TestReadCertificateGivesPEMAndPolicies(t *testing.T) {
 	_, err = b.ReadCertificate(t.Context(), "")
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
 }
+
+func TestHasThingTakesOneRequestAndOnlyNotFoundForNo(t *testing.T) {
+	b, w := onWire(t, answers{"DescribeThing": inTurn(reply(200, `{"thingName":"d1","thingArn":"arn:aws:iot:eu-central-1:123456789012:thing/d1"}`), missing, exception(400, "InvalidRequestException", "no"))})
+	for _, want := range []bool{true, false} {
+		has, err := b.HasThing(t.Context(), "d1")
+		require.NoError(t, err)
+		assert.Equal(t, want, has)
+	}
+	_, err := b.HasThing(t.Context(), "d1")
+	require.ErrorIs(t, err, task.ErrInvalidRequest)
+	assert.ErrorContains(t, err, `"d1"`)
+	assert.Equal(t, 3, w.count("DescribeThing"))
+	_, err = b.HasThing(t.Context(), "")
+	require.ErrorIs(t, err, task.ErrInvalidRequest)
+}

@@ -98,13 +98,18 @@ func (ac *account) find(ctx context.Context, d *DeviceRecord) (bool, error) {
 	if !found.registered {
 		return false, nil
 	}
+	d.registered(dev, found.own)
+	return true, nil
+}
+
+// registered makes a device Provisioned that was found in the account. c is nil if its line makes no certificate.
+func (d *DeviceRecord) registered(dev *task.Device, c *task.Certificate) {
 	d.ThingARN = dev.ThingARN
-	if c := found.own; c != nil {
+	if c != nil {
 		d.CertificateARN, d.CertificateID, d.CertificatePEM = c.ARN, c.ID, c.PEM
 		d.Policies = slices.Sorted(slices.Values(c.Policies))
 	}
 	d.provisioned()
-	return true, nil
 }
 
 // awaitDevice does what find does. A device that was sent by itself, and whose answer was lost, is looked for until the

@@ -15,6 +15,9 @@ import (
 //
 //	intake → credentials → parts → tasks → reports → handover
 //	                                account (read-back) → handover
+//
+// Before parts makes a part, looker asks the account about its devices. At the end, replacer takes the certificates out of
+// service that new ones replace.
 type call struct {
 	*session
 	run       *Run
@@ -29,7 +32,9 @@ type call struct {
 	tasks       *tasks
 	reports     *reports
 	account     *account
+	looker      *looker
 	handover    *handover
+	replacer    *replacer
 }
 
 // enter begins a call, which end must end. Two of them side by side would each send what the other sends, so a second
@@ -58,6 +63,10 @@ func (r *Run) enter() (*call, error) {
 	c.handover = &handover{session: s, keys: keys, output: o.Output}
 	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
+	c.looker = newLooker(s, c.credentials, keys, c.account, o)
+	c.parts.looker = c.looker
+	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
+	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
 	return c, nil
 }
 
@@ -132,8 +141,8 @@ func (c *call) amender() *amender {
 // single registers devices one by one.
 func (c *call) single(registrar task.Registrar) *single {
 	return &single{
-		session: c.session, intake: c.intake, credentials: c.credentials, account: c.account, reports: c.reports,
-		handover: c.handover, registrar: registrar, body: c.run.shape.body,
+		session: c.session, intake: c.intake, credentials: c.credentials, keys: c.looker.keys, account: c.account,
+		looker: c.looker, replacer: c.replacer, reports: c.reports, handover: c.handover, registrar: registrar, body: c.run.shape.body,
 	}
 }
 
@@ -149,11 +158,15 @@ func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
 // conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent
 // again.
 func (c *call) conclude(ctx context.Context) (*Summary, error) {
+	left, err := c.replacer.all(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.summary(ctx)
 	if err != nil {
 		return nil, err
 	}
-	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0)
+	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || left)
 	if s.Pending == 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
 		c.record.Finished = time.Now()
 		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {

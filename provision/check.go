@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -22,6 +23,13 @@ type CheckReport struct {
 	// Refers is what the good records refer to and must exist beforehand: names only, groups without their parents and
 	// policies without their documents. Add those and give it to a [task.ResourceEnsurer].
 	Refers task.ResourcesInput
+	// Existing are the first 100 of the devices whose things have ACTIVE certificates that are not this run's, with those;
+	// Certified is how many there are, and Things how many have a thing at all. With RefuseExisting and TakeOverExisting
+	// those that would not be sent are among the refused. NotLooked is true if the account was not looked at: with
+	// UncheckedExisting, and where the backend can't or may not.
+	Existing          []Result
+	Things, Certified int64
+	NotLooked         bool
 	// Findings are about the template, then about what is odd in records that would be sent, then about the account. A backend without [task.Preflighter] has none about the
 	// account.
 	Findings finding.List
@@ -39,7 +47,7 @@ type Sample struct {
 }
 
 const (
-	checkRefusals = 100
+	checkRefusals = 100 // and as many in Existing
 	checkSamples  = 3
 )
 
@@ -53,6 +61,10 @@ type checker struct {
 	foreign foreignKeys
 	names   map[string]int64
 	keys    map[Match]int64
+
+	looker *looker
+	batch  []*DeviceRecord // good records that were not looked for yet
+	exist  map[int64]bool  // the records that are refused for what the account has
 
 	namer  NameReader       // reads whose requests and certificates the devices come with; nil if they don't
 	called map[string]int64 // every name, also of refused records; nil without namer
@@ -72,8 +84,8 @@ type sharedKey struct {
 	key Match
 }
 
-func newChecker(in *intake, step Credential) *checker {
-	c := &checker{intake: in, names: map[string]int64{}, keys: map[Match]int64{}}
+func newChecker(in *intake, l *looker, step Credential) *checker {
+	c := &checker{intake: in, looker: l, names: map[string]int64{}, keys: map[Match]int64{}, exist: map[int64]bool{}}
 	if c.foreign.finder, _ = As[KeyFinder](step); c.foreign.finder == nil { // a key that is still to be made can't be looked at
 		c.given, _ = As[LineMatcher](step)
 	}
@@ -109,6 +121,14 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		if len(report.Samples) < checkSamples {
 			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}
+		if c.batch = append(c.batch, rec); len(c.batch) == prepareBatch {
+			if err := c.look(ctx, report); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.look(ctx, report); err != nil {
+		return err
 	}
 	c.refuseLate(report)
 	report.Findings = append(report.Findings, c.intake.odd.findings()...)
@@ -117,12 +137,45 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 	return nil
 }
 
+// look asks the account about the records of the batch.
+func (c *checker) look(ctx context.Context, report *CheckReport) error {
+	if report.NotLooked = report.NotLooked || !c.looker.looks(); report.NotLooked {
+		c.batch = nil
+		return nil
+	}
+	err := c.looker.look(ctx, c.batch)
+	if errors.Is(err, task.ErrAccessDenied) {
+		report.NotLooked, c.batch = true, nil
+		report.Findings = append(report.Findings, finding.Finding{Severity: finding.Unknown, Rule: "existing-certificates", Message: err.Error()})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, rec := range c.batch {
+		if rec.ThingExisted {
+			report.Things++
+		}
+		if len(rec.Existing) > 0 {
+			if report.Certified++; len(report.Existing) < checkRefusals {
+				report.Existing = append(report.Existing, rec.Result)
+			}
+		}
+		if rec.Verdict == Failed {
+			c.exist[rec.Seq] = true
+			report.refuse(rec)
+		}
+	}
+	c.batch = c.batch[:0]
+	return nil
+}
+
 // refuseLate refuses what can be told only when every name is known: records with the request or certificate of another
 // device, and those whose key a record before them has that is not refused.
 func (c *checker) refuseLate(report *CheckReport) {
 	refused := map[int64]bool{}
 	for _, o := range c.others {
-		if seq, ok := c.called[o.name]; ok && !refused[o.rec.Seq] {
+		if seq, ok := c.called[o.name]; ok && !refused[o.rec.Seq] && !c.exist[o.rec.Seq] {
 			refused[o.rec.Seq] = true
 			err := otherNameError(o.name, seq)
 			o.rec.fail(causeOf(err, CauseInvalidRecord), err.Error())
@@ -131,7 +184,7 @@ func (c *checker) refuseLate(report *CheckReport) {
 	}
 	for _, s := range c.shared {
 		switch owner := c.keys[s.key]; {
-		case refused[s.rec.Seq]:
+		case refused[s.rec.Seq], c.exist[s.rec.Seq]:
 		case refused[owner]:
 			c.keys[s.key] = s.rec.Seq
 		default:

@@ -81,6 +81,7 @@ const (
 	CauseRole            Cause = "role"             // the service role lacks an action
 	CauseInvalidTemplate Cause = "invalid-template" // AWS could not apply the template to the row
 	CauseInvalidValue    Cause = "invalid-value"    // AWS refused a value of the row
+	CauseExists          Cause = "exists"           // its thing has an ACTIVE certificate of somebody else; see Existing
 	CauseCertificate     Cause = "certificate"      // the certificate that came back is not for this device's key
 	CauseTask            Cause = "task"             // the whole task failed or was cancelled before the line's turn
 	CauseService         Cause = "service"          // an error on AWS's side
@@ -88,10 +89,10 @@ const (
 )
 
 // Retryable reports whether trying the same device again, unchanged, can help: with CauseKey, CauseThrottled,
-// CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing, CauseRole, CauseTask and CauseService.
+// CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing, CauseRole, CauseExists, CauseTask and CauseService.
 func (c Cause) Retryable() bool {
 	return slices.Contains([]Cause{CauseKey, CauseThrottled, CauseQuota, CauseTypeMissing, CauseGroupMissing, CausePolicyMissing,
-		CauseRole, CauseTask, CauseService}, c)
+		CauseRole, CauseExists, CauseTask, CauseService}, c)
 }
 
 // Result is one device and what became of it.

@@ -59,6 +59,24 @@ func (k *keys) check(ctx context.Context, devices []*DeviceRecord) error {
 	return err
 }
 
+// has reports whether the private key of a device for this public key is surely there. A store that keeps nothing confirms
+// every key, and so none.
+func (k *keys) has(ctx context.Context, device string, digest [32]byte) (bool, error) {
+	for _, ask := range []struct {
+		digest [32]byte
+		has    bool
+	}{{digest, true}, {[32]byte{}, false}} {
+		err := k.verifier.VerifyKey(ctx, device, ask.digest)
+		if err != nil && !isLost(err) {
+			return false, fmt.Errorf("asking for the key of device %q: %w", device, err)
+		}
+		if (err == nil) != ask.has {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // require returns an error if the key of a device is not there.
 func (k *keys) require(ctx context.Context, devices []*DeviceRecord) error {
 	if k.verifier == nil {

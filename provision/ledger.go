@@ -129,6 +129,14 @@ type PartRecord struct {
 	Looked                                       time.Time // when the account was last looked at before its devices were sent; zero if it was not
 }
 
+// unlooked is how many devices of a part were sent without a look at the account.
+func (p *PartRecord) unlooked() int64 {
+	if p.TaskID == "" || !p.Looked.IsZero() {
+		return 0
+	}
+	return int64(p.Lines)
+}
+
 // Orphan is a certificate that this run caused and that no device of it uses: one to be removed.
 type Orphan struct {
 	CertificateID  string

@@ -175,6 +175,6 @@ func (m *MakeCSR) taken(device, run string) error {
 	if run != "" {
 		whose = "run " + run
 	}
-	return fmt.Errorf("device %q has a key of %s%s, which is left as it is: %w; give this run another place for its keys",
+	return fmt.Errorf("device %q has a key of %s%s, which is left as it is: %w; give this run another place for its keys, or, if that run's ledger was lost, take its devices over (Options.Existing, -existing take-over)",
 		device, whose, place, keystore.ErrExists)
 }

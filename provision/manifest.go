@@ -32,6 +32,7 @@ type Manifest struct {
 	// has looked since something was sent; OrphansLooked is when the account was looked through.
 	Orphans       *int           `json:"orphans,omitempty"`
 	OrphansLooked *time.Time     `json:"orphansLooked,omitempty"`
+	NotLooked     int64          `json:"notLooked,omitempty"` // devices that were sent without a look at the account
 	Parts         []ManifestPart `json:"parts"`
 	// Seconds is where the time went, summed over the parts.
 	Seconds struct {
@@ -107,6 +108,7 @@ func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 			bp.Object = fmt.Sprintf("s3://%s/%s", p.Bucket, p.Key)
 		}
 		b.Parts = append(b.Parts, bp)
+		b.NotLooked += p.unlooked()
 		b.Seconds.Credentials += p.CredentialsTook.Seconds()
 		between(&b.Seconds.Upload, p.Written, p.Uploaded)
 		between(&b.Seconds.Start, p.Uploaded, p.Started)

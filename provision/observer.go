@@ -24,6 +24,15 @@ type EventSpooled struct {
 	Notes finding.List
 }
 
+// EventExisting: the account was looked at for devices that are about to be sent, and had things of their names.
+type EventExisting struct {
+	Looked    int // devices that were looked for
+	Things    int // of them, those whose thing exists
+	Certified int // of these, those whose thing has ACTIVE certificates that are not this run's
+	// Those that are not sent: Failed with CauseExists (or CauseKey, see TakeOverExisting), or registered already.
+	Failed, Provisioned, NoKey int
+}
+
 // EventPartReady: a part file is complete, its keys are durable, and it is in the bucket.
 type EventPartReady struct {
 	Part   int
@@ -80,6 +89,7 @@ type EventPartCollected struct {
 }
 
 func (EventSpooled) event()       {}
+func (EventExisting) event()      {}
 func (EventPartReady) event()     {}
 func (EventUnreachable) event()   {}
 func (EventTaskWaiting) event()   {}

@@ -45,6 +45,10 @@ type Options struct {
 	// PartDir is where part files are kept, as a record of what was sent. They hold CSRs and the rows' values, no private
 	// keys. It is required with a Ledger that is given; empty uses a temporary folder that is removed when Run returns.
 	PartDir string
+	// Existing is what to do with a device whose thing has an ACTIVE certificate that is not this run's. By default it is
+	// not sent. Look is how fast the account is asked.
+	Existing Existing
+	Look     LookRates
 	// Foreign is what to do when another task of the account is in progress. By default the run waits for it.
 	Foreign ForeignTask
 	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started; and
@@ -74,8 +78,15 @@ func New(opts Options) (*Run, error) {
 		return nil, errors.New("provision: Options.PartDir is missing; a run that can be resumed needs its part files to last as long as its ledger")
 	case opts.Foreign != WaitForForeign && opts.Foreign != FailOnForeign:
 		return nil, fmt.Errorf("provision: Options.Foreign is %q; WaitForForeign or FailOnForeign is needed", opts.Foreign)
+	case !opts.Existing.valid():
+		return nil, fmt.Errorf("provision: Options.Existing is %q; RefuseExisting, AddToExisting, ReplaceExisting, TakeOverExisting or UncheckedExisting is needed", opts.Existing)
+	case opts.Look.Things < 0 || opts.Look.Certificates < 0:
+		return nil, errors.New("provision: the rates of Options.Look can't be negative")
 	case opts.PartLines < 0 || opts.PartBytes < 0 || opts.SettleWindow < 0:
 		return nil, errors.New("provision: PartLines, PartBytes and SettleWindow can't be negative")
+	}
+	if _, ok := task.As[task.Remover](opts.Backend); !ok && opts.Existing == ReplaceExisting {
+		return nil, errors.New("provision: Options.Existing is ReplaceExisting, and the backend can't take certificates out of service (task.Remover)")
 	}
 	if step, ok := As[Validator](opts.Credential); ok {
 		if err := step.Validate(); err != nil {

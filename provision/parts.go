@@ -29,6 +29,9 @@ type parts struct {
 	shape       *shape
 	credentials *credentials
 	keys        *keys
+	looker      *looker
+	offline     bool            // the backend must not be asked
+	admitted    []*DeviceRecord // the next ones that wait: they were asked for, and the part before took no more
 	pace        *pace
 	maxLines    int
 	maxBytes    int64
@@ -47,19 +50,31 @@ func (ps *parts) next(
 	for {
 		b := newBatch()
 		for len(b.lines) < ps.maxLines && !b.full {
-			waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.lines)))
-			if err != nil {
+			devices := ps.admitted
+			ps.admitted = nil
+			if len(devices) == 0 {
+				waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.lines)))
+				if err != nil {
+					return nil, err
+				}
+				if len(waiting) == 0 {
+					break
+				}
+				if devices, err = ps.admit(ctx, waiting); err != nil {
+					return nil, err
+				}
+				if len(devices) == 0 { // all of them have verdicts, which are in the ledger
+					if stop() {
+						break
+					}
+					continue
+				}
+			}
+			made := len(b.lines)
+			if err := ps.credentials.prepare(ctx, b, devices, enough); err != nil {
 				return nil, err
 			}
-			if len(waiting) == 0 {
-				break
-			}
-			if err := ps.admit(ctx, waiting); err != nil {
-				return nil, err
-			}
-			if err := ps.credentials.prepare(ctx, b, waiting, enough); err != nil {
-				return nil, err
-			}
+			ps.admitted = devices[len(b.lines)-made:]
 		}
 		if len(b.lines) == 0 {
 			return nil, nil
@@ -84,10 +99,12 @@ func (ps *parts) waiting(ctx context.Context, after int64, limit int) ([]*Device
 	return waiting, nil
 }
 
-// admit asks the witnesses that know more of devices than the ledger, before anything is made for them: the key store,
-// whether one has a key of another run.
-func (ps *parts) admit(ctx context.Context, devices []*DeviceRecord) error {
-	return ps.credentials.unusedByOthers(ctx, devices...)
+// admit returns those of the devices that are to be sent, see [looker].
+func (ps *parts) admit(ctx context.Context, devices []*DeviceRecord) ([]*DeviceRecord, error) {
+	if ps.offline {
+		return devices, ps.credentials.unusedByOthers(ctx, devices...)
+	}
+	return ps.looker.admit(ctx, devices)
 }
 
 // writePart writes the part file and records it. It returns nil when no device was left to write.
@@ -114,6 +131,9 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 		return nil, fmt.Errorf("writing part %d: %w", number, err)
 	}
 	p.Written = time.Now()
+	if !ps.offline && ps.looker.looks() {
+		p.Looked = b.began
+	}
 	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
 }
 
@@ -133,8 +153,12 @@ func (ps *parts) writeLines(f io.Writer, p *part, lines []line) ([]*DeviceRecord
 		d := l.DeviceRecord
 		d.Updated = now
 		touched = append(touched, d)
-		if l.row == nil || w.Lines() > 0 && w.Bytes() >= ps.maxBytes {
-			continue // refused, or left for the next part
+		if l.row != nil && w.Lines() > 0 && w.Bytes() >= ps.maxBytes {
+			ps.admitted = nil // this one comes before them
+			continue
+		}
+		if l.row == nil { // refused
+			continue
 		}
 		if err := w.WriteRow(l.row); err != nil {
 			if _, ok := errors.AsType[*finding.Finding](err); !ok {
@@ -188,7 +212,13 @@ func (ps *parts) load(ctx context.Context, rec *PartRecord) (*part, error) {
 }
 
 // upload brings a part file into the bucket. The file is checked against what was recorded when it was written.
+//
+// Of a part that was written without a look at the account, devices that must not be sent are taken out first. If none is
+// left, the part is collected.
 func (ps *parts) upload(ctx context.Context, p *part) error {
+	if err := ps.lookLate(ctx, p); err != nil || p.State != PartWritten {
+		return err
+	}
 	f, err := ps.openPartFile(ctx, p)
 	if err != nil {
 		return fmt.Errorf("part %d: %w", p.Number, err)
@@ -229,6 +259,7 @@ func (ps *parts) all(ctx context.Context) iter.Seq2[*part, error] {
 			return
 		}
 		last := lastPart(records)
+		ps.admitted = nil
 		for _, rec := range records {
 			if rec.State == PartCollected || ps.stopped() && (rec.State == PartWritten || rec.State == PartUploaded) {
 				continue

@@ -161,6 +161,7 @@ func (c *call) prepareParts(ctx context.Context) error {
 	if _, err := c.parts.open(c.run.opts.PartDir); err != nil {
 		return err
 	}
+	c.parts.offline = true
 	records, err := c.ledger.Parts(ctx)
 	if err != nil {
 		return err
@@ -199,6 +200,9 @@ func (c *call) submitParts(ctx context.Context) error {
 			if err := c.parts.upload(ctx, p); err != nil {
 				return err
 			}
+		}
+		if p.State == PartCollected { // none of its devices was to be sent
+			continue
 		}
 		if err := c.tasks.run(ctx, p); err != nil {
 			return err

@@ -24,7 +24,8 @@ type Run struct {
 }
 
 // Check looks at every record and at the AWS side, and changes nothing: no key is made, nothing is sent, and the ledger
-// is not touched. It holds the name of every device in memory while it looks for duplicates, and with [GivenCSR] and
+// is not changed. The account is asked for the name of each device, as fast as [Options].Look allows, unless
+// Options.Existing is UncheckedExisting. It holds the name of every device in memory while it looks for duplicates, and with [GivenCSR] and
 // [GivenCertificate] a digest of its public key.
 //
 // An error means that checking itself failed.
@@ -33,7 +34,10 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		return nil, errors.New("the devices are missing")
 	}
 	report := &CheckReport{Findings: r.opts.Template.Check(template.Bulk)}
-	c := newChecker(&intake{session: r.newSession(), shape: r.shape}, r.opts.Credential)
+	s := r.newSession()
+	keys, credentials := newKeys(s, r.opts.Credential), newCredentials(s, r.shape, r.opts.Credential)
+	look := newLooker(s, credentials, keys, newAccount(s, r.shape, nil, r.opts.SettleWindow), &r.opts)
+	c := newChecker(&intake{session: s, shape: r.shape}, look, r.opts.Credential)
 	if err := c.all(ctx, devices, report); err != nil {
 		return nil, err
 	}
@@ -249,7 +253,9 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
 // Unknown, since the request may still take effect, and the next Register, Run or Reconcile resolves it: they look for
 // it until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is Provisioned
-// already is returned as it is and not registered again. When it is the caller that the service refuses
+// already, with the same values, is returned as it is and not registered again; with other values (another request) it is
+// another board, and [Options.Existing] decides: it is refused with CauseExists and the certificate of the board before, or
+// takes its place in the run. So it is with one that is NoKey and the same values. When it is the caller that the service refuses
 // (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	c, err := r.begin(ctx)

@@ -168,6 +168,11 @@ func (b gatedBackend) ReadDevice(ctx context.Context, name string) (d *task.Devi
 	return
 }
 
+func (b gatedBackend) HasThing(ctx context.Context, name string) (has bool, err error) {
+	err = b.g.do(stepLook, func() (err error) { has, err = ability[task.ThingFinder](b).HasThing(ctx, name); return })
+	return
+}
+
 func (b gatedBackend) RegisterThing(ctx context.Context, in *task.RegisterInput) (reg *task.Registration, err error) {
 	err = b.g.do(stepRegister, func() (err error) { reg, err = ability[task.Registrar](b).RegisterThing(ctx, in); return })
 	return

@@ -23,6 +23,7 @@ const (
 	stepOpenReport  = "open report"
 	stepStop        = "stop"
 	stepReadDevice  = "read device"
+	stepLook        = "look"
 	stepRegister    = "register"
 
 	stepLedgerRead    = "ledger read"
@@ -75,7 +76,8 @@ var operations = map[string][]string{
 	stepListReports: {"ListThingRegistrationTaskReports"},
 	stepOpenReport:  {"GetObject"},
 	stepStop:        {"StopThingRegistrationTask"},
-	stepReadDevice:  {"DescribeThing", "ListThingPrincipals", "DescribeCertificate", "ListAttachedPolicies"},
+	stepLook:        {"DescribeThing"},
+	stepReadDevice:  {"ListThingGroupsForThing", "ListThingPrincipals", "DescribeCertificate", "ListAttachedPolicies"},
 	stepRegister:    {"RegisterThing"},
 }
 
@@ -103,7 +105,7 @@ var possible = func() map[string][]string {
 	for _, state := range []string{"written", "uploaded", "starting", "started", "ended", "collected"} {
 		out[stepLedgerPart+state] = append(slices.Clone(anywhere), errorBefore, errorAfter)
 	}
-	for _, s := range []string{stepIdentity, stepEndpoint, stepDescribe, stepListTasks, stepListReports, stepOpenReport, stepReadDevice} {
+	for _, s := range []string{stepIdentity, stepEndpoint, stepDescribe, stepListTasks, stepListReports, stepOpenReport, stepReadDevice, stepLook} {
 		out[s] = append(slices.Clone(anywhere), throttled, unavailable, lostBefore)
 	}
 	for _, s := range []string{stepUpload, stepStart, stepStop, stepRegister} {
@@ -154,7 +156,7 @@ func (s *strike) String() string {
 }
 
 // often is how many times a step is reached in a run without faults, roughly.
-var often = map[string]int{stepLedgerRead: 25, stepKeyGet: 24, stepKeyPut: 22, stepDeliver: 20, stepDescribe: 12, stepReadDevice: 4, stepListReports: 7,
+var often = map[string]int{stepLedgerRead: 25, stepKeyGet: 24, stepKeyPut: 22, stepDeliver: 20, stepDescribe: 12, stepReadDevice: 4, stepLook: 22, stepListReports: 7,
 	stepOpenReport: 6, stepUpload: 3, stepStart: 3, stepLedgerVerdict: 3, stepKeySync: 3, stepOutputSync: 3}
 
 // drawPlan draws what is to go wrong in a seed.

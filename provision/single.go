@@ -15,7 +15,10 @@ type single struct {
 	*session
 	intake      *intake
 	credentials *credentials
+	keys        *keys
 	account     *account
+	looker      *looker
+	replacer    *replacer
 	reports     *reports
 	handover    *handover
 	registrar   task.Registrar
@@ -24,15 +27,21 @@ type single struct {
 
 // register provisions one device, or finds out what became of it. The record is nil if there is none to return.
 func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error) {
-	rec, err := sg.find(ctx, d)
+	rec, former, err := sg.find(ctx, d)
 	if err != nil {
 		return rec, err
 	}
-	if rec.Verdict == Provisioned || rec.Verdict == NoKey {
+	if former == nil && (rec.Verdict == Provisioned || rec.Verdict == NoKey) {
 		if _, err := sg.handover.confirm(ctx, []*DeviceRecord{rec}); err != nil {
 			return rec, err
 		}
-		return rec, failure(rec)
+		if rec.Verdict == Provisioned {
+			return rec, sg.replacer.one(ctx, rec) // which an interrupted call may have left
+		}
+		if !sg.looker.sendsCertified() {
+			return rec, failure(rec)
+		}
+		former, rec = rec, swapped(rec, rec.Row) // whoever registers it all the same wants another certificate for it
 	}
 	if rec.Verdict == Removing {
 		return rec, failure(rec)
@@ -48,12 +57,18 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 			return rec, failure(rec)
 		}
 	}
-	if err := sg.credentials.unusedByOthers(ctx, rec); err != nil {
-		return rec, err
-	}
 	before := copyDevice(rec)
 	if rec.Verdict == Removed {
 		rec.again()
+	}
+	if former != nil {
+		before = former
+	}
+	if err := sg.admit(ctx, rec, former); err != nil {
+		return before, err
+	}
+	if rec.Verdict != Waiting {
+		return rec, failure(rec)
 	}
 	row, err := sg.prepare(ctx, rec)
 	if err != nil {
@@ -68,14 +83,65 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 	// The answer, or that there is none, is recorded even if the context has ended meanwhile.
 	ctx = context.WithoutCancel(ctx)
 	if (errors.Is(err, task.ErrAccessDenied) || errors.Is(err, task.ErrNotService)) && task.Refused(err) { // which is no fault of the device
-		before.Match, before.Updated = rec.Match, time.Now()
+		if before.Updated = time.Now(); former == nil {
+			before.Match = rec.Match
+		}
 		err = fmt.Errorf("device %q is %s as before, nothing was registered: %w", rec.Name, before.Verdict, err)
 		return before, errors.Join(err, sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{before}}))
 	}
 	if err := sg.conclude(ctx, rec, reg, err); err != nil {
 		return nil, err // what rec shows is not recorded
 	}
-	return rec, failure(rec)
+	if err := failure(rec); err != nil {
+		return rec, err
+	}
+	return rec, sg.replacer.one(ctx, rec)
+}
+
+// admit asks the witnesses about a device before it is sent. It is Waiting afterwards, or has its verdict, which is
+// recorded; only where it would take the place of a former board and must not, that board's record stays.
+func (sg *single) admit(ctx context.Context, rec, former *DeviceRecord) error {
+	rec.Verdict, rec.Cause, rec.Message = Waiting, CauseNone, ""
+	sg.looker.former = former
+	if err := sg.looker.ask(ctx, []*DeviceRecord{rec}); err != nil || rec.Verdict == Waiting || former != nil && rec.Verdict == Failed {
+		return err
+	}
+	rec.Updated = time.Now()
+	return sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
+}
+
+// swapped is the record of a board that takes the place of one that the run has registered. That one's certificate is a
+// stranger's from now on.
+func swapped(former *DeviceRecord, row map[string]string) *DeviceRecord {
+	rec := copyDevice(former)
+	if rec.Original == nil && !maps.Equal(rec.Row, row) {
+		rec.Original = rec.Row
+	}
+	rec.Row, rec.Match, rec.Attempts, rec.Verdict, rec.Cause, rec.Message = row, "", 0, Waiting, CauseNone, ""
+	rec.Part, rec.Line, rec.TaskID = 0, 0, ""
+	rec.CertificateID, rec.CertificateARN, rec.CertificatePEM, rec.Policies = "", "", "", nil
+	return rec
+}
+
+// swap returns the record of a board that has come in the place of one that the run has registered, and came with other
+// values.
+func (sg *single) swap(ctx context.Context, former, rec *DeviceRecord) (*DeviceRecord, error) {
+	next := swapped(former, rec.Row)
+	next.Source = rec.Source
+	if !sg.looker.looks() { // the ledger knows it all the same
+		next.failExisting([]ExistingCertificate{{ID: former.CertificateID, ARN: former.CertificateARN, Created: former.Updated}}, "this run registered, with other values")
+		return next, failure(next)
+	}
+	if digest, ok := former.Match.Key(); ok && sg.keys.verifier != nil {
+		has, err := sg.keys.has(ctx, former.Name, digest)
+		if err != nil {
+			return former, err
+		}
+		if has && sg.looker.sendsCertified() {
+			return former, fmt.Errorf("device %q: the key store has the key of the board that this one replaces, which it would get too; move that key away", former.Name)
+		}
+	}
+	return next, nil
 }
 
 // prepare runs the credential step. With no error, the device is Submitted and its row is returned, or it is Failed.
@@ -190,13 +256,14 @@ func (sg *single) readBack(ctx context.Context, rec *DeviceRecord) error {
 	return sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
 }
 
-// find finds the record of a device that is registered by itself, or adds one.
-func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
-	rec, _ := sg.intake.newRecord(0, d)
+// find finds the record of a device that is registered by itself, or adds one. former is that of a board that the run has
+// registered under its name, with other values; nothing is recorded of the new one then.
+func (sg *single) find(ctx context.Context, d Device) (rec, former *DeviceRecord, err error) {
+	rec, _ = sg.intake.newRecord(0, d)
 	var unsent *DeviceRecord // of the run, and could not be sent for a reason that can pass
 	for known, err := range sg.named(ctx, rec.Name) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if known.Verdict == Failed && known.Attempts == 0 {
 			if known.Cause.Retryable() && maps.Equal(known.Row, rec.Row) {
@@ -205,20 +272,24 @@ func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
 			continue // otherwise that record never stood for a device
 		}
 		if maps.Equal(known.Row, rec.Row) {
-			return known, nil
+			return known, nil, nil
+		}
+		if rec.Verdict == Waiting && (known.Verdict == Provisioned || known.Verdict == NoKey) {
+			next, err := sg.swap(ctx, known, rec)
+			return next, known, err
 		}
 		if rec.Verdict == Waiting {
-			return known, fmt.Errorf("device %q is in the run with other values; Amend changes them", rec.Name)
+			return known, nil, fmt.Errorf("device %q is in the run with other values; Amend changes them", rec.Name)
 		}
 	}
 	if rec.Verdict == Failed {
-		return rec, failure(rec)
+		return rec, nil, failure(rec)
 	}
 	if unsent != nil {
-		return unsent, nil
+		return unsent, nil, nil
 	}
-	if err := sg.credentials.unusedByOthers(ctx, rec); err != nil {
-		return rec, err
+	if err := sg.looker.unused(ctx, []*DeviceRecord{rec}); err != nil {
+		return rec, nil, err
 	}
 	sg.record.Total++
 	if !sg.record.Spooled {
@@ -226,7 +297,7 @@ func (sg *single) find(ctx context.Context, d Device) (*DeviceRecord, error) {
 	}
 	rec.Seq = sg.record.Total
 	sg.record.Finished = time.Time{}
-	return rec, sg.ledger.Apply(ctx, Change{Run: sg.record, Add: []*DeviceRecord{rec}})
+	return rec, nil, sg.ledger.Apply(ctx, Change{Run: sg.record, Add: []*DeviceRecord{rec}})
 }
 
 func failure(rec *DeviceRecord) error {

@@ -31,6 +31,7 @@ type Summary struct {
 	Orphans       int
 	OrphansLooked time.Time
 	OrphansError  error
+	NotLooked     int64         // devices that were sent in parts for which the account was not looked at; see Existing
 	Fake          bool          // no real certificate came from this run
 	Took          time.Duration // of this call of Run
 }
@@ -53,6 +54,9 @@ func (s *Summary) String() string {
 			sep = "; causes: "
 		}
 		fmt.Fprintf(&b, "%s%s %d", sep, cause, s.Causes[cause])
+	}
+	if s.NotLooked > 0 {
+		fmt.Fprintf(&b, "; %d were sent without looking whether they had a certificate", s.NotLooked)
 	}
 	if s.Orphans > 0 {
 		fmt.Fprintf(&b, "; %d certificates that no device uses", s.Orphans)
@@ -102,6 +106,7 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 		if p.TaskID != "" {
 			sum.Tasks = append(sum.Tasks, p.TaskID)
 		}
+		sum.NotLooked += p.unlooked()
 	}
 	return sum, nil
 }

@@ -54,11 +54,11 @@ import (
 )
 
 type options struct {
-	backend, devices, dir, template, bucket, role, region, key, subject, foreign, keys, policies string
-	part                                                                                         int
-	settle                                                                                       time.Duration
-	setup, dryRun, retry, export, json, noModes, orphans, removeOrphans                          bool
-	remove                                                                                       string
+	backend, devices, dir, template, bucket, role, region, key, subject, foreign, existing, keys, policies string
+	part                                                                                                   int
+	settle                                                                                                 time.Duration
+	setup, dryRun, retry, export, json, noModes, orphans, removeOrphans                                    bool
+	remove                                                                                                 string
 }
 
 const roleName = "iot-bulk-provisioning-role" // made by -setup
@@ -83,6 +83,7 @@ func main() {
 	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
 	flag.BoolVar(&o.retry, "retry-failed", false, "send failed devices again where that can help")
 	flag.StringVar(&o.foreign, "foreign", "wait", "when another task is running in the account: `wait|fail`")
+	flag.StringVar(&o.existing, "existing", "refuse", "a thing that has a certificate already: `refuse|add|replace|take-over|unchecked`")
 	flag.DurationVar(&o.settle, "settle", 0, "how long to look for a task whose start was not answered; 0 for the library's default")
 	flag.StringVar(&o.remove, "remove", "", "undo: remove the devices with these thing `names`, separated by commas; all for every device of the run")
 	flag.BoolVar(&o.orphans, "orphans", false, "look for certificates of the run that no device uses, and list them")
@@ -128,6 +129,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	default:
 		return fmt.Errorf("-foreign is %q; it must be wait or fail", o.foreign)
 	}
+	if opts.Existing = provision.Existing(o.existing); o.existing == "refuse" {
+		opts.Existing = provision.RefuseExisting
+	}
 	algorithm, err := csr.ParseAlgorithm(o.key)
 	if err != nil {
 		return fmt.Errorf("-key: %w", err)
@@ -156,7 +160,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		}
 	}
 	if o.dryRun {
-		credential.Store, opts.PartDir = keystore.None(), ""
+		if err := o.known(ctx, &opts); err != nil {
+			return err
+		}
+		defer closeLedger(opts.Ledger, &err)
+		credential.Store = keystore.None()
 		return o.check(ctx, opts)
 	}
 	for _, found := range opts.Template.Check(template.Bulk).AtLeast(finding.Warning) {
@@ -351,6 +359,25 @@ func (o *options) ensureResources(ctx context.Context, opts provision.Options, c
 	return err
 }
 
+// known gives a dry run the ledger of the run in its folder, if there is one: what that has registered is its own.
+func (o *options) known(ctx context.Context, opts *provision.Options) error {
+	ledger, err := sqliteledger.OpenReadOnly(ctx, filepath.Join(o.dir, "fleet.db"), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		opts.PartDir = ""
+		return nil
+	}
+	if err == nil {
+		opts.Ledger = ledger
+	}
+	return err
+}
+
+func closeLedger(l provision.Ledger, err *error) {
+	if l != nil {
+		*err = errors.Join(*err, l.Close())
+	}
+}
+
 // check is the dry run.
 func (o *options) check(ctx context.Context, opts provision.Options) error {
 	job, err := provision.New(opts)
@@ -381,6 +408,17 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 	}
 	for _, p := range report.Refusals {
 		fmt.Printf("record %d %s %s: %s\n", p.Seq, p.Name, p.Source, p.Message)
+	}
+	for _, p := range report.Existing {
+		if p.Verdict != provision.Failed { // those are among the refused
+			fmt.Printf("record %d %s %s: its thing has %d ACTIVE certificates of others, such as %s of %s\n", p.Seq, p.Name, p.Source,
+				len(p.Existing), p.Existing[0].ID, p.Existing[0].Created.UTC().Format(time.RFC3339))
+		}
+	}
+	if report.NotLooked {
+		fmt.Println("whether devices have certificates already was not looked at")
+	} else {
+		fmt.Printf("%d things exist already, %d of them with ACTIVE certificates that are not this run's\n", report.Things, report.Certified)
 	}
 	fmt.Printf("%d devices, %d of them would be refused here. Nothing was changed.\n", report.Devices, report.Refused)
 	if !report.OK() {

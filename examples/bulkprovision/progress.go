@@ -38,6 +38,11 @@ func (p *progress) observe(e provision.Event) {
 			fmt.Fprintln(os.Stderr, text)
 		}
 		return
+	case provision.EventExisting:
+		if e.Certified > 0 {
+			fmt.Fprintf(os.Stderr, "%d of %d devices have a certificate already that is not this run's\n", e.Certified, e.Looked)
+		}
+		p.done += int64(e.Failed + e.Provisioned + e.NoKey)
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
 	case provision.EventStartLost:

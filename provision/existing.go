@@ -1,0 +1,121 @@
+package provision
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/wait"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// Existing is what to do with a device whose thing has an ACTIVE certificate already that this run did not cause: one of
+// another run, of a ledger that was lost, of the board that was in its place. Sent all the same, the device would have two,
+// and the older one would go on working.
+//
+// Before a part is made, a run asks the account for the name of each of its devices. A thing without an ACTIVE certificate
+// is no hindrance: the device is sent, and the template's OverrideSettings decide what becomes of the thing. A device whose
+// certificate turns out to carry the key that this very run made for it is Provisioned and not sent again.
+//
+// What others register between the look and the task is not seen. [Run.FindOrphans] finds certificates of this run's keys
+// only; a second run at the same time finds what this one has registered.
+type Existing string
+
+// What to do with a device whose thing has an ACTIVE certificate.
+const (
+	// RefuseExisting does not send it: it is Failed with CauseExists.
+	RefuseExisting Existing = ""
+	// AddToExisting sends it: its thing has several certificates afterwards, and [Result].Existing names the others.
+	AddToExisting Existing = "add"
+	// ReplaceExisting sends it. When it is Provisioned, and its certificate is durable in the output (without one, in the
+	// ledger), the others are detached from its thing, deactivated and deleted; one that another thing has is only detached. It needs a backend with
+	// [task.Remover]. A call that is interrupted before leaves them, and the next one with ReplaceExisting goes on.
+	ReplaceExisting Existing = "replace"
+	// TakeOverExisting sends nothing and makes the device Provisioned, with the certificate that it has, if that carries the
+	// key that the credential step has for the device: how a run goes on whose ledger was lost and whose keys were not. Keys
+	// of another run are taken in that case. Otherwise the device is Failed with CauseExists, or with CauseKey if it has a
+	// key of another run and no certificate.
+	TakeOverExisting Existing = "take-over"
+	// UncheckedExisting does not look at the account, where that is denied or takes too long: whoever has a certificate gets
+	// a second one. [Summary].NotLooked counts these devices.
+	UncheckedExisting Existing = "unchecked"
+)
+
+func (e Existing) valid() bool {
+	return slices.Contains([]Existing{RefuseExisting, AddToExisting, ReplaceExisting, TakeOverExisting, UncheckedExisting}, e)
+}
+
+// LookRates are how fast a run may ask the account about its devices, in requests a second. The defaults are AWS's quotas
+// of an account and region; on a fake, 0 is no limit.
+type LookRates struct {
+	Things       int // whether a thing exists; 0 means 350. One request for each device
+	Certificates int // what a thing that exists has; 0 means 10. Three requests of different kinds for each, two more for each certificate
+}
+
+// resolve puts the defaults in.
+func (r LookRates) resolve(fake bool) LookRates {
+	if fake {
+		return r
+	}
+	return LookRates{cmp.Or(r.Things, 350), cmp.Or(r.Certificates, 10)}
+}
+
+// throttle lets requests through at a steady rate.
+type throttle struct {
+	every time.Duration // 0 for no limit
+	mu    sync.Mutex
+	next  time.Time
+}
+
+func newThrottle(perSecond int) *throttle {
+	t := &throttle{}
+	if perSecond > 0 {
+		t.every = time.Second / time.Duration(perSecond)
+	}
+	return t
+}
+
+// take waits for the next turn, and makes it as long as that of n requests.
+func (t *throttle) take(ctx context.Context, n int) error {
+	if t.every == 0 {
+		return context.Cause(ctx)
+	}
+	t.mu.Lock()
+	now := time.Now()
+	if t.next.Before(now) {
+		t.next = now
+	}
+	turn := t.next.Sub(now)
+	t.next = t.next.Add(time.Duration(n) * t.every)
+	t.mu.Unlock()
+	return wait.Sleep(ctx, turn)
+}
+
+// existing makes the list of a result.
+func existing(certs []*task.Certificate, replace bool) []ExistingCertificate {
+	var list []ExistingCertificate
+	for _, c := range certs {
+		list = append(list, ExistingCertificate{ID: c.ID, ARN: c.ARN, Created: c.Created, Replace: replace})
+	}
+	return list
+}
+
+// failExisting is the verdict of a device that is not sent because of the certificates it has.
+func (d *DeviceRecord) failExisting(certs []ExistingCertificate, why string) {
+	const most = 3
+	d.Existing = certs
+	var list []string
+	for i, c := range certs {
+		if i == most {
+			list = append(list, fmt.Sprintf("%d more", len(certs)-most))
+			break
+		}
+		list = append(list, fmt.Sprintf("%s of %s", c.ID, c.Created.UTC().Format(time.RFC3339)))
+	}
+	d.fail(CauseExists, fmt.Sprintf("its thing has an ACTIVE certificate that %s: %s; it was not sent. Choose with Options.Existing "+
+		"(-existing): replace it, add a second one, or take it over if its key is in this run's key store", why, strings.Join(list, ", ")))
+}

@@ -1,0 +1,673 @@
+package provision_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// again is the same account as another run sees it that knows nothing of the first: another ledger, place for keys and
+// output.
+func (w *world) again(t *testing.T, existing provision.Existing) *world {
+	next := &world{fake: w.fake, keys: keystore.Memory(), out: &memoryOutput{}, opts: w.opts}
+	next.opts.Credential, next.opts.Output, next.opts.Observe = &provision.MakeCSR{Store: next.keys}, next.out, nil
+	next.opts.Existing = existing
+	next.durable(t)
+	return next
+}
+
+// firstRun provisions n devices and returns their world and results.
+func firstRun(t *testing.T, n int) (*world, []*provision.Result) {
+	t.Helper()
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(n))
+	require.NoError(t, err)
+	return w, results(t, run)
+}
+
+// requireRefused checks that devices were not sent because of the certificates they have.
+func requireRefused(t *testing.T, got, old []*provision.Result) {
+	t.Helper()
+	require.Len(t, got, len(old))
+	for i, r := range got {
+		require.Equal(t, provision.Failed, r.Verdict, r.Message)
+		assert.Equal(t, provision.CauseExists, r.Cause)
+		assert.Zero(t, r.Attempts)
+		require.Len(t, r.Existing, 1)
+		assert.Equal(t, old[i].CertificateID, r.Existing[0].ID)
+		assert.Equal(t, old[i].CertificateARN, r.Existing[0].ARN)
+		assert.Contains(t, r.Message, old[i].CertificateID)
+		assert.Contains(t, r.Message, r.Existing[0].Created.UTC().Format(time.RFC3339), "the message tells how old it is")
+		assert.Contains(t, r.Message, "Options.Existing")
+	}
+}
+
+func tasksOf(fake *fakebackend.Backend) (n int) {
+	for range fake.Tasks() {
+		n++
+	}
+	return n
+}
+
+func TestTheSameListWithANewLedgerIsRefused(t *testing.T) {
+	w, old := firstRun(t, 3)
+	w2 := w.again(t, provision.RefuseExisting)
+	run := w2.run(t)
+	for range 2 {
+		summary, err := run.Run(t.Context(), rows(3))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		assert.Equal(t, int64(3), summary.Causes[provision.CauseExists])
+		requireRefused(t, results(t, run), old)
+	}
+	w.requireOneCertificateEach(t, "device-1", "device-2", "device-3")
+	assert.Equal(t, 1, tasksOf(w.fake), "nothing was sent")
+	_, err := w2.keys.Get(t.Context(), "device-1")
+	assert.ErrorIs(t, err, keystore.ErrNotFound, "no key was made for a device that is not sent")
+	w.requireWorking(t, results(t, w.run(t)))
+
+	// Called again by whoever has decided, the refused ones are sent.
+	w2.opts.Existing = provision.ReplaceExisting
+	run = w2.run(t)
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	w2.requireWorking(t, results(t, run))
+}
+
+func TestOnlyTheDevicesThatHaveACertificateAreRefused(t *testing.T) {
+	w, old := firstRun(t, 2)
+	w2 := w.again(t, provision.RefuseExisting)
+	var seen []provision.EventExisting
+	w2.opts.Observe = func(e provision.Event) {
+		if e, ok := e.(provision.EventExisting); ok {
+			seen = append(seen, e)
+		}
+	}
+	run := w2.run(t)
+	_, err := run.Run(t.Context(), rows(5))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	got := results(t, run)
+	requireRefused(t, got[:2], old)
+	w2.requireWorking(t, got[2:])
+	assert.Equal(t, []provision.EventExisting{{Looked: 5, Things: 2, Certified: 2, Failed: 2}}, seen)
+	parts, err := w2.opts.Ledger.Parts(t.Context())
+	require.NoError(t, err)
+	require.Len(t, parts, 1)
+	assert.Equal(t, 3, parts[0].Lines)
+	assert.False(t, parts[0].Looked.IsZero())
+}
+
+func TestASecondCertificateIsAddedOnlyOnDemandAndNamesTheFirst(t *testing.T) {
+	w, old := firstRun(t, 2)
+	for mode, notLooked := range map[provision.Existing]int64{provision.AddToExisting: 0, provision.UncheckedExisting: 2} {
+		w2 := w.again(t, mode)
+		run := w2.run(t)
+		summary, err := run.Run(t.Context(), rows(2))
+		require.NoError(t, err)
+		assert.Equal(t, notLooked, summary.NotLooked)
+		if notLooked > 0 {
+			assert.Contains(t, summary.String(), "2 were sent without looking")
+		}
+		for i, r := range results(t, run) {
+			assert.Equal(t, notLooked == 0, r.ThingExisted)
+			if notLooked == 0 {
+				ids := map[string]bool{}
+				for _, c := range r.Existing {
+					assert.False(t, c.Replace)
+					ids[c.ID] = true
+				}
+				assert.True(t, ids[old[i].CertificateID], "the other is named: %v", r.Existing)
+				assert.False(t, ids[r.CertificateID])
+			}
+		}
+	}
+	dev, err := w.fake.ReadDevice(t.Context(), "device-1")
+	require.NoError(t, err)
+	assert.Len(t, dev.Certificates, 3)
+}
+
+func TestAReplacedCertificateGoesOutOfServiceOnceTheNewOneIsDelivered(t *testing.T) {
+	w, old := firstRun(t, 2)
+	// The second one's is on another thing, too.
+	client := awsIoT(w.fake)
+	_, err := client.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("twin")})
+	require.NoError(t, err)
+	_, err = client.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: new("twin"), Principal: &old[1].CertificateARN})
+	require.NoError(t, err)
+
+	w2 := w.again(t, provision.ReplaceExisting)
+	output := w2.opts.Output
+	w2.opts.Output = unsynced{output}
+	_, err = w2.run(t).Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, errDisk)
+	for _, r := range old {
+		c, err := w.fake.ReadCertificate(t.Context(), r.CertificateID)
+		require.NoError(t, err)
+		assert.Equal(t, "ACTIVE", c.Status, "as long as the new one is not durable in the output, the old one works")
+	}
+
+	// An interruption in between is made good by the next call.
+	w2.opts.Output = output
+	denied, err := w.fake.AddFault(fakebackend.Fault{Operation: "DetachThingPrincipal", Nth: 2, Times: -1, Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403})
+	require.NoError(t, err)
+	_, err = w2.run(t).Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	require.ErrorContains(t, err, "still in service")
+	w.fake.RemoveFault(denied)
+	run := w2.run(t)
+	_, err = run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	got := results(t, run)
+	w2.requireWorking(t, got)
+	for i, r := range got {
+		require.Len(t, r.Existing, 1)
+		assert.Equal(t, old[i].CertificateID, r.Existing[0].ID)
+		assert.False(t, r.Existing[0].Retired.IsZero())
+	}
+	_, err = w.fake.ReadCertificate(t.Context(), old[0].CertificateID)
+	require.ErrorIs(t, err, task.ErrNotFound)
+	shared, err := w.fake.ReadCertificate(t.Context(), old[1].CertificateID)
+	require.NoError(t, err)
+	assert.Equal(t, "ACTIVE", shared.Status, "another thing has it")
+}
+
+// unsynced is an output that takes everything and makes nothing durable.
+type unsynced struct{ provision.Output }
+
+func (unsynced) Sync(context.Context) error { return errDisk }
+
+func TestARunWhoseLedgerWasLostTakesItsDevicesOver(t *testing.T) {
+	w, old := firstRun(t, 3)
+	w2 := w.again(t, provision.TakeOverExisting)
+	w2.keys = w.keys // the keys were not lost
+	w2.opts.Credential = &provision.MakeCSR{Store: w.keys}
+	run := w2.run(t)
+	_, err := run.Run(t.Context(), rows(4))
+	require.NoError(t, err)
+	got := results(t, run)
+	w2.requireWorking(t, got)
+	for i, r := range got[:3] {
+		assert.Equal(t, old[i].CertificateID, r.CertificateID)
+		assert.Zero(t, r.Attempts, "nothing was sent")
+		assert.Empty(t, r.Existing)
+	}
+	assert.Equal(t, 2, tasksOf(w.fake), "the fourth was registered")
+
+	t.Run("with other keys", func(t *testing.T) {
+		for name, store := range map[string]keystore.Store{"of its own": keystore.Memory(), "that it can't see": allYes{keystore.Memory()}} {
+			w3 := w.again(t, provision.TakeOverExisting)
+			w3.opts.Credential = &provision.MakeCSR{Store: store}
+			run := w3.run(t)
+			_, err := run.Run(t.Context(), rows(3))
+			require.ErrorIs(t, err, provision.ErrIncomplete, name)
+			requireRefused(t, results(t, run), old)
+		}
+	})
+	t.Run("a key of another run and no certificate", func(t *testing.T) {
+		w4 := w.again(t, provision.TakeOverExisting)
+		w4.opts.Credential = &provision.MakeCSR{Store: w.keys}
+		_, err := w.fake.RetireCertificate(t.Context(), "device-1", old[0].CertificateID)
+		require.NoError(t, err)
+		run := w4.run(t)
+		_, err = run.Run(t.Context(), rows(2))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		got := results(t, run)
+		assert.Equal(t, provision.CauseKey, got[0].Cause)
+		assert.Equal(t, provision.Provisioned, got[1].Verdict, "one such device does not keep the others from being taken over")
+	})
+}
+
+// TestRequestsOfAnotherRunAreNotTakenForThisOnes has a list of requests that another run has registered: the keys are the
+// same, and a run that only goes by them would take that run's certificates for its own, or double them.
+func TestRequestsOfAnotherRunAreNotTakenForThisOnes(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Credential = &provision.GivenCSR{}
+	w.durable(t)
+	list := []provision.Device{board(t, "one", ""), board(t, "two", "")}
+	first := w.run(t)
+	_, err := first.Run(t.Context(), provision.Devices(list...))
+	require.NoError(t, err)
+	old := results(t, first)
+	for name, send := range map[string]func(*provision.Run) error{
+		"Run": func(run *provision.Run) error {
+			_, err := run.Run(t.Context(), provision.Devices(list...))
+			return err
+		},
+		"Prepare": func(run *provision.Run) error {
+			_, err := run.Prepare(t.Context(), provision.Devices(list...))
+			require.NoError(t, err)
+			require.NoError(t, run.Submit(t.Context()))
+			_, err = run.Collect(t.Context())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w2 := w.again(t, provision.RefuseExisting)
+			w2.opts.Credential = w.opts.Credential
+			run := w2.run(t)
+			require.ErrorIs(t, send(run), provision.ErrIncomplete)
+			requireRefused(t, results(t, run), old)
+
+			w3 := w.again(t, provision.TakeOverExisting)
+			w3.opts.Credential = w.opts.Credential
+			run = w3.run(t)
+			require.NoError(t, send(run))
+			for i, r := range results(t, run) {
+				assert.Equal(t, old[i].CertificateID, r.CertificateID)
+				assert.Equal(t, old[i].CertificatePEM, w3.handedOver(t, r.Name))
+			}
+			assert.Equal(t, 1, tasksOf(w.fake))
+		})
+	}
+}
+
+// allYes is a store that confirms every key, as one that keeps nothing does.
+type allYes struct{ keystore.Store }
+
+func (allYes) Verify(context.Context, string, [32]byte) error { return nil }
+
+// TestARunThatWasSetBackDoesNotTakeItsOwnCertificateForAStrangers has a ledger of an earlier moment, when nothing was sent.
+func TestARunThatWasSetBackDoesNotTakeItsOwnCertificateForAStrangers(t *testing.T) {
+	w, old := firstRun(t, 3)
+	before := provision.NewMemoryLedger()
+	record, err := w.opts.Ledger.Run(t.Context())
+	require.NoError(t, err)
+	record.Finished = time.Time{}
+	change := provision.Change{Run: record}
+	for _, r := range old {
+		d := new(provision.DeviceRecord)
+		d.Seq, d.Name, d.Row, d.Source, d.Verdict = r.Seq, r.Name, r.Row, r.Source, provision.Waiting
+		change.Add = append(change.Add, d)
+	}
+	require.NoError(t, before.Apply(t.Context(), change))
+	w.opts.Ledger = before
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	got := results(t, run)
+	w.requireWorking(t, got)
+	assert.Equal(t, old[0].CertificateID, got[0].CertificateID)
+	assert.Equal(t, 1, tasksOf(w.fake))
+}
+
+func TestAThingWithoutAnActiveCertificateIsSent(t *testing.T) {
+	w, old := firstRun(t, 1)
+	client := awsIoT(w.fake)
+	_, err := client.UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: &old[0].CertificateID, NewStatus: types.CertificateStatusInactive})
+	require.NoError(t, err)
+	_, err = client.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("device-2"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{}}})
+	require.NoError(t, err)
+	w2 := w.again(t, provision.RefuseExisting)
+	run := w2.run(t)
+	_, _ = run.Run(t.Context(), rows(3))
+	got := results(t, run)
+	for _, r := range got {
+		assert.NotEqual(t, provision.CauseExists, r.Cause)
+		assert.Equal(t, 1, r.Attempts, "%s was sent", r.Name)
+		assert.Empty(t, r.Existing)
+	}
+	assert.Equal(t, []bool{true, true, false}, []bool{got[0].ThingExisted, got[1].ThingExisted, got[2].ThingExisted})
+}
+
+func TestALookThatFailsStopsTheRunAndIsNoAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault fakebackend.Fault
+		want  error
+		text  string
+	}{
+		"denied": {fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1},
+			task.ErrAccessDenied, "unchecked"},
+		"throttled": {fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Throttle, Times: -1}, task.ErrThrottled, "call it again"},
+		"certificates denied": {fakebackend.Fault{Operation: "ListThingPrincipals", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1},
+			task.ErrAccessDenied, "iot:ListThingPrincipals"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, old := firstRun(t, 2)
+				id, err := w.fake.AddFault(c.fault)
+				require.NoError(t, err)
+				w2 := w.again(t, provision.RefuseExisting)
+				_, err = w2.run(t).Run(t.Context(), rows(2))
+				require.ErrorIs(t, err, c.want)
+				require.ErrorContains(t, err, c.text)
+				assert.Equal(t, 1, tasksOf(w.fake))
+				w.fake.RemoveFault(id)
+				run := w2.run(t)
+				_, err = run.Run(t.Context(), rows(2))
+				require.ErrorIs(t, err, provision.ErrIncomplete)
+				requireRefused(t, results(t, run), old)
+			})
+		})
+	}
+}
+
+func TestAPassingThrottleOfALookIsWaitedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, old := firstRun(t, 2)
+		_, err := w.fake.AddFault(fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Throttle, Times: 3})
+		require.NoError(t, err)
+		run := w.again(t, provision.RefuseExisting).run(t)
+		_, err = run.Run(t.Context(), rows(2))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		requireRefused(t, results(t, run), old)
+	})
+}
+
+// countedLooks counts the questions whether a thing exists.
+type countedLooks struct {
+	*fakebackend.Backend
+	n atomic.Int64
+}
+
+func (c *countedLooks) HasThing(ctx context.Context, name string) (bool, error) {
+	c.n.Add(1)
+	return c.Backend.HasThing(ctx, name)
+}
+
+func TestWhatWasLookedForIsNotLookedForAgain(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	looks := &countedLooks{Backend: w.fake}
+	w.opts.Backend, w.opts.PartLines = looks, 4
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w.opts.Observe = func(e provision.Event) {
+		if e, ok := e.(provision.EventPartReady); ok && e.Part == 1 {
+			cancel(errors.New("interrupted before the first task"))
+		}
+	}
+	_, err := w.run(t).Run(ctx, rows(4))
+	require.Error(t, err)
+	require.Equal(t, int64(4), looks.n.Load())
+	w.opts.Observe = nil
+	run := w.run(t)
+	for range 2 {
+		_, err = run.Run(t.Context(), rows(4))
+		require.NoError(t, err)
+	}
+	assert.Equal(t, int64(4), looks.n.Load())
+	w.requireWorking(t, results(t, run))
+}
+
+func TestAPartThatWasPreparedWithoutANetworkIsLookedAtBeforeItIsSent(t *testing.T) {
+	for name, existing := range map[string]int{"one": 1, "all": 3, "none": 0} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, fakebackend.Options{})
+			w.durable(t)
+			var old []*provision.Result
+			if existing > 0 {
+				w, old = firstRun(t, existing)
+			}
+			tasks := tasksOf(w.fake)
+			w2 := w.again(t, provision.RefuseExisting)
+			looks := &countedLooks{Backend: w.fake}
+			w2.opts.Backend = looks
+			_, err := w2.run(t).Prepare(t.Context(), rows(3))
+			require.NoError(t, err)
+			require.Zero(t, looks.n.Load(), "Prepare needs no network")
+			require.NoError(t, w2.run(t).Submit(t.Context()))
+			require.Equal(t, int64(3), looks.n.Load())
+			run := w2.run(t)
+			summary, err := run.Collect(t.Context())
+			got := results(t, run)
+			if existing > 0 {
+				require.ErrorIs(t, err, provision.ErrIncomplete)
+				requireRefused(t, got[:existing], old)
+				w.requireOneCertificateEach(t, "device-1")
+			} else {
+				require.NoError(t, err)
+			}
+			w2.requireWorking(t, got[existing:])
+			want := tasks + 1
+			if existing == 3 {
+				want = tasks
+			}
+			assert.Equal(t, want, tasksOf(w.fake))
+			assert.Zero(t, summary.NotLooked)
+
+			w2.opts.Existing = provision.ReplaceExisting // and the refused ones can still be sent
+			run = w2.run(t)
+			_, err = run.Retry(t.Context())
+			require.NoError(t, err)
+			w2.requireWorking(t, results(t, run))
+		})
+	}
+}
+
+func TestCheckReportsWhatExists(t *testing.T) {
+	w, old := firstRun(t, 2)
+	for mode, refused := range map[provision.Existing]int64{
+		provision.RefuseExisting: 2, provision.AddToExisting: 0, provision.ReplaceExisting: 0, provision.TakeOverExisting: 2, provision.UncheckedExisting: 0,
+	} {
+		report, err := w.again(t, mode).run(t).Check(t.Context(), rows(3))
+		require.NoError(t, err)
+		assert.Equal(t, refused, report.Refused, mode)
+		assert.Equal(t, refused == 0, report.OK(), mode)
+		assert.Equal(t, mode == provision.UncheckedExisting, report.NotLooked)
+		if report.NotLooked {
+			assert.Zero(t, report.Things)
+			continue
+		}
+		assert.Equal(t, [2]int64{2, 2}, [2]int64{report.Things, report.Certified}, mode)
+		require.Len(t, report.Existing, 2)
+		assert.Equal(t, old[0].CertificateID, report.Existing[0].Existing[0].ID)
+	}
+	own, err := w.run(t).Check(t.Context(), rows(3)) // with the ledger that has them
+	require.NoError(t, err)
+	assert.Zero(t, own.Refused)
+	assert.Zero(t, own.Certified)
+	assert.Equal(t, int64(2), own.Things)
+
+	_, err = w.fake.AddFault(fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1})
+	require.NoError(t, err)
+	report, err := w.again(t, provision.RefuseExisting).run(t).Check(t.Context(), rows(3))
+	require.NoError(t, err, "reading was denied: a finding")
+	assert.True(t, report.NotLooked)
+	assert.True(t, slices.ContainsFunc(report.Findings, func(f finding.Finding) bool {
+		return f.Rule == "existing-certificates" && f.Severity == finding.Unknown
+	}))
+}
+
+func TestABoardThatWasSwappedIsNotTakenForTheOneBefore(t *testing.T) {
+	start := func(t *testing.T) (w *world, old *provision.Result) {
+		w = newWorld(t, fakebackend.Options{})
+		w.opts.Credential = &provision.GivenCSR{}
+		w.durable(t)
+		run := w.run(t)
+		_, err := run.Run(t.Context(), provision.Devices(board(t, "pump", "first")))
+		require.NoError(t, err)
+		return w, results(t, run)[0]
+	}
+	t.Run("in the same run", func(t *testing.T) {
+		w, old := start(t)
+		list := provision.Devices(provision.Device{Row: old.Row})
+		next := board(t, "pump", "second")
+		for _, mode := range []provision.Existing{provision.RefuseExisting, provision.TakeOverExisting, provision.UncheckedExisting} {
+			w.opts.Existing = mode
+			run := w.run(t)
+			res, err := run.Register(t.Context(), next)
+			require.ErrorContains(t, err, old.CertificateID, mode)
+			assert.Equal(t, provision.CauseExists, res.Cause)
+			assert.Empty(t, res.CertificateID, "the certificate of the board before is of no use to this one")
+			assert.Equal(t, old.CertificateID, results(t, run)[0].CertificateID, "and the board before stays what it is")
+			res, err = run.Register(t.Context(), provision.Device{Row: old.Row})
+			require.NoError(t, err)
+			assert.Equal(t, old.CertificateID, res.CertificateID)
+		}
+		w.opts.Existing = provision.ReplaceExisting
+		w.opts.Output = nil
+		run := w.run(t)
+		res, err := run.Register(t.Context(), next)
+		require.NoError(t, err)
+		w.requireForRequest(t, res)
+		assert.Equal(t, old.CertificateID, res.Existing[0].ID)
+		w.requireOneCertificateEach(t, "pump")
+		again, err := run.Register(t.Context(), next)
+		require.NoError(t, err)
+		assert.Equal(t, res.CertificateID, again.CertificateID)
+		_, err = run.Run(t.Context(), list)
+		require.NoError(t, err, "the run still takes the list it began with")
+	})
+	t.Run("in another run", func(t *testing.T) {
+		w, old := start(t)
+		w2 := w.again(t, provision.RefuseExisting)
+		w2.opts.Credential = &provision.GivenCSR{}
+		res, err := w2.run(t).Register(t.Context(), board(t, "pump", "second"))
+		require.ErrorContains(t, err, old.CertificateID)
+		assert.Equal(t, provision.CauseExists, res.Cause)
+		w.requireOneCertificateEach(t, "pump")
+		w2.opts.Existing = provision.ReplaceExisting
+		next := board(t, "pump", "third")
+		_, err = w2.run(t).Register(t.Context(), next)
+		require.NoError(t, err)
+		w.requireOneCertificateEach(t, "pump")
+	})
+	t.Run("whose key was lost", func(t *testing.T) {
+		w, old := firstRun(t, 1)
+		w.keys = keystore.Memory()
+		w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: w.keys}, nil
+		one := provision.Device{Row: old[0].Row}
+		_, err := w.run(t).Register(t.Context(), one)
+		require.ErrorContains(t, err, "no-key")
+		w.opts.Existing = provision.ReplaceExisting
+		run := w.run(t)
+		_, err = run.Register(t.Context(), one)
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+	})
+	t.Run("whose key is still there", func(t *testing.T) {
+		w, old := firstRun(t, 1)
+		w.opts.Existing = provision.ReplaceExisting
+		row := map[string]string{"ThingName": old[0].Name, "SerialNumber": "999"}
+		_, err := w.run(t).Register(t.Context(), provision.Device{Row: row})
+		require.ErrorContains(t, err, "move that key away", "two boards must not have one key")
+		w.requireOneCertificateEach(t, "device-1")
+	})
+}
+
+func TestASwappedBoardThatIsRefusedLeavesTheOneBefore(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Credential, w.opts.Output = &provision.GivenCSR{}, nil
+	w.durable(t)
+	_, err := w.run(t).Run(t.Context(), provision.Devices(board(t, "pump", "first")))
+	require.NoError(t, err)
+	w.opts.Existing = provision.ReplaceExisting
+	_, err = w.fake.AddFault(fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Fail, Code: "ExpiredTokenException", Message: "expired"})
+	require.NoError(t, err)
+	run := w.run(t)
+	before := results(t, run)[0]
+	res, err := run.Register(t.Context(), board(t, "pump", "second"))
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.Equal(t, before, res)
+	assert.Equal(t, before, results(t, run)[0])
+	w.requireOneCertificateEach(t, "pump")
+}
+
+// board is a device with a request of its own, made elsewhere.
+func board(t *testing.T, thing, serial string) provision.Device {
+	t.Helper()
+	return provision.Device{Row: map[string]string{"ThingName": thing, "SerialNumber": "1", "CSR": madeElsewhere(t, thing+" "+serial).PEM()}}
+}
+
+// requireForRequest checks that a certificate carries the key of the request in its row.
+func (w *world) requireForRequest(t *testing.T, r *provision.Result) {
+	t.Helper()
+	digest, err := csrKey(r.Row["CSR"])
+	require.NoError(t, err)
+	got, err := csr.CertificateKeySHA256([]byte(r.CertificatePEM))
+	require.NoError(t, err)
+	assert.Equal(t, digest, got)
+}
+
+func TestACertificateThatIsGivenAgainIsNoSecondOne(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateSigningRequest"), &provision.MakeCSR{Store: w.keys, Parameter: "CertificateSigningRequest"}
+	first := w.run(t)
+	_, err := first.Run(t.Context(), provision.Rows(map[string]string{"ThingName": "device-1"}, map[string]string{"ThingName": "other"}))
+	require.NoError(t, err)
+	old := results(t, first)
+	w2 := w.again(t, provision.RefuseExisting)
+	w2.opts.Template, w2.opts.Credential = formTemplate(t, "CertificateId"), &provision.GivenCertificateID{}
+	run := w2.run(t)
+	_, err = run.Run(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"ThingName": "device-1", "CertificateId": old[0].CertificateID}}))
+	got := results(t, run)
+	require.NoError(t, err, got[0].Message)
+	assert.Empty(t, got[0].Existing)
+	w.requireOneCertificateEach(t, "device-1")
+
+	w3 := w.again(t, provision.RefuseExisting)
+	w3.opts.Template, w3.opts.Credential = w2.opts.Template, w2.opts.Credential
+	run = w3.run(t)
+	_, err = run.Run(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"ThingName": "other", "CertificateId": old[0].CertificateID}}))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.Equal(t, provision.CauseExists, results(t, run)[0].Cause, "another certificate than the one it has")
+}
+
+// TestALookKeepsToTheQuotas measures in virtual time what a look takes: a request for each name, and where things exist
+// as much as AWS's quota of ten a second for reading them takes.
+func TestALookKeepsToTheQuotas(t *testing.T) {
+	for _, c := range []struct {
+		existing, devices int
+		least, most       time.Duration
+	}{
+		{0, 3500, 9 * time.Second, 11 * time.Second},
+		{300, 300, 29 * time.Second, 32 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, fakebackend.Options{})
+			if c.existing > 0 {
+				w, _ = firstRun(t, c.existing)
+			}
+			w2 := w.again(t, provision.RefuseExisting)
+			w2.opts.Look = provision.LookRates{Things: 350, Certificates: 10}
+			w2.opts.Backend = farAway{w.fake, 60 * time.Millisecond}
+			began := time.Now()
+			report, err := w2.run(t).Check(t.Context(), rows(c.devices))
+			require.NoError(t, err)
+			assert.EqualValues(t, c.existing, report.Certified)
+			took := time.Since(began)
+			assert.GreaterOrEqual(t, took, c.least)
+			assert.LessOrEqual(t, took, c.most)
+		})
+	}
+}
+
+func TestWrongSettingsOfTheLookAreRefused(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	for text, change := range map[string]func(*provision.Options){
+		"Options.Existing is": func(o *provision.Options) { o.Existing = "maybe" },
+		"can't be negative":   func(o *provision.Options) { o.Look.Things = -1 },
+		"task.Remover": func(o *provision.Options) {
+			o.Existing, o.Backend = provision.ReplaceExisting, struct{ task.Backend }{w.fake}
+		},
+	} {
+		opts := w.opts
+		change(&opts)
+		_, err := provision.New(opts)
+		require.ErrorContains(t, err, text)
+	}
+}
+
+func csrKey(text string) ([32]byte, error) {
+	req, err := csr.Parse([]byte(text))
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return req.PublicKeySHA256(), nil
+}

@@ -1,0 +1,416 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// looker asks the account about devices just before they are sent: whether their things have certificates already.
+type looker struct {
+	*session
+	shape       *shape
+	credentials *credentials
+	keys        *keys
+	given       LineMatcher // recognises the certificate of a device that came with its request; nil if it makes keys
+	account     *account
+	existing    Existing
+	rates       LookRates
+	finder      task.ThingFinder // nil if the backend can't look
+	former      *DeviceRecord    // the board in whose place a device is looked for; its certificate is a stranger's
+
+	things, certificates *throttle // nil before the first look
+}
+
+func newLooker(s *session, c *credentials, k *keys, ac *account, opts *Options) *looker {
+	l := &looker{session: s, shape: c.shape, credentials: c, keys: k, account: ac, existing: opts.Existing, rates: opts.Look}
+	l.finder, _ = task.As[task.ThingFinder](s.backend)
+	if c.finder == nil {
+		l.given, _ = As[LineMatcher](c.step)
+	}
+	return l
+}
+
+// looks reports whether the account is looked at.
+func (l *looker) looks() bool {
+	return l.existing != UncheckedExisting && l.finder != nil && l.account.reader != nil
+}
+
+// inFlight is how many requests of a look are on their way at once.
+const inFlight = 32
+
+// admit asks the witnesses that know more of devices than the ledger, before anything is made for them: the key store,
+// whether one has a key of another run, and the account, whether its thing has a certificate. It returns those that are
+// to be sent; the others have their verdicts, which are recorded.
+func (l *looker) admit(ctx context.Context, devices []*DeviceRecord) ([]*DeviceRecord, error) {
+	if err := l.ask(ctx, devices); err != nil {
+		return nil, err
+	}
+	var left, settled []*DeviceRecord
+	for _, d := range devices {
+		if d.Verdict == Waiting {
+			left = append(left, d)
+			continue
+		}
+		d.Updated = time.Now()
+		settled = append(settled, d)
+	}
+	if err := l.account.handover.commit(ctx, Change{Devices: settled}); err != nil {
+		return nil, err
+	}
+	return left, nil
+}
+
+// ask does what admit does, and records nothing.
+func (l *looker) ask(ctx context.Context, devices []*DeviceRecord) error {
+	if err := l.unused(ctx, devices); err != nil {
+		return err
+	}
+	if err := l.look(ctx, devices); err != nil {
+		return err
+	}
+	if l.existing == TakeOverExisting {
+		if err := l.refuseKeysOfOthers(ctx, devices); err != nil {
+			return err
+		}
+	}
+	l.report(devices)
+	return nil
+}
+
+// unused stops a run whose devices have keys of another one, before it makes anything. When certificates are taken over,
+// that is looked at device by device, after the account.
+func (l *looker) unused(ctx context.Context, devices []*DeviceRecord) error {
+	if l.existing == TakeOverExisting {
+		return nil
+	}
+	return l.credentials.unusedByOthers(ctx, devices...)
+}
+
+// sendsCertified reports whether devices are sent that have a certificate already.
+func (l *looker) sendsCertified() bool {
+	return l.existing == AddToExisting || l.existing == ReplaceExisting
+}
+
+// report tells the observer what a look has found, if that was anything.
+func (l *looker) report(devices []*DeviceRecord) {
+	e := EventExisting{Looked: len(devices)}
+	for _, d := range devices {
+		if d.ThingExisted {
+			e.Things++
+		}
+		if len(d.Existing) > 0 {
+			e.Certified++
+		}
+		switch d.Verdict {
+		case Failed:
+			e.Failed++
+		case Provisioned:
+			e.Provisioned++
+		case NoKey:
+			e.NoKey++
+		}
+	}
+	if e.Things > 0 || e.Failed > 0 {
+		l.observe(e)
+	}
+}
+
+// look asks the account about devices and notes in their records what it found. Those that need not or must not be sent
+// get a verdict. Nothing is recorded.
+func (l *looker) look(ctx context.Context, devices []*DeviceRecord) error {
+	for _, d := range devices {
+		d.ThingExisted, d.Existing = false, nil // what an earlier look had found
+	}
+	if !l.looks() {
+		return nil
+	}
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
+	found := make([]*task.Device, len(devices))
+	err := l.each(ctx, devices, func(ctx context.Context, i int) (err error) {
+		if d := devices[i]; d.Name != "" && l.shape.want(d.Row).Certificate != nil {
+			found[i], err = l.read(ctx, d.Name)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ours, err := l.ours(ctx, found)
+	if err != nil {
+		return err
+	}
+	for i, d := range devices {
+		if found[i] == nil {
+			continue
+		}
+		if err := l.decide(ctx, d, found[i], ours); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare sets the rates, which depend on whose account it is.
+func (l *looker) prepare(ctx context.Context) error {
+	if l.things != nil {
+		return nil
+	}
+	fake := false
+	if l.record != nil {
+		fake = l.record.Identity.Fake
+	} else if who, ok := task.As[task.Identifier](l.backend); ok {
+		id, err := who.Identity(ctx)
+		if err != nil {
+			return fmt.Errorf("asking which account this is: %w", err)
+		}
+		fake = id.Fake
+	}
+	r := l.rates.resolve(fake)
+	l.things, l.certificates = newThrottle(r.Things), newThrottle(r.Certificates)
+	return nil
+}
+
+// each calls f for the devices, some at a time.
+func (l *looker) each(ctx context.Context, devices []*DeviceRecord, f func(ctx context.Context, i int) error) error {
+	g, group := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight)
+	for i := range devices {
+		g.Go(func() error {
+			if err := context.Cause(group); err != nil {
+				return err
+			}
+			return f(group, i)
+		})
+	}
+	err := g.Wait()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// read returns a thing with its certificates, or nil if there is none.
+func (l *looker) read(ctx context.Context, name string) (*task.Device, error) {
+	has := false
+	err := retry(ctx, func() (err error) {
+		if err := l.things.take(ctx, 1); err != nil {
+			return err
+		}
+		has, err = l.finder.HasThing(ctx, name)
+		return err
+	})
+	if err != nil {
+		return nil, unseen(name, err)
+	}
+	if !has {
+		return nil, nil
+	}
+	if err := l.certificates.take(ctx, 1); err != nil {
+		return nil, err
+	}
+	dev, err := l.account.read(ctx, name)
+	if err != nil || dev == nil {
+		return nil, unseen(name, err)
+	}
+	if more := len(dev.Certificates) - 1; more > 0 {
+		err = l.certificates.take(ctx, more)
+	}
+	return dev, err
+}
+
+// unseen is the error for a device that could not be looked for.
+func unseen(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	advice := "call it again to go on"
+	if errors.Is(err, task.ErrAccessDenied) {
+		advice = "allow iot:DescribeThing, iot:ListThingPrincipals, iot:ListThingGroupsForThing, iot:DescribeCertificate and " +
+			"iot:ListAttachedPolicies, or set Options.Existing to unchecked, which goes on without looking"
+	}
+	return fmt.Errorf("looking whether device %q has a certificate already: %w; %s", name, err, advice)
+}
+
+// ours returns which of the things' certificates the ledger records as this run's: those of its devices, and orphans.
+func (l *looker) ours(ctx context.Context, found []*task.Device) (map[string]bool, error) {
+	var ids []string
+	for _, dev := range found {
+		if dev != nil {
+			for _, c := range dev.Certificates {
+				ids = append(ids, c.ID)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	used, err := l.ledger.FindCertificates(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	ours := make(map[string]bool, len(used))
+	for id := range used {
+		ours[id] = true
+	}
+	orphans, err := l.ledger.Orphans(ctx)
+	for _, o := range orphans {
+		ours[o.CertificateID] = true
+	}
+	return ours, err
+}
+
+// decide notes what the account has under the name of a device, and gives the device a verdict if it is not to be sent.
+func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, ours map[string]bool) error {
+	d.ThingExisted = true
+	want := l.shape.want(d.Row)
+	var strangers []*task.Certificate
+	for i := range dev.Certificates {
+		c := &dev.Certificates[i]
+		if strings.EqualFold(c.Status, statusActive) && (!ours[c.ID] || l.former != nil && c.ID == l.former.CertificateID) {
+			strangers = append(strangers, c)
+		}
+	}
+	strangers, err := l.recognise(ctx, d, want, dev, strangers)
+	if err != nil || len(strangers) == 0 || d.Verdict == Provisioned {
+		d.Existing = existing(strangers, false)
+		return err
+	}
+	list := existing(strangers, l.existing == ReplaceExisting)
+	switch l.existing {
+	case RefuseExisting:
+		d.failExisting(list, "is not this run's")
+	case TakeOverExisting:
+		d.failExisting(list, "does not carry the key of this device, or lacks what the template gives it")
+	default:
+		d.Existing = list
+	}
+	return nil
+}
+
+// recognise looks among the certificates of a device's thing for its own. If the device is registered with one of them,
+// it is Provisioned. The certificates returned are the others, but not those that were given to the device, since sending
+// it attaches these once more, and not those that this run caused, which are orphans.
+func (l *looker) recognise(
+	ctx context.Context, d *DeviceRecord, want *wanted, dev *task.Device, certs []*task.Certificate,
+) (others []*task.Certificate, err error) {
+	probe, made := copyDevice(d), false // made: it is surely this run that made the key
+	if probe.Match, made, err = l.ownMatch(ctx, d, certs); err != nil || probe.Match == "" {
+		return certs, err
+	}
+	own := judge(probe, want, dev)
+	without := func(gone ...*task.Certificate) {
+		certs = slices.DeleteFunc(slices.Clone(certs), func(c *task.Certificate) bool {
+			return slices.ContainsFunc(gone, func(g *task.Certificate) bool { return g != nil && g.ID == c.ID })
+		})
+	}
+	if made || l.existing == TakeOverExisting {
+		if made {
+			if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {
+				return nil, err
+			}
+			without(own.leftovers...)
+		}
+		if own.registered && own.own != nil {
+			without(own.own)
+			d.Match = probe.Match
+			d.registered(dev, own.own)
+			return certs, nil
+		}
+	}
+	if !want.issued {
+		certs = slices.DeleteFunc(slices.Clone(certs), func(c *task.Certificate) bool { return isFor(c, probe.Match) && l.isGiven(c, d) })
+	}
+	return certs, nil
+}
+
+// isGiven reports whether a certificate for a device's key is the very one that came with it, and no earlier one for the
+// same key.
+func (l *looker) isGiven(c *task.Certificate, d *DeviceRecord) bool {
+	g, ok := As[*GivenCertificate](l.credentials.step)
+	if !ok {
+		return true
+	}
+	cert, err := g.device(d.Row)
+	if err != nil {
+		return false
+	}
+	digest := sha256.Sum256(cert.Raw)
+	return hex.EncodeToString(digest[:]) == c.ID
+}
+
+// refuseKeysOfOthers fails those of the devices that wait and have a key of another run.
+func (l *looker) refuseKeysOfOthers(ctx context.Context, devices []*DeviceRecord) error {
+	for _, d := range devices {
+		if d.Verdict != Waiting {
+			continue
+		}
+		err := l.credentials.unusedByOthers(ctx, d)
+		switch {
+		case errors.Is(err, keystore.ErrExists):
+			d.fail(CauseKey, err.Error())
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// ownMatch returns the match by which one of the certificates is that of a device; empty if none is. made is true if it
+// is sure that only this run can have caused a certificate for that key.
+func (l *looker) ownMatch(ctx context.Context, d *DeviceRecord, certs []*task.Certificate) (m Match, made bool, err error) {
+	sent := d.Attempts > 0
+	if d.Verdict == Submitted { // its part is written, which counts as an attempt
+		sent = d.Attempts > 1
+	}
+	if d.Match != "" && (l.credentials.finder != nil || sent) {
+		if slices.ContainsFunc(certs, func(c *task.Certificate) bool { return isFor(c, d.Match) }) {
+			return d.Match, true, nil
+		}
+	}
+	if l.given != nil {
+		m, err := l.given.MatchLine(d.Name, d.Row)
+		if err == nil && slices.ContainsFunc(certs, func(c *task.Certificate) bool { return isFor(c, m) }) {
+			return m, false, nil
+		}
+		return "", false, nil
+	}
+	if l.keys.verifier == nil {
+		return "", false, nil
+	}
+	for _, c := range certs {
+		digest, err := certificateKey(c.PEM, c.ID)
+		if err != nil {
+			continue // a key that no step of ours makes
+		}
+		has, err := l.keys.has(ctx, d.Name, digest)
+		if err != nil {
+			return "", false, err
+		}
+		if !has {
+			continue
+		}
+		owner, err := l.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
+		if err != nil {
+			return "", false, err
+		}
+		if seq, taken := owner[MatchKey(digest)]; taken && seq != d.Seq {
+			continue
+		}
+		made := l.credentials.finder != nil && l.record != nil && l.credentials.finder.Unused(ctx, d.Name, l.record.ID) == nil
+		return MatchKey(digest), made, nil
+	}
+	return "", false, nil
+}
