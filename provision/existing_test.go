@@ -2,7 +2,11 @@ package provision_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
+	"iter"
+	"math/big"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -579,6 +583,53 @@ func TestASwappedBoardThatIsRefusedLeavesTheOneBefore(t *testing.T) {
 	w.requireOneCertificateEach(t, "pump")
 }
 
+// TestALostAnswerOfASwappedBoardIsSettledWithTheNewOne loses the answer to RegisterThing, before and after its effect, while
+// the new board takes the place of the one before.
+func TestALostAnswerOfASwappedBoardIsSettledWithTheNewOne(t *testing.T) {
+	for _, effect := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, fakebackend.Options{})
+			w.opts.Credential, w.opts.Output = &provision.GivenCSR{}, nil
+			w.durable(t)
+			_, err := w.run(t).Run(t.Context(), provision.Devices(board(t, "pump", "first")))
+			require.NoError(t, err)
+			old := results(t, w.run(t))[0]
+			w.opts.Existing, w.opts.Backend = provision.ReplaceExisting, &lossyRegister{w.fake, effect}
+			next := board(t, "pump", "second")
+			res, _ := w.run(t).Register(t.Context(), next)
+			assert.NotEqual(t, old.CertificateID, res.CertificateID)
+			w.opts.Backend = w.fake
+			run := w.run(t)
+			_, err = run.Register(t.Context(), next)
+			require.NoError(t, err)
+			_, err = run.Run(t.Context(), nil)
+			require.NoError(t, err)
+			got := results(t, run)[0]
+			w.requireForRequest(t, got)
+			assert.Equal(t, old.CertificateID, got.Existing[0].ID)
+			assert.False(t, got.Existing[0].Retired.IsZero())
+			w.requireOneCertificateEach(t, "pump")
+		})
+	}
+}
+
+func TestAMendedRecordIsLookedForToo(t *testing.T) {
+	w, old := firstRun(t, 1)
+	w2 := w.again(t, provision.RefuseExisting)
+	run := w2.run(t)
+	_, err := run.Run(t.Context(), provision.Rows(map[string]string{"ThingName": "bad name", "SerialNumber": "001"}))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	mended := provision.Device{Seq: 1, Row: old[0].Row}
+	_, err = run.Amend(t.Context(), provision.Devices(mended))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	requireRefused(t, results(t, run), old)
+	w2.opts.Existing = provision.AddToExisting
+	run = w2.run(t)
+	_, err = run.Amend(t.Context(), provision.Devices(mended))
+	require.NoError(t, err)
+	assert.Equal(t, old[0].CertificateID, results(t, run)[0].Existing[0].ID)
+}
+
 // board is a device with a request of its own, made elsewhere.
 func board(t *testing.T, thing, serial string) provision.Device {
 	t.Helper()
@@ -661,6 +712,49 @@ func TestWrongSettingsOfTheLookAreRefused(t *testing.T) {
 		change(&opts)
 		_, err := provision.New(opts)
 		require.ErrorContains(t, err, text)
+	}
+}
+
+// TestARenewedCertificateOfOnesOwnCAIsAnotherOne gives a device a second certificate for the same key, and the first again.
+func TestARenewedCertificateOfOnesOwnCAIsAnotherOne(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	ca := newOwnCA(t)
+	ca.register(t, w.fake)
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}
+	w.durable(t)
+	first := ca.sign(t, "pump", 10)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(11), NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter},
+		ca.cert, certificate(t, first).PublicKey, ca.key)
+	require.NoError(t, err)
+	device := func(text string) iter.Seq2[provision.Device, error] {
+		return provision.Rows(map[string]string{"ThingName": "pump", "CertificatePem": text})
+	}
+	run := w.run(t)
+	_, err = run.Run(t.Context(), device(first))
+	require.NoError(t, err)
+	old := results(t, run)
+	for _, c := range []struct {
+		text string
+		mode provision.Existing
+		want provision.Cause
+	}{
+		{first, provision.RefuseExisting, provision.CauseExists},
+		{first, provision.TakeOverExisting, provision.CauseNone},
+		{first, provision.ReplaceExisting, provision.CauseNone}, // it is there already
+		{pemOf("CERTIFICATE", der), provision.RefuseExisting, provision.CauseExists},
+		{pemOf("CERTIFICATE", der), provision.ReplaceExisting, provision.CauseNone},
+	} {
+		w2 := w.again(t, c.mode)
+		w2.opts.Credential = w.opts.Credential
+		run := w2.run(t)
+		_, err := run.Run(t.Context(), device(c.text))
+		got := results(t, run)[0]
+		require.Equal(t, c.want, got.Cause, got.Message)
+		assert.Equal(t, c.want == provision.CauseNone, err == nil)
+		w.requireOneCertificateEach(t, "pump")
+		if c.mode == provision.ReplaceExisting && c.text != first {
+			assert.Equal(t, old[0].CertificateID, got.Existing[0].ID)
+		}
 	}
 }
 

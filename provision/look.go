@@ -284,15 +284,14 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 		}
 	}
 	strangers, err := l.recognise(ctx, d, want, dev, strangers)
-	if err != nil || len(strangers) == 0 || d.Verdict == Provisioned {
-		d.Existing = existing(strangers, false)
-		return err
-	}
 	list := existing(strangers, l.existing == ReplaceExisting)
-	switch l.existing {
-	case RefuseExisting:
+	switch {
+	case err != nil || len(strangers) == 0 || d.Verdict == Provisioned:
+		d.Existing = list
+		return err
+	case l.existing == RefuseExisting:
 		d.failExisting(list, "is not this run's")
-	case TakeOverExisting:
+	case l.existing == TakeOverExisting:
 		d.failExisting(list, "does not carry the key of this device, or lacks what the template gives it")
 	default:
 		d.Existing = list
@@ -301,8 +300,8 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 }
 
 // recognise looks among the certificates of a device's thing for its own. If the device is registered with one of them,
-// it is Provisioned. The certificates returned are the others, but not those that were given to the device, since sending
-// it attaches these once more, and not those that this run caused, which are orphans.
+// and nothing must be sent then, it is Provisioned. The certificates returned are the others, but not one that the account
+// has had and that is attached once more (GivenCertificateID), and not those that this run caused, which are orphans.
 func (l *looker) recognise(
 	ctx context.Context, d *DeviceRecord, want *wanted, dev *task.Device, certs []*task.Certificate,
 ) (others []*task.Certificate, err error) {
@@ -311,29 +310,28 @@ func (l *looker) recognise(
 		return certs, err
 	}
 	own := judge(probe, want, dev)
-	without := func(gone ...*task.Certificate) {
-		certs = slices.DeleteFunc(slices.Clone(certs), func(c *task.Certificate) bool {
-			return slices.ContainsFunc(gone, func(g *task.Certificate) bool { return g != nil && g.ID == c.ID })
-		})
-	}
-	if made || l.existing == TakeOverExisting {
-		if made {
-			if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {
-				return nil, err
-			}
-			without(own.leftovers...)
+	if made {
+		if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {
+			return nil, err
 		}
-		if own.registered && own.own != nil {
-			without(own.own)
-			d.Match = probe.Match
-			d.registered(dev, own.own)
-			return certs, nil
-		}
+		certs = without(certs, own.leftovers...)
 	}
-	if !want.issued {
-		certs = slices.DeleteFunc(slices.Clone(certs), func(c *task.Certificate) bool { return isFor(c, probe.Match) && l.isGiven(c, d) })
+	// A certificate that was given to the device is not issued again: AWS refuses to register it twice.
+	given := !want.issued && own.own != nil && l.isGiven(own.own, d)
+	if own.registered && own.own != nil && (made || l.existing == TakeOverExisting || given && l.sendsCertified()) {
+		d.Match = probe.Match
+		d.registered(dev, own.own)
+		return without(certs, own.own), nil
 	}
+	certs = slices.DeleteFunc(certs, func(c *task.Certificate) bool { return MatchCertificate(c.ID) == probe.Match })
 	return certs, nil
+}
+
+// without returns the certificates that are not among those that are gone.
+func without(certs []*task.Certificate, gone ...*task.Certificate) []*task.Certificate {
+	return slices.DeleteFunc(slices.Clone(certs), func(c *task.Certificate) bool {
+		return slices.ContainsFunc(gone, func(g *task.Certificate) bool { return g.ID == c.ID })
+	})
 }
 
 // isGiven reports whether a certificate for a device's key is the very one that came with it, and no earlier one for the
