@@ -409,6 +409,24 @@ func TestWhatWasLookedForIsNotLookedForAgain(t *testing.T) {
 	w.requireWorking(t, results(t, run))
 }
 
+// TestNoDeviceIsLookedForTwiceInOneCall has keys so slow that each part takes only some of the devices that were looked for.
+func TestNoDeviceIsLookedForTwiceInOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := slowService(t, 400*time.Millisecond)
+		looks := &countedLooks{Backend: w.fake}
+		w.opts.Backend, w.opts.Output = looks, nil
+		run := w.run(t)
+		_, err := run.Run(t.Context(), rows(900))
+		require.NoError(t, err)
+		parts := map[int]bool{}
+		for _, r := range results(t, run) {
+			parts[r.Part] = true
+		}
+		require.Greater(t, len(parts), 3)
+		assert.Equal(t, int64(900), looks.n.Load())
+	})
+}
+
 func TestAPartThatWasPreparedWithoutANetworkIsLookedAtBeforeItIsSent(t *testing.T) {
 	for name, existing := range map[string]int{"one": 1, "all": 3, "none": 0} {
 		t.Run(name, func(t *testing.T) {
