@@ -113,8 +113,10 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 			report.refuse(rec)
 			continue
 		}
-		if err := c.foreign.ask(ctx, rec.Name); err != nil {
-			return err
+		if c.looker.existing != TakeOverExisting { // then they are wanted, see look
+			if err := c.foreign.ask(ctx, rec.Name); err != nil {
+				return err
+			}
 		}
 		c.needs.add(want.Resolution)
 		c.rights.add(want.Resolution)
@@ -144,6 +146,9 @@ func (c *checker) look(ctx context.Context, report *CheckReport) error {
 		return nil
 	}
 	err := c.looker.look(ctx, c.batch)
+	if err == nil && c.looker.existing == TakeOverExisting {
+		err = c.looker.refuseKeysOfOthers(ctx, c.batch, c.foreign.run)
+	}
 	if errors.Is(err, task.ErrAccessDenied) {
 		report.NotLooked, c.batch = true, nil
 		report.Findings = append(report.Findings, finding.Finding{Severity: finding.Unknown, Rule: "existing-certificates", Message: err.Error()})

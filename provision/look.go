@@ -80,7 +80,7 @@ func (l *looker) ask(ctx context.Context, devices []*DeviceRecord) error {
 		return err
 	}
 	if l.existing == TakeOverExisting {
-		if err := l.refuseKeysOfOthers(ctx, devices); err != nil {
+		if err := l.refuseKeysOfOthers(ctx, devices, l.record.ID); err != nil {
 			return err
 		}
 	}
@@ -349,13 +349,16 @@ func (l *looker) isGiven(c *task.Certificate, d *DeviceRecord) bool {
 	return hex.EncodeToString(digest[:]) == c.ID
 }
 
-// refuseKeysOfOthers fails those of the devices that wait and have a key of another run.
-func (l *looker) refuseKeysOfOthers(ctx context.Context, devices []*DeviceRecord) error {
+// refuseKeysOfOthers fails those of the devices that wait and have a key of another run than this.
+func (l *looker) refuseKeysOfOthers(ctx context.Context, devices []*DeviceRecord, run string) error {
+	if l.credentials.finder == nil {
+		return nil
+	}
 	for _, d := range devices {
 		if d.Verdict != Waiting {
 			continue
 		}
-		err := l.credentials.unusedByOthers(ctx, d)
+		err := l.credentials.finder.Unused(ctx, d.Name, run)
 		switch {
 		case errors.Is(err, keystore.ErrExists):
 			d.fail(CauseKey, err.Error())
