@@ -52,8 +52,11 @@ func (e Existing) valid() bool {
 // LookRates are how fast a run may ask the account about its devices, in requests a second. The defaults are AWS's quotas
 // of an account and region; on a fake, 0 is no limit.
 type LookRates struct {
-	Things       int // whether a thing exists; 0 means 350. One request for each device
-	Certificates int // what a thing that exists has; 0 means 10. Three requests of different kinds for each, two more for each certificate
+	// Things is for whether a thing exists, one request for each device. 0 means 350.
+	Things int
+	// Certificates is for what a thing that exists has: three requests of different kinds, and two more for each of its
+	// certificates. 0 means 10.
+	Certificates int
 }
 
 // resolve puts the defaults in.

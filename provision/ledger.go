@@ -126,7 +126,8 @@ type PartRecord struct {
 	// When each state was reached, and how long the keys and requests of the part took.
 	Written, Uploaded, Started, Ended, Collected time.Time
 	CredentialsTook                              time.Duration
-	Looked                                       time.Time // when the account was last looked at before its devices were sent; zero if it was not
+	// Looked is when the account was last looked at before its devices were sent; zero if it was not.
+	Looked time.Time
 }
 
 // unlooked is how many devices of a part were sent without a look at the account.

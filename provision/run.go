@@ -25,8 +25,8 @@ type Run struct {
 
 // Check looks at every record and at the AWS side, and changes nothing: no key is made, nothing is sent, and the ledger
 // is not changed. The account is asked for the name of each device, as fast as [Options].Look allows, unless
-// Options.Existing is UncheckedExisting. It holds the name of every device in memory while it looks for duplicates, and with [GivenCSR] and
-// [GivenCertificate] a digest of its public key.
+// Options.Existing is UncheckedExisting. It holds the name of every device in memory while it looks for duplicates, and
+// with [GivenCSR] and [GivenCertificate] a digest of its public key.
 //
 // An error means that checking itself failed.
 func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*CheckReport, error) {
