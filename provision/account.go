@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -84,16 +85,22 @@ func (ac *account) update(ctx context.Context, v Verdict, change func(*DeviceRec
 	return ac.handover.commit(ctx, Change{Devices: batch})
 }
 
-// find looks at a device's thing in the account. It reports true if the device's line went through; commit then
-// makes it Provisioned. Further certificates for its key are recorded as orphans: the device will use another one.
+// find looks at a device's thing in the account. It reports true if that settles the device: its line went through, and
+// commit then makes it Provisioned, or the certificate that the account holds for it is wrong, and it is Failed. Further
+// certificates for its key are recorded as orphans: the device will use another one.
 func (ac *account) find(ctx context.Context, d *DeviceRecord) (bool, error) {
 	dev, err := ac.read(ctx, d.Name)
 	if dev == nil {
 		return false, err
 	}
-	found := judge(d, ac.shape.want(d.Row), dev)
+	found := judge(d, ac.shape.want(d.Row), dev, ac.identity())
 	if err := ac.orphans(ctx, d, found.leftovers, "read back: it is for the device's key, and incomplete or one too many"); err != nil {
 		return false, err
+	}
+	if found.wrong != nil {
+		d.fail(CauseCertificate, fmt.Sprintf("read back from the account, and not to be used: %v; look at the thing %s there, and take "+
+			"off it what is wrong before the device is sent again", found.wrong, rule.Quote(d.Name)))
+		return true, nil
 	}
 	if !found.registered {
 		return false, nil
@@ -141,7 +148,7 @@ func (ac *account) recordLeftovers(ctx context.Context, d *DeviceRecord) error {
 		return err
 	}
 	want := ac.shape.want(d.Row)
-	found := judge(d, want, dev)
+	found := judge(d, want, dev, ac.identity())
 	if found.own != nil && want.issued {
 		found.leftovers = append(found.leftovers, found.own)
 	}

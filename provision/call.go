@@ -24,6 +24,7 @@ type call struct {
 	began     time.Time
 	stoppable bool   // Stop can end it
 	unsent    bool   // Stop kept it from sending failed devices again
+	preflown  bool   // the account was looked at
 	deafen    func() // ends the backend's notices
 
 	intake      *intake

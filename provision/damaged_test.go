@@ -47,14 +47,23 @@ func (b damaging) Open(ctx context.Context, link task.Link, offset int64) (io.Re
 	return io.NopCloser(strings.NewReader(before + damaged + after)), nil
 }
 
-func TestACertificateThatNobodyCanReadIsNotHandedOver(t *testing.T) {
+func TestACertificateThatIsDamagedInAReportIsReadBackFromTheAccount(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.opts.Backend = damaging{w.fake, t}
 	run := w.run(t)
 	_, err := run.Run(t.Context(), rows(1))
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+}
+
+func TestACertificateThatNobodyCanReadIsNotHandedOver(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.opts.Backend = blind{damaging{w.fake, t}}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(1))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	r := results(t, run)[0]
-	assert.Equal(t, provision.Failed, r.Verdict)
-	assert.Equal(t, provision.CauseCertificate, r.Cause)
-	assert.Contains(t, r.Message, "can't be read")
+	assert.Equal(t, provision.Unknown, r.Verdict, "it is registered, perhaps, and can't be read back")
+	assert.Contains(t, r.Message, "not the one that its id names")
+	assert.Empty(t, w.handedOver(t, r.Name))
 }

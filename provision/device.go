@@ -82,7 +82,7 @@ const (
 	CauseInvalidTemplate Cause = "invalid-template" // AWS could not apply the template to the row
 	CauseInvalidValue    Cause = "invalid-value"    // AWS refused a value of the row
 	CauseExists          Cause = "exists"           // its thing has an ACTIVE certificate of somebody else; see Existing
-	CauseCertificate     Cause = "certificate"      // the certificate that came back is not for this device's key
+	CauseCertificate     Cause = "certificate"      // what the account has for it is not right: another key, another certificate than its id names, or of another account
 	CauseTask            Cause = "task"             // the whole task failed or was cancelled before the line's turn
 	CauseService         Cause = "service"          // an error on AWS's side
 	CauseOther           Cause = "other"            // a text not known here; it is in Message, verbatim
@@ -137,6 +137,8 @@ var (
 	ErrInputChanged = errors.New("the input is not the one this run was started with")
 	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake.
 	ErrElsewhere = errors.New("this run belongs elsewhere")
+	// ErrOldLedger: the account has done more of this run than the ledger knows, so the ledger is an older copy.
+	ErrOldLedger = errors.New("the ledger is older than the run")
 	// ErrStartUnknown: it is not known whether a task was started, so none is started again.
 	ErrStartUnknown = errors.New("cannot tell whether the task was started")
 )

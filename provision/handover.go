@@ -13,6 +13,8 @@ type handover struct {
 	*session
 	keys   *keys
 	output Output // nil leaves credentials in the ledger
+
+	damaged int // devices whose certificate was found damaged in the ledger: they are Unknown
 }
 
 // deliverBatch is how many devices are delivered between two syncs of an output.
@@ -42,23 +44,32 @@ func (h *handover) commit(ctx context.Context, change Change) error {
 	return h.ledger.Apply(ctx, change)
 }
 
-// confirm asks for the keys of devices that are Provisioned or NoKey, and records those whose verdict is another one
-// now. One that has become Provisioned is delivered. It returns how many have no key.
+// confirm looks at devices that are Provisioned or NoKey once more, and records those whose verdict is another one now:
+// the key store is asked for their keys, and the ledger's own copies of their certificates are checked. One whose copy is
+// damaged becomes Unknown, and is read back. One that has become Provisioned is delivered. It returns how many can't be
+// handed over.
 func (h *handover) confirm(ctx context.Context, devices []*DeviceRecord) (lost int, err error) {
 	had := make([]DeviceRecord, len(devices))
+	sound := make([]*DeviceRecord, 0, len(devices))
 	for i, d := range devices {
 		had[i] = *d
 		d.provisioned()
+		if err := d.verify(h.record.Identity); err != nil {
+			d.doubt(damagedCopy, err)
+			h.damaged++
+			continue
+		}
+		sound = append(sound, d)
 	}
-	if err := h.keys.check(ctx, devices); err != nil {
+	if err := h.keys.check(ctx, sound); err != nil {
 		return 0, err
 	}
 	var changed, mended []*DeviceRecord
 	for i, d := range devices {
-		if d.Verdict == NoKey {
+		if d.Verdict != Provisioned {
 			lost++
 		}
-		if d.Verdict == had[i].Verdict && d.Message == had[i].Message {
+		if d.Verdict == had[i].Verdict && d.Message == had[i].Message && d.CertificatePEM == had[i].CertificatePEM {
 			continue
 		}
 		d.Updated = time.Now()
@@ -80,9 +91,6 @@ func (h *handover) confirm(ctx context.Context, devices []*DeviceRecord) (lost i
 
 // confirmAll confirms every device that is Provisioned or NoKey.
 func (h *handover) confirmAll(ctx context.Context) error {
-	if h.keys.verifier == nil {
-		return nil
-	}
 	return h.registered(ctx, func(batch []*DeviceRecord) error {
 		_, err := h.confirm(ctx, batch)
 		return err
@@ -111,7 +119,7 @@ func (h *handover) registered(ctx context.Context, do func([]*DeviceRecord) erro
 }
 
 // deliverAll hands every Provisioned device over to an output, and returns how many are durable there. Those without
-// their key are left out, and named in the error.
+// their key or certificate are left out, and named in the error.
 func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, err error) {
 	lost, first := 0, ""
 	err = h.registered(ctx, func(batch []*DeviceRecord) error {
@@ -120,7 +128,7 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 			return err
 		}
 		if lost += n; n > 0 && first == "" {
-			first = batch[slices.IndexFunc(batch, func(d *DeviceRecord) bool { return d.Verdict == NoKey })].Message
+			first = batch[slices.IndexFunc(batch, func(d *DeviceRecord) bool { return d.Verdict != Provisioned })].Message
 		}
 		if err := h.deliver(ctx, out, batch); err != nil {
 			return err
@@ -129,7 +137,7 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 		return nil
 	})
 	if err == nil && lost > 0 {
-		err = fmt.Errorf("%w: %d devices were left out because their private keys are not in the key store; the first: %s",
+		err = fmt.Errorf("%w: %d devices were left out, because their private keys are not in the key store or their certificates are damaged; the first: %s",
 			ErrIncomplete, lost, first)
 	}
 	return durable, err

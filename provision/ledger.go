@@ -65,6 +65,9 @@ type RunRecord struct {
 	Input          int64 // of them, those that came with the input and are next; those behind were registered one by one
 	Finished       time.Time
 	OrphansLooked  time.Time // when the account was looked through for orphans; zero if something was sent since
+	// PreflightSHA256 is the hex digest of the template and the role that the account was looked at for, before the first
+	// task. Empty if it was not, or something was wrong.
+	PreflightSHA256 string
 	// SitesSHA256 is the hex digest of the names of a fleet's sites, in the record of a fleet, which has no template. It
 	// is empty in the record of a run.
 	SitesSHA256 string
@@ -123,6 +126,9 @@ type PartRecord struct {
 	Succeeded   int
 	Failed      int
 	TaskCreated time.Time // when the service made the task, by its clock
+	// Discrepancy is what was wrong with the task's counts or its reports, so that devices had to be read back. Empty if
+	// nothing was.
+	Discrepancy string
 	// When each state was reached, and how long the keys and requests of the part took.
 	Written, Uploaded, Started, Ended, Collected time.Time
 	CredentialsTook                              time.Duration

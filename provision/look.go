@@ -309,7 +309,7 @@ func (l *looker) recognise(
 	if probe.Match, made, err = l.ownMatch(ctx, d, certs); err != nil || probe.Match == "" {
 		return certs, err
 	}
-	own := judge(probe, want, dev)
+	own := judge(probe, want, dev, l.identity())
 	if made {
 		if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {
 			return nil, err

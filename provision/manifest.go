@@ -59,6 +59,8 @@ type ManifestPart struct {
 	Message   string      `json:"message,omitempty"`
 	Succeeded int         `json:"succeeded"`
 	Failed    int         `json:"failed"`
+	// Discrepancy is what was wrong with the task's counts or reports.
+	Discrepancy string `json:"discrepancy,omitempty"`
 }
 
 // Manifest returns the run's manifest as the ledger has it now.
@@ -102,7 +104,7 @@ func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 	for _, p := range parts {
 		bp := ManifestPart{
 			Number: p.Number, Attempt: p.Attempt, State: p.State, Lines: p.Lines, Bytes: p.Bytes, SHA256: p.SHA256, File: p.File,
-			TaskID: p.TaskID, Status: p.Status, Message: p.Message, Succeeded: p.Succeeded, Failed: p.Failed,
+			TaskID: p.TaskID, Status: p.Status, Message: p.Message, Succeeded: p.Succeeded, Failed: p.Failed, Discrepancy: p.Discrepancy,
 		}
 		if p.Key != "" {
 			bp.Object = fmt.Sprintf("s3://%s/%s", p.Bucket, p.Key)

@@ -58,6 +58,7 @@ type resultState struct {
 // resultAnswer is what the result holds.
 type resultAnswer struct {
 	problem     bool // it can't be this device's, although it is tied to it
+	doubtful    bool // it is this device's, and something in it is wrong
 	thing       bool // it names the thing
 	certificate string
 	pem         bool
@@ -71,11 +72,12 @@ const (
 	resultFails      resultVerdict = "fails"
 	resultProvisions resultVerdict = "provisions"
 	resultUnreadable resultVerdict = "unreadable" // it lacks what a device needs
+	resultDoubtful   resultVerdict = "doubtful"   // registered, and what came back for it is wrong: it is read back
 )
 
 // resultAction is what to do about a result.
 type resultAction struct {
-	orphan  bool // its certificate is not the device's, and never will be
+	orphan  bool // its certificate is not the device's, and never will be; one that is doubtful may be anybody's
 	verdict resultVerdict
 }
 
@@ -83,24 +85,27 @@ type resultAction struct {
 func decideResult(s resultState, a resultAnswer) resultAction {
 	switch {
 	case a.problem && s.waits:
-		return resultAction{orphan: s.issued && a.certificate != "", verdict: resultFails}
+		return resultAction{orphan: s.issued && a.certificate != "" && !a.doubtful, verdict: resultFails}
 	case a.problem:
-		return resultAction{orphan: s.issued && a.certificate != ""}
+		return resultAction{orphan: s.issued && a.certificate != "" && !a.doubtful}
 	case !s.waits && !s.spoilt:
 		second := a.certificate != "" && s.certificate != "" && a.certificate != s.certificate
-		return resultAction{orphan: s.issued && second}
+		return resultAction{orphan: s.issued && second && !a.doubtful}
 	case !a.thing || a.pem && a.certificate == "":
 		return resultAction{verdict: resultUnreadable}
+	case a.doubtful:
+		return resultAction{verdict: resultDoubtful}
 	}
 	return resultAction{verdict: resultProvisions} // a right result mends what a wrong one before it had spoilt
 }
 
-// find returns the device that a result is of, and what is wrong with the result if it can't be that device's.
-func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
+// find returns the device that a result is of, and what is wrong with the result if it can't be that device's. exact is
+// its certificate if that is the one that its id names.
+func (c *collector) find(res *task.Result, exact string) (*DeviceRecord, error) {
 	thing, id := task.ResourceName(res.ARNs.Thing()), task.ResourceName(res.ARNs.Certificate())
 	named := c.byName[thing]
 	if res.CertificatePEM != "" {
-		digest, err := certificateKey(res.CertificatePEM, id)
+		digest, err := resultKey(res.CertificatePEM, exact)
 		if err == nil {
 			key := MatchKey(digest)
 			if named != nil && named.Match == key {
@@ -112,7 +117,7 @@ func (c *collector) find(res *task.Result) (*DeviceRecord, error) {
 		}
 		if named != nil && named.Match.isKey() {
 			if err != nil {
-				return named, fmt.Errorf("the certificate that came back for it can't be read: %w", err)
+				return named, nil // what came back for it is wrong, and it is read back
 			}
 			return named, errors.New("the certificate that came back for it carries another public key")
 		}
@@ -143,6 +148,15 @@ func attached(d *DeviceRecord, thing, what string) error {
 		return errors.New("another line of the data file has the same thing name")
 	}
 	return fmt.Errorf("%s is attached to the thing %q", what, thing)
+}
+
+// resultKey returns the digest of the key of a result's certificate. One that is not the certificate that its id names is
+// only read as far as it must be to tell whose it is.
+func resultKey(text, exact string) ([32]byte, error) {
+	if exact != "" {
+		return csr.CertificateKeySHA256([]byte(exact))
+	}
+	return certificateKey(text, "")
 }
 
 // certificateKey returns the digest of a certificate's key. AWS's id of a certificate is the digest of all of it. If

@@ -33,6 +33,13 @@ type EventExisting struct {
 	Failed, Provisioned, NoKey int
 }
 
+// EventPreflight: the account was looked at before the run's first task. Findings that are an Error stop the run only if
+// they concern every device; the others are here to be read.
+type EventPreflight struct {
+	Findings finding.List
+	Err      error // why not everything could be looked at; the run goes on
+}
+
 // EventPartReady: a part file is complete, its keys are durable, and it is in the bucket.
 type EventPartReady struct {
 	Part   int
@@ -69,13 +76,23 @@ type EventStartLost struct {
 type EventTaskStarted struct {
 	Part      int
 	Task      task.ID
-	Recovered bool // it was found by its data file, after the answer to Start had been lost
+	Recovered bool // it was found by its data file: the answer to Start was lost, or the ledger is an older copy
 }
 
 // EventTaskProgress: the service was asked how a task is getting on.
 type EventTaskProgress struct {
 	Part        int
 	Description *task.Description
+}
+
+// EventDiscrepancy: the reports of a task that has ended do not hold what they should (another form than AWS's, no links,
+// fewer lines than the task counted), or it is Completed and has not counted every line. The run reads them again until
+// the given time. A zero Until means that it has given up: devices without a verdict are read back from the account.
+type EventDiscrepancy struct {
+	Part    int
+	Task    task.ID
+	Problem string
+	Until   time.Time
 }
 
 // EventPartCollected: every device of a part has a verdict.
@@ -90,10 +107,12 @@ type EventPartCollected struct {
 
 func (EventSpooled) event()       {}
 func (EventExisting) event()      {}
+func (EventPreflight) event()     {}
 func (EventPartReady) event()     {}
 func (EventUnreachable) event()   {}
 func (EventTaskWaiting) event()   {}
 func (EventStartLost) event()     {}
 func (EventTaskStarted) event()   {}
 func (EventTaskProgress) event()  {}
+func (EventDiscrepancy) event()   {}
 func (EventPartCollected) event() {}

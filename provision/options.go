@@ -54,6 +54,13 @@ type Options struct {
 	// SettleWindow is how long to look for a task when the answer to Start was lost, before it counts as not started; and
 	// for a device when the answer to its RegisterThing was lost. 0 means two minutes.
 	SettleWindow time.Duration
+	// SkipPreflight leaves out the look at the account before the first task (task.Preflighter). By default Run, Retry,
+	// Amend and Submit make it, with the names that the first 1,000 devices refer to, at most 50 of each kind, and send
+	// nothing if it proves that every device would fail: they return ErrPreflight. What can't be looked at, for want of a
+	// permission or of an answer within a minute, stops nothing and is in EventPreflight. It is not repeated once it has
+	// found nothing that is wrong for the template and the role. Register makes none: it sends one device and returns
+	// its error.
+	SkipPreflight bool
 	// Wait tunes how a task is polled. Its zero value is right for tasks of any length.
 	Wait task.WaitOptions
 	// Observe receives typed events, one at a time. It must return quickly, and not ask the backend: a request that fails

@@ -18,6 +18,7 @@ import (
 type part struct {
 	*PartRecord
 	devices []*DeviceRecord // devices[i] is line i+1
+	loaded  bool            // an earlier process made it
 	// collected is closed when every device has a verdict; nil if nobody waits for that.
 	collected chan struct{}
 }
@@ -184,7 +185,7 @@ func (ps *parts) writeLines(f io.Writer, p *part, lines []line) ([]*DeviceRecord
 // load brings back a part that an earlier process began.
 func (ps *parts) load(ctx context.Context, rec *PartRecord) (*part, error) {
 	const advice = "the ledger is damaged or was changed by hand; restore a copy that was made since the last task was started"
-	p := &part{PartRecord: rec}
+	p := &part{PartRecord: rec, loaded: true}
 	lines := make(map[int64]*DeviceRecord, rec.Lines)
 	for d, err := range ps.ledger.Devices(ctx, DeviceFilter{Part: rec.Number}) {
 		if err != nil {

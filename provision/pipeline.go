@@ -57,6 +57,9 @@ func (c *call) finish(ctx context.Context, throttledAgain bool) error {
 // sendParts sends every device that waits, and takes every part to its end. Three stages work side by side, each on a
 // part of its own: making the next one, registering one, and reading the reports of the one before.
 func (c *call) sendParts(ctx context.Context) error {
+	if err := c.preflight(ctx); err != nil {
+		return err
+	}
 	done, err := c.parts.open(c.run.opts.PartDir)
 	if err != nil {
 		return err
@@ -176,6 +179,9 @@ func (c *call) prepareParts(ctx context.Context) error {
 
 // submitParts takes every part from its file to the end of its task.
 func (c *call) submitParts(ctx context.Context) error {
+	if err := c.preflight(ctx); err != nil {
+		return err
+	}
 	done, err := c.parts.open(c.run.opts.PartDir)
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ func TestAPartThatFailsAsAWholeStopsTheRunBeforeTheNext(t *testing.T) {
 		w := typedWorld(t, fakebackend.Options{Rate: 10})
 		w.durable(t)
 		w.opts.PartLines = 10
+		w.opts.SkipPreflight = true // which would have stopped it earlier
 		devices := ofTypes(30, func(int) bool { return true })
 		run := w.run(t)
 		_, err := run.Run(t.Context(), devices)

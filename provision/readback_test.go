@@ -53,13 +53,15 @@ func TestWhatTheAccountHasDecidesWhetherADeviceIsRegistered(t *testing.T) {
 	}
 	given := issued
 	given.issued = false
-	asked := task.Device{ThingName: "pump", ThingTypeName: "pumps", Attributes: map[string]string{"site": "a"}}
+	asked := task.Device{ThingName: "pump", ThingARN: "arn:aws:iot:eu-central-1:123456789012:thing/pump", ThingTypeName: "pumps", Attributes: map[string]string{"site": "a"}}
 	first, second, inactive, bare, other := cert(nil),
 		cert(func(c *task.Certificate) { c.Created = minute(1) }),
 		cert(func(c *task.Certificate) { c.Status = "INACTIVE" }),
 		cert(func(c *task.Certificate) { c.Policies = nil }),
 		foreign(nil)
 	unread := cert(func(c *task.Certificate) { c.PEM = "damaged" })
+	renamed := cert(func(c *task.Certificate) { c.ID = other.ID })
+	strange := foreign(func(c *task.Certificate) { c.ID = first.ID })
 	for _, row := range []struct {
 		name       string
 		match      Match
@@ -69,13 +71,22 @@ func TestWhatTheAccountHasDecidesWhetherADeviceIsRegistered(t *testing.T) {
 		registered bool
 		own        string
 		leftovers  []string
+		wrong      bool
 	}{
 		{name: "a thing without a certificate", match: mine, want: &issued},
 		{name: "issued for its key", match: mine, want: &issued, has: []task.Certificate{first}, registered: true, own: first.ID},
 		{name: "issued for its key, beside another's", match: mine, want: &issued, has: []task.Certificate{other, first},
 			registered: true, own: first.ID},
 		{name: "issued for another key", match: mine, want: &issued, has: []task.Certificate{other}},
-		{name: "not to be read", match: mine, want: &issued, has: []task.Certificate{unread}},
+		{name: "not to be read", match: mine, want: &issued, has: []task.Certificate{unread}, wrong: true},
+		{name: "not to be read, beside one that is", match: mine, want: &issued, has: []task.Certificate{unread, first},
+			registered: true, own: first.ID},
+		{name: "not the one that its id names", match: mine, want: &issued, has: []task.Certificate{renamed}, wrong: true},
+		{name: "another's that is not the one its id names", match: mine, want: &issued, has: []task.Certificate{strange}},
+		{name: "issued, and the thing's ARN is another's", match: mine, want: &issued, has: []task.Certificate{first},
+			thing: func(d *task.Device) { d.ThingARN += "-2" }, wrong: true},
+		{name: "no certificate, and the thing's ARN is another's", match: MatchThing("pump"), want: &given,
+			thing: func(d *task.Device) { d.ThingARN += "-2" }, wrong: true},
 		{name: "inactive", match: mine, want: &issued, has: []task.Certificate{inactive}, leftovers: []string{inactive.ID}},
 		{name: "without its policies", match: mine, want: &issued, has: []task.Certificate{bare}, leftovers: []string{bare.ID}},
 		{name: "two of them: the newest is its own", match: mine, want: &issued, has: []task.Certificate{first, second},
@@ -108,7 +119,7 @@ func TestWhatTheAccountHasDecidesWhetherADeviceIsRegistered(t *testing.T) {
 			if row.thing != nil {
 				row.thing(&dev)
 			}
-			found := judge(&DeviceRecord{Result: Result{Name: "pump"}, Match: row.match}, row.want, &dev)
+			found := judge(&DeviceRecord{Result: Result{Name: "pump"}, Match: row.match}, row.want, &dev, task.Identity{})
 			assert.Equal(t, row.registered, found.registered)
 			own := ""
 			if found.own != nil {
@@ -120,6 +131,7 @@ func TestWhatTheAccountHasDecidesWhetherADeviceIsRegistered(t *testing.T) {
 				leftovers = append(leftovers, c.ID)
 			}
 			assert.Equal(t, row.leftovers, leftovers)
+			assert.Equal(t, row.wrong, found.wrong != nil, found.wrong)
 		})
 	}
 }

@@ -38,6 +38,7 @@ func (rs *reports) collect(ctx context.Context, p *part) error {
 			return err
 		}
 	}
+	p.Discrepancy = c.problem()
 	for _, line := range slices.Sorted(maps.Keys(c.open)) {
 		d := c.open[line]
 		d.Verdict, d.Message = Unknown, c.whyUnknown()
@@ -81,9 +82,8 @@ type collector struct {
 
 	matched int            // results that belong to a device of the part
 	strange int            // results that belong to none
-	damaged int            // report lines that could not be read
 	bases   map[int64]bool // what the numbers of matched results are ahead of ours
-	short   error          // a report that was shorter than the service's count
+	reportFaults
 }
 
 func (rs *reports) newCollector(p *part) *collector {
@@ -118,12 +118,16 @@ func (c *collector) flush(ctx context.Context) error {
 // texts, which nothing else has, so they are worth some minutes; only then the devices are read back.
 const reportPatience = 10 * time.Minute
 
-// readReports reads both reports, again if they are not whole yet.
+// readReports reads both reports, again if they are not whole yet. A task that is Completed before it has counted every
+// line is watched as long, from the last line that it counted. What is wrong is told at once, and again when the run
+// gives up.
 func (c *collector) readReports(ctx context.Context) error {
 	began := time.Now() // the clock may have been set since the task ended
+	var moved time.Time // when the counts moved last, as far as that was seen
+	told := ""
 	var pause pauser
 	for {
-		c.matched, c.strange, c.damaged, c.short = 0, 0, 0, nil
+		c.matched, c.strange, c.reportFaults = 0, 0, reportFaults{}
 		clear(c.bases)
 		if err := c.readResults(ctx); err != nil {
 			return err
@@ -131,15 +135,83 @@ func (c *collector) readReports(ctx context.Context) error {
 		if err := c.readErrors(ctx); err != nil {
 			return err
 		}
-		late, ok := errors.AsType[*task.IncompleteReportError](c.short)
-		waited := max(time.Since(c.part.Ended), time.Since(began))
-		if !ok || late.Got > late.Want || c.part.Status != task.Completed || waited > reportPatience || c.stopped() {
+		c.compareCounts()
+		problem := c.problem()
+		if problem == "" {
 			return nil
+		}
+		waited := max(time.Since(c.part.Ended), time.Since(began))
+		if !moved.IsZero() {
+			waited = time.Since(moved)
+		}
+		e := EventDiscrepancy{Part: c.part.Number, Task: c.part.TaskID, Problem: problem}
+		if !c.mayMend() || waited > reportPatience || c.stopped() {
+			c.observe(e)
+			return nil
+		}
+		if told != problem {
+			told = problem
+			e.Until = time.Now().Add(reportPatience - waited)
+			c.observe(e)
 		}
 		if err := pause.waitOr(ctx, c.stop.finishing); err != nil {
 			return err
 		}
+		again, err := c.recount(ctx)
+		if err != nil {
+			return err
+		}
+		if again {
+			moved = time.Now()
+		}
 	}
+}
+
+// compareCounts notes that the task has not counted every line.
+func (c *collector) compareCounts() {
+	if p := c.part; p.Status == task.Completed && p.Succeeded+p.Failed < len(p.devices) {
+		c.counted = &countFault{p.Succeeded, p.Failed, len(p.devices)}
+	}
+}
+
+// problem returns what is wrong with the reports or the counts; "" if nothing is that matters: every device has its
+// verdict, or the task has not come to every line.
+func (c *collector) problem() string {
+	if c.part.Status != task.Completed || len(c.open) == 0 {
+		return ""
+	}
+	return c.reportFaults.String()
+}
+
+// mayMend reports whether reading the reports again later can help.
+func (c *collector) mayMend() bool {
+	if _, _, foreign := c.foreign(); foreign {
+		return false
+	}
+	late, ok := errors.AsType[*task.IncompleteReportError](c.short)
+	return c.counted != nil || ok && late.Got < late.Want
+}
+
+// recount asks for the task's counts again, if they are not those of every line, and reports whether they have moved.
+func (c *collector) recount(ctx context.Context) (moved bool, err error) {
+	p := c.part
+	if c.counted == nil {
+		return false, nil
+	}
+	var d *task.Description
+	err = retry(ctx, func() (err error) {
+		d, err = task.Attach(c.backend, p.TaskID).Describe(ctx)
+		return err
+	})
+	switch {
+	case errors.Is(err, task.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("asking for the counts of the task: %w", err)
+	}
+	moved = d.Succeeded+d.Failed != p.Succeeded+p.Failed
+	p.Succeeded, p.Failed = d.Succeeded, d.Failed
+	return moved, nil
 }
 
 func (c *collector) readResults(ctx context.Context) error {
@@ -147,15 +219,14 @@ func (c *collector) readResults(ctx context.Context) error {
 	for res, err := range task.Attach(c.backend, c.part.TaskID).Results(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
-				return fmt.Errorf("reading the results: %w", err)
+				return unread("results", err)
 			}
 			break
 		}
 		if read++; c.endless(read, task.ResultsReport) {
 			break
 		}
-		if res.Malformed != nil {
-			c.damaged++
+		if c.line(task.ResultsReport, res.Raw, res.Malformed); res.Malformed != nil {
 			continue
 		}
 		if err := c.result(ctx, res); err != nil {
@@ -167,6 +238,16 @@ func (c *collector) readResults(ctx context.Context) error {
 			"or the ledger is of another run; nothing was changed", c.strange)
 	}
 	return nil
+}
+
+// unread is the error of a report that can't be had, such as one whose links are refused. The run stops at it, for the
+// reports have AWS's texts, which nothing else has, and the way to them can be mended.
+func unread(report string, err error) error {
+	if !errors.Is(err, task.ErrAccessDenied) {
+		return fmt.Errorf("reading the %s: %w", report, err)
+	}
+	return fmt.Errorf("reading the %s: %w; the task has ended and AWS keeps its reports for 30 days: mend the way to them, such as a "+
+		"proxy or the policy of a VPC endpoint, and call it again", report, err)
 }
 
 // endless reports whether a report has so many more lines than the data file that it need not have an end, whatever the
@@ -193,7 +274,13 @@ func (c *collector) tolerate(err error) error {
 
 // result takes one result in.
 func (c *collector) result(ctx context.Context, res *task.Result) error {
-	d, problem := c.find(res)
+	arn := res.ARNs.Certificate()
+	id := task.ResourceName(arn)
+	exact, doubt := "", error(nil)
+	if res.CertificatePEM != "" {
+		exact, doubt = exactCertificate(res.CertificatePEM, id)
+	}
+	d, problem := c.find(res, exact)
 	if d == nil {
 		c.strange++
 		return nil
@@ -202,13 +289,19 @@ func (c *collector) result(ctx context.Context, res *task.Result) error {
 	if res.Line > 0 {
 		c.bases[res.Line-d.Line] = true
 	}
-	arn := res.ARNs.Certificate()
-	id := task.ResourceName(arn)
 	_, waits := c.open[d.Line]
+	waits = waits || d.Verdict == Unknown
 	want := c.shape.want(d.Row)
+	thing := d.Name
+	if problem != nil {
+		thing = "" // which is what is wrong, perhaps
+	}
+	if doubt == nil {
+		doubt = registration{thing: thing, thingARN: res.ARNs.Thing(), certificateARN: arn, others: res.ARNs}.checkARNs(c.record.Identity)
+	}
 	action := decideResult(
 		resultState{waits: waits, spoilt: d.Cause == CauseCertificate, certificate: d.CertificateID, issued: want.issued},
-		resultAnswer{problem: problem != nil, thing: res.ARNs.Thing() != "", certificate: id, pem: res.CertificatePEM != ""},
+		resultAnswer{problem: problem != nil, doubtful: doubt != nil, thing: res.ARNs.Thing() != "", certificate: id, pem: res.CertificatePEM != ""},
 	)
 	if action.orphan {
 		why := "the reports hold a second certificate for the device"
@@ -224,9 +317,11 @@ func (c *collector) result(ctx context.Context, res *task.Result) error {
 	case resultFails:
 		d.fail(CauseCertificate, problem.Error())
 	case resultProvisions:
-		d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM = res.ARNs.Thing(), arn, id, res.CertificatePEM
+		d.ThingARN, d.CertificateARN, d.CertificateID, d.CertificatePEM = res.ARNs.Thing(), arn, id, exact
 		d.Policies = want.policyNames(res.ARNs)
 		d.provisioned()
+	case resultDoubtful:
+		d.doubt("what came back", doubt)
 	case resultUnreadable:
 		c.damaged++ // what is missing is read back
 		return nil
@@ -247,15 +342,14 @@ func (c *collector) readErrors(ctx context.Context) error {
 	for e, err := range task.Attach(c.backend, c.part.TaskID).Errors(ctx) {
 		if err != nil {
 			if err = c.tolerate(err); err != nil {
-				return fmt.Errorf("reading the errors: %w", err)
+				return unread("errors", err)
 			}
 			break
 		}
 		if read++; c.endless(read, task.ErrorsReport) {
 			break
 		}
-		if e.Malformed != nil {
-			c.damaged++
+		if c.line(task.ErrorsReport, e.Raw, e.Malformed); e.Malformed != nil {
 			continue
 		}
 		same := refusal{e.Line, e.Code, e.Message}
@@ -308,9 +402,6 @@ func (c *collector) base(lines []*task.LineError) (base int64, ok bool) {
 	return n.base()
 }
 
-// whole reports whether nothing is missing from the reports.
-func (c *collector) whole() bool { return c.damaged == 0 && c.short == nil }
-
 func (c *collector) whyUnknown() string {
 	p := c.part
 	switch {
@@ -320,10 +411,8 @@ func (c *collector) whyUnknown() string {
 		return fmt.Sprintf("the task ended as %s before the reports had a line for it: %s", p.Status, p.Message)
 	case p.Status != task.Completed:
 		return fmt.Sprintf("the task ended as %s before the reports had a line for it", p.Status)
-	case c.short != nil:
-		return fmt.Sprintf("the reports have no line for it: %v", c.short)
-	case c.damaged > 0:
-		return fmt.Sprintf("the reports have no line for it; %d of their lines can't be read", c.damaged)
+	case c.reportFaults.String() != "":
+		return fmt.Sprintf("the reports have no line for it: %v", c.reportFaults.String())
 	case len(c.bases) > 1:
 		return "the line numbers of the reports contradict each other, so its line can't be told"
 	}

@@ -59,7 +59,8 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 //
 // It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
 // [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. When every device of a
-// part failed for one cause and others wait, it wraps [ErrOneCause] and sends no further part. Any other error
+// part failed for one cause and others wait, it wraps [ErrOneCause] and sends no further part. When the account lacks what
+// every device needs, it wraps [ErrPreflight] and nothing is sent. Any other error
 // stopped the run: mend what it names and call Run again.
 //
 // A panic of a callback (Observe, the output, the credential step and its key source) is raised again in the goroutine
@@ -358,9 +359,10 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 // It asks for the private key of each as Run does. A device that is [NoKey] is not handed over; the others are, and the
 // error, an [ErrIncomplete], names the first of them.
 //
-// It takes the credentials from the ledger and changes only these verdicts there. The backend is only asked which
-// account it works in, which must be the run's, and for the endpoint that devices connect to. A ledger without a run
-// returns ErrNoRun.
+// It takes the credentials from the ledger and changes only these verdicts there. A copy in the ledger that is damaged is
+// not handed over: the device is read back from the account, and is Failed with [CauseCertificate] if what the account
+// has is not right either. Otherwise the backend is only asked which account it works in, which must be the run's, and
+// for the endpoint that devices connect to. A ledger without a run returns ErrNoRun.
 func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error) {
 	if out == nil {
 		return 0, errors.New("the output is missing")
@@ -376,17 +378,46 @@ func (r *Run) Deliver(ctx context.Context, out Output) (durable int64, err error
 	if err := c.open(ctx); err != nil {
 		return 0, err
 	}
-	return c.handover.deliverAll(ctx, out)
+	durable, err = c.handover.deliverAll(ctx, out)
+	damaged := c.handover.damaged
+	if damaged == 0 || c.account.reader == nil {
+		return durable, err
+	}
+	if err := c.account.resolveUnknown(ctx); err != nil {
+		return durable, err
+	}
+	all, again := c.handover.deliverAll(ctx, out)
+	if again == nil && all < durable+int64(damaged) {
+		again = err // some could not be mended
+	}
+	return all, again
 }
 
 // Results yields every device of the run with its verdict, in the order of the input: those that were registered before
 // it come first, those that were registered one by one afterwards last. The error is terminal and last.
+//
+// A certificate that was damaged in the ledger is not yielded: the device is Unknown here, and its Message has what is
+// wrong. Run, Reconcile and Deliver read it back from the account.
 func (r *Run) Results(ctx context.Context) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
+		record, err := r.ledger.Run(ctx)
+		if errors.Is(err, ErrNoRun) {
+			record, err = new(RunRecord), nil
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
 		for d, err := range r.ledger.Devices(ctx, DeviceFilter{}) {
 			if err != nil {
 				yield(nil, err)
 				return
+			}
+			if d.Verdict == Provisioned || d.Verdict == NoKey {
+				if err := d.verify(record.Identity); err != nil {
+					d.doubt(damagedCopy, err)
+					d.CertificatePEM = ""
+				}
 			}
 			if !yield(&d.Result, nil) {
 				return

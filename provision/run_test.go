@@ -313,6 +313,7 @@ func TestAnErrorLineIsTiedToItsDeviceOnlyWhenTheNumbersAreProved(t *testing.T) {
 	})
 	t.Run("when every line was refused", func(t *testing.T) {
 		w := world(t)
+		w.opts.SkipPreflight = true
 		run := w.run(t)
 		summary, err := run.Run(t.Context(), devices("gone", "lost"))
 		require.ErrorIs(t, err, provision.ErrIncomplete)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -95,6 +97,73 @@ func (s *search) find(ctx context.Context) (task.ID, error) {
 		s.others[id] = true
 	}
 	return "", nil
+}
+
+// unrecordedTask returns the task on a part's data file that the ledger does not know; "" if there is none. A part that an
+// earlier process left uploaded has none, unless the ledger is an older copy: then its task was started after the copy
+// was made, and a second one would give each device a second certificate. The account's tasks are listed once in a call,
+// and only those that the ledger does not know are described.
+func (ts *tasks) unrecordedTask(ctx context.Context, p *part) (task.ID, error) {
+	if ts.unrecorded == nil {
+		found, err := ts.findUnrecorded(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		ts.unrecorded = found
+	}
+	return ts.unrecorded[p.Bucket+"/"+p.Key], nil
+}
+
+func (ts *tasks) findUnrecorded(ctx context.Context, p *part) (map[string]task.ID, error) {
+	s, err := ts.newSearch(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	var ours []*task.Description // of this run
+	err = retry(ctx, func() error {
+		for id, err := range task.List(ctx, ts.backend, "") {
+			if err != nil {
+				return err
+			}
+			if s.others[id] {
+				continue
+			}
+			d, err := task.Attach(ts.backend, id).Describe(ctx)
+			if err != nil && !errors.Is(err, task.ErrNotFound) {
+				return err
+			}
+			s.others[id] = true
+			if err == nil && strings.Contains("/"+d.InputFileKey, "/"+ts.record.ID+"/") {
+				ours = append(ours, d)
+			}
+		}
+		return nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: an earlier process left it uploaded, and looking whether it has a task failed; run again once that works: %w",
+			ErrStartUnknown, err)
+	}
+	records, err := ts.ledger.Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]task.ID{}
+	for _, d := range ours {
+		known := slices.ContainsFunc(records, func(rec *PartRecord) bool {
+			return strings.HasSuffix(d.InputFileKey, rec.SHA256+".json") || isTaskOf(d, &part{PartRecord: rec})
+		})
+		if !known {
+			return nil, fmt.Errorf("%w: task %s over s3://%s/%s is of this run, and the ledger does not know its part, so it is an older copy: "+
+				"bring the newest one back, or the devices of that part are sent twice", ErrOldLedger, d.ID, d.InputFileBucket, d.InputFileKey)
+		}
+		if _, second := found[d.InputFileBucket+"/"+d.InputFileKey]; !second {
+			found[d.InputFileBucket+"/"+d.InputFileKey] = d.ID
+		}
+	}
+	return found, nil
 }
 
 func isTaskOf(d *task.Description, p *part) bool {

@@ -70,15 +70,29 @@ func (s *session) locate(ctx context.Context) error {
 		return fmt.Errorf("%w: it was started in %s, the backend is %s", ErrElsewhere, where(s.record.Identity), where(identity))
 	}
 	if e, ok := task.As[task.Endpointer](s.backend); ok {
-		err := retry(ctx, func() (err error) {
+		ask := func() (err error) {
 			s.endpoint, err = e.DataEndpoint(ctx)
 			return err
-		})
+		}
+		err := retry(ctx, ask)
+		if err == nil && checkHost(s.endpoint) != nil { // it is written beside every key
+			if err = retry(ctx, ask); err == nil {
+				err = checkHost(s.endpoint)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("asking for the endpoint devices connect to: %w", err)
 		}
 	}
 	return nil
+}
+
+// identity is where the run works; zero in a dry run, which has no record.
+func (s *session) identity() task.Identity {
+	if s.record == nil {
+		return task.Identity{}
+	}
+	return s.record.Identity
 }
 
 func where(id task.Identity) string {

@@ -35,10 +35,15 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		if _, err := sg.handover.confirm(ctx, []*DeviceRecord{rec}); err != nil {
 			return rec, err
 		}
+		if rec.Verdict == Unknown && sg.account.reader != nil { // the ledger's copy is damaged
+			if err := sg.lookBack(ctx, rec); err != nil {
+				return rec, err
+			}
+		}
 		if rec.Verdict == Provisioned {
 			return rec, sg.replacer.one(ctx, rec) // which an interrupted call may have left
 		}
-		if !sg.looker.sendsCertified() {
+		if rec.Verdict != NoKey || !sg.looker.sendsCertified() {
 			return rec, failure(rec)
 		}
 		former, rec = rec, swapped(rec, rec.Row) // whoever registers it all the same wants another certificate for it
@@ -53,7 +58,7 @@ func (sg *single) register(ctx context.Context, d Device) (*DeviceRecord, error)
 		if err := sg.readBack(ctx, rec); err != nil {
 			return rec, err
 		}
-		if rec.Verdict == Provisioned || rec.Verdict == NoKey {
+		if rec.Verdict == Provisioned || rec.Verdict == NoKey || rec.Verdict == Failed && rec.Cause == CauseCertificate {
 			return rec, failure(rec)
 		}
 	}
@@ -223,14 +228,25 @@ func (sg *single) conclude(ctx context.Context, rec *DeviceRecord, reg *task.Reg
 		return sg.lost(ctx, rec, err)
 	}
 	rec.Updated = time.Now()
-	return sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}})
+	if err := sg.handover.commit(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil || rec.Verdict != Unknown {
+		return err
+	}
+	return sg.lookBack(ctx, rec)
 }
 
 // lost deals with an answer that did not come: the device is Unknown, unless it is found in the account.
 func (sg *single) lost(ctx context.Context, rec *DeviceRecord, err error) error {
 	rec.Verdict, rec.Message, rec.Updated = Unknown, fmt.Sprintf("the answer to RegisterThing was lost: %v", err), time.Now()
-	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil || sg.account.reader == nil {
+	if err := sg.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}}); err != nil {
 		return err
+	}
+	return sg.lookBack(ctx, rec)
+}
+
+// lookBack looks once for a device that is Unknown.
+func (sg *single) lookBack(ctx context.Context, rec *DeviceRecord) error {
+	if sg.account.reader == nil {
+		return nil
 	}
 	// If reading back or handing over fails, too, that changes nothing: the device is Unknown.
 	probe := copyDevice(rec)

@@ -232,6 +232,7 @@ func TestWhatIsMissingIsAnErrorAndNoPanic(t *testing.T) {
 func TestARefusedRecordNeverStandsForADeviceThatIsRegisteredByItself(t *testing.T) {
 	w := typedWorld(t, fakebackend.Options{})
 	w.durable(t)
+	w.opts.SkipPreflight = true
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone"), ofType("a", "known")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)

@@ -297,7 +297,7 @@ func ofType(name, typ string) provision.Device {
 func TestRetrySendsFailedDevicesAgainWithTheSameKey(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	w.opts.Template = typed(t)
+	w.opts.Template, w.opts.SkipPreflight = typed(t), true
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "late"), ofType("b", "late")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -356,7 +356,7 @@ func TestMendedFailuresCompleteTheRun(t *testing.T) {
 func TestOrphansAreFoundAndRemovedOnRequest(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	w.opts.Template = typed(t)
+	w.opts.Template, w.opts.SkipPreflight = typed(t), true
 	run := w.run(t)
 	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "late")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)

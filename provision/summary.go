@@ -24,6 +24,9 @@ type Summary struct {
 	Pending     int64           // waiting or submitted: the run is not over
 	Causes      map[Cause]int64 // of the failed
 	Tasks       []task.ID       // in the order of the parts
+	// Discrepancies are what was wrong with the counts or the reports of tasks, a text for each such task. Devices that had
+	// no verdict for that reason were read back, if the backend can do that.
+	Discrepancies []string
 	// Orphans are the certificates known to be of this run that no device uses and that were not removed. The account was
 	// looked through for them at OrphansLooked; zero means that nobody has looked since something was sent, so that there
 	// may be more. A run with devices that were sent and failed looks by itself at its end; OrphansError is why that failed,
@@ -57,6 +60,9 @@ func (s *Summary) String() string {
 	}
 	if s.NotLooked > 0 {
 		fmt.Fprintf(&b, "; %d were sent without looking whether they had a certificate", s.NotLooked)
+	}
+	if n := len(s.Discrepancies); n > 0 {
+		fmt.Fprintf(&b, "; %d tasks whose reports or counts were wrong, the first: %s", n, s.Discrepancies[0])
 	}
 	if s.Orphans > 0 {
 		fmt.Fprintf(&b, "; %d certificates that no device uses", s.Orphans)
@@ -107,6 +113,9 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 			sum.Tasks = append(sum.Tasks, p.TaskID)
 		}
 		sum.NotLooked += p.unlooked()
+		if p.Discrepancy != "" {
+			sum.Discrepancies = append(sum.Discrepancies, fmt.Sprintf("part %d, task %s: %s", p.Number, p.TaskID, p.Discrepancy))
+		}
 	}
 	return sum, nil
 }

@@ -19,6 +19,7 @@ type tasks struct {
 	settleWindow time.Duration
 	wait         task.WaitOptions
 	pace         *pace
+	unrecorded   map[string]task.ID // of tasks that the ledger does not know, by data file; nil before they were asked for
 }
 
 // run takes a part from uploaded to ended. When the run was stopped before the task was started, the part is left
@@ -53,6 +54,15 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 	var state startState
 	var pause pauser
 	action, last := startAsk, attempt{startAnswer: startAnswer{kind: startInterrupted, uploaded: p.Uploaded}}
+	if p.State == PartUploaded && p.loaded {
+		// The ledger may be a copy from before the start.
+		if id, err := ts.unrecordedTask(ctx, p); err != nil || id != "" {
+			if err != nil {
+				return err
+			}
+			return ts.started(ctx, p, id, true)
+		}
+	}
 	if p.State == PartStarting {
 		state, action = decideStart(state, last.startAnswer, time.Now(), ts.foreign)
 	}

@@ -174,7 +174,8 @@ type Preflighter interface {
 	// Resource what was looked at, such as the type's name. [finding.Error] means that a task would fail,
 	// [finding.Warning] that it would work and a person should look at something, [finding.Unknown] that reading was
 	// denied. A thing type that does not exist must not be reported as OK, and every finding except an OK must have in
-	// Message what to do. An error means that checking itself failed.
+	// Message what to do. The findings about the names of the input must have the rules thing-type, thing-group,
+	// billing-group and policy, and the name as Resource. An error means that checking itself failed.
 	Preflight(ctx context.Context, in *PreflightInput) (finding.List, error)
 }
 

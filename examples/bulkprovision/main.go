@@ -57,7 +57,7 @@ type options struct {
 	backend, devices, dir, template, bucket, role, region, key, subject, foreign, existing, keys, policies string
 	part                                                                                                   int
 	settle                                                                                                 time.Duration
-	setup, dryRun, retry, export, json, noModes, orphans, removeOrphans                                    bool
+	setup, dryRun, skipPreflight, retry, export, json, noModes, orphans, removeOrphans                     bool
 	remove                                                                                                 string
 }
 
@@ -81,6 +81,7 @@ func main() {
 	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")
 	flag.IntVar(&o.part, "part", 0, "greatest number of `lines` in one task; 0 for the library's default")
 	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
+	flag.BoolVar(&o.skipPreflight, "skip-preflight", false, "send without looking at the account before the first task")
 	flag.BoolVar(&o.retry, "retry-failed", false, "send failed devices again where that can help")
 	flag.StringVar(&o.foreign, "foreign", "wait", "when another task is running in the account: `wait|fail`")
 	flag.StringVar(&o.existing, "existing", "refuse", "a thing that has a certificate already: `refuse|add|replace|take-over|unchecked`")
@@ -118,7 +119,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	if o.backend == "aws" && o.bucket == "" {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
-	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle}
+	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle, SkipPreflight: o.skipPreflight}
 	if opts.Template, err = o.loadTemplate(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -32,6 +33,14 @@ func (p *progress) observe(e provision.Event) {
 		for _, f := range e.Notes {
 			fmt.Fprintln(os.Stderr, f)
 		}
+	case provision.EventPreflight:
+		for _, f := range e.Findings.AtLeast(finding.Unknown) {
+			fmt.Fprintln(os.Stderr, "preflight:", f)
+		}
+		if e.Err != nil {
+			fmt.Fprintf(os.Stderr, "preflight: the account could not be looked at, going on: %v\n", e.Err)
+		}
+		return
 	case provision.EventUnreachable:
 		if text := fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err); text != p.unreachable {
 			p.unreachable = text
@@ -47,6 +56,13 @@ func (p *progress) observe(e provision.Event) {
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
 	case provision.EventStartLost:
 		fmt.Fprintf(os.Stderr, "it is not known whether part %d was started; looking for its task until %s\n", e.Part, e.Until.Format(time.TimeOnly))
+	case provision.EventDiscrepancy:
+		what := "reading its devices back from the account"
+		if !e.Until.IsZero() {
+			what = "looking again until " + e.Until.Format(time.TimeOnly)
+		}
+		fmt.Fprintf(os.Stderr, "part %d, task %s: %s; %s\n", e.Part, e.Task, e.Problem, what)
+		return
 	case provision.EventTaskStarted:
 		p.current = 0
 	case provision.EventTaskProgress:

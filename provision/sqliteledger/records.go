@@ -25,6 +25,7 @@ var (
 		number("input", func(r *provision.RunRecord) *int64 { return &r.Input }),
 		moment("finished", func(r *provision.RunRecord) *time.Time { return &r.Finished }),
 		moment("orphans_looked", func(r *provision.RunRecord) *time.Time { return &r.OrphansLooked }),
+		text("preflight_sha256", func(r *provision.RunRecord) *string { return &r.PreflightSHA256 }),
 		text("sites_sha256", func(r *provision.RunRecord) *string { return &r.SitesSHA256 }),
 	}
 
@@ -45,6 +46,7 @@ var (
 		number("succeeded", func(p *provision.PartRecord) *int { return &p.Succeeded }),
 		number("failed", func(p *provision.PartRecord) *int { return &p.Failed }),
 		moment("task_created", func(p *provision.PartRecord) *time.Time { return &p.TaskCreated }),
+		text("discrepancy", func(p *provision.PartRecord) *string { return &p.Discrepancy }),
 		moment("written", func(p *provision.PartRecord) *time.Time { return &p.Written }),
 		moment("uploaded", func(p *provision.PartRecord) *time.Time { return &p.Uploaded }),
 		moment("started", func(p *provision.PartRecord) *time.Time { return &p.Started }),

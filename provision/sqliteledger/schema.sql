@@ -17,6 +17,7 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     ahead           INTEGER NOT NULL,  -- of them, those that were registered one by one before the input; they are the first
     input           INTEGER NOT NULL,  -- of them, those that came with the input; they are next
     finished        TEXT,
+    preflight_sha256 TEXT,       -- digest of the template and role that the account was looked at for
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
 
@@ -36,6 +37,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
     message             TEXT,
     succeeded           INTEGER NOT NULL,
     failed              INTEGER NOT NULL,
+    discrepancy         TEXT,    -- what was wrong with AWS's counts or reports
     written             TEXT,
     uploaded            TEXT,
     started             TEXT,

@@ -500,6 +500,11 @@ var brokenAbilities = []breakage{
 	})},
 	{"role/ensure", "another role each time", breakRole(func(arn string) (string, error) { return arn + "-2", nil })},
 	{"preflight/findings", "all is well", breakPreflight(func(f *finding.Finding) { f.Severity = finding.OK })},
+	{"preflight/findings", "a rule of its own", breakPreflight(func(f *finding.Finding) {
+		if f.Rule == "policy" {
+			f.Rule = "iot-policy"
+		}
+	})},
 	{"preflight/findings", "does not say what to do", breakPreflight(func(f *finding.Finding) { f.Message = "" })},
 	{"preflight/findings", "a sound role is a problem", breakPreflight(func(f *finding.Finding) {
 		f.Severity, f.Message = finding.Error, "it looks odd"

@@ -40,7 +40,7 @@ func abilityCases() []Case {
 			"A role that cannot be assumed yet fails the whole task."), checkEnsureRole},
 		{"resources/ensure", quoted("EnsureResources", "It must leave those that exist as they are, and return nil only when a task can refer to all of them. It must return [ErrInvalidRequest], before it makes anything, for a policy that does not exist and has no document. It must return [ErrConflict] for a policy that exists with another document, and for a group that exists under another parent.",
 			"A template that names what is not there has every line refused, and a policy that was made up or changed decides what devices may do."), checkEnsureResources},
-		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do.",
+		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do. The findings about the names of the input must have the rules thing-type, thing-group, billing-group and policy, and the name as Resource.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}
 }
@@ -362,10 +362,18 @@ func (w withRole) RoleARN() string { return w.arn }
 
 func checkPreflight(b *bench) {
 	p := ability[task.Preflighter](b, "Preflighter")
-	missing := "tasktest-no-type-" + token()
-	findings, err := p.Preflight(b.ctx, &task.PreflightInput{TemplateBody: template, RoleARN: b.harness.RoleARN(), ThingTypes: []string{missing}})
+	id := token()
+	none := map[string]finding.Rule{
+		"tasktest-no-type-" + id: "thing-type", "tasktest-no-group-" + id: "thing-group",
+		"tasktest-no-billing-" + id: "billing-group", "tasktest-no-policy-" + id: "policy",
+	}
+	findings, err := p.Preflight(b.ctx, &task.PreflightInput{
+		TemplateBody: template, RoleARN: b.harness.RoleARN(), ThingTypes: []string{"tasktest-no-type-" + id},
+		ThingGroups: []string{"tasktest-no-group-" + id}, BillingGroups: []string{"tasktest-no-billing-" + id},
+		Policies: []string{"tasktest-no-policy-" + id},
+	})
 	b.must(err, "backend.Preflight")
-	reported := false
+	reported := map[string]bool{}
 	for _, f := range findings {
 		switch f.Severity {
 		case finding.OK, finding.Error, finding.Unknown, finding.Warning:
@@ -375,16 +383,18 @@ func checkPreflight(b *bench) {
 		if f.Rule == "" || f.Message == "" && f.Severity != finding.OK {
 			b.failf("the finding %+v lacks its rule or what to do", f)
 		}
-		if f.Resource == missing {
-			reported = true
-			if f.Severity == finding.OK {
-				b.failf("the thing type %s does not exist and the finding is %+v", missing, f)
+		if rule, ok := none[f.Resource]; ok {
+			reported[f.Resource] = true
+			if f.Severity == finding.OK || f.Rule != rule {
+				b.failf("%s does not exist, its rule is %s, and the finding is %+v", f.Resource, rule, f)
 			}
 		} else if f.Severity == finding.Error {
 			b.failf("the harness is ready for tasks and the finding is %+v", f)
 		}
 	}
-	if !reported {
-		b.failf("backend.Preflight says nothing about the thing type %s, which does not exist", missing)
+	for name := range none {
+		if !reported[name] {
+			b.failf("backend.Preflight returns no finding about %s, which does not exist", name)
+		}
 	}
 }

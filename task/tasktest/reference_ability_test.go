@@ -223,12 +223,17 @@ func (r *reference) Preflight(ctx context.Context, in *task.PreflightInput) (fin
 		return nil, errors.New("not modelled")
 	}
 	findings := finding.List{{Rule: "role", Resource: in.RoleARN, Severity: finding.OK}}
-	for _, name := range slices.Concat(in.ThingTypes, in.ThingGroups, in.BillingGroups, in.Policies) {
-		f := finding.Finding{Rule: "resource", Resource: name, Severity: finding.OK}
-		if _, ok := r.resources[name]; !ok {
-			f.Severity, f.Message = finding.Error, "there is none: create it first"
+	for _, kind := range []struct {
+		rule  finding.Rule
+		names []string
+	}{{"thing-type", in.ThingTypes}, {"thing-group", in.ThingGroups}, {"billing-group", in.BillingGroups}, {"policy", in.Policies}} {
+		for _, name := range kind.names {
+			f := finding.Finding{Rule: kind.rule, Resource: name, Severity: finding.OK}
+			if _, ok := r.resources[name]; !ok {
+				f.Severity, f.Message = finding.Error, "there is none: create it first"
+			}
+			findings = append(findings, f)
 		}
-		findings = append(findings, f)
 	}
 	return findings, nil
 }

@@ -14,6 +14,7 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     ahead           INTEGER NOT NULL,  -- of them, those that were registered one by one before the input; they are the first
     input           INTEGER NOT NULL,  -- of them, those that came with the input; they are next
     finished        TEXT,
+    preflight_sha256 TEXT,       -- digest of the template and role that the account was looked at for
     sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
 );
 CREATE TABLE parts (             -- one row for each data file and its registration task
@@ -32,6 +33,7 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
     message             TEXT,
     succeeded           INTEGER NOT NULL,
     failed              INTEGER NOT NULL,
+    discrepancy         TEXT,    -- what was wrong with AWS's counts or reports
     written             TEXT,
     uploaded            TEXT,
     started             TEXT,
@@ -116,8 +118,8 @@ INSERT INTO orphans VALUES (1, 'orphan-0', NULL, 4, NULL, '3', NULL, NULL);
 INSERT INTO orphans VALUES (2, 'orphan-1', NULL, 2, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL);
 INSERT INTO orphans VALUES (3, 'orphan-2', NULL, 3, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL);
 INSERT INTO orphans VALUES (4, 'orphan-3', NULL, 4, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL);
-INSERT INTO parts VALUES (1, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:00.000000000Z', NULL, NULL, 0);
-INSERT INTO parts VALUES (2, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL, NULL, 0);
-INSERT INTO parts VALUES (3, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL, NULL, 0);
-INSERT INTO parts VALUES (4, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL, NULL, 0);
-INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL, NULL);
+INSERT INTO parts VALUES (1, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, '2027-01-15T08:00:00.000000000Z', NULL, NULL, 0);
+INSERT INTO parts VALUES (2, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, '2027-01-15T08:00:01.000000001Z', NULL, NULL, 0);
+INSERT INTO parts VALUES (3, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, '2027-01-15T08:00:02.000000002Z', NULL, NULL, 0);
+INSERT INTO parts VALUES (4, 1, 'started', 0, 5, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, '2027-01-15T08:00:03.000000003Z', NULL, NULL, 0);
+INSERT INTO runs VALUES ('run', '2027-01-15T08:00:00.000000000Z', NULL, NULL, NULL, 0, NULL, NULL, 0, 20, 0, 0, NULL, NULL, NULL);

@@ -1,0 +1,144 @@
+package provision_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// copyLedger copies a ledger as it is now.
+func copyLedger(ctx context.Context, from provision.Ledger) (provision.Ledger, error) {
+	to := provision.NewMemoryLedger()
+	run, err := from.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	change := provision.Change{Run: run}
+	for d, err := range from.Devices(ctx, provision.DeviceFilter{}) {
+		if err != nil {
+			return nil, err
+		}
+		change.Add = append(change.Add, d)
+	}
+	if err := to.Apply(ctx, change); err != nil {
+		return nil, err
+	}
+	parts, err := from.Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		if err := to.Apply(ctx, provision.Change{Part: p}); err != nil {
+			return nil, err
+		}
+	}
+	return to, nil
+}
+
+// restoredAt runs 30 devices in parts of ten to their end, and brings back a copy of the ledger that was made when a part
+// was uploaded.
+func restoredAt(t *testing.T, w *world, part int) {
+	t.Helper()
+	w.durable(t)
+	w.opts.PartLines = 10
+	var old provision.Ledger
+	observe := w.opts.Observe
+	w.opts.Observe = func(e provision.Event) {
+		if e, ok := e.(provision.EventPartReady); ok && e.Part == part {
+			var err error
+			old, err = copyLedger(t.Context(), w.opts.Ledger)
+			assert.NoError(t, err)
+		}
+		observe(e)
+	}
+	_, err := w.run(t).Run(t.Context(), rows(30))
+	require.NoError(t, err)
+	require.NotNil(t, old)
+	w.opts.Observe, w.opts.Ledger = observe, old
+}
+
+func TestALedgerFromBeforeAStartFindsItsTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 10})
+		restoredAt(t, w, 3)
+		before := len(slices.Collect(taskIDs(t, w.fake)))
+		run := w.run(t)
+		_, err := run.Run(t.Context(), rows(30))
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before, "no device is sent twice")
+	})
+}
+
+func TestALedgerFromBeforeAPartWasMadeIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 10})
+		restoredAt(t, w, 1)
+		before := len(slices.Collect(taskIDs(t, w.fake)))
+		_, err := w.run(t).Run(t.Context(), rows(30))
+		require.ErrorIs(t, err, provision.ErrOldLedger)
+		assert.ErrorContains(t, err, "bring the newest one back")
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before)
+	})
+}
+
+// listings counts how often the tasks are listed, and refuses it if that is wanted.
+type listings struct {
+	task.Backend
+	n      int
+	refuse bool
+}
+
+func (l *listings) Unwrap() task.Backend { return l.Backend }
+
+func (l *listings) ListTasks(ctx context.Context, in *task.ListInput) (*task.TaskPage, error) {
+	if l.refuse {
+		return nil, &task.Error{Op: "ListThingRegistrationTasks", Code: "AccessDeniedException", Status: 403, Kind: task.ErrAccessDenied}
+	}
+	l.n++
+	return l.Backend.ListTasks(ctx, in)
+}
+
+func TestTheTasksAreListedOnceForAllPartsThatWereLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 10})
+		w.durable(t)
+		w.opts.PartLines = 10
+		list := &listings{Backend: w.fake, refuse: true}
+		w.opts.Backend = list
+		_, err := w.run(t).Prepare(t.Context(), rows(30))
+		require.NoError(t, err)
+		err = w.run(t).Submit(t.Context())
+		require.ErrorIs(t, err, provision.ErrStartUnknown, "not being able to look is no proof that there is none")
+		require.ErrorIs(t, err, task.ErrAccessDenied)
+		assert.Empty(t, slices.Collect(taskIDs(t, w.fake)))
+
+		list.refuse = false
+		require.NoError(t, w.run(t).Submit(t.Context()))
+		assert.Equal(t, 1, list.n)
+		run := w.run(t)
+		_, err = run.Collect(t.Context())
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+	})
+}
+
+func TestARunThatWasNeverInterruptedListsNoTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 10})
+		w.opts.PartLines = 10
+		list := &listings{Backend: w.fake}
+		w.opts.Backend = list
+		_, err := w.run(t).Run(t.Context(), rows(30))
+		require.NoError(t, err)
+		assert.Zero(t, list.n)
+	})
+}
