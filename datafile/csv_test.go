@@ -38,7 +38,7 @@ func TestReadCSVKnowsWhereEveryRowBegins(t *testing.T) {
 	require.NoError(t, one.Err)
 	require.NoError(t, two.Err)
 	assert.Equal(t, map[string]string{"ThingName": "device-one", "SerialNumber": "001", "CSR": "-----BEGIN\nMIIB, \"x\"\n-----END\n"}, one.Values)
-	assert.Equal(t, map[string]string{"ThingName": " device-two ", "SerialNumber": " 002", "CSR": ""}, two.Values, "values are kept byte by byte")
+	assert.Equal(t, map[string]string{"ThingName": " device-two ", "SerialNumber": " 002"}, two.Values, "values are kept byte by byte")
 	assert.Equal(t, []string{"ThingName", "SerialNumber", "CSR"}, one.Columns())
 
 	assert.Equal(t, []int64{1, 3, int64(strings.Index(text, "device-one"))}, []int64{one.Number, one.Line, one.Offset})
@@ -73,7 +73,8 @@ func TestReadCSVTellsABadRowAndKeepsTheGoodOnes(t *testing.T) {
 		{"a NUL byte", "x,y\x00z\n", []finding.Rule{datafile.ErrNUL}, 3, 4, "B", "NUL"},
 		{"Latin-1", "x,ger\xe4t\n", []finding.Rule{datafile.ErrInvalidUTF8}, 3, 6, "B", "UTF-8"},
 		{"Latin-1 in a later line", "x,\"a\nb\xe4\"\n", []finding.Rule{datafile.ErrInvalidUTF8}, 4, 2, "B", "UTF-8"},
-		{"too long a line", "x," + strings.Repeat("y", datafile.MaxLine) + "\n", []finding.Rule{datafile.ErrLineTooLong}, 3, 1, "", "262144"},
+		{"too long a line", "x," + strings.Repeat("y", datafile.MaxLine) + "\n", []finding.Rule{datafile.ErrLineTooLong}, 3, 1, "B", "262144"},
+		{"too long a line by two values", strings.Repeat("x", datafile.MaxLine/2) + "," + strings.Repeat("y", datafile.MaxLine/2) + "\n", []finding.Rule{datafile.ErrLineTooLong}, 3, 1, "A", "262144"},
 		{"too long a row", "x,\"" + strings.Repeat(strings.Repeat("y", 99_999)+"\n", 3) + "\"\n",
 			[]finding.Rule{datafile.ErrQuote, datafile.ErrValueCount, datafile.ErrValueCount, datafile.ErrQuote}, 3, 3, "B", "not closed within"},
 	}
@@ -139,7 +140,7 @@ func TestReadCSVRefusesAHeaderWithoutAMeaning(t *testing.T) {
 		{"a name twice but for spaces", "A,\"A \"\n", nil, datafile.ErrHeader, 1, 3, "columns 1 and 2"},
 		{"no name", "\nA,,B\n", nil, datafile.ErrHeader, 2, 3, "column 2 has no name"},
 		{"a name of spaces", "A,  \n", nil, datafile.ErrHeader, 1, 3, "column 2 has no name"},
-		{"another separator", "A;B\n1;2\n", nil, datafile.ErrHeader, 1, 1, "set Comma"},
+		{"another separator", "A;B\n1;2\n", nil, datafile.ErrSeparator, 1, 1, "set CSVOptions.Comma"},
 		{"bad quotes", "A,B\"\n", nil, datafile.ErrQuote, 1, 4, "quote"},
 		{"not UTF-8", "A,B\xff\n", nil, datafile.ErrInvalidUTF8, 1, 4, ""},
 		{"a NUL byte", "Ab,\x00\n", nil, datafile.ErrNUL, 1, 4, ""},
@@ -192,8 +193,13 @@ func TestReadCSVOptionsShapeTheRow(t *testing.T) {
 		{"select", "A,B,C\n1,2,3\n", datafile.CSVOptions{Columns: []string{"C", "A"}}, map[string]string{"A": "1", "C": "3"}},
 		{"trim", "A,B\n\" 1\u00a0\",\t2\n", datafile.CSVOptions{TrimSpace: true}, map[string]string{"A": "1", "B": "2"}},
 		{"trim rows of spaces", "A,B\n \n , \n1,2\n\t,\u00a0\n", datafile.CSVOptions{TrimSpace: true}, map[string]string{"A": "1", "B": "2"}},
-		{"omit empty", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{OmitEmpty: true}, map[string]string{"B": "2", "C": " "}},
-		{"omit empty and trim", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{OmitEmpty: true, TrimSpace: true}, map[string]string{"B": "2"}},
+		{"empty values", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{}, map[string]string{"B": "2", "C": " "}},
+		{"empty values once trimmed", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{TrimSpace: true}, map[string]string{"B": "2"}},
+		{"keep empty", "A,B,C\n,2,\" \"\n", datafile.CSVOptions{KeepEmpty: true, TrimSpace: true}, map[string]string{"A": "", "B": "2", "C": ""}},
+		{"a line that names the separator", "sep=;\r\nA;B\r\n1;2,5\r\n", datafile.CSVOptions{}, map[string]string{"A": "1", "B": "2,5"}},
+		{"the same behind a mark, with a tab", "\ufeffSEP=\t\nA\tB\n1\t2\n", datafile.CSVOptions{}, map[string]string{"A": "1", "B": "2"}},
+		{"the same as a spreadsheet saves it", "\"sep=,\"\nA,B\n1,2\n", datafile.CSVOptions{}, map[string]string{"A": "1", "B": "2"}},
+		{"the same against the option", "sep=,\nA;B\n1;2\n", datafile.CSVOptions{Comma: ';'}, map[string]string{"A": "1", "B": "2"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

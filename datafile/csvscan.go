@@ -115,6 +115,10 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 	}
 	if line.tooLong {
 		fault(line, 0, ErrLineTooLong, "the row is longer than %d bytes, the most AWS takes in one line of a data file", MaxLine)
+		field, size := s.longest(b)
+		if r.fault.field = field; size < MaxLine/2 {
+			r.fault.field = -1
+		}
 		return 1, nil
 	}
 	for {
@@ -187,6 +191,23 @@ func (s *csvScanner) parse(r *csvRow) (lines int, err error) {
 		}
 		i++
 	}
+}
+
+// longest returns which value of a line that is too long takes the most of it, and how many bytes.
+func (s *csvScanner) longest(b []byte) (field, size int) {
+	start, n, quoted := 0, 0, false
+	for i := 0; i <= len(b); i++ {
+		if i < len(b) && b[i] == '"' {
+			quoted = !quoted
+		}
+		if i == len(b) || b[i] == s.comma && !quoted {
+			if i-start > size {
+				field, size = n, i-start
+			}
+			start, n = i+1, n+1
+		}
+	}
+	return field, size
 }
 
 const inHeader = "the header has a carriage return in it, as when each line ends in one alone (old Macintosh programs); " +

@@ -139,7 +139,7 @@ func FuzzReadCSV(f *testing.F) {
 		"ThingName,SerialNumber,CSR\ndevice-one,001,\"-----BEGIN\nMIIB\n\"\n",
 		"\ufeffA;B\r\n\r\n1;\"2\"\"\r\n3\"\r\n;\r\n4;5",
 		"A\tB\n1\t2 \n3\n\"x\"y\tz\n4\t\"5\n6\t7\n",
-		"A\n\"a\nb\nc\"d\ne\n", "A,A\n", "A,\n", "\xff\xfeA\x00", "A,B\n1,\xff\n2,\x00\n3, \"4\"\n", "A,B\n\"\r\r\n\",\r\n\"", "A\n\"\"\n\"", "A,B\r1,2\r", "\r\n\"A\r\"\r\n1", "\"A\nB\",C\r1,2\r3,4\r", "\ufeff\ufeff\n0",
+		"A\n\"a\nb\nc\"d\ne\n", "A,A\n", "A,\n", "\xff\xfeA\x00", "A,B\n1,\xff\n2,\x00\n3, \"4\"\n", "A,B\n\"\r\r\n\",\r\n\"", "A\n\"\"\n\"", "A,B\r1,2\r", "\r\n\"A\r\"\r\n1", "\"A\nB\",C\r1,2\r3,4\r", "\ufeff\ufeff\n0", "sep=;\nA;B\n1;2\n",
 	} {
 		f.Add([]byte(seed), uint8(0))
 		f.Add([]byte(seed), uint8(1))
@@ -149,6 +149,9 @@ func FuzzReadCSV(f *testing.F) {
 		opts := &datafile.CSVOptions{Comma: rune(",;\t"[comma%3])}
 		columns, rows, clean, readErr := csvRows(t, data, opts)
 
+		if strings.Contains(strings.ToLower(string(data)), "sep=") { // which encoding/csv takes for a header
+			return
+		}
 		theirs := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
 		theirs.Comma, theirs.FieldsPerRecord = opts.Comma, -1
 		all, err := theirs.ReadAll()

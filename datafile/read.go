@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,8 +30,29 @@ type Row struct {
 	columns []string
 }
 
-// Columns returns the parameters of a CSV list in the order of its header, nil for a row of a data file.
+// Columns returns the parameters of a CSV list in the order of its header, or those of a row of [ReadJSON] in the order
+// of the line, also where they are empty. It returns nil for a row of [Read].
 func (r *Row) Columns() []string { return slices.Clone(r.columns) }
+
+// JSONOptions describes a list of devices in the form of a data file. The zero value takes all members as they stand.
+type JSONOptions struct {
+	// Rename maps a member's name to the parameter it is for: {"serial": "SerialNumber"}.
+	Rename map[string]string
+	// Columns, unless nil, are the parameters to keep, after Rename. Other members are left out, whatever they hold.
+	Columns []string
+	// KeepEmpty keeps an empty string as a value. Without it the row is without that parameter, so that the template's
+	// Default is used.
+	KeepEmpty bool
+}
+
+// ReadJSON reads a list of devices that has the form of a data file, as [Read] does, and shapes the rows by the options.
+// nil options are the zero options.
+func ReadJSON(r io.Reader, opts *JSONOptions) iter.Seq2[Row, error] {
+	if opts == nil {
+		opts = &JSONOptions{}
+	}
+	return read(r, rowParser{opts: *opts, columns: true})
+}
 
 // Read reads a data file. It takes what people's own scripts write: a byte order mark, CRLF, blank lines (skipped), a
 // last line without newline, white space between the parts of a line, numbers and booleans, whose values are their
@@ -42,9 +64,13 @@ func (r *Row) Columns() []string { return slices.Clone(r.columns) }
 // The iterator is single-use. Its error comes last, with a zero Row: the input could not be read any further, or is not
 // UTF-8 at all ([ErrEncoding]).
 func Read(r io.Reader) iter.Seq2[Row, error] {
+	return read(r, rowParser{opts: JSONOptions{KeepEmpty: true}})
+}
+
+func read(r io.Reader, parser rowParser) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		in, n := newLines(r), int64(0)
-		var p rowParser
+		p := parser
 		for {
 			line, err := in.next()
 			if err == io.EOF {
@@ -60,7 +86,10 @@ func Read(r io.Reader) iter.Seq2[Row, error] {
 			n++
 			row := Row{Number: n, Line: line.Number, Offset: line.Offset}
 			var bad *finding.Finding
-			if row.Values, bad = p.row(line); bad != nil {
+			if row.Values, bad = p.row(line); bad == nil && p.columns {
+				row.columns = p.parameters()
+			}
+			if bad != nil {
 				bad.Row, bad.Line, bad.Offset = n, line.Number, line.Offset+int64(bad.Column-1)
 				row.Err = bad
 			}
@@ -111,14 +140,56 @@ func notUTF8(line []byte) string {
 
 // rowParser parses lines and keeps what is the same from line to line.
 type rowParser struct {
+	opts    JSONOptions
+	columns bool // they are wanted
 	json    jsonline.Reader
 	members []member
 	names   []string // those of the line before: most likely those of the next line too
 }
 
 type member struct {
-	nameAt     int // in the line
-	start, end int // in the text of all values
+	nameAt     int    // in the line
+	parameter  string // its name, renamed
+	out        bool   // it is left out
+	start, end int    // in the text of all values
+}
+
+// maxDepth is how deep a member that is left out may nest.
+const maxDepth = 100
+
+// parameters returns those of the line that was parsed last, as far as it could be.
+func (p *rowParser) parameters() []string {
+	list := make([]string, 0, len(p.members))
+	for _, m := range p.members {
+		if !m.out {
+			list = append(list, m.parameter)
+		}
+	}
+	return list
+}
+
+// longest finds the member that takes the most of a line that is too long, of which text is the beginning: its name,
+// and the place of its value. A line that is no object has none.
+func longest(text []byte) (name string, at int) {
+	r := jsonline.NewReader(text, maxDepth)
+	if r.Peek() != jsonline.Object {
+		return "", 0
+	}
+	size := 0
+	r.Open()
+	for member, ok := r.Member(); ok; member, ok = r.Member() {
+		r.Peek()
+		start := r.Offset()
+		key := r.Text(member)
+		end := len(text)
+		if v := r.Value(); r.Err() == nil {
+			end = v.End
+		}
+		if end-start > size {
+			name, at, size = key, start, end-start
+		}
+	}
+	return name, at
 }
 
 // at makes a finding that knows its place in the line only.
@@ -128,14 +199,15 @@ func at(offset int, name string, r finding.Rule, detail string) *finding.Finding
 
 // row returns the values in line, which share one string. Nothing of the line is kept.
 func (p *rowParser) row(line jsonline.Line) (map[string]string, *finding.Finding) {
+	p.members = p.members[:0]
 	if line.TooLong() {
-		return nil, at(0, "", ErrLineTooLong, fmt.Sprintf("the line is longer than %d bytes, the most AWS takes in one line", MaxLine))
+		name, from := longest(line.Text)
+		return nil, at(from, name, ErrLineTooLong, fmt.Sprintf("the line is longer than %d bytes, the most AWS takes in one line", MaxLine))
 	}
-	p.json = jsonline.NewReader(line.Text, 1)
+	p.json = jsonline.NewReader(line.Text, maxDepth)
 	if p.json.Peek() != jsonline.Object {
 		return nil, p.notObject(line.Text)
 	}
-	p.members = p.members[:0]
 	var text strings.Builder
 	text.Grow(len(line.Text))
 	p.json.Open()
@@ -148,11 +220,18 @@ func (p *rowParser) row(line jsonline.Line) (map[string]string, *finding.Finding
 		return nil, p.syntax("", line.Text)
 	}
 	row := make(map[string]string, len(p.members))
+	kept := 0
 	for i, m := range p.members {
-		row[p.names[i]] = text.String()[m.start:m.end]
-		if len(row) != i+1 {
+		if m.out {
+			continue
+		}
+		row[m.parameter] = text.String()[m.start:m.end]
+		if kept++; len(row) != kept {
 			return nil, at(m.nameAt, p.names[i], ErrRepeated, "the line has this parameter twice; remove one")
 		}
+	}
+	if !p.opts.KeepEmpty {
+		maps.DeleteFunc(row, func(_, v string) bool { return v == "" })
 	}
 	return row, nil
 }
@@ -163,7 +242,18 @@ func (p *rowParser) member(text *strings.Builder, name jsonline.Value, line []by
 	if bad != nil {
 		return bad
 	}
-	m := member{nameAt: name.Start, start: text.Len()}
+	m := member{nameAt: name.Start, parameter: key, start: text.Len()}
+	if to, ok := p.opts.Rename[key]; ok {
+		m.parameter = to
+	}
+	if p.opts.Columns != nil && !slices.Contains(p.opts.Columns, m.parameter) {
+		m.out = true
+		if p.json.Value(); p.json.Err() != nil {
+			return p.syntax(key, line)
+		}
+		p.members = append(p.members, m)
+		return nil
+	}
 	switch p.json.Peek() {
 	case jsonline.Object, jsonline.Array:
 		return at(p.json.Offset(), key, ErrNested, "the value is an object or a list; parameters are strings")

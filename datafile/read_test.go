@@ -118,8 +118,10 @@ func TestReadRefusesABadLineAndReadsOn(t *testing.T) {
 		{"null", `{"A":null}`, datafile.ErrNull, 6, "A", "leave the parameter out"},
 		{"no value", `{"A":}`, datafile.ErrSyntax, 6, "A", "value"},
 		{"nothing after the colon", `{"A":`, datafile.ErrSyntax, 6, "A", "a value"},
-		{"too long", long, datafile.ErrLineTooLong, 1, "", "262144"},
-		{"far too long", strings.Repeat(long, 9), datafile.ErrLineTooLong, 1, "", "262144"},
+		{"too long", long, datafile.ErrLineTooLong, 6, "A", "262144"},
+		{"far too long", strings.Repeat(long, 9), datafile.ErrLineTooLong, 6, "A", "262144"},
+		{"too long by its first member", `{"A":"` + strings.Repeat("x", datafile.MaxLine-10) + `","Bcdef":"2"}`, datafile.ErrLineTooLong, 6, "A", "262144"},
+		{"too long and no object", strings.Repeat("x", datafile.MaxLine+1), datafile.ErrLineTooLong, 1, "", "262144"},
 	}
 	for _, c := range cases {
 		for _, ending := range []string{"\n", "\r\n"} {
@@ -144,6 +146,39 @@ func TestReadRefusesABadLineAndReadsOn(t *testing.T) {
 				assert.Contains(t, p.Error(), fmt.Sprintf("row 2 (line 3, column %d): ", c.column))
 				assert.Less(t, len(p.Error()), 300)
 			})
+		}
+	}
+}
+
+func TestReadJSONShapesTheRows(t *testing.T) {
+	const line = `{"ThingName":"a","serial":7,"on":true,"Group":"","place":{"lat":[1.5,null]},"note":null}`
+	for _, c := range []struct {
+		name string
+		opts datafile.JSONOptions
+		want map[string]string
+	}{
+		{"renamed and selected", datafile.JSONOptions{Rename: map[string]string{"serial": "SerialNumber"}, Columns: []string{"ThingName", "SerialNumber", "on", "Group"}},
+			map[string]string{"ThingName": "a", "SerialNumber": "7", "on": "true"}},
+		{"with what is empty", datafile.JSONOptions{Columns: []string{"Group"}, KeepEmpty: true}, map[string]string{"Group": ""}},
+	} {
+		for row, err := range datafile.ReadJSON(strings.NewReader(line), &c.opts) {
+			require.NoError(t, err)
+			require.NoError(t, row.Err)
+			assert.Equal(t, c.want, row.Values, c.name)
+		}
+	}
+	for text, rule := range map[string]finding.Rule{
+		`{"A":"1","B":"2"}`: datafile.ErrRepeated, `{"A":"","B":"2"}`: datafile.ErrRepeated, line: datafile.ErrNested, `{"A":"1","C":[}`: datafile.ErrSyntax,
+	} {
+		for row, err := range datafile.ReadJSON(strings.NewReader(text), &datafile.JSONOptions{Rename: map[string]string{"B": "A"}}) {
+			require.NoError(t, err)
+			if rule == datafile.ErrSyntax {
+				rule = datafile.ErrNested
+			}
+			problemOf(t, row.Err, rule)
+		}
+		for row := range datafile.ReadJSON(strings.NewReader(text), &datafile.JSONOptions{Columns: []string{"A"}}) {
+			assert.Equal(t, text == `{"A":"1","C":[}`, row.Err != nil, "%s: what is left out is read over, and must be JSON", text)
 		}
 	}
 }

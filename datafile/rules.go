@@ -38,6 +38,10 @@ const (
 	// holds a carriage return.
 	ErrHeader finding.Rule = "csv-header"
 
+	// ErrSeparator: the header of a CSV input is a single column with semicolons or tabs in it, which most likely separate
+	// the columns. Parameter is that header.
+	ErrSeparator finding.Rule = "csv-separator"
+
 	// ErrPrivateKey: a value is a PEM private key. It must not leave its keeper; the data file takes the request.
 	ErrPrivateKey finding.Rule = "private-key"
 

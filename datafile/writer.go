@@ -2,6 +2,7 @@ package datafile
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -110,6 +111,9 @@ func (w *Writer) Write(values ...string) error {
 	for i, v := range values {
 		if err := w.value(start, i, v); err != nil {
 			w.buf = w.buf[:start]
+			if errors.Is(err, ErrLineTooLong) {
+				return w.tooLong(func(i int) string { return values[i] })
+			}
 			return err
 		}
 	}
@@ -135,6 +139,9 @@ func (w *Writer) WriteRow(row map[string]string) error {
 		used++
 		if err := w.value(start, i, v); err != nil {
 			w.buf = w.buf[:start]
+			if errors.Is(err, ErrLineTooLong) {
+				return w.tooLong(func(i int) string { return row[w.columns[i]] })
+			}
 			return err
 		}
 	}
@@ -165,7 +172,7 @@ func (w *Writer) begin() error {
 func (w *Writer) value(start, column int, v string) error {
 	// An escaped value is never shorter than the value. Looking first keeps a huge value from being escaped in full.
 	if len(v) > MaxLine {
-		return w.tooLong(column, v)
+		return ErrLineTooLong
 	}
 	if privatekey.In(v) {
 		return w.problem(w.columns[column], ErrPrivateKey, "the value is a private key; the data file takes the signing request")
@@ -182,7 +189,7 @@ func (w *Writer) value(start, column int, v string) error {
 			fmt.Sprintf("byte %d of the value is not UTF-8; convert the source to UTF-8", invalid+1))
 	}
 	if len(w.buf)-start >= MaxLine { // a closing brace is still to come
-		return w.tooLong(column, v)
+		return ErrLineTooLong
 	}
 	return nil
 }
@@ -266,7 +273,14 @@ func (w *Writer) missing(name string, row map[string]string) error {
 	return w.problem(name, ErrMissing, "the row has no value for it"+didYouMean(name, others))
 }
 
-func (w *Writer) tooLong(column int, v string) error {
-	return w.problem(w.columns[column], ErrLineTooLong, fmt.Sprintf(
-		"with this value of %d bytes the line exceeds %d bytes, the most AWS takes in one line", len(v), MaxLine))
+// tooLong names the value that takes the most of a line that is too long.
+func (w *Writer) tooLong(value func(column int) string) error {
+	longest := 0
+	for i := range w.columns {
+		if len(value(i)) > len(value(longest)) {
+			longest = i
+		}
+	}
+	return w.problem(w.columns[longest], ErrLineTooLong, fmt.Sprintf(
+		"with this value of %d bytes the line exceeds %d bytes, the most AWS takes in one line", len(value(longest)), MaxLine))
 }

@@ -82,6 +82,7 @@ func TestWriterRefusesABadRowAndKeepsTheGoodOnes(t *testing.T) {
 		{"a surrogate", func(w *datafile.Writer) error { return w.Write("a", "\xed\xa0\x80") }, datafile.ErrInvalidUTF8, "CSR", ""},
 		{"a byte too long", func(w *datafile.Writer) error { return w.Write("d", most+"x") }, datafile.ErrLineTooLong, "CSR", "262144"},
 		{"too long once escaped", func(w *datafile.Writer) error { return w.Write("d", most[1:]+"\n") }, datafile.ErrLineTooLong, "CSR", ""},
+		{"too long by another value", func(w *datafile.Writer) error { return w.Write(most, "dd") }, datafile.ErrLineTooLong, "ThingName", "262"},
 		{"far too long", func(w *datafile.Writer) error { return w.Write(strings.Repeat("\n", 4<<20), "b") }, datafile.ErrLineTooLong, "ThingName", ""},
 		{"a private key behind dashes", func(w *datafile.Writer) error {
 			return w.Write("a", "--- -----BEGIN X----- ----\n------BEGIN PRIVATE KEY-----\nMHcC\n")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/failures"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -60,14 +61,25 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		return nil
 	}
 	rec := copyDevice(old)
+	if err := changedInFile(d, old); err != nil {
+		if old.Verdict != Failed {
+			return err
+		}
+		rec.fail(CauseInvalidRecord, err.Error())
+		rec.Updated = time.Now()
+		return m.ledger.Apply(ctx, Change{Devices: []*DeviceRecord{rec}})
+	}
 	if old.Verdict == Removed {
 		rec.again()
 	}
-	if rec.Original == nil && !maps.Equal(rec.Row, fresh.Row) {
+	if fresh.Meta == nil {
+		fresh.Meta = rec.Meta
+	}
+	if rec.Original == nil && !(maps.Equal(rec.Row, fresh.Row) && maps.Equal(rec.Meta, fresh.Meta)) {
 		rec.Original = make(map[string]string, len(rec.Row)) // not nil, even if the record could not be read
 		maps.Copy(rec.Original, rec.Row)
 	}
-	rec.Name, rec.Row, rec.Verdict, rec.Cause, rec.Message = fresh.Name, fresh.Row, fresh.Verdict, fresh.Cause, fresh.Message
+	rec.Name, rec.Row, rec.Meta, rec.Verdict, rec.Cause, rec.Message = fresh.Name, fresh.Row, fresh.Meta, fresh.Verdict, fresh.Cause, fresh.Message
 	rec.Updated = time.Now()
 	if rec.Source == "" {
 		rec.Source = fresh.Source
@@ -81,6 +93,11 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	if err := m.intake.refuseSharedNames(ctx, []*DeviceRecord{rec}); err != nil {
 		return err
 	}
+	if err := m.intake.unique.load(ctx, m.ledger); err != nil {
+		return err
+	}
+	m.intake.unique.release(old)
+	m.intake.unique.claim(rec)
 	if rec.Verdict == Waiting && (rec.Name != old.Name || old.Match == "") {
 		// Refused here, the record stays what it was, and the others can go on.
 		if err := m.credentials.unusedByOthers(ctx, rec); err != nil {
@@ -98,6 +115,20 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 		return m.handover.commit(ctx, change)
 	}
 	return m.ledger.Apply(ctx, change)
+}
+
+// changedInFile returns an error if a value of the record is not what it was, but the same number in another form: what a
+// spreadsheet does to a file that is opened and saved. Nothing else of the record counts then.
+func changedInFile(d Device, old *DeviceRecord) error {
+	was := together(old.Row, old.Meta)
+	is := together(d.Row, d.Meta)
+	for _, column := range slices.Sorted(slices.Values(d.Columns)) {
+		if failures.Changed(was[column], is[column]) {
+			return fmt.Errorf("%s was %s and came back as %s, as spreadsheets change numbers, so the record is left as it was; format the column as text, or write '%s if that is meant",
+				column, rule.Quote(was[column]), rule.Quote(is[column]), is[column])
+		}
+	}
+	return nil
 }
 
 // beforeKeyChange looks for the orphans of the run, once, before a device that was sent gets another key: what its old

@@ -50,7 +50,7 @@ func (r *Run) enter() (*call, error) {
 	if n, ok := task.As[task.Notifier](o.Backend); ok {
 		c.deafen = n.Notify(func(host string, err error) { s.observe(EventUnreachable{Host: host, Err: err}) })
 	}
-	c.intake = &intake{session: s, shape: r.shape}
+	c.intake = &intake{session: s, shape: r.shape, unique: newUnique(r.shape.unique)}
 	c.credentials = newCredentials(s, r.shape, o.Credential)
 	keys := newKeys(s, o.Credential)
 	c.parts = &parts{
@@ -168,7 +168,7 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || left)
-	if s.Pending == 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
+	if s.Pending == 0 && s.Total > 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
 		c.record.Finished = time.Now()
 		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
 			return nil, err

@@ -100,6 +100,10 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 	if err := c.begun(ctx, report); err != nil {
 		return err
 	}
+	devices, err := c.intake.shape.checkHeader(devices)
+	if err != nil {
+		return err
+	}
 	for d, err := range devices {
 		if err != nil {
 			return fmt.Errorf("reading the devices after %d records: %w", report.Devices, err)
@@ -220,6 +224,9 @@ func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 		return rec, nil
 	}
 	c.names[rec.Name] = seq
+	if c.intake.unique.claim(rec); rec.Verdict == Failed {
+		return rec, nil
+	}
 	brief := &DeviceRecord{Result: Result{Seq: seq, Name: rec.Name, Source: rec.Source}} // without its row
 	if c.given != nil {
 		if m, err := c.given.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {

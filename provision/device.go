@@ -13,6 +13,10 @@ type Device struct {
 	Name string
 	// Row holds the values by parameter name, in UTF-8. What the credential step fills, such as CSR, is left out.
 	Row map[string]string
+	// Meta holds what the run keeps beside the device and never sends: a customer, a pallet, the site it is routed by. It
+	// is seen by routes, credential steps and outputs, and is in the ledger. The names are none of Row's. See also
+	// [Options.Meta].
+	Meta map[string]string
 	// Source is where the record came from, for error messages: "devices.csv:12". It may be empty.
 	Source string
 	// Seq is the number of the record of the run that this one mends ([Result].Seq), for [Run.Amend]. 0 finds it by Name.
@@ -20,6 +24,11 @@ type Device struct {
 	// RunID is the id of the run that the record is of, for [Run.Amend], which refuses another run's. Empty is not
 	// checked.
 	RunID string
+	// Columns are the names in the header of the list that the device is from, or the members of its line; nil if it is
+	// from no list. A run refuses a list whose header can't be right before it keeps anything of it ([HeaderError]). Of a
+	// line of failures.csv they are those whose values no apostrophe marks as text: Amend compares them with what a
+	// spreadsheet makes of numbers.
+	Columns []string
 	// Err marks a record that could not be read. The device is then Failed with this error; the others go on.
 	Err error
 }
@@ -100,6 +109,7 @@ type Result struct {
 	Seq            int64 // number in the run, from 1: the place in the input, unless devices were registered before it
 	Name           string
 	Row            map[string]string
+	Meta           map[string]string // kept beside the device, never sent
 	Source         string
 	Verdict        Verdict
 	Cause          Cause  // why it failed, or has no key

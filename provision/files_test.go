@@ -194,6 +194,8 @@ func FuzzFailuresComeBackAsTheyWent(f *testing.F) {
 	f.Add("a", "b", "c")
 	f.Add("ThingName", "=1+1", "\ufeff")
 	f.Add("", "\r\n", "\x00")
+	f.Add("'2", "''=", "'\"a\"")
+	f.Add("+49", "\uff1dcmd", "@x\t")
 	f.Fuzz(func(t *testing.T, name, note, message string) {
 		row := map[string]string{"ThingName": name, "Note": note}
 		maps.DeleteFunc(row, func(_, v string) bool { return v == "" })
@@ -205,9 +207,8 @@ func FuzzFailuresComeBackAsTheyWent(f *testing.F) {
 			return // what is not text is refused, never changed
 		}
 		for k, v := range row {
-			// CSV has one way to end a line within a value.
-			if got, want := back[0].Row[k], strings.ReplaceAll(v, "\r\n", "\n"); got != want {
-				t.Fatalf("%s: %q went and %q came back", k, want, got)
+			if got := back[0].Row[k]; got != v {
+				t.Fatalf("%s: %q went and %q came back", k, v, got)
 			}
 		}
 	})

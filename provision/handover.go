@@ -163,7 +163,7 @@ func (h *handover) deliverOne(ctx context.Context, out Output, d *DeviceRecord) 
 	where := h.record.Identity
 	err := out.Deliver(ctx, &Delivery{
 		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
-		CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
+		Meta: d.Meta, CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
 		Endpoint: h.endpoint, Account: where.Account, Region: where.Region, Fake: where.Fake,
 	})
 	if err != nil {

@@ -17,8 +17,9 @@ import (
 // intake takes the devices of the input into the ledger, and refuses those that could not be sent.
 type intake struct {
 	*session
-	shape *shape
-	odd   oddRows
+	shape  *shape
+	odd    oddRows
+	unique *unique
 }
 
 // spoolBatch is how many devices go into the ledger at once.
@@ -40,10 +41,14 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 	if err != nil {
 		return err
 	}
+	if devices, err = in.shape.checkHeader(devices); err != nil {
+		return err
+	}
 	s := spooler{intake: in, seq: in.record.Ahead}
 	next, stop := iter.Pull2(in.known(ctx))
 	defer stop()
 	var n int64 // records read
+	replaced := false
 	for d, err := range devices {
 		if err != nil {
 			return fmt.Errorf("reading the devices after %d records: %w", n, err)
@@ -56,17 +61,29 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 			continue
 		}
 		s.seq++
-		known, err, ok := next()
+		var (
+			known *DeviceRecord
+			ok    bool
+		)
+		if !replaced {
+			known, err, ok = next()
+		}
 		switch {
 		case err != nil:
 			return err
 		case ok:
-			if err := in.same(known, d); err != nil {
+			if err = in.same(known, d); err == nil {
+				in.unique.add(known)
+				continue
+			}
+		case in.record.Spooled:
+			err = fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, n-1, n)
+		}
+		if err != nil {
+			if err := in.replace(ctx, s.seq, err); err != nil {
 				return err
 			}
-			continue
-		case in.record.Spooled:
-			return fmt.Errorf("%w: it held %d devices, record %d is one more", ErrInputChanged, n-1, n)
+			replaced = true
 		}
 		if err := s.add(ctx, d); err != nil {
 			return err
@@ -75,10 +92,15 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 	if err := context.Cause(ctx); err != nil { // it may have ended for that reason
 		return err
 	}
-	if known, err, ok := next(); err != nil {
-		return err
-	} else if ok {
-		return fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, n, known.Name)
+	if !replaced {
+		known, err, ok := next()
+		if err == nil && ok {
+			err = fmt.Errorf("%w: it ends after %d records, the run has device %q next", ErrInputChanged, n, known.Name)
+			err = in.replace(ctx, s.seq+1, err)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if in.record.Spooled {
 		return in.spooled(ctx)
@@ -107,6 +129,29 @@ func (in *intake) noneOrAll(ctx context.Context) error {
 	return nil
 }
 
+// replace makes room for another input than the one that the run has, from a record on. If anything was sent, or a key
+// may have been made for it, the run keeps what it has and changed is returned.
+func (in *intake) replace(ctx context.Context, from int64, changed error) error {
+	parts, err := in.ledger.Parts(ctx)
+	if err != nil {
+		return err
+	}
+	if len(parts) > 0 {
+		return changed
+	}
+	for d, err := range in.ledger.Devices(ctx, DeviceFilter{AfterSeq: in.record.Ahead}) {
+		if err != nil {
+			return err
+		}
+		if d.Attempts > 0 || d.Match != "" || d.Verdict != Waiting && d.Verdict != Failed {
+			return changed
+		}
+	}
+	in.record.Spooled, in.record.Total, in.record.Input, in.record.Finished = false, in.record.Ahead, 0, time.Time{}
+	in.replaced = true
+	return in.ledger.Apply(ctx, Change{Run: in.record, RemoveFrom: from})
+}
+
 func (in *intake) spooled(ctx context.Context) error {
 	counts, err := in.ledger.Counts(ctx)
 	if err != nil {
@@ -114,7 +159,8 @@ func (in *intake) spooled(ctx context.Context) error {
 	}
 	in.observe(EventSpooled{
 		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned],
-		NoKey: counts.Verdicts[NoKey], Removed: counts.Verdicts[Removed] + counts.Verdicts[Removing], Resumed: in.resumed,
+		NoKey: counts.Verdicts[NoKey], Removed: counts.Verdicts[Removed] + counts.Verdicts[Removing],
+		Resumed: in.resumed, Replaced: in.replaced,
 		Notes: in.odd.findings(),
 	})
 	return nil
@@ -148,6 +194,7 @@ func (in *intake) registeredAhead(ctx context.Context) (*ahead, error) {
 		}
 		row := fmt.Sprint(d.row())
 		a.byRow[row] = append(a.byRow[row], d)
+		in.unique.add(d)
 	}
 	return a, nil
 }
@@ -157,7 +204,7 @@ func (a *ahead) take(d Device) bool {
 	if len(a.byRow) == 0 {
 		return false
 	}
-	clean, _ := keepable(d.Row)
+	clean, _ := keepable(a.shape.split(d).Row)
 	row := fmt.Sprint(clean)
 	for i, known := range a.byRow[row] {
 		if a.same(known, d) == nil {
@@ -179,10 +226,16 @@ func (d *DeviceRecord) row() map[string]string {
 // same compares a record of the input with the ledger's.
 func (in *intake) same(known *DeviceRecord, d Device) error {
 	row := known.row()
+	d = in.shape.split(d)
 	d.Row, _ = keepable(d.Row)
+	d.Meta, _ = keepable(d.Meta)
 	d.Name = privatekey.Cut(d.Name)
-	if maps.Equal(row, d.Row) && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
+	sameMeta := known.Original != nil || maps.Equal(known.Meta, d.Meta)
+	if maps.Equal(row, d.Row) && sameMeta && (d.Name == "" || d.Name == known.Name || known.Original != nil) {
 		return nil
+	}
+	if !sameMeta { // named as one row
+		row, d.Row = together(row, known.Meta), together(d.Row, d.Meta)
 	}
 	for _, k := range slices.Sorted(maps.Keys(row)) {
 		if v, ok := d.Row[k]; !ok || v != row[k] {
@@ -216,6 +269,9 @@ func (s *spooler) add(ctx context.Context, d Device) error {
 func (s *spooler) flush(ctx context.Context) error {
 	if err := s.intake.refuseSharedNames(ctx, s.batch); err != nil {
 		return err
+	}
+	for _, rec := range s.batch {
+		s.intake.unique.claim(rec)
 	}
 	if err := s.intake.ledger.Apply(ctx, Change{Add: s.batch}); err != nil {
 		return err
@@ -277,8 +333,10 @@ func (d *DeviceRecord) failSharedKey(seq int64) {
 func (in *intake) newRecord(seq int64, d Device) (rec *DeviceRecord, want *wanted) {
 	rec = &DeviceRecord{Updated: time.Now()}
 	rec.Seq, rec.Source, rec.Verdict = seq, privatekey.Cut(d.Source), Waiting
+	d = in.shape.split(d)
 	row, columns := keepable(d.Row)
-	rec.Row = row
+	meta, more := keepable(d.Meta)
+	rec.Row, rec.Meta, columns = row, meta, append(columns, more...)
 	name, want, err := in.shape.check(d)
 	rec.Name = privatekey.Cut(cmp.Or(d.Name, name))
 	switch {

@@ -16,6 +16,7 @@ func (l keyless) Apply(ctx context.Context, c Change) error {
 		for _, d := range devices {
 			d.Row, _ = privatekey.CutRow(d.Row)
 			d.Original, _ = privatekey.CutRow(d.Original)
+			d.Meta, _ = privatekey.CutRow(d.Meta)
 			for _, text := range []*string{&d.Name, &d.Source, &d.Message, &d.CertificatePEM} {
 				*text = privatekey.Cut(*text)
 			}

@@ -45,11 +45,13 @@ type Ledger interface {
 // Change is what a step of a run leaves in the ledger, as one. Orphans whose certificate a device of Add or Devices has are
 // forgotten, whenever they were applied: a device has come to use them.
 type Change struct {
-	Run     *RunRecord      // creates or replaces the run's record
-	Add     []*DeviceRecord // appends devices; Seq must go on from the last one without a gap
-	Devices []*DeviceRecord // replaces devices by Seq; each must be there
-	Part    *PartRecord     // creates or replaces a part by Number, which is 1 or more
-	Orphans []*Orphan       // creates or replaces orphans by CertificateID
+	Run *RunRecord // creates or replaces the run's record
+	// RemoveFrom, unless 0, removes the devices with this Seq and all after it, before others are added.
+	RemoveFrom int64
+	Add        []*DeviceRecord // appends devices; Seq must go on from the last one without a gap
+	Devices    []*DeviceRecord // replaces devices by Seq; each must be there
+	Part       *PartRecord     // creates or replaces a part by Number, which is 1 or more
+	Orphans    []*Orphan       // creates or replaces orphans by CertificateID
 }
 
 // RunRecord is what a run is about.
@@ -78,7 +80,7 @@ type RunRecord struct {
 type DeviceRecord struct {
 	Result
 	Match Match // how its line in a report is recognised; empty until its credential is made
-	// Original is the row as the input had it, if it was mended since; nil otherwise.
+	// Original is the row as the input had it, if it or Meta was mended since; nil otherwise.
 	Original map[string]string
 	Updated  time.Time
 }

@@ -55,7 +55,7 @@ func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, erro
 		}
 		todo := func(yield func(csr.Device, error) bool) {
 			for c, err := range devices {
-				if !yield(csr.Device{Name: c.Name, Row: c.Row, Tag: c}, err) {
+				if !yield(csr.Device{Name: c.Name, Row: together(c.Row, c.Meta), Tag: c}, err) {
 					return
 				}
 			}

@@ -44,13 +44,20 @@ func (l *memoryLedger) Apply(ctx context.Context, c Change) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	last := int64(len(l.devices))
+	if c.RemoveFrom < 0 || c.RemoveFrom > last+1 {
+		return fmt.Errorf("ledger: devices are to be removed from number %d, the ledger holds 1 to %d", c.RemoveFrom, last)
+	}
+	if c.RemoveFrom > 0 {
+		last = c.RemoveFrom - 1
+	}
 	for i, d := range c.Add {
-		if want := int64(len(l.devices) + i + 1); d.Seq != want {
+		if want := last + int64(i) + 1; d.Seq != want {
 			return fmt.Errorf("ledger: device %q has number %d, the next one is %d", d.Name, d.Seq, want)
 		}
 	}
 	for _, d := range c.Devices {
-		if d.Seq < 1 || d.Seq > int64(len(l.devices)) {
+		if d.Seq < 1 || d.Seq > last {
 			return fmt.Errorf("ledger: there is no device number %d (%q)", d.Seq, d.Name)
 		}
 	}
@@ -60,6 +67,11 @@ func (l *memoryLedger) Apply(ctx context.Context, c Change) error {
 	if c.Run != nil {
 		l.run = new(*c.Run)
 	}
+	for _, d := range l.devices[last:] {
+		l.forget(d)
+	}
+	clear(l.devices[last:])
+	l.devices = l.devices[:last]
 	for _, d := range c.Add {
 		l.devices = append(l.devices, nil)
 		l.put(d)
@@ -98,12 +110,7 @@ func (l *memoryLedger) forgetUsed(c Change) {
 
 func (l *memoryLedger) put(d *DeviceRecord) {
 	if old := l.devices[d.Seq-1]; old != nil {
-		if holdsKeys(old) {
-			l.names.remove(old.Name, old.Seq)
-			l.matches.remove(old.Match, old.Seq)
-		}
-		l.named.remove(old.Name, old.Seq)
-		l.certificates.remove(old.CertificateID, old.Seq)
+		l.forget(old)
 	}
 	if holdsKeys(d) {
 		l.names.add(d.Name, d.Seq)
@@ -112,6 +119,16 @@ func (l *memoryLedger) put(d *DeviceRecord) {
 	l.named.add(d.Name, d.Seq)
 	l.certificates.add(d.CertificateID, d.Seq)
 	l.devices[d.Seq-1] = copyDevice(d)
+}
+
+// forget takes a device out of the indexes.
+func (l *memoryLedger) forget(d *DeviceRecord) {
+	if holdsKeys(d) {
+		l.names.remove(d.Name, d.Seq)
+		l.matches.remove(d.Match, d.Seq)
+	}
+	l.named.remove(d.Name, d.Seq)
+	l.certificates.remove(d.CertificateID, d.Seq)
 }
 
 // holdsKeys reports whether a device stands for its name and its match: one that was refused before it was sent does
@@ -178,7 +195,7 @@ func (x *index[K]) find(keys []K) map[K]int64 {
 
 func copyDevice(d *DeviceRecord) *DeviceRecord {
 	c := new(*d)
-	c.Row, c.Original = maps.Clone(d.Row), maps.Clone(d.Original)
+	c.Row, c.Original, c.Meta = maps.Clone(d.Row), maps.Clone(d.Original), maps.Clone(d.Meta)
 	c.Policies, c.Existing = slices.Clone(d.Policies), slices.Clone(d.Existing)
 	return c
 }

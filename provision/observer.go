@@ -22,6 +22,8 @@ type EventSpooled struct {
 	// Notes are about records that this call took in and that are sent as they are: what is odd about their requests or
 	// certificates. One finding for each oddity has the first such record's number and how many more there are.
 	Notes finding.List
+	// Replaced is true when the run had another input before this call, of which nothing was sent.
+	Replaced bool
 }
 
 // EventExisting: the account was looked at for devices that are about to be sent, and had things of their names.

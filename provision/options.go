@@ -36,6 +36,13 @@ type Options struct {
 	Output Output
 	// Ledger holds the state of the run. Nil makes a new memory ledger.
 	Ledger Ledger
+	// Meta chooses the columns of the rows that are kept beside each device ([Device.Meta]) and not sent. Its zero value
+	// keeps none.
+	Meta Meta
+	// Unique names columns, sent or kept, in which no two devices may have the same value, letters' case and space around
+	// it left aside, such as serial numbers: the later record is Failed with CauseDuplicate. It costs some 60 bytes of
+	// memory for each device and column while the input is read, and reading the whole ledger in Amend and Register.
+	Unique []string
 	// PartLines is the greatest number of devices in one registration task. 0 means 10,000. The first task is small, so
 	// that mistakes show soon. Each further one becomes as large as it can be ready in time: what is made while a task is
 	// in progress is sent as the next one, so that the service has no pause. Prepare always fills its parts.
@@ -106,6 +113,9 @@ func New(opts Options) (*Run, error) {
 	opts.Credential = ForTemplate(opts.Credential, opts.Template)
 	shape, err := newShape(opts.Template, opts.Credential)
 	if err != nil {
+		return nil, fmt.Errorf("provision: %w", err)
+	}
+	if err := shape.choose(opts.Meta, opts.Unique); err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
 	opts.PartLines = cmp.Or(opts.PartLines, 10_000)

@@ -27,6 +27,8 @@ type Delivery struct {
 	ClientID       string   `json:"clientId"`           // the MQTT client id AWS expects by default: the thing's name
 	Account        string   `json:"account,omitempty"`
 	Region         string   `json:"region,omitempty"`
+	// Meta is what the run keeps beside the device ([Device.Meta]).
+	Meta map[string]string `json:"meta,omitempty"`
 	// Fake is true when the certificate comes from a fake backend: no AWS endpoint accepts it.
 	Fake           bool   `json:"fake,omitempty"`
 	CertificatePEM string `json:"-"`

@@ -84,7 +84,7 @@ func (c *credentials) prepare(
 				return
 			}
 			given.Add(1)
-			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Source: d.Source}, Run: c.record.ID}
+			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Meta: d.Meta, Source: d.Source}, Run: c.record.ID}
 			if !yield(candidate, nil) {
 				return
 			}

@@ -37,7 +37,7 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 	s := r.newSession()
 	keys, credentials := newKeys(s, r.opts.Credential), newCredentials(s, r.shape, r.opts.Credential)
 	look := newLooker(s, credentials, keys, newAccount(s, r.shape, nil, r.opts.SettleWindow), &r.opts)
-	c := newChecker(&intake{session: s, shape: r.shape}, look, r.opts.Credential)
+	c := newChecker(&intake{session: s, shape: r.shape, unique: newUnique(r.shape.unique)}, look, r.opts.Credential)
 	if err := c.all(ctx, devices, report); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ type session struct {
 	stop    *stopper
 
 	record   *RunRecord // as the ledger has it
+	replaced bool       // the input is another one than the ledger had before this call
 	resumed  bool       // the ledger knew the run already: an earlier call, or an earlier process, has begun it
 	endpoint string     // where devices connect to; empty if the backend can't tell
 }

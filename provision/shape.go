@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/spelling"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -19,12 +20,15 @@ import (
 // shape is what the template and the credential step ask of a row, and what they make of it. It does not change.
 type shape struct {
 	program *template.Program
+	known   map[string]bool   // its parameters
 	body    string            // the template as AWS takes it
 	digest  string            // hex SHA-256 of body
 	fills   map[string]string // a placeholder for each parameter that the credential step fills
 	rows    RowChecker        // the credential step's own check of a row; nil if it has none
 	noter   RowNoter          // tells what is odd about a row that is sent; nil if the step can't
 	takes   []string          // of fills, those for which that check decides about a value of the row's own
+	keep    *Meta             // what the run keeps beside a device
+	unique  []string          // what must differ between devices
 }
 
 func newShape(t *template.Template, step Credential) (*shape, error) {
@@ -37,7 +41,10 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 		return nil, err
 	}
 	digest := sha256.Sum256([]byte(body))
-	s := &shape{program: program, body: body, digest: hex.EncodeToString(digest[:]), fills: map[string]string{}}
+	s := &shape{program: program, known: map[string]bool{}, body: body, digest: hex.EncodeToString(digest[:]), fills: map[string]string{}}
+	for _, name := range program.Parameters() {
+		s.known[name] = true
+	}
 	for _, name := range step.Fills() {
 		s.fills[name] = "-"
 	}
@@ -123,24 +130,29 @@ func (s *shape) check(d Device) (name string, w *wanted, err error) {
 		return name, nil, fmt.Errorf("the device is called %q, the template makes the thing %q of it", d.Name, name)
 	}
 	if s.rows != nil {
-		if err := s.rows.CheckRow(name, d.Row); err != nil {
+		if err := s.rows.CheckRow(name, together(d.Row, d.Meta)); err != nil {
 			return name, nil, err
 		}
 	}
 	if err := s.unused(d.Row); err != nil {
 		return name, nil, err
 	}
-	if _, bad := inUTF8(d.Row); bad != nil {
+	for _, k := range slices.Sorted(maps.Keys(d.Meta)) {
+		if s.known[k] {
+			return name, nil, fmt.Errorf("%s is both a parameter of the template and what is kept beside the device; give it once", rule.Quote(k))
+		}
+	}
+	if _, bad := inUTF8(together(d.Row, d.Meta)); bad != nil {
 		return name, nil, fmt.Errorf("device %s: column %s is not UTF-8; convert the input to UTF-8", rule.Quote(name), rule.Quote(bad[0]))
 	}
 	if err := s.checkValues(row); err != nil {
 		return name, nil, err
 	}
-	known := s.program.Parameters()
 	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
-		if !slices.Contains(known, k) {
-			return name, nil, fmt.Errorf("the template has no parameter %q, only %s: leave the column out or rename it (datafile.CSVOptions)",
-				k, strings.Join(known, ", "))
+		if !s.known[k] {
+			known := s.program.Parameters()
+			return name, nil, fmt.Errorf("the template has no parameter %s, only %s%s: rename it, leave it out, or have it kept beside the device",
+				rule.Quote(k), strings.Join(known, ", "), spelling.DidYouMean(k, known))
 		}
 	}
 	return name, w, nil
@@ -191,7 +203,13 @@ func (s *shape) checkValues(row map[string]string) error {
 		if _, fills := s.fills[is.Parameter]; fills || !is.Severity.AtLeast(finding.Error) {
 			continue
 		}
-		texts = append(texts, is.Error())
+		text := is.Error()
+		if v, given := row[is.Parameter]; given && v == "" && is.Parameter != "" {
+			if text += "; it is empty"; !slices.Contains(s.program.Required(), is.Parameter) {
+				text += ": leave it out to have the template's Default"
+			}
+		}
+		texts = append(texts, text)
 	}
 	if texts == nil {
 		return nil

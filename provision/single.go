@@ -304,6 +304,12 @@ func (sg *single) find(ctx context.Context, d Device) (rec, former *DeviceRecord
 	if unsent != nil {
 		return unsent, nil, nil
 	}
+	if err := sg.intake.unique.load(ctx, sg.ledger); err != nil {
+		return nil, nil, err
+	}
+	if sg.intake.unique.claim(rec); rec.Verdict == Failed {
+		return rec, nil, failure(rec)
+	}
 	if err := sg.looker.unused(ctx, []*DeviceRecord{rec}); err != nil {
 		return rec, nil, err
 	}

@@ -25,18 +25,22 @@ const (
 	messageColumn = Prefix + "message"
 )
 
+// MetaPrefix comes before the names of what is kept beside the devices.
+const MetaPrefix = Prefix + "meta:"
+
 // Record is one device.
 type Record struct {
 	Seq            int64
 	Run            string
 	Site           string // its site in a fleet
 	Cause, Message string
-	Row            map[string]string
+	Row, Meta      map[string]string
 }
 
 // Write writes records with their rows: first the given columns, then those that only some rows have. The records are
-// read twice. With sites there is a column for them.
+// read twice. With sites there is a column for them. Every name and value is written as [Text] makes it.
 func Write(w io.Writer, given []string, sites bool, records iter.Seq2[*Record, error]) error {
+	meta := map[string]bool{}
 	extra := map[string]bool{} // columns that the template does not know, which may be why a record failed
 	for r, err := range records {
 		if err != nil {
@@ -47,14 +51,28 @@ func Write(w io.Writer, given []string, sites bool, records iter.Seq2[*Record, e
 				extra[k] = true
 			}
 		}
+		for k := range r.Meta {
+			meta[k] = true
+		}
 	}
+	metas := slices.Sorted(maps.Keys(meta))
 	columns := slices.Concat(given, slices.Sorted(maps.Keys(extra)))
 	header := []string{RecordColumn, RunColumn}
 	if sites {
 		header = append(header, siteColumn)
 	}
+	header = slices.Concat(header, []string{causeColumn, messageColumn}, columns)
+	for _, k := range metas {
+		header = append(header, MetaPrefix+k)
+	}
 	out := csv.NewWriter(w)
-	if err := out.Write(slices.Concat(header, []string{causeColumn, messageColumn}, columns)); err != nil {
+	write := func(line []string) error {
+		for i, v := range line {
+			line[i] = Text(v)
+		}
+		return out.Write(line)
+	}
+	if err := write(header); err != nil {
 		return err
 	}
 	for r, err := range records {
@@ -69,7 +87,10 @@ func Write(w io.Writer, given []string, sites bool, records iter.Seq2[*Record, e
 		for _, c := range columns {
 			line = append(line, r.Row[c])
 		}
-		if err := out.Write(line); err != nil {
+		for _, k := range metas {
+			line = append(line, r.Meta[k])
+		}
+		if err := write(line); err != nil {
 			return err
 		}
 	}

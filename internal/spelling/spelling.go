@@ -2,8 +2,10 @@
 package spelling
 
 import (
+	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 )
 
 // longest is how many bytes a name that is compared may have. Names are short; what is longer is a value in the wrong
@@ -19,6 +21,27 @@ func Fold(s string) string {
 		}
 		return r
 	}, strings.ToLower(s))
+}
+
+// Nearest returns the candidate nearest to name, "" when none is near. A name that differs only in case, spaces or
+// punctuation is nearest of all: "serial_number" for "SerialNumber".
+func Nearest(name string, candidates []string) string {
+	best, bestDistance := "", max(1, utf8.RuneCountInString(name)/3)+1
+	folded := Fold(name)
+	for _, c := range candidates {
+		if d := Distance(folded, Fold(c)); d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// DidYouMean returns "; did you mean …?" with the [Nearest] candidate, "" when none is near.
+func DidYouMean(name string, candidates []string) string {
+	if best := Nearest(name, candidates); best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	return ""
 }
 
 // Distance is how many characters have to be put in, left out, changed or swapped with their neighbour to make one name

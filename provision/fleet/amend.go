@@ -36,9 +36,10 @@ func (f *Fleet) WriteFailures(ctx context.Context, w io.Writer) error {
 					return
 				}
 				if r.Site = s.name; f.opts.Route.column != "" {
-					row := map[string]string{f.opts.Route.column: s.name}
+					row, meta := map[string]string{f.opts.Route.column: s.name}, maps.Clone(r.Meta)
 					maps.Copy(row, r.Row)
-					r.Row = row
+					delete(meta, f.opts.Route.column)
+					r.Row, r.Meta = row, meta
 				}
 				if !yield(r, nil) {
 					return
@@ -73,7 +74,7 @@ func unfinished(ctx context.Context, ledger provision.Ledger) iter.Seq2[*failure
 				yield(nil, err)
 				return
 			}
-			if !yield(&failures.Record{Seq: d.Seq, Run: run.ID, Cause: string(d.Cause), Message: d.Message, Row: d.Row}, nil) {
+			if !yield(&failures.Record{Seq: d.Seq, Run: run.ID, Cause: string(d.Cause), Message: d.Message, Row: d.Row, Meta: d.Meta}, nil) {
 				return
 			}
 		}
@@ -176,7 +177,7 @@ func (m *amender) one(ctx context.Context, d provision.Device) error {
 	case why != nil:
 		return why
 	}
-	d.Row = f.opts.Route.strip(to, d.Row)
+	d = f.opts.Route.strip(to, d)
 	name, why, err := m.taken(ctx, to, d)
 	if err != nil {
 		return err
@@ -235,7 +236,7 @@ func (f *Fleet) keep(ctx context.Context, rec *provision.DeviceRecord, why *refu
 // admit registers a record that no site took. Once the site's ledger has the device, its failure, too, is the site's.
 func (m *amender) admit(ctx context.Context, s *site, rec *moving) error {
 	d := rec.mended
-	d.Row = m.fleet.opts.Route.strip(s, d.Row)
+	d = m.fleet.opts.Route.strip(s, d)
 	res, err := m.fleet.register(ctx, s, d)
 	if res == nil {
 		if at, ok := errors.AsType[*SiteError](err); ok {

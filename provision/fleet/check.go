@@ -74,7 +74,7 @@ func (f *Fleet) Check(ctx context.Context, devices iter.Seq2[provision.Device, e
 			report.refuse(Result{Result: to.refused.result(report.Refused, d, to.name, r.n)})
 			continue
 		}
-		d.Row = to.row
+		d = to.device
 		feeds[to.site.index].put(d)
 	}
 	feeds.close(nil)

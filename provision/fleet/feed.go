@@ -174,7 +174,8 @@ func (f *feed) take() (devices []provision.Device, done bool, err error) {
 // waiting is a device in the file. Gob keeps every byte of a string, valid UTF-8 or not.
 type waiting struct {
 	Name, Source, RunID string
-	Row                 map[string]string
+	Row, Meta           map[string]string
+	Columns             []string
 	Seq                 int64
 	Wrong               bool // with Cause and Text of its Err
 	Cause               provision.Cause
@@ -182,7 +183,7 @@ type waiting struct {
 }
 
 func waitingOf(d provision.Device) waiting {
-	w := waiting{Name: d.Name, Source: d.Source, RunID: d.RunID, Row: d.Row, Seq: d.Seq}
+	w := waiting{Name: d.Name, Source: d.Source, RunID: d.RunID, Row: d.Row, Meta: d.Meta, Columns: d.Columns, Seq: d.Seq}
 	if d.Err != nil {
 		w.Wrong, w.Cause, w.Text = true, provision.CauseInvalidRecord, d.Err.Error()
 		if e, ok := errors.AsType[provision.CauseError](d.Err); ok {
@@ -193,7 +194,7 @@ func waitingOf(d provision.Device) waiting {
 }
 
 func (w *waiting) device() provision.Device {
-	d := provision.Device{Name: w.Name, Source: w.Source, RunID: w.RunID, Row: w.Row, Seq: w.Seq}
+	d := provision.Device{Name: w.Name, Source: w.Source, RunID: w.RunID, Row: w.Row, Meta: w.Meta, Columns: w.Columns, Seq: w.Seq}
 	if w.Wrong {
 		d.Err = &refusal{w.Cause, w.Text}
 	}

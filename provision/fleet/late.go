@@ -34,7 +34,7 @@ func (f *Fleet) Register(ctx context.Context, d provision.Device) (*Result, erro
 			return nil, err
 		}
 	}
-	d.Row = f.opts.Route.strip(s, d.Row)
+	d = f.opts.Route.strip(s, d)
 	return f.register(ctx, s, d)
 }
 

@@ -80,7 +80,7 @@ func (r *refusals) add(ctx context.Context, n int64, d provision.Device, name st
 	switch {
 	case err != nil:
 		return fmt.Errorf("the fleet's ledger: %w", err)
-	case ok && (known.Name != name || !maps.Equal(known.Row, d.Row)):
+	case ok && (known.Name != name || !maps.Equal(known.Row, d.Row) || !maps.Equal(known.Meta, d.Meta)):
 		return fmt.Errorf("%w: the device refused as number %d was %s, and is %s now (record %d)",
 			provision.ErrInputChanged, r.seq, called(known.Name, known.Source), called(name, d.Source), n)
 	case ok:

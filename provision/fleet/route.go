@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,32 +28,39 @@ type Route struct {
 // ByColumn routes by a value of the device's row, which must be a site's name to the letter: nothing is trimmed, folded
 // or guessed.
 //
-// The column is taken out of the row before the site sees it, unless the site's template has a parameter of that name.
-// The caller's own map is left as it is.
+// The column is moved to the device's Meta before the site sees it, unless the site's template has a parameter of that
+// name: it is kept and not sent. It may be in Meta from the start. The caller's own maps are left as they are.
 func ByColumn(name string) Route {
 	return Route{column: name, site: func(d provision.Device) (string, error) {
-		if d.Row[name] == "" {
-			return "", fmt.Errorf("its record has no value for %q, which names the site", name)
+		if site := cmp.Or(d.Row[name], d.Meta[name]); site != "" {
+			return site, nil
 		}
-		return d.Row[name], nil
+		return "", fmt.Errorf("its record has no value for %q, which names the site", name)
 	}}
 }
 
 // ByFunc routes by a function. It returns the site's name; with an error, or with the name of no site, the device is
-// refused and the others go on. The row goes to the site as it is. The function is called in the order of the input
+// refused and the others go on. The row goes to the site as it is: a column that is there for the route alone is named in
+// the site's Options.Meta. The function is called in the order of the input
 // from the goroutine that called Run, and must not change the row.
 func ByFunc(site func(provision.Device) (string, error)) Route { return Route{site: site} }
 
 func (r Route) valid() bool { return r.site != nil }
 
-// strip returns the row as the site is to see it.
-func (r Route) strip(s *site, row map[string]string) map[string]string {
-	if _, has := row[r.column]; r.column == "" || !has || slices.Contains(s.program.Parameters(), r.column) {
-		return row
+// strip returns the device as the site is to see it.
+func (r Route) strip(s *site, d provision.Device) provision.Device {
+	site, has := d.Row[r.column]
+	if r.column == "" || !has || slices.Contains(s.program.Parameters(), r.column) {
+		return d
 	}
-	row = maps.Clone(row)
-	delete(row, r.column)
-	return row
+	d.Row = maps.Clone(d.Row)
+	delete(d.Row, r.column)
+	meta := maps.Clone(d.Meta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta[r.column], d.Meta = site, meta
+	return d
 }
 
 // refusal is why a device is not sent. It is an error with a cause.
@@ -73,7 +81,7 @@ func (r *refusal) result(seq int64, d provision.Device, name string, n int64) pr
 	if n > 0 {
 		text = fmt.Sprintf("record %d of the input: %s", n, text)
 	}
-	return provision.Result{Seq: seq, Name: name, Row: d.Row, Source: d.Source, Verdict: provision.Failed, Cause: r.cause, Message: text}
+	return provision.Result{Seq: seq, Name: name, Row: d.Row, Meta: d.Meta, Source: d.Source, Verdict: provision.Failed, Cause: r.cause, Message: text}
 }
 
 // choose returns the site of a device, or why there is none.

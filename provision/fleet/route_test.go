@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"errors"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -124,6 +125,31 @@ func TestAFunctionOfTheUsersRoutes(t *testing.T) {
 	assert.Equal(t, "us-east-1", all[1].Site)
 	assert.Contains(t, all[2].Message, "without a serial number")
 	assert.Contains(t, all[3].Message, "the route names no site")
+}
+
+// The column that routes stays with the device, at a site it is neither sent nor lost.
+func TestTheRoutingColumnIsKeptBesideTheDevice(t *testing.T) {
+	for name, route := range map[string]fleet.Route{
+		"by column": fleet.ByColumn("Region"), "by function": fleet.ByFunc(func(d provision.Device) (string, error) { return d.Row["Region"], nil }),
+	} {
+		w := newWorld(t, 2, fakebackend.Options{})
+		w.opts.Route = route
+		for site := range w.opts.Sites {
+			w.change(site, func(o *provision.Options) { o.Meta.Columns = []string{"Customer", "Region"} })
+		}
+		f := w.fleet(t)
+		list := "ThingName,SerialNumber,Region,Customer\na,1,eu-west-1,x\nb,2,us-east-1,y\n"
+		_, err := f.Run(t.Context(), provision.FromCSV(strings.NewReader(list), "devices.csv", nil))
+		require.NoError(t, err, name)
+		all := results(t, f)
+		assert.Equal(t, map[string]string{"Region": "us-east-1", "Customer": "y"}, all[1].Meta, name)
+		assert.Equal(t, map[string]string{"ThingName": "b", "SerialNumber": "2"}, all[1].Row, name)
+	}
+	w := newWorld(t, 2, fakebackend.Options{})
+	_, err := w.fleet(t).Run(t.Context(), provision.Devices(provision.Device{
+		Row: map[string]string{"ThingName": "a", "SerialNumber": "1"}, Meta: map[string]string{"Region": "eu-west-1"},
+	}))
+	require.NoError(t, err, "or it is there from the start")
 }
 
 // A certificate signing request that comes with two devices must not be registered at two sites, whoever is first.

@@ -97,7 +97,7 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 		if to.refused != nil {
 			continue
 		}
-		if d.Row = to.row; to.taken != nil {
+		if d = to.device; to.taken != nil {
 			d.Name, d.Err = to.name, to.taken // its site keeps it as Failed, for Amend
 		}
 		feeds[to.site.index].put(d)
@@ -109,6 +109,7 @@ func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, er
 // run refuse it.
 func withoutKeys(d provision.Device) provision.Device {
 	d.Row, _ = privatekey.CutRow(d.Row)
+	d.Meta, _ = privatekey.CutRow(d.Meta)
 	d.Name, d.Source = privatekey.Cut(d.Name), privatekey.Cut(d.Source)
 	return d
 }
@@ -121,13 +122,13 @@ type router struct {
 	before *survey // what the ledgers held; nil to look at the input alone
 }
 
-// routed is where a record goes: to a site with a row, or nowhere.
+// routed is where a record goes: to a site, or nowhere.
 type routed struct {
 	site    *site
-	row     map[string]string
-	name    string   // the thing's; empty when it can't be told
-	refused *refusal // why no site takes it
-	taken   *refusal // why its site is to refuse it: another one has registered a device of its name by itself
+	device  provision.Device // as the site is to see it
+	name    string           // the thing's; empty when it can't be told
+	refused *refusal         // why no site takes it
+	taken   *refusal         // why its site is to refuse it: another one has registered a device of its name by itself
 }
 
 func (r *router) route(d provision.Device) (to routed, err error) {
@@ -137,8 +138,8 @@ func (r *router) route(d provision.Device) (to routed, err error) {
 		return to, nil
 	}
 	s := to.site
-	to.row = r.fleet.opts.Route.strip(s, d.Row)
-	if to.name = s.thingName(d.Name, to.row); to.name == "" {
+	to.device = r.fleet.opts.Route.strip(s, d)
+	if to.name = s.thingName(d.Name, to.device.Row); to.name == "" {
 		return to, nil // the site says what is wrong with it
 	}
 	if other, n, ok := r.first(to.name, s); ok {
@@ -185,7 +186,7 @@ func (f *Fleet) routedTo(seen *firsts, name string) *site {
 func (f *Fleet) commonName(d provision.Device) string {
 	name := ""
 	for i, s := range f.sites {
-		n := s.thingName(d.Name, f.opts.Route.strip(s, d.Row))
+		n := s.thingName(d.Name, f.opts.Route.strip(s, d).Row)
 		if i > 0 && n != name {
 			return ""
 		}

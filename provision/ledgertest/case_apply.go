@@ -62,6 +62,26 @@ var applyCases = []rule{
 		t.refused(provision.Change{Add: devices(2, 3, nil)}, "a gap at the beginning")
 		t.refused(provision.Change{Add: devices(0, 1, nil)}, "number 0 at the beginning")
 	}},
+	{"apply/remove", "Change.RemoveFrom removes the devices with this Seq and all after it, before others are added; they hold no " +
+		"names and no matches any more. A number that is not there, the next one apart, is refused.", func(t *trial) {
+		t.begin()
+		for _, from := range []int64{-1, 5, 1 << 40} {
+			c := everything(3)
+			c.RemoveFrom = from
+			t.refused(c, fmt.Sprintf("devices to be removed from number %d", from))
+		}
+		t.refused(provision.Change{RemoveFrom: 2, Devices: devices(2, 2, nil)}, "a replacement for a device that is removed")
+		other := device(2, func(d *provision.DeviceRecord) { d.Name, d.Match = "another", "key:1" })
+		t.apply(provision.Change{RemoveFrom: 2, Add: []*provision.DeviceRecord{other}})
+		t.equal([]*provision.DeviceRecord{device(1, nil), other}, t.state().Devices, "devices")
+		found, err := t.l.FindNames(t.ctx, []string{"device-1", "device-2", "device-3", "another"})
+		t.ok(err, "FindNames")
+		t.equal(map[string]int64{"device-1": 1, "another": 2}, found, "names that are held")
+		t.apply(provision.Change{RemoveFrom: 3, Add: devices(3, 3, nil)})
+		t.apply(provision.Change{RemoveFrom: 1})
+		t.equal(0, len(t.seqs(provision.DeviceFilter{})), "devices, when all are removed")
+		t.apply(provision.Change{Add: devices(1, 2, nil)})
+	}},
 	{"apply/missing", "Change.Devices replaces devices by Seq; each must be there. If one is not, nothing of the change is made.", func(t *trial) {
 		t.begin()
 		for _, seq := range []int64{0, -1, 9, 1 << 40} {

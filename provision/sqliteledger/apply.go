@@ -48,8 +48,19 @@ func (l *Ledger) apply(ctx context.Context, c provision.Change) error {
 	if err := l.db.Conn().QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM devices").Scan(&last); err != nil {
 		return err
 	}
+	if c.RemoveFrom < 0 || c.RemoveFrom > last+1 {
+		return fmt.Errorf("devices are to be removed from number %d, the ledger holds 1 to %d", c.RemoveFrom, last)
+	}
+	if c.RemoveFrom > 0 {
+		last = c.RemoveFrom - 1
+	}
 	if err := check(c, last); err != nil {
 		return err
+	}
+	if c.RemoveFrom > 0 {
+		if err := l.exec(ctx, "DELETE FROM devices WHERE seq >= ?", c.RemoveFrom); err != nil {
+			return err
+		}
 	}
 	if c.Run != nil {
 		if err := l.exec(ctx, "DELETE FROM runs"); err != nil {

@@ -44,12 +44,14 @@ var (
 	schema string
 	//go:embed schema2.sql
 	schema2 string
+	//go:embed schema3.sql
+	schema3 string
 )
 
 // ledgerFile is what a ledger is to SQLite. The application id is "IoTf". A version of the schema that was released is
 // never changed; the next one is appended to Steps.
 var ledgerFile = sqlitefile.Kind{
-	Name: "ledger", ApplicationID: 0x496f5466, Steps: []string{schema, schema2}, Check: checkNumbers,
+	Name: "ledger", ApplicationID: 0x496f5466, Steps: []string{schema, schema2, schema3}, Check: checkNumbers,
 	InUse: ErrInUse, Foreign: ErrNotLedger, Newer: ErrNewer, Older: ErrOlder, Damaged: ErrDamaged, ReadOnly: ErrReadOnly, Closed: ErrClosed,
 }
 

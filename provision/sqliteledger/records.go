@@ -75,6 +75,7 @@ var (
 		asJSON("policies", func(d *provision.DeviceRecord) *[]string { return &d.Policies }),
 		asJSON("row", func(d *provision.DeviceRecord) *map[string]string { return &d.Row }),
 		asJSON("original", func(d *provision.DeviceRecord) *map[string]string { return &d.Original }),
+		asJSON("meta", func(d *provision.DeviceRecord) *map[string]string { return &d.Meta }),
 		text("certificate_pem", func(d *provision.DeviceRecord) *string { return &d.CertificatePEM }),
 		yesNo("thing_existed", func(d *provision.DeviceRecord) *bool { return &d.ThingExisted }),
 		asJSON("existing", func(d *provision.DeviceRecord) *[]provision.ExistingCertificate { return &d.Existing }),
