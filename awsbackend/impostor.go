@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -18,7 +19,7 @@ type impostorError struct {
 }
 
 func (e *impostorError) Error() string {
-	return fmt.Sprintf("what answers at %s is not AWS, so it was not asked again: %v", e.host, e.err)
+	return fmt.Sprintf("what answers at %s is not AWS, so it was not asked again: %s", e.host, rule.Visible(e.err.Error()))
 }
 
 func (e *impostorError) Unwrap() []error { return []error{task.ErrNotService, e.err} }

@@ -128,8 +128,13 @@ func (f *Finding) text(severity string) string {
 	b.WriteString(severity)
 	b.WriteString(f.Message)
 	fmt.Fprintf(&b, " [%s]", f.Rule)
-	return b.String()
+	return Visible(b.String())
 }
+
+// Visible returns a text that comes from others (an answer of AWS, a row, a file) as one line for a terminal or a log:
+// control characters, line breaks among them, are written as \n, \x1b and the like, so that the text can't pass for a line
+// of the program. The errors of this module have their texts made visible; a device's message in its result is verbatim.
+func Visible(text string) string { return rule.Visible(text) }
 
 // Unwrap returns the rule and the cause, for errors.Is and errors.As.
 func (f *Finding) Unwrap() []error {

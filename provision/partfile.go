@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/internal/durable"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // partFile is a part file while it is written: it has no name that anybody reads yet.
@@ -136,7 +137,7 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 	w := ps.newWriter(f)
 	for i, l := range b.lines {
 		if l.row == nil {
-			return fmt.Errorf("device %q: %s", l.Name, l.Message)
+			return fmt.Errorf("device %q: %s", l.Name, rule.Visible(l.Message))
 		}
 		if l.Match != p.devices[i].Match {
 			return fmt.Errorf("device %q has another key than when the part was written", l.Name)

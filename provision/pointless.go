@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // ErrOneCause is the error of a run that stopped because every device of a part failed for the same cause, such as a
@@ -41,5 +43,5 @@ func (c *call) pointless(ctx context.Context, p *part) error {
 		return nil
 	}
 	return fmt.Errorf("%w: part %d, all %d devices, %s (%q); %d devices were not sent: mend the cause, call Run again for them, and Retry for those that failed",
-		ErrOneCause, p.Number, p.Lines, first.Cause, first.Message, left)
+		ErrOneCause, p.Number, p.Lines, first.Cause, rule.Visible(first.Message), left)
 }

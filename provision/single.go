@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -326,5 +327,5 @@ func failure(rec *DeviceRecord) error {
 	if rec.Verdict == Provisioned || rec.Verdict == Waiting || rec.Verdict == Submitted {
 		return nil
 	}
-	return fmt.Errorf("device %q is %s: %s", rec.Name, rec.Verdict, rec.Message)
+	return fmt.Errorf("device %q is %s: %s", rec.Name, rec.Verdict, rule.Visible(rec.Message))
 }

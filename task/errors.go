@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // The taxonomy of errors. Match them with errors.Is; the service's own words are in the [*Error] beside them.
@@ -67,7 +69,7 @@ func (e *Error) Error() string {
 	if e.RequestID != "" {
 		fmt.Fprintf(&b, " (request %s)", e.RequestID)
 	}
-	return b.String()
+	return rule.Visible(b.String())
 }
 
 // Unwrap returns the sentinel and the cause.
@@ -128,7 +130,7 @@ func (e *WaitError) Error() string {
 	}
 	text := fmt.Sprintf("registration task %s %s with %d lines registered and %d refused", e.ID, how, d.Succeeded, d.Failed)
 	if d.Message != "" {
-		text += ": " + d.Message
+		text += ": " + rule.Visible(d.Message)
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // Result is one line of a RESULTS report: a line of the data file that was registered.
@@ -46,7 +47,7 @@ func (e *LineError) Error() string {
 	case text == "":
 		text = "refused without a message"
 	}
-	if e.Line > 0 {
+	if text = rule.Visible(text); e.Line > 0 {
 		return fmt.Sprintf("line %d: %s", e.Line, text)
 	}
 	return text
