@@ -105,7 +105,10 @@ func (s *shape) header(devices []Device) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	known := s.program.Parameters()
+	known := slices.DeleteFunc(s.program.Parameters(), func(name string) bool { // what a row may have
+		_, fills := s.fills[name]
+		return fills && !slices.Contains(s.takes, name)
+	})
 	e := &HeaderError{Source: devices[0].Source, Meant: map[string]string{}}
 	needed := slices.DeleteFunc(s.program.Required(), func(name string) bool { _, fills := s.fills[name]; return fills })
 	if s.keep != nil {
@@ -123,7 +126,7 @@ func (s *shape) header(devices []Device) error {
 		}
 	}
 	for _, name := range devices[0].Columns {
-		if s.keeps(name) || slices.Contains(known, name) || devices[0].Meta[name] != "" {
+		if s.keeps(name) || s.known[name] || slices.Contains(known, name) || devices[0].Meta[name] != "" {
 			continue
 		}
 		if slices.ContainsFunc(devices, func(d Device) bool { return !slices.Contains(d.Columns, name) }) {

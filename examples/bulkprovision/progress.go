@@ -30,6 +30,9 @@ func (p *progress) observe(e provision.Event) {
 	case provision.EventSpooled:
 		p.total, p.done = e.Devices, e.Failed+e.Provisioned+e.NoKey
 		p.before, p.began, p.complete = p.done, time.Now(), false
+		if e.Replaced {
+			fmt.Fprintln(os.Stderr, "the list takes the place of the one that this run had, of which nothing was sent")
+		}
 		for _, f := range e.Notes {
 			fmt.Fprintln(os.Stderr, f)
 		}
@@ -42,7 +45,7 @@ func (p *progress) observe(e provision.Event) {
 		}
 		return
 	case provision.EventUnreachable:
-		if text := fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err); text != p.unreachable {
+		if text := finding.Visible(fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err)); text != p.unreachable {
 			p.unreachable = text
 			fmt.Fprintln(os.Stderr, text)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -21,7 +22,7 @@ func (o *options) cleanUp(ctx context.Context, job *provision.Run) error {
 	for _, orphan := range orphans {
 		if orphan.Removed.IsZero() {
 			left++
-			fmt.Printf("%s %s: %s\n", orphan.CertificateID, orphan.Name, orphan.Why)
+			fmt.Println(finding.Visible(fmt.Sprintf("%s %s: %s", orphan.CertificateID, orphan.Name, orphan.Why)))
 		}
 	}
 	fmt.Printf("%d certificates that no device uses\n", left)
@@ -57,7 +58,7 @@ func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
 			return err
 		}
 		if r.Verdict == provision.Removed && r.Message != "" {
-			fmt.Printf("%s: %s\n", r.Name, r.Message)
+			fmt.Println(finding.Visible(fmt.Sprintf("%s: %s", r.Name, r.Message)))
 		}
 	}
 	return err

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// check is the dry run.
+func (o *options) check(ctx context.Context, opts provision.Options) error {
+	job, err := provision.New(opts)
+	if err != nil {
+		return err
+	}
+	devices, _, err := o.input()
+	if err != nil {
+		return err
+	}
+	if devices == nil {
+		return errors.New("give -devices")
+	}
+	report, err := job.Check(ctx, devices)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	for _, s := range report.Samples {
+		fmt.Printf("%s would create:\n", finding.Visible(s.Name))
+		if err := enc.Encode(s.Creates); err != nil {
+			return err
+		}
+	}
+	for _, f := range report.Findings {
+		fmt.Println(f)
+	}
+	for _, p := range report.Refusals {
+		fmt.Printf("record %d %s\n", p.Seq, finding.Visible(fmt.Sprintf("%s %s: %s", p.Name, p.Source, p.Message)))
+	}
+	for _, p := range report.Existing {
+		if p.Verdict != provision.Failed { // those are among the refused
+			fmt.Printf("record %d %s %s: its thing has %d ACTIVE certificates of others, such as %s of %s\n", p.Seq, p.Name, p.Source,
+				len(p.Existing), p.Existing[0].ID, p.Existing[0].Created.UTC().Format(time.RFC3339))
+		}
+	}
+	if report.NotLooked {
+		fmt.Println("whether devices have certificates already was not looked at")
+	} else {
+		fmt.Printf("%d things exist already, %d of them with ACTIVE certificates that are not this run's\n", report.Things, report.Certified)
+	}
+	fmt.Printf("%d devices, %d of them would be refused here. Nothing was changed.\n", report.Devices, report.Refused)
+	if !report.OK() {
+		return errors.New("the dry run found problems")
+	}
+	return nil
+}
+
+// print prints the counts at the end.
+func (o *options) print(s *provision.Summary) {
+	if !o.json {
+		fmt.Printf("run %s: %s%s\n", s.RunID, s, map[bool]string{true: ". On the FAKE: no certificate is accepted by AWS"}[s.Fake])
+		return
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(struct {
+		RunID       string                    `json:"runId"`
+		Total       int64                     `json:"total"`
+		Provisioned int64                     `json:"provisioned"`
+		NoKey       int64                     `json:"noKey"`
+		Failed      int64                     `json:"failed"`
+		Unknown     int64                     `json:"unknown"`
+		Causes      map[provision.Cause]int64 `json:"causes"`
+		Tasks       []task.ID                 `json:"tasks"`
+		Seconds     float64                   `json:"seconds"`
+	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
+}
