@@ -35,13 +35,16 @@ type Manifest struct {
 	NotLooked     int64          `json:"notLooked,omitempty"` // devices that were sent without a look at the account
 	Parts         []ManifestPart `json:"parts"`
 	// Seconds is where the time went, summed over the parts.
-	Seconds struct {
-		Credentials float64 `json:"credentials"` // making keys and requests
-		Upload      float64 `json:"upload"`
-		Start       float64 `json:"start"` // from uploaded to started: waiting for other tasks, too
-		Task        float64 `json:"task"`  // from started to ended
-		Collect     float64 `json:"collect"`
-	} `json:"seconds"`
+	Seconds ManifestSeconds `json:"seconds"`
+}
+
+// ManifestSeconds is how long each stage took, summed over the parts. Stages of different parts overlap.
+type ManifestSeconds struct {
+	Credentials float64 `json:"credentials"` // making keys and requests
+	Upload      float64 `json:"upload"`
+	Start       float64 `json:"start"` // from uploaded to started: waiting for other tasks, too
+	Task        float64 `json:"task"`  // from started to ended
+	Collect     float64 `json:"collect"`
 }
 
 // ManifestPart is one data file of a run and its registration task.
