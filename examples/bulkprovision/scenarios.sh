@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+#
+# What can go wrong around a run, tried as a user would, with bulkprovision against examples/fakeaws:
+#
+#	examples/bulkprovision/scenarios.sh account    the account knows more than the ledger: the same list twice, a swapped
+#	                                               board, a lost key, a lost ledger, a missing thing type, a trial undone
+#	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, a proxy's
+#	                                               page, a clock that is off, a wrong secret key
+#	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
+#
+# Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
+# needs LibreOffice Calc as well, newcomer python3.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+work=$(mktemp -d)
+servers=()
+cleanup() {
+	((${#servers[@]} == 0)) || kill "${servers[@]}" 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+fail() {
+	printf 'scenarios.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+setup=-setup # of each bulkprovision; empty to leave the account as it is
+
+go build -o "$work" ./examples/bulkprovision ./examples/fakeaws
+
+# serve FLAGS… starts a fake account and points the following commands at it.
+serve() {
+	: >"$work/fakeaws.out"
+	"$work/fakeaws" -addr 127.0.0.1:0 "$@" >"$work/fakeaws.out" &
+	servers+=($!)
+	for _ in {1..100}; do
+		AWS_ENDPOINT_URL=$(sed -n 's/^AWS_ENDPOINT_URL=//p' "$work/fakeaws.out")
+		[[ -z $AWS_ENDPOINT_URL ]] || break
+		sleep 0.1
+	done
+	[[ -n $AWS_ENDPOINT_URL ]] || fail "the fake did not start within 10 s"
+	export AWS_ENDPOINT_URL AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=factory AWS_SECRET_ACCESS_KEY=secret
+	export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+}
+
+# bulk WANT FLAGS… runs bulkprovision, shows command and output, and checks the exit code. The output is in $out. The
+# template of AWS's walkthrough can't connect, which is said each time and left out here.
+bulk() {
+	local want=$1 code=0
+	shift
+	set -- -backend aws -bucket scenarios ${setup:+"$setup"} "$@"
+	printf '\n$ bulkprovision %s\n' "${*//$work\//}"
+	out=$("$work/bulkprovision" "$@" 2>&1) || code=$?
+	out=$(grep -v '^template: ' <<<"${out//$work\//}" || true)
+	printf '%s\n(exit %d)\n' "$out" "$code"
+	((code == want)) || fail "the exit code must be $want"
+}
+
+# says TEXT… checks that the last output has each text.
+says() {
+	local text
+	for text in "$@"; do
+		[[ $out == *"$text"* ]] || fail "the output must have \"$text\""
+	done
+}
+
+# certificates THING N checks how many ACTIVE certificates the thing has in the account.
+certificates() {
+	local count
+	count=$(aws_state | jq --arg thing "$1" '[.certificates[] | select(.status == "ACTIVE" and any(.thingNames[]; . == $thing))] | length')
+	((count == $2)) || fail "$1 must have $2 active certificates; it has $count"
+	printf '(%s has %d active certificates)\n' "$1" "$2"
+}
+
+aws_state() { curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/state"; }
+
+# holds WHAT N checks how many of something the account has.
+holds() {
+	local count
+	count=$(aws_state | jq --arg what "$1" '.[$what] | length')
+	((count == $2)) || fail "the account must hold $2 $1; it holds $count"
+	printf '(the account holds %d %s)\n' "$2" "$1"
+}
+
+list() { printf 'ThingName,SerialNumber\n' && printf 'board-%s,%s\n' "$@"; }
+
+account() {
+	serve
+	list 1 0001 2 0002 3 0003 >"$work/devices.csv"
+
+	echo "=== the same list with two run folders"
+	bulk 0 -devices "$work/devices.csv" -run "$work/monday"
+	says "3 of 3 devices provisioned"
+	bulk 3 -devices "$work/devices.csv" -run "$work/tuesday"
+	says "0 of 3 devices provisioned" "exists 3"
+	certificates board-1 1
+	bulk 0 -devices "$work/devices.csv" -run "$work/wednesday" -existing add
+	certificates board-1 2
+	bulk 0 -devices "$work/devices.csv" -run "$work/thursday" -existing replace
+	certificates board-1 1
+	certificates board-3 1
+
+	echo
+	echo "=== a swapped board: board-2 came back with a new key"
+	list 2 0002 >"$work/swapped.csv"
+	bulk 3 -devices "$work/swapped.csv" -run "$work/repair"
+	says "exists 1"
+	bulk 0 -devices "$work/swapped.csv" -run "$work/repaired" -existing replace
+	certificates board-2 1
+	holds things 3
+	holds certificates 3
+
+	echo
+	echo "=== a lost key"
+	mv "$work/thursday/devices/board-1/private-key.pem" "$work/elsewhere.pem"
+	bulk 3 -run "$work/thursday"
+	says "1 without their private key"
+	mv "$work/elsewhere.pem" "$work/thursday/devices/board-1/private-key.pem"
+	bulk 0 -run "$work/thursday"
+
+	echo
+	echo "=== a lost ledger: the keys are there, fleet.db is not"
+	rm "$work/thursday/fleet.db"*
+	list 1 0001 3 0003 >"$work/two.csv"
+	bulk 1 -devices "$work/two.csv" -run "$work/thursday"
+	says "has a key of run" "-existing take-over"
+	bulk 0 -devices "$work/two.csv" -run "$work/thursday" -existing take-over
+	says "2 of 2 devices provisioned"
+	certificates board-1 1
+	certificates board-3 1
+
+	echo
+	echo "=== a thing type that nobody made"
+	serve
+	bulk 0 -devices "$work/devices.csv" -run "$work/first"
+	jq '.Resources.thing.Properties.ThingTypeName = "pump-9"' examples/awscli/provisioning-template.json >"$work/typed.json"
+	list 4 0004 5 0005 >"$work/more.csv"
+	setup="" bulk 1 -devices "$work/more.csv" -run "$work/typed" -template "$work/typed.json" \
+		-role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
+	says "pump-9"
+	holds certificates 3
+
+	echo
+	echo "=== a trial, undone"
+	bulk 0 -run "$work/first" -remove board-2
+	bulk 3 -run "$work/first"
+	says "2 of 3 devices provisioned, 1 removed"
+	bulk 0 -run "$work/first" -remove all
+	holds things 0
+	holds certificates 0
+	holds policies 0
+}
+
+# page PORT-FILE answers everything as a proxy does that blocks a host.
+page() {
+	python3 -c '
+import http.server, sys
+class Page(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        body = b"<html><body>Blocked by your network. Reference 42.</body></html>"
+        self.send_response(403)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+    do_GET = do_HEAD = do_POST = do_PUT = answer
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+print(server.server_port, flush=True)
+server.serve_forever()
+' >"$1" &
+	servers+=($!)
+	for _ in {1..100}; do
+		[[ ! -s $1 ]] || return 0
+		sleep 0.1
+	done
+	fail "the page did not start within 10 s"
+}
+
+newcomer() {
+	serve
+
+	echo "=== a list with semicolons, as a German spreadsheet writes it"
+	printf 'ThingName;SerialNumber\nboard-1;0001\nboard-2;0002\n' >"$work/semicolons.csv"
+	bulk 1 -devices "$work/semicolons.csv" -run "$work/german"
+	says "-comma"
+	bulk 0 -devices "$work/semicolons.csv" -run "$work/german" -comma ';'
+	says "2 of 2 devices provisioned"
+
+	echo
+	echo "=== a wrong header, then the right one, in the same folder"
+	printf 'Thing Name,SerialNumber\nboard-3,0003\n' >"$work/list.csv"
+	bulk 1 -devices "$work/list.csv" -run "$work/header"
+	says '"ThingName"'
+	printf 'ThingName,SerialNumber\nboard-3,0003\n' >"$work/list.csv"
+	bulk 0 -devices "$work/list.csv" -run "$work/header"
+	says "1 of 1 devices provisioned"
+
+	echo
+	echo "=== a clock that is 40 minutes off, which is corrected"
+	list 4 0004 >"$work/four.csv"
+	serve -key factory:secret -skew 40m
+	bulk 0 -devices "$work/four.csv" -run "$work/clock"
+	says "1 of 1 devices provisioned"
+
+	echo
+	echo "=== a wrong secret key"
+	AWS_SECRET_ACCESS_KEY=wrong bulk 1 -devices "$work/four.csv" -run "$work/secret"
+	says "their secret access key is not the one of the access key id"
+
+	echo
+	echo "=== a proxy's page in place of AWS"
+	page "$work/port"
+	AWS_ENDPOINT_URL=http://127.0.0.1:$(<"$work/port")
+	bulk 1 -devices "$work/four.csv" -run "$work/proxy"
+	says "a proxy or a login page is in the way"
+}
+
+# spreadsheet opens failures.csv in LibreOffice and saves it again, as somebody does who mends a value in it.
+spreadsheet() {
+	serve
+	echo "=== a list of which one record is wrong, mended in LibreOffice"
+	printf 'ThingName,SerialNumber\nboard-1,0001\nboard 2,0002\n' >"$work/devices.csv"
+	bulk 3 -devices "$work/devices.csv" -run "$work/sheet"
+	says "1 of 2 devices provisioned, 1 failed"
+	cat "$work/sheet/failures.csv"
+	mkdir "$work/saved"
+	sed -i 's/board 2$/board-2/' "$work/sheet/failures.csv" # the mend; opening and saving is LibreOffice's
+	soffice --headless "-env:UserInstallation=file://$work/office" --convert-to csv --outdir "$work/saved" "$work/sheet/failures.csv" >/dev/null 2>&1
+	printf '\nas LibreOffice saved it:\n'
+	cat "$work/saved/failures.csv"
+	bulk 3 -devices "$work/saved/failures.csv" -run "$work/sheet"
+	cat "$work/sheet/failures.csv"
+	grep -q '"0002"\|""0002""' "$work/sheet/failures.csv" || fail "failures.csv must say that 0002 came back as 2"
+	# The column was a number to LibreOffice, which dropped its zeros. Put right, the file is taken.
+	sed -i -E 's/,2,/,0002,/; s/,2$/,0002/' "$work/saved/failures.csv"
+	bulk 0 -devices "$work/saved/failures.csv" -run "$work/sheet"
+	says "2 of 2 devices provisioned"
+}
+
+case ${1:-} in
+account | newcomer | spreadsheet) "$1" ;;
+*) fail "give account, newcomer or spreadsheet" ;;
+esac
+printf '\neverything as it must be\n'
