@@ -331,6 +331,27 @@ var breakages = map[string][]breakage{
 		n := int64(count(b))
 		each(c.Add, func(d *provision.DeviceRecord) { n++; d.Seq = n })
 	})},
+	"apply/remove": {func(b *broken) { // removes nothing
+		b.apply = func(ctx context.Context, c provision.Change) error {
+			c.RemoveFrom = 0
+			return b.Ledger.Apply(ctx, c)
+		}
+	}, func(b *broken) { // takes any number
+		b.apply = func(ctx context.Context, c provision.Change) error {
+			if c.RemoveFrom < 0 || c.RemoveFrom > int64(count(b))+1 {
+				c.RemoveFrom = 0
+			}
+			return b.Ledger.Apply(ctx, c)
+		}
+	}, func(b *broken) { // knows the names of what was removed
+		b.names = func(names []string) (map[string]int64, error) {
+			found, err := b.Ledger.FindNames(bg, names)
+			if slices.Contains(names, "device-2") && err == nil {
+				found["device-2"] = 2
+			}
+			return found, err
+		}
+	}},
 	"apply/missing": {halves, forgiving(func(b *broken, c *provision.Change) {
 		n := int64(count(b))
 		c.Devices = slices.DeleteFunc(c.Devices, func(d *provision.DeviceRecord) bool { return d.Seq < 1 || d.Seq > n })
