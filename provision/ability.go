@@ -50,7 +50,8 @@ type KeyVerifier interface {
 // knows more of that than the template's rules, which are about what is sent. A step that takes the value of one of its
 // parameters from the row needs it: without it, such a value is refused, because it would be thrown away.
 type RowChecker interface {
-	// CheckRow returns why a device with this thing name and row can't be sent. It must not make or change anything:
+	// CheckRow returns why a device with this thing name and row can't be sent. The row has what is in Device.Meta, too. It
+	// must not make or change anything:
 	// Check calls it, too.
 	CheckRow(thing string, row map[string]string) error
 }
