@@ -187,7 +187,7 @@ func (d *DB) openForWriting(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.file, err = os.Stat(d.path); err != nil {
+	if err := d.remember(); err != nil {
 		return err
 	}
 	d.read, err = open(d.path, o, "mode=rw", "_pragma=query_only(1)")

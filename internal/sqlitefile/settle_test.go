@@ -69,7 +69,8 @@ func TestWhatAKilledProcessLeftUnsyncedIsSyncedWhenTheFileIsOpened(t *testing.T)
 	require.NoError(t, disk.Close())
 }
 
-// SQLite itself goes on in a file without a name, and what it commits there is gone with the process.
+// SQLite itself goes on in a file without a name, and what it commits there is gone with the process. The log alone has
+// the last changes, and whoever makes a new index writes over what this process has.
 func TestAFileThatWasDeletedOrMovedAwayIsNoticedByTheNextChange(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a file that is open cannot be deleted or moved")
@@ -81,14 +82,28 @@ func TestAFileThatWasDeletedOrMovedAwayIsNoticedByTheNextChange(t *testing.T) {
 			return errors.Join(os.Rename(path, path+".bak"), os.WriteFile(path, []byte("another"), 0o600))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "notes.db")
-			db, err := notes.Open(t.Context(), path, sqlitefile.Options{})
-			require.NoError(t, err)
-			require.NoError(t, write(t.Context(), db, "kept"))
-			require.NoError(t, lose(path))
-			require.ErrorContains(t, write(t.Context(), db, "lost"), "deleted or moved away")
-			require.NoError(t, db.Close())
-		})
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			t.Run("notes.db"+suffix+" "+name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "notes.db")
+				db, err := notes.Open(t.Context(), path, sqlitefile.Options{})
+				require.NoError(t, err)
+				require.NoError(t, write(t.Context(), db, "kept"))
+				require.NoError(t, lose(path+suffix))
+				require.ErrorContains(t, write(t.Context(), db, "lost"), "notes.db"+suffix+" was deleted or moved away")
+				require.Error(t, write(t.Context(), db, "lost"), "nor is it forgotten")
+				require.NoError(t, db.Close())
+			})
+		}
 	}
+}
+
+func TestAFileIsInPlaceAfterItsLogWasWrittenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.db")
+	db, err := notes.Open(t.Context(), path, sqlitefile.Options{})
+	require.NoError(t, err)
+	require.NoError(t, write(t.Context(), db, "one"))
+	_, err = db.Conn().ExecContext(t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	require.NoError(t, err)
+	require.NoError(t, write(t.Context(), db, "two"))
+	require.NoError(t, db.Close())
 }

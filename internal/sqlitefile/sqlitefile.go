@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/seed1ff6f450/iotfleet/internal/durable"
@@ -53,10 +54,10 @@ type Querier interface {
 type DB struct {
 	kind   *Kind
 	path   string
-	file   os.FileInfo // which file path was when it was opened for writing
-	lock   *writerLock // nil if it is open for reading only
-	write  *sql.DB     // has one connection; nil if it is open for reading only
-	conn   *sql.Conn   // that connection
+	files  map[string]os.FileInfo // the file, its log and the index of that, by name, when it was opened for writing
+	lock   *writerLock            // nil if it is open for reading only
+	write  *sql.DB                // has one connection; nil if it is open for reading only
+	conn   *sql.Conn              // that connection
 	turn   chan struct{}
 	stmts  []*sql.Stmt
 	read   *sql.DB
@@ -99,7 +100,8 @@ func (d *DB) prepare(ctx context.Context, on interface {
 
 // Write runs change in a transaction of its own: all of it is durable when Write returns nil, and nothing of it is
 // there after an error. An error of the disk at the very end can leave open whether the change is there, as a whole,
-// when the file is opened again. A file that was deleted or moved away since it was opened is an error, too.
+// when the file is opened again. It is an error, too, if the file, or one of the two that SQLite keeps beside it, was
+// deleted or moved away since it was opened.
 func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) error) error {
 	if d.write == nil {
 		return d.Fail(ctx, doing, d.kind.ReadOnly)
@@ -134,16 +136,36 @@ func (d *DB) Write(ctx context.Context, doing string, change func(*sql.Conn) err
 	return nil
 }
 
-// inPlace makes sure that what was committed can be found under the file's name. SQLite goes on writing to a file that
-// somebody has deleted, and reports success.
-func (d *DB) inPlace() error {
-	now, err := os.Stat(d.path)
-	if err == nil && !os.SameFile(now, d.file) {
-		err = errors.New("another file has its name now")
+// beside are the ends of the names of the files that SQLite keeps beside one that is open: the write-ahead log, which
+// alone has the last changes, and its index, by which processes find each other's.
+var beside = []string{"", "-wal", "-shm"}
+
+// remember notes which files are in use from now on.
+func (d *DB) remember() error {
+	d.files = map[string]os.FileInfo{}
+	for _, suffix := range beside {
+		info, err := os.Stat(d.path + suffix)
+		if err != nil {
+			return err
+		}
+		d.files[d.path+suffix] = info
 	}
-	if err != nil {
-		return fmt.Errorf("the file was deleted or moved away while it was in use, and the change with it: %w; "+
-			"end this program, and bring the file back if it still is somewhere", err)
+	return nil
+}
+
+// inPlace makes sure that what was committed can be found under the names of the files. SQLite goes on writing to a file
+// that somebody has deleted, and reports success.
+func (d *DB) inPlace() error {
+	for _, suffix := range beside {
+		name := d.path + suffix
+		now, err := os.Stat(name)
+		if err == nil && !os.SameFile(now, d.files[name]) {
+			err = errors.New("another file has its name now")
+		}
+		if err != nil {
+			return fmt.Errorf("%s was deleted or moved away while it was in use, and perhaps the change with it: %w; "+
+				"end this program, and bring the file back if it still is somewhere", filepath.Base(name), err)
+		}
 	}
 	return nil
 }
