@@ -30,8 +30,9 @@ type CheckReport struct {
 	Existing          []Result
 	Things, Certified int64
 	NotLooked         bool
-	// Findings are about the template, then about what is odd in records that would be sent, then about the account. A backend without [task.Preflighter] has none about the
-	// account.
+	// Findings are about the template, then about what is odd in records that would be sent and where the template's
+	// OverrideSettings make lines of things that exist fail, then about the account. A backend without [task.Preflighter] has
+	// none about the account.
 	Findings finding.List
 }
 
@@ -62,9 +63,10 @@ type checker struct {
 	names   map[string]int64
 	keys    map[Match]int64
 
-	looker *looker
-	batch  []*DeviceRecord // good records that were not looked for yet
-	exist  map[int64]bool  // the records that are refused for what the account has
+	looker    *looker
+	batch     []*DeviceRecord // good records that were not looked for yet
+	exist     map[int64]bool  // the records that are refused for what the account has
+	conflicts conflicts       // the records that would be sent, and refused by AWS, because their things exist
 
 	namer  NameReader       // reads whose requests and certificates the devices come with; nil if they don't
 	called map[string]int64 // every name, also of refused records; nil without namer
@@ -138,6 +140,7 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 	}
 	c.refuseLate(report)
 	report.Findings = append(report.Findings, c.intake.odd.findings()...)
+	report.Findings = append(report.Findings, c.conflicts.findings()...)
 	report.Findings = append(report.Findings, c.foreign.findings()...)
 	report.Refers = c.needs.resources()
 	return nil
@@ -149,7 +152,7 @@ func (c *checker) look(ctx context.Context, report *CheckReport) error {
 		c.batch = nil
 		return nil
 	}
-	err := c.looker.look(ctx, c.batch)
+	found, err := c.looker.look(ctx, c.batch)
 	if err == nil && c.looker.existing == TakeOverExisting {
 		err = c.looker.refuseKeysOfOthers(ctx, c.batch, c.foreign.run)
 	}
@@ -161,7 +164,10 @@ func (c *checker) look(ctx context.Context, report *CheckReport) error {
 	if err != nil {
 		return err
 	}
-	for _, rec := range c.batch {
+	for i, rec := range c.batch {
+		if rec.Verdict == Waiting && found[i] != nil {
+			c.conflicts.add(c.intake.shape.want(rec.Row).thing, found[i])
+		}
 		if rec.ThingExisted {
 			report.Things++
 		}

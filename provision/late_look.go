@@ -19,7 +19,7 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 		return nil
 	}
 	looked := time.Now()
-	if err := ps.looker.look(ctx, p.devices); err != nil {
+	if _, err := ps.looker.look(ctx, p.devices); err != nil {
 		return err
 	}
 	old := p.File

@@ -76,7 +76,7 @@ func (l *looker) ask(ctx context.Context, devices []*DeviceRecord) error {
 	if err := l.unused(ctx, devices); err != nil {
 		return err
 	}
-	if err := l.look(ctx, devices); err != nil {
+	if _, err := l.look(ctx, devices); err != nil {
 		return err
 	}
 	if l.existing == TakeOverExisting {
@@ -127,40 +127,44 @@ func (l *looker) report(devices []*DeviceRecord) {
 }
 
 // look asks the account about devices and notes in their records what it found. Those that need not or must not be sent
-// get a verdict. Nothing is recorded.
-func (l *looker) look(ctx context.Context, devices []*DeviceRecord) error {
+// get a verdict. Nothing is recorded. It returns the things that exist and have no certificate of this run's, each at its
+// device's place; the others are nil.
+func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*task.Device, err error) {
 	for _, d := range devices {
 		d.ThingExisted, d.Existing = false, nil // what an earlier look had found
 	}
 	if !l.looks() {
-		return nil
+		return make([]*task.Device, len(devices)), nil
 	}
 	if err := l.prepare(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	found := make([]*task.Device, len(devices))
-	err := l.each(ctx, devices, func(ctx context.Context, i int) (err error) {
+	found = make([]*task.Device, len(devices))
+	err = l.each(ctx, devices, func(ctx context.Context, i int) (err error) {
 		if d := devices[i]; d.Name != "" && l.shape.want(d.Row).Certificate != nil {
 			found[i], err = l.read(ctx, d.Name)
 		}
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ours, err := l.ours(ctx, found)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, d := range devices {
 		if found[i] == nil {
 			continue
 		}
 		if err := l.decide(ctx, d, found[i], ours); err != nil {
-			return err
+			return nil, err
+		}
+		if slices.ContainsFunc(found[i].Certificates, func(c task.Certificate) bool { return ours[c.ID] }) {
+			found[i] = nil
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // prepare sets the rates, which depend on whose account it is.
