@@ -162,9 +162,9 @@ func (c *deviceCheck) resource(resource string) bool {
 		c.add(TopicWildcard, resource, "", "the resource %s has + or #, which no topic's name has: in a policy they stand for themselves; "+
 			"write * for any characters", quoted)
 	}
-	if parts[2] == "iot" && !slices.ContainsFunc(deviceTypes, func(kind string) bool { return mayBe(resource, kind) }) {
+	if parts[2] == "iot" && !slices.ContainsFunc(deviceTypes[:], func(kind string) bool { return mayBe(resource, kind) }) {
 		kind, _, _ := strings.Cut(name, "/")
-		if near := meant(kind+"/", deviceTypes); near != "" {
+		if near := meant(kind+"/", deviceTypes[:]); near != "" {
 			c.add(WrongResource, resource, near, "the resource %s is of the type %s, which no action of a device acts on", quoted,
 				rule.Quote(kind+"/"))
 			return false
@@ -175,7 +175,7 @@ func (c *deviceCheck) resource(resource string) bool {
 
 // suggestedResource is what may follow an ARN's account.
 func suggestedResource(resource string) string {
-	if slices.ContainsFunc(deviceTypes, func(kind string) bool { return strings.HasPrefix(resource, kind) }) {
+	if slices.ContainsFunc(deviceTypes[:], func(kind string) bool { return strings.HasPrefix(resource, kind) }) {
 		return resource
 	}
 	return typeClient + "…"
@@ -258,7 +258,7 @@ func (c *deviceCheck) pairs(known bool) {
 	}
 	for _, r := range c.s.Resources {
 		used := func(kind string) bool { return taken[kind] && mayBe(r, kind) }
-		if !slices.ContainsFunc(deviceTypes, used) {
+		if !slices.ContainsFunc(deviceTypes[:], used) {
 			c.add(UnusedResource, r, "", "no action of the statement acts on the resource %s",
 				rule.Quote(strings.ReplaceAll(r, Hole, "…")))
 		}

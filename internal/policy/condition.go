@@ -125,7 +125,8 @@ func (p *parser) conditionValues(c *Condition, key member) {
 				rule.Quote(c.Operator), rule.Quote(c.Key), e.kind)
 		}
 	}
-	if len(key.value.list()) == 0 {
+	// AWS's own examples have a ForAllValues without values: the request must not have the key.
+	if len(key.value.list()) == 0 && c.set != forAll {
 		p.add(ConditionNoValue, c.Key, key.offset, "%s: the condition %s %s has no value", p.where, rule.Quote(c.Operator), rule.Quote(c.Key))
 	}
 }
@@ -165,11 +166,11 @@ func (c *Condition) compileValues(m mode) {
 }
 
 // holds evaluates the condition. A key that the request does not have:
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/ reference_policies_elements_condition_operators.html. A variable
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html. A variable
 // without a value in a Not… condition would let pass what was to be kept out, so such a condition does not hold.
 func (c *Condition) holds(r *Request) truth {
 	values := r.values(c.Key)
-	if len(values) == 0 && r.Partial {
+	if len(values) == 0 && r.unknown(c.Key) {
 		return maybe
 	}
 	switch {
@@ -183,7 +184,7 @@ func (c *Condition) holds(r *Request) truth {
 	case len(values) == 0:
 		return truthOf(c.set == forAll || c.set == single && (c.negated || c.ifExists))
 	}
-	if c.negated && !r.Partial {
+	if c.negated {
 		for i := range c.values {
 			if !c.values[i].resolved(r) {
 				return no

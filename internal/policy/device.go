@@ -18,7 +18,7 @@ const (
 	typeRoleAlias   = "rolealias/"
 )
 
-var deviceTypes = []string{typeClient, typeTopic, typeTopicFilter, typeThing, typeRoleAlias}
+var deviceTypes = [...]string{typeClient, typeTopic, typeTopicFilter, typeThing, typeRoleAlias}
 
 // ActionConnect is the action that every device needs first.
 const ActionConnect = "iot:Connect"
@@ -47,6 +47,19 @@ var deviceActions = []struct{ name, kind string }{
 	{"greengrass:PutCertificateAuthorities", ""}, {"greengrass:ResolveComponentCandidates", ""},
 	{"greengrass:UpdateConnectivityInfo", ""}, {"greengrass:VerifyClientDeviceIdentity", ""},
 	{"greengrass:VerifyClientDeviceIoTCertificateAssociation", ""},
+}
+
+// actsOn returns the type of resource that a request for an action is about; "" where AWS documents *.
+func actsOn(action string) string {
+	for _, known := range deviceActions {
+		if len(known.name) == len(action) && strings.EqualFold(known.name, action) {
+			if strings.HasSuffix(known.name, "JobExecution") || strings.HasSuffix(known.name, "JobExecutions") {
+				return typeThing
+			}
+			return known.kind
+		}
+	}
+	return ""
 }
 
 var actionNames = func() []string {

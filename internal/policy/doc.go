@@ -14,6 +14,11 @@
 //		log.Info("publish refused", "by", d) // "statement 2 (Sid NoState) of policy 1 denies it"
 //	}
 //
+// What a device may do is asked of a [Connection], which knows the keys that AWS IoT has for devices:
+//
+//	connection := policy.NewConnection(policy.Device{ClientID: "pump-1", Thing: thing, …})
+//	d := connection.Decide("iot:Publish", "devices/pump-1/state", documents...)
+//
 // A document is compiled when it is parsed. A decision then makes no allocation, unless the Context makes one.
 // Documents are not changed after Parse and may be shared between goroutines.
 //

@@ -11,10 +11,12 @@ type Request struct {
 	Principal string  // a service such as iot.amazonaws.com, or an ARN; only statements with principals look at it
 	Action    string  // such as iot:Publish; case does not count
 	Resource  string  // the ARN acted upon; empty for a trust policy, which is about its own role
+	Name      string  // follows Resource, so that the two need not be joined: a topic after arn:…:topic/
 	Context   Context // values of condition keys and variables; nil for none
 
-	// Partial means that Context is not all: a key that it does not have may have any value. Then a decision that
-	// depends on such a key is [Decision.Undecided].
+	// Partial means that Context is not all: a key that it does not have may have any value, unless the Context has a
+	// method Absent(key string) bool that returns true for it. Then a decision that depends on such a key is
+	// [Decision.Undecided].
 	Partial bool
 }
 
@@ -55,6 +57,15 @@ func (r *Request) value(key string) (string, bool) {
 		return values[0], true
 	}
 	return "", false
+}
+
+// unknown reports whether a key that has no value in the context may have one all the same.
+func (r *Request) unknown(key string) bool {
+	if !r.Partial || len(r.values(key)) > 0 {
+		return false
+	}
+	c, ok := r.Context.(interface{ Absent(key string) bool })
+	return !ok || !c.Absent(key)
 }
 
 // Decision is what policies decide about a request. The zero value is the implicit denial: no statement matched.
@@ -169,18 +180,19 @@ func (s *Statement) MatchesAction(action string) bool {
 }
 
 func (s *Statement) matchesResource(r *Request) truth {
+	on := subject{r.Resource, r.Name}
 	t := truthOf(len(s.resources) == 0)
 	for i := range s.resources {
-		if t = max(t, s.resources[i].match(r.Resource, r)); t == yes {
+		if t = max(t, s.resources[i].matchSubject(on, r)); t == yes {
 			break
 		}
 	}
 	for i := range s.notResources {
 		p := &s.notResources[i]
-		if !r.Partial && !p.resolved(r) {
+		if !p.resolved(r) {
 			return no // a variable without a value makes the statement match nothing
 		}
-		t = min(t, yes-p.match(r.Resource, r))
+		t = min(t, yes-p.matchSubject(on, r))
 	}
 	return t
 }

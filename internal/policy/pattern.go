@@ -124,16 +124,48 @@ func (p *pattern) constant() bool {
 	return len(p.pieces) == 0 || len(p.pieces) == 1 && p.pieces[0].kind == literal
 }
 
-// match compares the pattern with a text. * stands for any characters, also none and also colons and slashes, and ? for
+// subject is what a pattern is compared with: a text in two parts, so that nobody has to join an ARN and a topic for each
+// message of a device. The first part ends with a whole character.
+type subject struct{ head, tail string }
+
+func (s *subject) length() int { return len(s.head) + len(s.tail) }
+
+// from returns what follows at i, up to the end of the part that i is in.
+func (s *subject) from(i int) string {
+	if i < len(s.head) {
+		return s.head[i:]
+	}
+	return s.tail[i-len(s.head):]
+}
+
+// character returns the length of the character at i, 0 at the end, and whether it is a colon.
+func (s *subject) character(i int) (size int, colon bool) {
+	text := s.from(i)
+	_, size = utf8.DecodeRuneInString(text)
+	return size, size > 0 && text[0] == ':'
+}
+
+func (s *subject) hasPrefix(i int, text string) bool {
+	rest := s.from(i)
+	if len(rest) >= len(text) || i >= len(s.head) {
+		return strings.HasPrefix(rest, text)
+	}
+	return strings.HasPrefix(text, rest) && strings.HasPrefix(s.tail, text[len(rest):])
+}
+
+// match compares the pattern with a text, see matchSubject.
+func (p *pattern) match(s string, r *Request) truth { return p.matchSubject(subject{head: s}, r) }
+
+// matchSubject compares the pattern with a text. * stands for any characters, also none and also colons and slashes, and ? for
 // one character. A variable stands for its value to the letter. If the request does not have the key, nothing matches;
 // in a partial request the variable may have any value, so what could match then is undecided.
 //
 // The time is at most in proportion to the product of the lengths.
-func (p *pattern) match(s string, r *Request) truth {
-	if p.fold && p.constant() && len(p.pieces) == 1 && len(s) != len(p.pieces[0].text) && isASCII(s) && isASCII(p.pieces[0].text) {
+func (p *pattern) matchSubject(s subject, r *Request) truth {
+	if p.fold && p.constant() && len(p.pieces) == 1 && s.length() != len(p.pieces[0].text) && isASCII(s.head) && isASCII(s.tail) && isASCII(p.pieces[0].text) {
 		return no // the common case of a list of actions
 	}
-	if p.arn && strings.Count(s, ":") < 5 {
+	if p.arn && strings.Count(s.head, ":")+strings.Count(s.tail, ":") < 5 {
 		return no
 	}
 	result := yes
@@ -142,7 +174,7 @@ func (p *pattern) match(s string, r *Request) truth {
 	for {
 		matched := false
 		if i == len(p.pieces) {
-			if j == len(s) {
+			if j == s.length() {
 				return result
 			}
 		} else {
@@ -153,10 +185,10 @@ func (p *pattern) match(s string, r *Request) truth {
 				switch {
 				case ok:
 					at, text = literal, value
-				case p.pieces[i].hasDefault && !r.Partial:
-					at, text = literal, p.pieces[i].fallback
-				case r.Partial:
+				case r.unknown(text):
 					at, result = anyRun, maybe
+				case p.pieces[i].hasDefault:
+					at, text = literal, p.pieces[i].fallback
 				default:
 					return no
 				}
@@ -170,10 +202,11 @@ func (p *pattern) match(s string, r *Request) truth {
 				}
 				continue
 			case literal:
-				size, matched = p.prefix(s[j:], text)
+				size, matched = p.prefix(&s, j, text)
 			case anyOne, anyOneARN:
-				_, size = utf8.DecodeRuneInString(s[j:])
-				matched = size > 0 && (at == anyOne || s[j] != ':')
+				var colon bool
+				size, colon = s.character(j)
+				matched = size > 0 && (at == anyOne || !colon)
 			}
 			if matched {
 				i, j = i+1, j+size
@@ -181,25 +214,28 @@ func (p *pattern) match(s string, r *Request) truth {
 			}
 		}
 		// One character more for the last run, and again from there.
-		if star < 0 || mark == len(s) || s[mark] == ':' && p.pieces[star-1].kind == anyRunARN {
+		if star < 0 {
 			return no
 		}
-		_, size := utf8.DecodeRuneInString(s[mark:])
+		size, colon := s.character(mark)
+		if size == 0 || colon && p.pieces[star-1].kind == anyRunARN {
+			return no
+		}
 		mark += size
 		i, j = star, mark
 	}
 }
 
-// prefix reports whether s begins with text, and how much of s that is.
-func (p *pattern) prefix(s, text string) (int, bool) {
+// prefix reports whether s has text at i, and how much of s that is.
+func (p *pattern) prefix(s *subject, i int, text string) (int, bool) {
 	if !p.fold {
-		return len(text), strings.HasPrefix(s, text)
+		return len(text), s.hasPrefix(i, text)
 	}
 	n := 0
 	for text != "" {
-		_, a := utf8.DecodeRuneInString(s[n:])
+		a, _ := s.character(i + n)
 		_, b := utf8.DecodeRuneInString(text)
-		if a == 0 || !strings.EqualFold(s[n:n+a], text[:b]) {
+		if a == 0 || !strings.EqualFold(s.from(i + n)[:a], text[:b]) {
 			return 0, false
 		}
 		n, text = n+a, text[b:]
@@ -216,11 +252,11 @@ func isASCII(s string) bool {
 	return true
 }
 
-// resolved reports whether the request has every key that the pattern's variables need.
+// resolved reports whether the request has, or may have, every key that the pattern's variables need.
 func (p *pattern) resolved(r *Request) bool {
 	for i := range p.pieces {
 		if piece := &p.pieces[i]; piece.kind == variable && !piece.hasDefault {
-			if _, ok := r.value(piece.text); !ok {
+			if _, ok := r.value(piece.text); !ok && !r.unknown(piece.text) {
 				return false
 			}
 		}

@@ -42,7 +42,10 @@ var globalNames = []string{
 	"aws:UserAgent",
 }
 
-const attributesPrefix = "iot:Connection.Thing.Attributes["
+const (
+	thingPrefix      = "iot:Connection.Thing."
+	attributesPrefix = thingPrefix + "Attributes["
+)
 
 // isVariable reports whether a name, in any case, is that of a documented variable or key. Attributes of a certificate
 // may be followed by .List or by a number, and a thing's attribute stands in brackets.
