@@ -233,10 +233,39 @@ func (f *Fleet) keep(ctx context.Context, rec *provision.DeviceRecord, why *refu
 	return f.applyOwn(ctx, provision.Change{Devices: []*provision.DeviceRecord{rec}})
 }
 
+// sameName refuses a record whose name another device of the site has. Register would take it for a board that comes in
+// that device's place.
+func (m *amender) sameName(ctx context.Context, s *site, d provision.Device) (*refusal, error) {
+	name := s.thingName(d.Name, d.Row)
+	if name == "" {
+		return nil, nil // the site says what is wrong with it
+	}
+	for known, err := range s.ledger.Devices(ctx, provision.DeviceFilter{Name: name}) {
+		if err != nil {
+			return nil, err
+		}
+		if !holdsName(known) && known.Verdict != provision.Removed {
+			continue
+		}
+		for _, p := range s.program.Parameters() { // beside them there may be columns that the site keeps elsewhere
+			was, had := known.Row[p]
+			if is, has := d.Row[p]; is != was || has != had {
+				return &refusal{provision.CauseDuplicate, fmt.Sprintf(
+					"record %d of site %q has the same thing name and other values; give each device one record", known.Seq, s.name)}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
 // admit registers a record that no site took. Once the site's ledger has the device, its failure, too, is the site's.
 func (m *amender) admit(ctx context.Context, s *site, rec *moving) error {
-	d := rec.mended
-	d = m.fleet.opts.Route.strip(s, d)
+	d := m.fleet.opts.Route.strip(s, rec.mended)
+	if why, err := m.sameName(ctx, s, d); err != nil {
+		return err
+	} else if why != nil {
+		return m.fleet.keep(ctx, rec.DeviceRecord, why)
+	}
 	res, err := m.fleet.register(ctx, s, d)
 	if res == nil {
 		if at, ok := errors.AsType[*SiteError](err); ok {
@@ -246,9 +275,6 @@ func (m *amender) admit(ctx context.Context, s *site, rec *moving) error {
 	}
 	if res.Seq == 0 { // it was not sent
 		return m.fleet.keep(ctx, rec.DeviceRecord, &refusal{res.Cause, res.Message})
-	}
-	if err != nil && !maps.Equal(res.Row, d.Row) { // another device of the site has its name
-		return m.fleet.keep(ctx, rec.DeviceRecord, &refusal{provision.CauseDuplicate, err.Error()})
 	}
 	rec.Verdict, rec.Cause, rec.Updated = provision.Submitted, provision.CauseNone, time.Now()
 	rec.Message = fmt.Sprintf("it was mended and is number %d of site %q", res.Seq, s.name)

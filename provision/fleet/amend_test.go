@@ -181,11 +181,29 @@ func TestARecordWithoutARouteThatIsNotMendedStaysRefused(t *testing.T) {
 	assert.EqualValues(t, 3, summary.Refused)
 	_, lines := failuresOf(t, f)
 	require.Len(t, lines, 3)
-	assert.Contains(t, lines[2][4], "is in the run with other values")
+	assert.Contains(t, lines[2][4], `record 1 of site "eu-west-1" has the same thing name and other values`)
 	assert.Contains(t, lines[0][4], `there is no site "venus"`)
 	assert.Contains(t, lines[1][4], `site "eu-west-1" has a device "a"`)
 	assert.Equal(t, "duplicate", lines[1][3])
 	assert.Empty(t, things(t, w.fakes[regions[1]]))
+}
+
+// Register would take such a record for a board that comes in the other one's place.
+func TestAMendedRecordReplacesNoOtherDevice(t *testing.T) {
+	w := newWorld(t, 1, fakebackend.Options{})
+	w.durable(t)
+	w.change(regions[0], func(o *provision.Options) { o.Existing = provision.ReplaceExisting })
+	f := w.fleet(t)
+	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("h", "mars")))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	before := results(t, f)
+	summary, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{"h": {"Region": regions[0], "ThingName": "a"}}))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	requireAddsUp(t, summary, 2)
+	after := results(t, f)
+	assert.Equal(t, before[0], after[0])
+	assert.Equal(t, provision.CauseDuplicate, after[1].Cause)
+	w.requireOnce(t, after)
 }
 
 func TestAMendedRecordThatCannotBeReadStaysAtItsSite(t *testing.T) {
