@@ -73,7 +73,7 @@ type NameReader interface {
 // data file that was sent by hand ([Run.Adopt]), or a row that comes with its request or certificate.
 type LineMatcher interface {
 	// MatchLine returns how the results of a line with these values are recognised. An error means that the values
-	// do not show it.
+	// do not show it; one with a cause ([CauseError]) makes a dry run refuse the device, as Prepare would.
 	MatchLine(thing string, values map[string]string) (Match, error)
 }
 

@@ -235,7 +235,12 @@ func (c *checker) one(seq int64, d Device) (*DeviceRecord, *wanted) {
 	}
 	brief := &DeviceRecord{Result: Result{Seq: seq, Name: rec.Name, Source: rec.Source}} // without its row
 	if c.given != nil {
-		if m, err := c.given.MatchLine(rec.Name, rec.Row); err == nil && m.isKey() {
+		m, err := c.given.MatchLine(rec.Name, rec.Row)
+		if e, ok := errors.AsType[CauseError](err); ok { // Prepare would refuse it
+			rec.fail(e.Cause(), err.Error())
+			return rec, nil
+		}
+		if err == nil && m.isKey() {
 			if _, ok := c.keys[m]; ok {
 				c.shared = append(c.shared, sharedKey{brief, m})
 			} else {

@@ -16,7 +16,7 @@ type CheckReport struct {
 	Refused  int64    // of them, those that would be Failed without being sent: by their site, or by the fleet
 	Refusals []Result // the first 100 of those that no site would take, without a site, then those of each site
 	// Sites holds the report of every site by its name, with what it would create, what must exist there, and the
-	// findings about its account.
+	// findings about its account, and which devices have certificates there already.
 	Sites map[string]*provision.CheckReport
 }
 
@@ -101,11 +101,6 @@ type check struct {
 	fleet *Fleet
 	names *firsts // of all records that have a site
 	keys  firsts  // with the site that would have them
-
-	device   provision.Device // the one that its site looks at
-	seq      int64            // and its number there
-	refused  bool             // it was refused for what another site has
-	refusals []provision.Result
 }
 
 // site checks the devices of one site.
@@ -115,40 +110,15 @@ func (c *check) site(ctx context.Context, s *site, devices iter.Seq2[provision.D
 			return nil, fmt.Errorf("asking which account this is: %w", err)
 		}
 	}
-	c.refusals, c.seq = nil, 0
 	if s.step != nil {
 		s.step.check = c
 		defer func() { s.step.check = nil }()
 	}
-	report, err := s.run.Check(ctx, func(yield func(provision.Device, error) bool) {
-		for d, err := range devices {
-			c.device, c.refused = d, false
-			c.seq++
-			if !yield(d, err) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	report.Refused += int64(len(c.refusals))
-	report.Refusals = append(report.Refusals, c.refusals[:min(len(c.refusals), checkRefusals-len(report.Refusals))]...)
-	return report, nil
+	return s.run.Check(ctx, devices)
 }
 
-// look refuses a record of a site for what another site has. The site itself has found nothing wrong with it.
-func (c *check) look(st *step, thing string, row map[string]string, m provision.Match) *refusal {
-	why := c.why(st, thing, row, m)
-	if why == nil {
-		return nil
-	}
-	c.refused = true
-	c.refusals = append(c.refusals, why.result(c.seq, c.device, thing, 0))
-	return why
-}
-
-func (c *check) why(st *step, thing string, row map[string]string, m provision.Match) *refusal {
+// refuse refuses a record of a site for what another site has. The site itself has found nothing wrong with it.
+func (c *check) refuse(st *step, thing string, row map[string]string, m provision.Match) *refusal {
 	for _, name := range st.otherNames(thing, row) {
 		if other := c.fleet.routedTo(c.names, name); other != nil && other != st.site {
 			return nameOfOther(name, other)

@@ -86,7 +86,8 @@ func (st *step) otherNames(thing string, row map[string]string) []string {
 	return names
 }
 
-// MatchLine asks the step. A dry run asks for every record that its site would take.
+// MatchLine asks the step. A dry run asks for every record that its site would take, and refuses those for which the error
+// has a cause.
 func (st *step) MatchLine(thing string, row map[string]string) (m provision.Match, err error) {
 	if st.lines != nil {
 		m, err = st.lines.MatchLine(thing, row)
@@ -94,16 +95,16 @@ func (st *step) MatchLine(thing string, row map[string]string) (m provision.Matc
 		err = errors.New("the credential step can't recognise lines")
 	}
 	if st.check != nil && err == nil {
-		if why := st.check.look(st, thing, row, m); why != nil {
+		if why := st.check.refuse(st, thing, row, m); why != nil {
 			return "", why
 		}
 	}
 	return m, err
 }
 
-// Names asks the step; in a dry run of no record that was refused already.
+// Names asks the step.
 func (st *step) Names(row map[string]string) []string {
-	if st.names == nil || st.check != nil && st.check.refused {
+	if st.names == nil {
 		return nil
 	}
 	return st.names.Names(row)
