@@ -57,3 +57,18 @@ func TestALineThatIsSentAgainCountsOnce(t *testing.T) {
 		require20("Amend")
 	})
 }
+
+func TestTheSummaryOfALedgerIsThatOfItsRun(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.run(t).Summary(t.Context())
+	require.ErrorIs(t, err, provision.ErrNoRun)
+	_, err = w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 2})
+	require.NoError(t, err)
+	want, err := w.run(t).Run(t.Context(), rows(3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	got, err := w.run(t).Summary(t.Context())
+	require.NoError(t, err)
+	want.Took = 0
+	assert.Equal(t, want, got)
+}

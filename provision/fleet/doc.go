@@ -15,6 +15,7 @@
 //	result, err := f.Register(ctx, lateDevice)                                // at the site that it names
 //	orphans, err := f.FindOrphans(ctx)
 //	n, err := f.Deliver(ctx, out)                                             // to a second place
+//	reports, err := f.Remove(ctx, provision.RemoveOptions{All: true}, "us")   // a trial at one site, undone
 //
 // AWS runs one registration task for each account and region, at the rate of its control plane, so a large fleet takes
 // as long as its largest site. Which device belongs where is decided by the row or by a function of the user's, never
@@ -44,7 +45,10 @@
 // a request or certificate with the name of another site's device is refused. Two sites can't have the same account and
 // region, unless Options.TakeTurns is set, so that they work there in turn.
 //
-// A Fleet knows what its ledgers hold. A name that another program brought to a second site is told by every later call.
+// A Fleet knows what its ledgers hold. A name that another program brought to a second site is reported by every later
+// call, until [Fleet.Remove] has removed one of the two devices. A device that was removed holds its name and key for its
+// site no longer: another site can register it, which is how a device moves. Whether its account has the device already is
+// looked at by each site as its Options.Existing say.
 //
 // # Errors
 //

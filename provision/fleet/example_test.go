@@ -126,5 +126,5 @@ func ExampleFleet_Amend() {
 	// 2 would be refused <nil>
 	// 1 of 3 devices provisioned, 2 failed; causes: invalid-record 1, no-route 1 (2 sites)
 	// 3 of 3 devices provisioned (2 sites) <nil>
-	// device "device-one" is failed: site "eu" has a device "device-one"; a name belongs to one site
+	// device "device-one" is failed: site "eu" has a device "device-one"; a name belongs to one site; to move the device, remove it there first (Fleet.Remove)
 }

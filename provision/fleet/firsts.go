@@ -40,6 +40,13 @@ func (f *firsts) find(what string) (first int64, known bool) {
 	return first, known
 }
 
+// forget empties it.
+func (f *firsts) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.numbers = nil
+}
+
 func keyOf(what string) [16]byte {
 	digest := sha256.Sum256([]byte(what))
 	return [16]byte(digest[:16])

@@ -185,10 +185,10 @@ func (w *world) requireOnce(t *testing.T, all []*fleet.Result) {
 func requireAddsUp(t *testing.T, s *fleet.Summary, n int) {
 	t.Helper()
 	require.EqualValues(t, n, s.Total)
-	require.Equal(t, s.Total, s.Provisioned+s.Failed+s.Unknown+s.Pending)
+	require.Equal(t, s.Total, s.Provisioned+s.NoKey+s.Failed+s.Unknown+s.Removed+s.Removing+s.Pending)
 	sum := s.Refused
 	for _, site := range s.Sites {
-		require.Equal(t, site.Total, site.Provisioned+site.Failed+site.Unknown+site.Pending)
+		require.Equal(t, site.Total, site.Provisioned+site.NoKey+site.Failed+site.Unknown+site.Removed+site.Removing+site.Pending)
 		sum += site.Total
 	}
 	require.LessOrEqual(t, sum, s.Total)

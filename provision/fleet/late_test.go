@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 
@@ -120,9 +121,7 @@ func TestNoDeviceIsRegisteredWhilePartOfAFleetsListIsMissing(t *testing.T) {
 			w.durable(t)
 			sound := w.opts
 			sites := map[string]provision.Options{}
-			for k, o := range w.opts.Sites {
-				sites[k] = o
-			}
+			maps.Copy(sites, w.opts.Sites)
 			spoil(w)
 			input := edited(spread(5, 2), func(n int, d *provision.Device) {
 				if n == 5 {

@@ -140,6 +140,13 @@ func (b *brokenLedger) Apply(ctx context.Context, c provision.Change) error {
 	return b.Ledger.Apply(ctx, c)
 }
 
+func (b *brokenLedger) FindNames(ctx context.Context, names []string) (map[string]int64, error) {
+	if b.read != nil {
+		return nil, b.read
+	}
+	return b.Ledger.FindNames(ctx, names)
+}
+
 func (b *brokenLedger) Devices(ctx context.Context, f provision.DeviceFilter) iter.Seq2[*provision.DeviceRecord, error] {
 	if b.read != nil {
 		return func(yield func(*provision.DeviceRecord, error) bool) { yield(nil, b.read) }

@@ -36,6 +36,27 @@ func (f *Fleet) atSites(ctx context.Context, do func(context.Context, *site) err
 	}
 }
 
+// gather calls do for every site at once and returns what each returned, with their errors as one. Sites without a run are
+// passed over; if none has one, the error is [provision.ErrNoRun].
+func gather[T any](ctx context.Context, f *Fleet, do func(context.Context, *site) (T, error)) ([]T, error) {
+	got := make([]T, len(f.sites))
+	errs := f.atSites(ctx, func(ctx context.Context, s *site) (err error) {
+		got[s.index], err = do(ctx, s)
+		return err
+	})()
+	none := 0
+	for i, err := range errs {
+		if errors.Is(err, provision.ErrNoRun) {
+			errs[i] = nil
+			none++
+		}
+	}
+	if none == len(f.sites) {
+		return nil, provision.ErrNoRun
+	}
+	return got, f.joined(errs)
+}
+
 // joined returns the errors of sites as one, each a [*SiteError].
 func (f *Fleet) joined(errs []error) error {
 	var all []error
@@ -55,21 +76,13 @@ func (f *Fleet) Deliver(ctx context.Context, out provision.Output) (durable int6
 	if out == nil {
 		return 0, errors.New("the output is missing")
 	}
-	errs := make([]error, len(f.sites))
-	none := 0
-	for i, s := range f.sites {
-		n, err := s.run.Deliver(ctx, out)
-		durable += n
-		if errors.Is(err, provision.ErrNoRun) {
-			none++
-			continue
-		}
-		errs[i] = err
-	}
-	if none == len(f.sites) {
-		return 0, provision.ErrNoRun
-	}
-	return durable, f.joined(errs)
+	var turn sync.Mutex
+	counts, err := gather(ctx, f, func(ctx context.Context, s *site) (int64, error) {
+		turn.Lock()
+		defer turn.Unlock()
+		return s.run.Deliver(ctx, out)
+	})
+	return sum(counts), err
 }
 
 // Orphan is a certificate that a site's run caused and that no device of it uses.
@@ -82,38 +95,33 @@ type Orphan struct {
 // [provision.Run.FindOrphans]. What the other sites found is returned with the error, which joins a [*SiteError] for
 // each site that failed.
 func (f *Fleet) FindOrphans(ctx context.Context) ([]*Orphan, error) {
-	found := make([][]*provision.Orphan, len(f.sites))
-	errs := f.atSites(ctx, func(ctx context.Context, s *site) (err error) {
-		found[s.index], err = s.run.FindOrphans(ctx)
-		return err
-	})()
+	found, err := gather(ctx, f, func(ctx context.Context, s *site) ([]*provision.Orphan, error) { return s.run.FindOrphans(ctx) })
 	var all []*Orphan
 	for i, orphans := range found {
 		for _, o := range orphans {
 			all = append(all, &Orphan{Site: f.sites[i].name, Orphan: *o})
 		}
 	}
-	return all, f.joined(errs)
+	return all, err
 }
 
 // RemoveOrphans removes the orphans of every site and returns how many it removed; see [provision.Run.RemoveOrphans].
 // The error joins a [*SiteError] for each site that failed or kept some.
 func (f *Fleet) RemoveOrphans(ctx context.Context) (int, error) {
-	removed := make([]int, len(f.sites))
-	errs := f.atSites(ctx, func(ctx context.Context, s *site) (err error) {
-		removed[s.index], err = s.run.RemoveOrphans(ctx)
-		return err
-	})()
-	all := 0
-	for _, n := range removed {
+	removed, err := gather(ctx, f, func(ctx context.Context, s *site) (int, error) { return s.run.RemoveOrphans(ctx) })
+	return sum(removed), err
+}
+
+func sum[N int | int64](counts []N) (all N) {
+	for _, n := range counts {
 		all += n
 	}
-	return all, f.joined(errs)
+	return all
 }
 
 // elsewhere returns another site that has a device of this name; nil if none has. A record that was refused before it
-// was sent holds no name; with refused it counts all the same.
-func (f *Fleet) elsewhere(ctx context.Context, s *site, name string, refused bool) (*site, error) {
+// was sent, or whose device was removed, holds no name; with all it counts all the same.
+func (f *Fleet) elsewhere(ctx context.Context, s *site, name string, all bool) (*site, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -121,24 +129,35 @@ func (f *Fleet) elsewhere(ctx context.Context, s *site, name string, refused boo
 		if other == s {
 			continue
 		}
-		for d, err := range other.ledger.Devices(ctx, provision.DeviceFilter{Name: name}) {
-			if err != nil {
-				return nil, fmt.Errorf("reading the ledger of site %q, which may have device %q: %w", other.name, name, err)
-			}
-			if refused || holdsName(d) {
-				return other, nil
-			}
+		has, err := other.has(ctx, name, all)
+		if err != nil {
+			return nil, fmt.Errorf("reading the ledger of site %q, which may have device %q: %w", other.name, name, err)
+		}
+		if has {
+			return other, nil
 		}
 	}
 	return nil, nil
 }
 
-// holdsName reports whether no other record may have the name of this one.
+// has reports whether the site has a device of this name, or with all a record of any kind.
+func (s *site) has(ctx context.Context, name string, all bool) (bool, error) {
+	for d, err := range s.ledger.Devices(ctx, provision.DeviceFilter{Name: name}) {
+		if err != nil || all || holdsName(d) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// holdsName reports whether no other site may have the name and the public key of this record's device. One that was never
+// sent, and one that was removed, leave nothing at their site, so that the device can go to another. Within its run, the
+// record of a removed device keeps its name.
 func holdsName(d *provision.DeviceRecord) bool {
-	return d.Name != "" && (d.Verdict != provision.Failed || d.Attempts > 0)
+	return d.Name != "" && d.Verdict != provision.Removed && (d.Verdict != provision.Failed || d.Attempts > 0)
 }
 
 // heldBy is why a device is not sent whose name a device of another site has.
 func heldBy(other *site, name string) *refusal {
-	return &refusal{provision.CauseDuplicate, fmt.Sprintf("site %q has a device %q; a name belongs to one site", other.name, name)}
+	return &refusal{provision.CauseDuplicate, fmt.Sprintf("site %q has a device %q; a name belongs to one site; to move the device, remove it there first (Fleet.Remove)", other.name, name)}
 }

@@ -62,9 +62,31 @@ func TestOrphansAreFoundAndRemovedAtEverySite(t *testing.T) {
 	for _, site := range regions[:2] { // a line that fails after its certificate was issued
 		w.fault(t, site, fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 2})
 	}
-	_, err := w.fleet(t).Run(t.Context(), spread(9, 3))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	denied, err := w.fakes[regions[0]].AddFault(fakebackend.Fault{
+		Operation: "ListCertificates", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1,
+	})
+	require.NoError(t, err)
 	f := w.fleet(t)
+	summary, err := f.Run(t.Context(), spread(9, 3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.Equal(t, 1, summary.Orphans)
+	assert.Zero(t, summary.OrphansLooked, "nobody has looked at the first site")
+	var blind *fleet.SiteError
+	require.ErrorAs(t, summary.OrphansError, &blind)
+	assert.Equal(t, regions[0], blind.Site)
+	assert.Len(t, summary.Tasks, 3)
+	w.fakes[regions[0]].RemoveFault(denied)
+	_, err = f.FindOrphans(t.Context())
+	require.NoError(t, err)
+	summary, err = f.Run(t.Context(), nil)
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.ErrorContains(t, err, "2 certificates that no device uses")
+	require.NoError(t, summary.OrphansError)
+	assert.NotZero(t, summary.OrphansLooked)
+	for _, site := range summary.Sites {
+		assert.False(t, site.OrphansLooked.Before(summary.OrphansLooked))
+	}
+	f = w.fleet(t)
 	orphans, err := f.FindOrphans(t.Context())
 	require.NoError(t, err)
 	require.Len(t, orphans, 2)

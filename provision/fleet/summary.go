@@ -11,31 +11,21 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
-// Summary is a fleet in numbers. Total is the sum of Provisioned, NoKey, Failed, Unknown and Pending, and the number of
-// records of the input.
+// Summary is a fleet in numbers.
 type Summary struct {
-	Total       int64
-	Provisioned int64
-	NoKey       int64 // registered, and their private keys are not in the key store
-	Failed      int64 // at their sites, and the refused
-	Unknown     int64
-	Removed     int64                     // or being removed
-	Pending     int64                     // waiting or submitted, or not known because a site could not be asked
-	Refused     int64                     // of the failed: no site took them
-	Causes      map[provision.Cause]int64 // of the failed
-	Fake        bool                      // from at least one site no real certificate came
-	Took        time.Duration             // of this call
+	// Summary has the numbers of all sites together. Total counts every record of the input, and every device that was
+	// registered by itself. Failed and Causes count the refused too; Pending those of which nothing is known because a site
+	// could not be asked. RunID is that of the fleet. Tasks has one site's after the other's. Fake is true if no real
+	// certificate came from at least one site. OrphansLooked is the earliest of the sites that have devices, and zero if
+	// that of one is; OrphansError is or joins a [*SiteError] for each site whose look failed.
+	provision.Summary
+	Refused int64 // of the failed: no site took them
 	// Sites holds the summary of every site by its name.
 	Sites map[string]*provision.Summary
 }
 
 // String returns the counts in one line.
-func (s *Summary) String() string {
-	all := provision.Summary{
-		Total: s.Total, Provisioned: s.Provisioned, NoKey: s.NoKey, Failed: s.Failed, Unknown: s.Unknown, Removed: s.Removed, Pending: s.Pending, Causes: s.Causes,
-	}
-	return fmt.Sprintf("%s (%d sites)", &all, len(s.Sites))
-}
+func (s *Summary) String() string { return fmt.Sprintf("%s (%d sites)", &s.Summary, len(s.Sites)) }
 
 // SiteError is what kept one site from provisioning all of its devices. It wraps what the site's run returned, such as
 // a [*provision.IncompleteError].
@@ -103,7 +93,8 @@ func (e *Error) Unwrap() []error {
 func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	ctx = context.WithoutCancel(ctx) // what was done is told, whatever ended the call
 	f := c.fleet
-	sum := &Summary{Sites: make(map[string]*provision.Summary, len(f.sites)), Causes: map[provision.Cause]int64{}}
+	sum := &Summary{Sites: make(map[string]*provision.Summary, len(f.sites))}
+	sum.RunID, sum.Causes = f.record.ID, map[provision.Cause]int64{}
 	failed := &Error{Summary: sum, Input: c.input}
 	held, complete := int64(0), true // records of the input that the sites have, and whether these are all
 	for i, s := range f.sites {
@@ -153,14 +144,32 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 
 func (s *Summary) add(site string, of *provision.Summary) {
 	s.Sites[site] = of
+	if of.Total > 0 && (s.Total == 0 || of.OrphansLooked.Before(s.OrphansLooked)) {
+		s.OrphansLooked = of.OrphansLooked
+	}
 	s.Total += of.Total
 	s.Provisioned += of.Provisioned
 	s.NoKey += of.NoKey
 	s.Failed += of.Failed
 	s.Unknown += of.Unknown
-	s.Removed += of.Removed + of.Removing
+	s.Removed += of.Removed
+	s.Removing += of.Removing
 	s.Pending += of.Pending
+	s.Orphans += of.Orphans
+	s.NotLooked += of.NotLooked
+	s.Tasks = append(s.Tasks, of.Tasks...)
+	for _, text := range of.Discrepancies {
+		s.Discrepancies = append(s.Discrepancies, fmt.Sprintf("site %q: %s", site, text))
+	}
 	s.Fake = s.Fake || of.Fake
+	if of.OrphansError != nil {
+		err := &SiteError{Site: site, Err: of.OrphansError}
+		if s.OrphansError == nil {
+			s.OrphansError = err
+		} else {
+			s.OrphansError = fmt.Errorf("%w; %w", s.OrphansError, err)
+		}
+	}
 	for cause, n := range of.Causes {
 		s.Causes[cause] += n
 	}
@@ -180,20 +189,9 @@ func isInput(err error) bool {
 
 // counts is the summary of a site whose run returned none, as far as its ledger holds it.
 func (s *site) counts(ctx context.Context) *provision.Summary {
-	sum := &provision.Summary{Causes: map[provision.Cause]int64{}}
-	b, err := s.run.Manifest(ctx)
-	if err != nil {
-		return sum // it was never begun, or its ledger is what failed
-	}
-	sum.RunID, sum.Fake, sum.Total, sum.Causes = b.RunID, b.Fake, b.Total, b.Causes
-	sum.Provisioned, sum.Failed, sum.Unknown = b.Verdicts[provision.Provisioned], b.Verdicts[provision.Failed], b.Verdicts[provision.Unknown]
-	sum.NoKey = b.Verdicts[provision.NoKey]
-	sum.Removed, sum.Removing = b.Verdicts[provision.Removed], b.Verdicts[provision.Removing]
-	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown - sum.Removed - sum.Removing
-	for _, p := range b.Parts {
-		if p.TaskID != "" {
-			sum.Tasks = append(sum.Tasks, p.TaskID)
-		}
+	sum, err := s.run.Summary(ctx)
+	if err != nil { // it was never begun, or its ledger is what failed
+		return &provision.Summary{Causes: map[provision.Cause]int64{}}
 	}
 	return sum
 }

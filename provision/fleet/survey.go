@@ -67,7 +67,7 @@ func (sv *survey) addAlone(ctx context.Context, s *site, f *Fleet, name string) 
 	other, err := f.elsewhere(ctx, s, name, false)
 	if err == nil && other != nil && sv.twice[s.index] == nil {
 		sv.twice[s.index] = fmt.Errorf("device %q is at site %q as well, and one of the two was registered by another program than this fleet: "+
-			"find out which is right, and remove the other", name, other.name)
+			"find out which is right, and remove the other (Fleet.Remove, with its site)", name, other.name)
 	}
 	return err
 }
@@ -104,7 +104,7 @@ func (f *Fleet) surveySite(ctx context.Context, s *site, sv *survey) (alone []st
 		case !ofInput && holdsName(d):
 			alone = append(alone, d.Name)
 		}
-		if keys && (d.Verdict != provision.Failed || d.Attempts > 0) {
+		if keys && holdsName(d) {
 			f.claimKey(s, d.Match)
 		}
 	}
