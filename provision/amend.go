@@ -26,28 +26,48 @@ type amender struct {
 	looked      bool // orphans were looked for
 }
 
-// all takes every mended record in. unsent is true if Stop came before the last one.
-func (m *amender) all(ctx context.Context, mended iter.Seq2[Device, error]) (unsent bool, err error) {
-	n := 0
+// mendsNothing is why a mended record takes the place of none. It costs the others nothing.
+type mendsNothing struct{ error }
+
+// all takes every mended record in. unsent is true if Stop came before the last one. left tells of the records that mend
+// nothing; nil if there are none.
+func (m *amender) all(ctx context.Context, mended iter.Seq2[Device, error]) (unsent bool, left, err error) {
+	const most = 10
+	var texts []error
+	n, without := 0, 0
 	for d, err := range mended {
 		if m.stopped() {
-			return true, nil
+			unsent = true
+			break
 		}
 		if err != nil {
-			return false, fmt.Errorf("reading the mended devices after %d records: %w", n, err)
+			return false, nil, fmt.Errorf("reading the mended devices after %d records: %w", n, err)
 		}
 		n++
-		if err := m.amend(ctx, d); err != nil {
-			return false, fmt.Errorf("mended record %d%s: %w", n, from(d), err)
+		err := m.amend(ctx, d)
+		if _, ok := errors.AsType[mendsNothing](err); ok {
+			if without++; without <= most {
+				texts = append(texts, fmt.Errorf("mended record %d%s was left aside: %w", n, from(d), err))
+			}
+			continue
+		}
+		if err != nil {
+			return false, nil, fmt.Errorf("mended record %d%s: %w", n, from(d), err)
 		}
 	}
-	return false, nil
+	if without > most {
+		texts = append(texts, fmt.Errorf("%d more mended records were left aside", without-most))
+	}
+	return unsent, errors.Join(texts...), nil
 }
 
-// amend puts a mended record in the place of the one that it mends.
+// Unwrap returns the reason.
+func (e mendsNothing) Unwrap() error { return e.error }
+
+// amend puts a mended record in the place of the one that it mends. A [mendsNothing] has changed nothing.
 func (m *amender) amend(ctx context.Context, d Device) error {
 	if d.Seq == 0 && d.Err != nil {
-		return d.Err // whose record it is can't be told
+		return mendsNothing{d.Err} // whose record it is can't be told
 	}
 	if d.RunID != "" && d.RunID != m.record.ID {
 		return fmt.Errorf("%w: it mends record %d of run %s, and this is run %s; give it to the run that it is of", ErrInputChanged, d.Seq, rule.Quote(d.RunID), m.record.ID)
@@ -63,7 +83,7 @@ func (m *amender) amend(ctx context.Context, d Device) error {
 	rec := copyDevice(old)
 	if err := changedInFile(d, old); err != nil {
 		if old.Verdict != Failed {
-			return err
+			return mendsNothing{err}
 		}
 		rec.fail(CauseInvalidRecord, err.Error())
 		rec.Updated = time.Now()
@@ -187,11 +207,11 @@ func (m *amender) findRecord(ctx context.Context, d Device, name string) (*Devic
 	}
 	switch {
 	case len(found) == 0 && d.Seq > 0:
-		return nil, fmt.Errorf("the run has no record number %d; only records of the run can be mended", d.Seq)
+		return nil, mendsNothing{fmt.Errorf("the run has no record number %d; only records of the run can be mended", d.Seq)}
 	case len(found) == 0 && name == "":
-		return nil, errors.New("it gives neither the number of a record nor a thing name, so it can't be told which record it mends")
+		return nil, mendsNothing{errors.New("it has neither the number of a record nor a thing name, so it can't be told which record it mends")}
 	case len(found) == 0:
-		return nil, fmt.Errorf("the run has no device %q; only devices of the run can be mended", name)
+		return nil, mendsNothing{fmt.Errorf("the run has no device %q; only devices of the run can be mended", name)}
 	}
 	return found[0], nil
 }

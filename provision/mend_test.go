@@ -195,6 +195,38 @@ func TestAMendedRecordWithoutNumberAndNameMendsNothing(t *testing.T) {
 	assert.Equal(t, before, results(t, run))
 }
 
+func TestAMendedRecordThatMendsNothingCostsNoOther(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), fromCSV("ThingName,SerialNumber\na b,1\nc d,2\ne f,3\ng h,4\n"))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	file := "iotfleet:record,ThingName,SerialNumber\n1,a,1\nx,c,2\n99,c,2\n,c,2\n2,c,2\n\"torn,3\n3,e,3\n"
+	file += strings.Repeat("77,z,9\n", 10)
+	summary, err := run.Amend(t.Context(), fromCSV(file))
+	require.ErrorIs(t, err, provision.ErrIncomplete, "of the one that nobody has mended")
+	assert.EqualValues(t, 3, summary.Provisioned)
+	for _, text := range []string{
+		`mended record 2 (devices.csv:3) was left aside: iotfleet:record is "x", not the number of a record`,
+		"mended record 3 (devices.csv:4) was left aside: the run has no record number 99",
+		`mended record 4 (devices.csv:5) was left aside: the run has no device "c"`,
+		"mended record 6 (devices.csv:7) was left aside: row 6 (line 7, column 1)",
+		"\n4 more mended records were left aside",
+	} {
+		assert.ErrorContains(t, err, text)
+	}
+	assert.Equal(t, 11, strings.Count(err.Error(), "left aside"))
+
+	_, err = run.Amend(t.Context(), fromCSV("iotfleet:record,iotfleet:run,ThingName,SerialNumber\n9,,z,9\n4,another,g,4\n"))
+	require.ErrorIs(t, err, provision.ErrInputChanged)
+	assert.Equal(t, provision.Failed, results(t, run)[3].Verdict)
+	_, err = run.Amend(t.Context(), fromCSV("ThingName,SerialNumber\nx,9\n")) // which mends nothing: what is left is still told
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.Amend(t.Context(), fromCSV("iotfleet:record,ThingName,SerialNumber\n4,g,4\n5,h,5\n"))
+	require.NotErrorIs(t, err, provision.ErrIncomplete)
+	require.ErrorContains(t, err, "no record number 5", "a complete run does not hide it")
+}
+
 func TestAnotherRunsFailuresAreRefused(t *testing.T) {
 	bad := provision.Rows(map[string]string{"ThingName": "good", "SerialNumber": "1"}, map[string]string{"ThingName": "not good", "SerialNumber": "2"})
 	failures := func(w *world) string {

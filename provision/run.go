@@ -179,7 +179,9 @@ func (r *Run) Retry(ctx context.Context) (*Summary, error) {
 // Amend feeds mended records back into a run: those of failures.csv, corrected. Each takes the place of the record it
 // mends, found by Device.Seq or else by the thing's name, and is then sent. So is the record of a device that was Removed,
 // mended or not. Records that are neither Failed nor Removed are left as they are, so feeding the same file twice does
-// nothing more. Another run's records are refused with [ErrInputChanged].
+// nothing more. Another run's record ends the call with [ErrInputChanged]; those before it are mended and not sent yet.
+// Lines that can't be read and records that mend none of the run are left aside: the others are mended and sent, and the
+// error names the first ten.
 //
 // A device keeps its key and its request, whether its row was changed or not, unless the request was the fault or its
 // name is another now. It returns what Run returns.
@@ -205,16 +207,18 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	if err := c.finishParts(ctx); err != nil {
 		return nil, err
 	}
-	if c.unsent, err = c.amender().all(ctx, mended); err != nil {
+	var left error
+	if c.unsent, left, err = c.amender().all(ctx, mended); err != nil {
 		return nil, err
 	}
 	if err := c.intake.spooled(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, left)
 	}
 	if err := c.finish(ctx, true); err != nil {
-		return nil, err
+		return nil, errors.Join(err, left)
 	}
-	return c.conclude(ctx)
+	summary, err := c.conclude(ctx)
+	return summary, errors.Join(err, left)
 }
 
 // Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate
