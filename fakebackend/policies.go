@@ -14,8 +14,8 @@ import (
 // ListPolicyVersions, SetDefaultPolicyVersion, DeletePolicyVersion.
 //
 // Models: documents that must be JSON policies of at most 2,048 characters; up to five versions; deletion refused while
-// a policy is in use. Not modelled: what a policy lets a device do, the check of single actions
-// and resources.
+// a policy is in use. What a policy lets a device do is in authorization.go. Not modelled: the check of single actions and
+// resources.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_CreatePolicy.html
 

@@ -11,6 +11,7 @@ import (
 
 // shapes are the shapes of the members that the fake's operations have, by their names in AWS's API model.
 var shapes = map[string]restjson.Shape{
+	"ActionType":                {Enum: []string{"PUBLISH", "SUBSCRIBE", "RECEIVE", "CONNECT"}},
 	"AttributeName":             withoutMin(ruled(rule.AttributeName)),
 	"AttributeValue":            ruled(rule.AttributeValue),
 	"AutoRegistrationStatus":    {Enum: []string{"ENABLE", "DISABLE"}},

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
 // state is everything an account holds. All of it is guarded by IoT's turn.
@@ -165,6 +167,9 @@ type policy struct {
 	standard int             // id of the default version
 	next     int             // id of the version made last
 	attached int             // to certificates and groups
+
+	parsed        *policydoc.Document // see compiled
+	parsedVersion int
 }
 
 type policyVersion struct {

@@ -428,6 +428,11 @@ func TestWithOnlyTheThingKnownTheRestIsUndecided(t *testing.T) {
 		}
 		assert.Equal(t, want, text, members)
 	}
+	c := policy.NewConnection(d)
+	assert.True(t, c.Absent("iot:connection.Thing.Attributes[other]"))
+	for _, key := range []string{"iot:Connection.Thing.ThingName", "iot:Connection.Thing.Attributes[site]", "iot:CertificateId", ""} {
+		assert.False(t, c.Absent(key), key)
+	}
 }
 
 // certificate is signed with its own key and read again.

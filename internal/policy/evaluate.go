@@ -138,6 +138,34 @@ func Evaluate(r Request, documents ...*Document) Decision {
 	return allow
 }
 
+// Missing returns the keys that statements about the request's action refer to and the request does not have, each once.
+func Missing(r Request, documents ...*Document) []string {
+	var missing []string
+	add := func(key string) {
+		if len(r.values(key)) == 0 && !slices.Contains(missing, key) {
+			missing = append(missing, key)
+		}
+	}
+	for _, d := range documents {
+		for i := range d.Statements {
+			s := &d.Statements[i]
+			if !s.MatchesAction(r.Action) {
+				continue
+			}
+			for _, p := range slices.Concat(s.resources, s.notResources) {
+				p.keys(add)
+			}
+			for j := range s.Conditions {
+				add(s.Conditions[j].Key)
+				for _, p := range s.Conditions[j].values {
+					p.keys(add)
+				}
+			}
+		}
+	}
+	return missing
+}
+
 // truth is the answer to a question that may depend on something unknown: the and of several is the least, the or is
 // the greatest.
 type truth int8

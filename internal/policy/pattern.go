@@ -252,6 +252,15 @@ func isASCII(s string) bool {
 	return true
 }
 
+// keys calls a function with the key of each variable.
+func (p *pattern) keys(use func(string)) {
+	for i := range p.pieces {
+		if p.pieces[i].kind == variable {
+			use(p.pieces[i].text)
+		}
+	}
+}
+
 // resolved reports whether the request has, or may have, every key that the pattern's variables need.
 func (p *pattern) resolved(r *Request) bool {
 	for i := range p.pieces {
