@@ -159,7 +159,7 @@ func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
 // conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent
 // again.
 func (c *call) conclude(ctx context.Context) (*Summary, error) {
-	left, err := c.replacer.all(ctx)
+	still, unreplaced, err := c.replacer.all(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,8 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || left)
+	s.NotReplaced = still
+	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || still > 0)
 	if s.Pending == 0 && s.Total > 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
 		c.record.Finished = time.Now()
 		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
@@ -186,7 +187,10 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if !c.record.Spooled {
 		return s, fmt.Errorf("%w: the ledger does not hold the whole input yet; call Run with the devices", ErrIncomplete)
 	}
-	if s.Provisioned != s.Total || s.Total == 0 {
+	if unreplaced != nil {
+		return s, fmt.Errorf("%w: %w", &IncompleteError{Summary: s}, unreplaced)
+	}
+	if s.Provisioned != s.Total || s.Total == 0 || s.NotReplaced > 0 && c.replacer.existing != AddToExisting {
 		return s, &IncompleteError{Summary: s}
 	}
 	return s, nil

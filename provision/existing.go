@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -117,7 +118,7 @@ func (d *DeviceRecord) failExisting(certs []ExistingCertificate, why string) {
 			list = append(list, fmt.Sprintf("%d more", len(certs)-most))
 			break
 		}
-		list = append(list, fmt.Sprintf("%s of %s", c.ID, c.Created.UTC().Format(time.RFC3339)))
+		list = append(list, fmt.Sprintf("%s of %s", rule.Visible(c.ID), c.Created.UTC().Format(time.RFC3339)))
 	}
 	d.fail(CauseExists, fmt.Sprintf("its thing has an ACTIVE certificate that %s: %s; it was not sent. Choose with Options.Existing "+
 		"(-existing): replace it, add a second one, or take it over if its key is in this run's key store", why, strings.Join(list, ", ")))

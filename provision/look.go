@@ -130,10 +130,12 @@ func (l *looker) report(devices []*DeviceRecord) {
 // get a verdict. Nothing is recorded. It returns the things that exist and have no certificate of this run's, each at its
 // device's place; the others are nil.
 func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*task.Device, err error) {
+	looks := l.looks()
 	for _, d := range devices {
-		d.ThingExisted, d.Existing = false, nil // what an earlier look had found
+		d.Existing = nil                          // what an earlier look had found
+		d.ThingExisted = d.ThingExisted && !looks // which stays true where nobody looks again
 	}
-	if !l.looks() {
+	if !looks {
 		return make([]*task.Device, len(devices)), nil
 	}
 	if err := l.prepare(ctx); err != nil {
@@ -141,8 +143,12 @@ func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*ta
 	}
 	found = make([]*task.Device, len(devices))
 	err = l.each(ctx, devices, func(ctx context.Context, i int) (err error) {
-		if d := devices[i]; d.Name != "" && l.shape.want(d.Row).Certificate != nil {
+		switch d := devices[i]; {
+		case d.Name == "":
+		case l.shape.want(d.Row).Certificate != nil:
 			found[i], err = l.read(ctx, d.Name)
+		default: // its thing is all that the line makes
+			d.ThingExisted, err = l.has(ctx, d.Name)
 		}
 		return err
 	})
@@ -206,21 +212,22 @@ func (l *looker) each(ctx context.Context, devices []*DeviceRecord, f func(ctx c
 	return err
 }
 
-// read returns a thing with its certificates, or nil if there is none.
-func (l *looker) read(ctx context.Context, name string) (*task.Device, error) {
-	has := false
-	err := retry(ctx, func() (err error) {
+// has reports whether there is a thing of this name.
+func (l *looker) has(ctx context.Context, name string) (has bool, err error) {
+	err = retry(ctx, func() (err error) {
 		if err := l.things.take(ctx, 1); err != nil {
 			return err
 		}
 		has, err = l.finder.HasThing(ctx, name)
 		return err
 	})
-	if err != nil {
-		return nil, unseen(name, err)
-	}
-	if !has {
-		return nil, nil
+	return has, unseen(name, err)
+}
+
+// read returns a thing with its certificates, or nil if there is none.
+func (l *looker) read(ctx context.Context, name string) (*task.Device, error) {
+	if has, err := l.has(ctx, name); err != nil || !has {
+		return nil, err
 	}
 	if err := l.certificates.take(ctx, 1); err != nil {
 		return nil, err

@@ -142,3 +142,38 @@ func TestARunThatWasNeverInterruptedListsNoTasks(t *testing.T) {
 		assert.Zero(t, list.n)
 	})
 }
+
+// TestALedgerThatWasSetBackTakesNoDeviceItsCertificate restores a ledger from when a device had failed. It was sent once
+// more since, and works: its certificate looks like one that no device uses.
+func TestALedgerThatWasSetBackTakesNoDeviceItsCertificate(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepAttachCertificate, Do: fakebackend.Fail, Times: 1})
+	require.NoError(t, err)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(1))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	old, err := copyLedger(t.Context(), w.opts.Ledger)
+	require.NoError(t, err)
+	n, err := run.RemoveOrphans(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 1, n, "what the first attempt left")
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+
+	w.opts.Ledger = old
+	run = w.run(t)
+	_, err = run.FindOrphans(t.Context())
+	require.NoError(t, err)
+	n, err = run.RemoveOrphans(t.Context())
+	require.ErrorContains(t, err, `recorded as an orphan of device "device-1": the device is registered with it, complete`)
+	assert.Zero(t, n)
+	assert.Equal(t, 1, activeCertificates(t, w.fake, "device-1"))
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+	summary, err := run.Run(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Zero(t, summary.Orphans)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,6 +233,12 @@ func (ac *account) removeOrphans(ctx context.Context, remover task.Remover) (int
 				o.CertificateID, d.Name, d.Verdict))
 			continue
 		}
+		if used, err := ac.inUse(ctx, d, o.CertificateID); err != nil {
+			return n, err
+		} else if used != "" {
+			kept = append(kept, fmt.Errorf("certificate %s was recorded as an orphan of device %q: %s; it is kept", o.CertificateID, d.Name, used))
+			continue
+		}
 		var others []string
 		err = retry(ctx, func() (err error) {
 			others, err = remover.RetireCertificate(ctx, o.Name, o.CertificateID)
@@ -252,4 +259,32 @@ func (ac *account) removeOrphans(ctx context.Context, remover task.Remover) (int
 		n++
 	}
 	return n, errors.Join(kept...)
+}
+
+// inUse returns why an orphan may be the certificate that its device works with, for all that the ledger knows; "" if it is
+// not. The ledger may be an older copy, from before the device was sent once more. A device that would be left with no
+// ACTIVE certificate is not taken its last one.
+func (ac *account) inUse(ctx context.Context, d *DeviceRecord, id string) (why string, err error) {
+	if ac.reader == nil || d.Name == "" || d.Verdict == Removed || d.Verdict == Removing {
+		return "", nil
+	}
+	dev, err := ac.read(ctx, d.Name)
+	if err != nil || dev == nil {
+		return "", err
+	}
+	active := func(id string) bool {
+		return slices.ContainsFunc(dev.Certificates, func(c task.Certificate) bool { return c.ID == id && strings.EqualFold(c.Status, statusActive) })
+	}
+	switch {
+	case !active(id) || d.CertificateID != "" && active(d.CertificateID):
+		return "", nil
+	case d.Verdict == Provisioned || d.Verdict == NoKey:
+		return fmt.Sprintf("it is on its thing, and the certificate %s that the ledger has for the device is not, so the ledger may be an older copy",
+			d.CertificateID), nil
+	}
+	if own := judge(copyDevice(d), ac.shape.want(d.Row), dev, ac.identity()); !own.registered || own.own == nil || own.own.ID != id {
+		return "", nil
+	}
+	return "the device is registered with it, complete, in the account, though it is " + string(d.Verdict) + " in the ledger: Retry or Amend takes it " +
+		"up, and Remove takes it away", nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -28,8 +29,8 @@ type RemoveOptions struct {
 	// Rate is how many devices are removed in a second at most. 0 means 8: AWS takes 10 a second by default of most of the
 	// requests, and each device needs one of each kind.
 	Rate int
-	// UncheckedThings also deletes things of which the run does not know whether they existed before it, because the
-	// account was not looked at ahead of their part. Things with other certificates stay all the same.
+	// UncheckedThings also deletes things of which the run has not recorded whether they existed before it: the account was
+	// not looked at ahead of their part, or Register made them. Things with other certificates stay all the same.
 	UncheckedThings bool
 }
 
@@ -60,7 +61,8 @@ type RemoveReport struct {
 //
 // Before a device's first request the ledger has it as [Removing], so a call that was interrupted goes on when it is made
 // again. An error of one device (task.ErrConflict, task.ErrInvalidRequest) is kept in its Message and leaves it Removing;
-// the others are removed. Any other error ends the call. It needs a backend with task.Remover.
+// the others are removed. Any other error ends the call. A device that is Removed already, and whose Message holds what was
+// kept, is tried once more. It needs a backend with task.Remover.
 func (r *Run) Remove(ctx context.Context, opts RemoveOptions) (*RemoveReport, error) {
 	chosen := 0
 	for _, is := range []bool{opts.All, len(opts.Names) > 0, opts.Choose != nil} {
@@ -124,21 +126,21 @@ func (rm *remover) run(ctx context.Context) error {
 	if err := rm.findOrphans(ctx); err != nil {
 		return err
 	}
-	var failed []error
+	var failed unlucky
 	var batch []*DeviceRecord
 	flush := func() error {
 		if len(batch) == 0 {
 			return nil
 		}
-		errs, err := rm.remove(ctx, batch)
-		failed, batch = append(failed, errs...), batch[:0]
+		err := rm.remove(ctx, batch, &failed)
+		batch = batch[:0]
 		return err
 	}
 	for d, err := range rm.chosen(ctx) {
 		if err != nil {
 			return err
 		}
-		if d.Verdict == Removed {
+		if d.Verdict == Removed && !mayHaveLeft(d) {
 			continue
 		}
 		if d.Attempts == 0 && d.CertificateID == "" {
@@ -157,12 +159,11 @@ func (rm *remover) run(ctx context.Context) error {
 	if err := rm.removePolicies(ctx); err != nil {
 		return err
 	}
-	const shown = 10
-	if n := len(failed); n > shown {
-		failed = append(failed[:shown], fmt.Errorf("and %d devices more", n-shown))
-	}
-	return errors.Join(failed...)
+	return failed.join()
 }
+
+// mayHaveLeft reports whether a device that was removed left something that another call may be able to remove.
+func mayHaveLeft(d *DeviceRecord) bool { return d.Message != "" && !d.ThingExisted }
 
 // chosen yields the devices to remove.
 func (rm *remover) chosen(ctx context.Context) func(func(*DeviceRecord, error) bool) {
@@ -233,20 +234,22 @@ func (rm *remover) findOrphans(ctx context.Context) error {
 	return nil
 }
 
-// remove removes a batch of devices. failed are the errors of single devices.
-func (rm *remover) remove(ctx context.Context, batch []*DeviceRecord) (failed []error, err error) {
+// remove removes a batch of devices. The errors of single devices go to failed.
+func (rm *remover) remove(ctx context.Context, batch []*DeviceRecord, failed *unlucky) error {
 	now := time.Now()
+	again := map[int64]bool{} // those that were removed before
 	for _, d := range batch {
+		again[d.Seq] = d.Verdict == Removed
 		d.Verdict, d.Cause, d.Updated = Removing, CauseNone, now
 		d.Message = "its removal has begun; call Remove again to end it"
 	}
 	if err := rm.ledger.Apply(ctx, Change{Devices: batch}); err != nil {
-		return nil, err
+		return err
 	}
 	var mu sync.Mutex
 	var change Change
 	g, group := errgroup.WithContext(ctx)
-	g.SetLimit(4 * rm.opts.Rate) // a device takes about a second
+	g.SetLimit(4 * min(rm.opts.Rate, removeBatch)) // a device takes about a second
 	for _, d := range batch {
 		if wait.Sleep(group, time.Second/time.Duration(rm.opts.Rate)) != nil {
 			break
@@ -259,14 +262,16 @@ func (rm *remover) remove(ctx context.Context, batch []*DeviceRecord) (failed []
 			d.Updated = time.Now()
 			switch {
 			case err == nil:
-				d.Verdict, d.Message = Removed, strings.Join(kept, "; ")
-				rm.report.Removed++
-				if len(kept) > 0 {
+				d.Verdict, d.Message = Removed, strings.Join(kept.why, "; ")
+				if !again[d.Seq] {
+					rm.report.Removed++
+				}
+				if kept.thing {
 					rm.report.ThingsKept++
 				}
-			case errors.Is(err, task.ErrConflict) || errors.Is(err, task.ErrInvalidRequest):
+			case ofOneDevice(err):
 				d.Message = fmt.Sprintf("its removal failed: %v; call Remove again", err)
-				failed = append(failed, fmt.Errorf("removing device %q: %w", d.Name, err))
+				failed.add(fmt.Errorf("removing device %q: %w", d.Name, err))
 			default:
 				return fmt.Errorf("removing device %q: %w", d.Name, err)
 			}
@@ -274,61 +279,84 @@ func (rm *remover) remove(ctx context.Context, batch []*DeviceRecord) (failed []
 			return nil
 		})
 	}
-	err = g.Wait()
+	err := g.Wait()
 	if err == nil {
 		err = context.Cause(ctx)
 	}
 	// What was removed is recorded, also when the rest was not.
-	return failed, errors.Join(err, rm.ledger.Apply(context.WithoutCancel(ctx), change))
+	return errors.Join(err, rm.ledger.Apply(context.WithoutCancel(ctx), change))
 }
 
-// removeOne removes what a device has in the account. kept says why its thing stays; orphans are those that are gone.
-func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (kept []string, orphans []*Orphan, err error) {
+// kept is what stays of a removed device, and why.
+type kept struct {
+	thing bool
+	why   []string
+}
+
+// removeOne removes what a device has in the account. orphans are those that are gone.
+func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, orphans []*Orphan, err error) {
 	if d.Name == "" {
-		return nil, nil, &task.InputError{Member: "thingName", Problem: "is not known"}
+		return stays, nil, &task.InputError{Member: "thingName", Problem: "is not known"}
 	}
 	want := rm.shape.want(d.Row)
 	d.Policies = fromDocuments(d, want)
-	if d.CertificateID != "" && !want.issued {
-		kept = append(kept, fmt.Sprintf("certificate %s was given to the run and is kept with its thing", d.CertificateID))
-	}
+	given := d.CertificateID != "" && !want.issued
 	if d.CertificateID != "" && want.issued {
-		if err := rm.retire(ctx, d.Name, d.CertificateID); err != nil {
-			return nil, nil, err
+		others, err := rm.retire(ctx, d.Name, d.CertificateID)
+		if err != nil {
+			return stays, nil, err
+		}
+		if len(others) > 0 {
+			stays.why = append(stays.why, fmt.Sprintf("its certificate %s is kept: it is detached, and on other things, too: %s",
+				d.CertificateID, list(others)))
 		}
 	}
 	for _, o := range rm.orphans[d.Seq] {
-		if err := rm.retire(ctx, o.Name, o.CertificateID); err != nil {
-			return nil, orphans, err
+		if _, err := rm.retire(ctx, o.Name, o.CertificateID); err != nil {
+			return stays, orphans, err
 		}
 		o.Removed = time.Now()
 		orphans = append(orphans, o)
 	}
+	keepThing := func(why string) (kept, []*Orphan, error) {
+		stays.thing, stays.why = true, append(stays.why, why)
+		return stays, orphans, nil
+	}
 	switch {
-	case len(kept) > 0:
-		return kept, orphans, nil
+	case given:
+		return keepThing(fmt.Sprintf("certificate %s was given to the run and is kept with its thing", d.CertificateID))
 	case d.ThingExisted:
-		return []string{"its thing is kept: it existed before the run"}, orphans, nil
+		return keepThing("its thing is kept: it existed before the run")
 	case !rm.looked[d.Part] && !rm.opts.UncheckedThings:
-		return []string{"its thing is kept: whether it existed before the run was not looked at"}, orphans, nil
+		return keepThing("its thing is kept: whether it existed before the run is not recorded (RemoveOptions.UncheckedThings removes it)")
 	}
 	var left []string
 	err = retry(ctx, func() (err error) {
 		left, err = rm.backend.RemoveThing(ctx, d.Name)
 		return err
 	})
-	if len(left) > 0 {
-		kept = append(kept, "its thing is kept: it has other certificates: "+strings.Join(left, ", "))
+	if err == nil && len(left) > 0 {
+		return keepThing("its thing is kept: it has other certificates: " + list(left))
 	}
-	return kept, orphans, err
+	return stays, orphans, err
 }
 
-// retire takes a certificate away from a thing.
-func (rm *remover) retire(ctx context.Context, thing, id string) error {
-	return retry(ctx, func() error {
-		_, err := rm.backend.RetireCertificate(ctx, thing, id)
+// list shows the first of many names.
+func list(names []string) string {
+	const most = 3
+	if more := len(names) - most; more > 0 {
+		names = append(slices.Clone(names[:most]), fmt.Sprintf("%d more", more))
+	}
+	return rule.Visible(strings.Join(names, ", "))
+}
+
+// retire takes a certificate away from a thing, and returns the other things that have it.
+func (rm *remover) retire(ctx context.Context, thing, id string) (others []string, err error) {
+	err = retry(ctx, func() (err error) {
+		others, err = rm.backend.RetireCertificate(ctx, thing, id)
 		return err
 	})
+	return others, err
 }
 
 // fromDocuments are the device's policies that may have been made from a document of the template: those that it does not

@@ -120,6 +120,7 @@ func TestWhatTheRunDidNotMakeIsKept(t *testing.T) {
 	assert.EqualValues(t, 1, report.ThingsKept)
 	list := results(t, run)
 	assert.Contains(t, list[0].Message, *foreign.CertificateArn)
+	assert.Contains(t, list[1].Message, "it is detached, and on other things, too: other", "what stays is told")
 	thing, ok := w.fake.Thing("device-1")
 	require.True(t, ok)
 	require.Len(t, thing.Certificates, 1)
@@ -158,7 +159,7 @@ func TestAThingOfWhichNothingIsKnownIsKept(t *testing.T) {
 	require.NoError(t, w.opts.Ledger.Apply(t.Context(), provision.Change{Part: parts[d.Part-1]}))
 	_, err = run.Remove(t.Context(), provision.RemoveOptions{All: true})
 	require.NoError(t, err)
-	assert.Contains(t, results(t, run)[0].Message, "was not looked at")
+	assert.Contains(t, results(t, run)[0].Message, "is not recorded")
 	_, ok := w.fake.Thing("device-1")
 	assert.True(t, ok)
 }
@@ -262,4 +263,65 @@ func TestAFailedDeviceIsRemovedWithItsOrphans(t *testing.T) {
 	summary, err := run.Run(t.Context(), nil)
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	assert.Zero(t, summary.Orphans)
+}
+
+// TestAThingWithoutACertificateIsKeptIfItExistedBefore has a template that makes things alone, of which one is there.
+func TestAThingWithoutACertificateIsKeptIfItExistedBefore(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("one")})
+	require.NoError(t, err)
+	w.opts.Template, w.opts.Credential = formTemplate(t, ""), provision.NoCertificate{}
+	run := w.run(t)
+	_, err = run.Run(t.Context(), provision.Rows(map[string]string{"ThingName": "one"}, map[string]string{"ThingName": "two"}))
+	require.NoError(t, err)
+	report, err := run.Remove(t.Context(), all)
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), report.ThingsKept)
+	_, ok := w.fake.Thing("one")
+	assert.True(t, ok, "it existed before the run")
+	_, ok = w.fake.Thing("two")
+	assert.False(t, ok)
+}
+
+func TestAThingThatWasKeptIsRemovedByALaterCall(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	w.opts.Existing = provision.UncheckedExisting
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}})
+	require.NoError(t, err)
+	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true, Rate: 1000})
+	require.NoError(t, err)
+	assert.Equal(t, [2]int64{3, 3}, [2]int64{report.Removed, report.ThingsKept})
+	assert.Contains(t, results(t, run)[2].Message, "UncheckedThings")
+	report, err = run.Remove(t.Context(), all)
+	require.NoError(t, err)
+	assert.Equal(t, [2]int64{0, 0}, [2]int64{report.Removed, report.ThingsKept}, "they were removed before")
+	assert.Zero(t, w.fake.Counts().Things)
+	for _, r := range results(t, run) {
+		assert.Empty(t, r.Message)
+	}
+}
+
+func TestWhatIsKnownOfAThingOutlastsACallThatDoesNotLook(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("one")})
+	require.NoError(t, err)
+	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateSigningRequest"), &provision.MakeCSR{Store: w.keys}
+	_, err = w.fake.AddFault(fakebackend.Fault{Thing: "one", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
+	require.NoError(t, err)
+	_, err = w.run(t).Run(t.Context(), provision.Rows(map[string]string{"ThingName": "one"}))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.opts.Existing = provision.UncheckedExisting
+	run := w.run(t)
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	_, err = run.Remove(t.Context(), all)
+	require.NoError(t, err)
+	_, ok := w.fake.Thing("one")
+	assert.True(t, ok, "the run has seen that it existed before")
 }

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,31 +18,37 @@ type replacer struct {
 	remover  task.Remover
 }
 
-// all does so for every provisioned device of the run for which it is not done yet. After [Run.Stop] it leaves the rest
-// to the next call, and returns true.
-func (r *replacer) all(ctx context.Context) (left bool, err error) {
-	if r.existing != ReplaceExisting {
-		return false, nil
-	}
+// all does so for every provisioned device of the run for which it is not done yet. still is how many of them have an
+// older certificate in service afterwards: those that are left to a call with ReplaceExisting, or after [Run.Stop] to the
+// next one, and those whose certificate the service refuses to give up, which are in failed and keep no other one.
+func (r *replacer) all(ctx context.Context) (still int64, failed, err error) {
 	pace := newThrottle(r.rates.resolve(r.record.Identity.Fake).Certificates)
+	var refused unlucky
 	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}}) {
 		if err != nil {
-			return false, err
+			return 0, nil, err
 		}
 		if !replaces(d) {
 			continue
 		}
-		if r.stopped() {
-			return true, nil
+		if r.existing != ReplaceExisting || r.stopped() {
+			still++
+			continue
 		}
 		if err := pace.take(ctx, 1); err != nil {
-			return false, err
+			return 0, nil, err
 		}
-		if err := r.one(ctx, d); err != nil {
-			return false, err
+		err := r.one(ctx, d)
+		if ofOneDevice(err) {
+			still++
+			refused.add(err)
+			continue
+		}
+		if err != nil {
+			return 0, nil, err
 		}
 	}
-	return false, nil
+	return still, refused.join(), nil
 }
 
 // replaces reports whether a device has certificates that its own replaces and that are still in service.
@@ -74,4 +81,33 @@ func (r *replacer) one(ctx context.Context, d *DeviceRecord) error {
 		}
 	}
 	return nil
+}
+
+// ofOneDevice reports whether an error of the service is about the device that it was asked to change, and says nothing of
+// the others.
+func ofOneDevice(err error) bool {
+	return errors.Is(err, task.ErrConflict) || errors.Is(err, task.ErrInvalidRequest)
+}
+
+// unlucky collects the errors of devices that keep no other one.
+type unlucky struct {
+	shown []error
+	more  int
+}
+
+func (f *unlucky) add(err error) {
+	const most = 10
+	if len(f.shown) == most {
+		f.more++
+		return
+	}
+	f.shown = append(f.shown, err)
+}
+
+// join returns all of them as one error, the first ten in full.
+func (f *unlucky) join() error {
+	if f.more > 0 {
+		f.shown = append(f.shown, fmt.Errorf("and %d devices more", f.more))
+	}
+	return errors.Join(f.shown...)
 }

@@ -341,8 +341,9 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 }
 
 // RemoveOrphans deactivates and deletes the run's orphans and returns how many it removed. Each is checked against the
-// ledger once more: a certificate that a device uses, or that was made for a device without a verdict, is not removed;
-// it is named in the error, and the others are removed all the same. It needs a backend with task.Remover.
+// ledger once more, and against its thing in the account, for the ledger may be an older copy: a certificate that a device
+// uses, or may use because it has no other one, or that was made for a device without a verdict, is not removed; it is
+// named in the error, and the others are removed all the same. It needs a backend with task.Remover.
 func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 	c, err := r.begin(ctx)
 	if err != nil {

@@ -34,9 +34,13 @@ type Summary struct {
 	Orphans       int
 	OrphansLooked time.Time
 	OrphansError  error
-	NotLooked     int64         // devices that were sent in parts for which the account was not looked at; see Existing
-	Fake          bool          // no real certificate came from this run
-	Took          time.Duration // of this call of Run
+	NotLooked     int64 // devices that were sent in parts for which the account was not looked at; see Existing
+	// NotReplaced are provisioned devices that were sent with ReplaceExisting and whose older certificates are still in
+	// service, because the call was interrupted, or the service refused to give one up. Call it again with ReplaceExisting;
+	// AddToExisting leaves them for good. With any other Existing the run is not complete (IncompleteError).
+	NotReplaced int64
+	Fake        bool          // no real certificate came from this run
+	Took        time.Duration // of this call of Run
 }
 
 // String returns the counts in one line.
@@ -60,6 +64,9 @@ func (s *Summary) String() string {
 	}
 	if s.NotLooked > 0 {
 		fmt.Fprintf(&b, "; %d were sent without looking whether they had a certificate", s.NotLooked)
+	}
+	if s.NotReplaced > 0 {
+		fmt.Fprintf(&b, "; %d still have the certificate, too, that was to be replaced", s.NotReplaced)
 	}
 	if n := len(s.Discrepancies); n > 0 {
 		fmt.Fprintf(&b, "; %d tasks whose reports or counts were wrong, the first: %s", n, s.Discrepancies[0])

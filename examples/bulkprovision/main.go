@@ -14,8 +14,9 @@
 // For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db,
 // and devices/ is written by -export, at the end or later.
 //
-// -remove all, or -remove NAME,NAME, undoes a trial run: it removes what the run made. -orphans lists the certificates of
-// the run that no device uses, and -remove-orphans removes them.
+// -remove all, or -remove NAME,NAME, undoes a trial run: it removes what the run made. With -existing unchecked, that is
+// also things of which the run has not recorded whether they existed before. -orphans lists the certificates of the run
+// that no device uses, and -remove-orphans removes them.
 //
 // The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not
 // exist, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)

@@ -35,7 +35,7 @@ func (o *options) cleanUp(ctx context.Context, job *provision.Run) error {
 }
 
 func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
-	opts := provision.RemoveOptions{All: o.remove == "all"}
+	opts := provision.RemoveOptions{All: o.remove == "all", UncheckedThings: o.existing == string(provision.UncheckedExisting)}
 	if !opts.All {
 		opts.Names = strings.Split(o.remove, ",")
 	}
@@ -49,9 +49,6 @@ func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
 	}
 	for _, name := range report.PoliciesKept {
 		fmt.Println("policy kept, for something else uses it:", name)
-	}
-	if report.ThingsKept == 0 {
-		return err
 	}
 	for r, err := range job.Results(ctx) {
 		if err != nil {
