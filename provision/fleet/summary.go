@@ -157,6 +157,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.Pending += of.Pending
 	s.Orphans += of.Orphans
 	s.NotLooked += of.NotLooked
+	s.NotReplaced += of.NotReplaced
 	s.Tasks = append(s.Tasks, of.Tasks...)
 	for _, text := range of.Discrepancies {
 		s.Discrepancies = append(s.Discrepancies, fmt.Sprintf("site %q: %s", site, text))
