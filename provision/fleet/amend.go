@@ -94,8 +94,7 @@ func (f *Fleet) Amend(ctx context.Context, mended iter.Seq2[provision.Device, er
 	if mended == nil {
 		return nil, errors.New("the mended devices are missing")
 	}
-	c := f.newCall()
-	fresh, err := f.open(ctx)
+	c, err := f.newCall(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +107,7 @@ func (f *Fleet) Amend(ctx context.Context, mended iter.Seq2[provision.Device, er
 		return c.conclude(ctx)
 	}
 	m.feeds.close(nil)
-	return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
+	return f.again(ctx, c, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
 		for _, d := range m.refused[s.index] {
 			if err := m.admit(ctx, s, d); err != nil {
 				return nil, err

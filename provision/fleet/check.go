@@ -57,25 +57,17 @@ func (f *Fleet) Check(ctx context.Context, devices iter.Seq2[provision.Device, e
 	feeds := f.newFeeds()
 	defer feeds.leave()
 	r := router{fleet: f}
-	for d, err := range devices {
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the devices after %d records: %w", r.n, err)
-		}
-		d = withoutKeys(d)
-		to, err := r.route(d)
-		if err != nil {
-			return nil, err
-		}
+	err := r.all(ctx, devices, func(d provision.Device, to routed) error {
 		if to.refused != nil {
 			report.Refused++
 			report.refuse(Result{Result: to.refused.result(report.Refused, d, to.name, r.n)})
-			continue
+		} else {
+			feeds[to.site.index].put(to.device)
 		}
-		d = to.device
-		feeds[to.site.index].put(d)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	feeds.close(nil)
 	report.Devices = r.n

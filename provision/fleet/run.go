@@ -24,17 +24,16 @@ var errNotSpooled = errors.New("the ledger does not hold the whole input yet; gi
 // input itself (it ends in an error, or a device is at another site than before) is in Error.Input, and no site sends
 // anything in that call.
 func (f *Fleet) Run(ctx context.Context, devices iter.Seq2[provision.Device, error]) (*Summary, error) {
-	c := f.newCall()
-	fresh, err := f.open(ctx)
+	c, err := f.newCall(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if devices == nil {
-		return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
+		return f.again(ctx, c, nil, func(ctx context.Context, s *site) (*provision.Summary, error) {
 			return s.run.Run(ctx, nil)
 		})
 	}
-	before, err := f.survey(ctx, fresh)
+	before, err := f.survey(ctx, c.fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -79,28 +78,18 @@ func (e *inputError) Unwrap() error { return e.err }
 func (f *Fleet) read(ctx context.Context, devices iter.Seq2[provision.Device, error], r *router, feeds feeds) error {
 	refused := f.newRefusals(ctx)
 	defer refused.stop()
-	for d, err := range devices {
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("reading the devices after %d records: %w", r.n, err)
-		}
-		d = withoutKeys(d)
-		to, err := r.route(d)
-		if err == nil && to.refused != nil {
-			err = refused.add(ctx, r.n, d, to.name, to.refused)
-		}
-		if err != nil {
-			return err
-		}
+	err := r.all(ctx, devices, func(d provision.Device, to routed) error {
 		if to.refused != nil {
-			continue
+			return refused.add(ctx, r.n, d, to.name, to.refused)
 		}
-		if d = to.device; to.taken != nil {
-			d.Name, d.Err = to.name, to.taken // its site keeps it as Failed, for Amend
+		if to.taken != nil {
+			to.device.Name, to.device.Err = to.name, to.taken // its site keeps it as Failed, for Amend
 		}
-		feeds[to.site.index].put(d)
+		feeds[to.site.index].put(to.device)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return refused.end(ctx, r.n)
 }
@@ -129,6 +118,27 @@ type routed struct {
 	name    string           // the thing's; empty when it can't be told
 	refused *refusal         // why no site takes it
 	taken   *refusal         // why its site is to refuse it: another one has registered a device of its name by itself
+}
+
+// all routes the records of an input, without their private keys, and lets take have each.
+func (r *router) all(ctx context.Context, devices iter.Seq2[provision.Device, error], take func(provision.Device, routed) error) error {
+	for d, err := range devices {
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the devices after %d records: %w", r.n, err)
+		}
+		d = withoutKeys(d)
+		to, err := r.route(d)
+		if err == nil {
+			err = take(d, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *router) route(d provision.Device) (to routed, err error) {
@@ -198,12 +208,11 @@ func (f *Fleet) commonName(d provision.Device) string {
 // Retry sends the failed devices of every site again that trying again can help; see [provision.Run.Retry]. One that was
 // never sent, and whose name a device of another site has got since, is refused. It returns what Run returns.
 func (f *Fleet) Retry(ctx context.Context) (*Summary, error) {
-	c := f.newCall()
-	fresh, err := f.open(ctx)
+	c, err := f.newCall(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return f.again(ctx, c, fresh, f.refuseTaken, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Retry(ctx) })
+	return f.again(ctx, c, f.refuseTaken, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Retry(ctx) })
 }
 
 // refuseTaken returns what makes sure that no name goes to two sites by a Retry: a device that was never sent held no
@@ -238,24 +247,23 @@ func (f *Fleet) refuseTaken(ctx context.Context, s *site, names *firsts) error {
 // Reconcile gives every Unknown device a verdict by reading the sites' accounts back; see [provision.Run.Reconcile]. A
 // site whose backend can't read devices back is in the error. It returns what Run returns.
 func (f *Fleet) Reconcile(ctx context.Context) (*Summary, error) {
-	c := f.newCall()
-	fresh, err := f.open(ctx)
+	c, err := f.newCall(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return f.again(ctx, c, fresh, nil, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Reconcile(ctx) })
+	return f.again(ctx, c, nil, func(ctx context.Context, s *site) (*provision.Summary, error) { return s.run.Reconcile(ctx) })
 }
 
 // again lets every site do something with the devices that it has. first is called for each site before any of them
 // begins; it may be nil.
 func (f *Fleet) again(
-	ctx context.Context, c *call, fresh bool, first func(context.Context, *site, *firsts) error,
+	ctx context.Context, c *call, first func(context.Context, *site, *firsts) error,
 	do func(context.Context, *site) (*provision.Summary, error),
 ) (*Summary, error) {
 	if !f.record.Spooled {
 		return nil, errNotSpooled
 	}
-	before, err := f.survey(ctx, fresh)
+	before, err := f.survey(ctx, c.fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -277,6 +285,7 @@ func (f *Fleet) again(
 // call is one Run, Retry, Amend or Reconcile.
 type call struct {
 	fleet     *Fleet
+	fresh     bool // the fleet's ledger had no record
 	began     time.Time
 	summaries []*provision.Summary
 	errs      []error
@@ -285,9 +294,13 @@ type call struct {
 	input     error
 }
 
-func (f *Fleet) newCall() *call {
+// newCall begins a call and opens the fleet's record.
+func (f *Fleet) newCall(ctx context.Context) (*call, error) {
 	n := len(f.sites)
-	return &call{fleet: f, began: time.Now(), summaries: make([]*provision.Summary, n), errs: make([]error, n), twice: make([]error, n)}
+	c := &call{fleet: f, began: time.Now(), summaries: make([]*provision.Summary, n), errs: make([]error, n), twice: make([]error, n)}
+	var err error
+	c.fresh, err = f.open(ctx)
+	return c, err
 }
 
 // start lets every site work, except the broken ones. wait returns when all are done, and may be called again.
