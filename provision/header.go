@@ -34,7 +34,7 @@ func (e *HeaderError) Problem() string {
 	for _, name := range e.Unknown {
 		text := rule.Quote(name) + " is no parameter of the template"
 		if meant := e.Meant[name]; meant != "" {
-			text += fmt.Sprintf("; did you mean %s?", rule.Quote(meant))
+			text += fmt.Sprintf(" (did you mean %s?)", rule.Quote(meant))
 		}
 		list = append(list, text)
 	}
@@ -46,7 +46,7 @@ func (e *HeaderError) Problem() string {
 	if e.Source != "" {
 		place = e.Source + ": "
 	}
-	return fmt.Sprintf("%sthe list does not have the columns that are needed: %s (a column can be %s)", place, strings.Join(list, ", "), strings.Join(e.Known, ", "))
+	return fmt.Sprintf("%sthe list does not have the columns that are needed: %s; a column can be %s", place, strings.Join(list, "; "), strings.Join(e.Known, ", "))
 }
 
 // Error returns what is wrong, and the options that can help.
@@ -105,12 +105,8 @@ func (s *shape) header(devices []Device) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	known := slices.DeleteFunc(s.program.Parameters(), func(name string) bool { // what a row may have
-		_, fills := s.fills[name]
-		return fills && !slices.Contains(s.takes, name)
-	})
+	known, needed := s.columns(), s.ofRecord(s.program.Required())
 	e := &HeaderError{Source: devices[0].Source, Meant: map[string]string{}}
-	needed := slices.DeleteFunc(s.program.Required(), func(name string) bool { _, fills := s.fills[name]; return fills })
 	if s.keep != nil {
 		known, needed = append(known, s.keep.Columns...), append(needed, s.keep.Columns...)
 	}

@@ -35,7 +35,7 @@ func TestAListWithAWrongHeaderIsRefusedAsAWholeAndTheRightOneIsTakenAfterIt(t *t
 		list string
 		says []string
 	}{
-		"other names":     {"Thing Name,Serial Number\na,1\nb,2\n", []string{`devices.csv:2`, `no column is called "SerialNumber"`, `"Thing Name" is no parameter of the template; did you mean "ThingName"?`, "Rename of CSVOptions"}},
+		"other names":     {"Thing Name,Serial Number\na,1\nb,2\n", []string{`devices.csv:2`, `no column is called "SerialNumber"`, `"Thing Name" is no parameter of the template (did you mean "ThingName"?)`, "a column can be SerialNumber, ThingName;", "Rename of CSVOptions"}},
 		"an extra column": {"ThingName,SerialNumber,Colour\na,1,red\nb,2,red\n", []string{`"Colour" is no parameter`, "Options.Meta"}},
 		"a missing one":   {"ThingName\na\n", []string{`no column is called "SerialNumber"`}},
 		"a comment":       {"# our devices\nThingName,SerialNumber\n", []string{`"# our devices" is no parameter`}},
@@ -56,6 +56,23 @@ func TestAListWithAWrongHeaderIsRefusedAsAWholeAndTheRightOneIsTakenAfterIt(t *t
 			require.NoError(t, err)
 			assert.Len(t, results(t, w.run(t)), 2)
 		})
+	}
+}
+
+func TestAListOfRequestsOrCertificatesNeedsTheirColumn(t *testing.T) {
+	for form, step := range map[string]provision.Credential{
+		"CertificatePem": &provision.GivenCertificate{}, "CertificateSigningRequest": &provision.GivenCSR{Parameter: "CertificateSigningRequest"},
+	} {
+		w := newWorld(t, fakebackend.Options{})
+		w.opts.Template, w.opts.Credential, w.opts.Output = formTemplate(t, form), step, nil
+		list := "ThingName,Pem\na,x\n"
+		_, err := w.run(t).Run(t.Context(), fromCSV(list))
+		require.ErrorIs(t, err, datafile.ErrHeader)
+		assert.ErrorContains(t, err, `no column is called "`+form+`"; "Pem" is no parameter`)
+		run := w.run(t)
+		_, err = run.Run(t.Context(), fromCSV(strings.Replace(list, "Pem", form, 1)))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		assert.Contains(t, results(t, run)[0].Message, form+": ")
 	}
 }
 
@@ -178,7 +195,7 @@ func TestALineThatIsWrongIsNamedAndCostsNoOther(t *testing.T) {
 {"ThingName":"f","SerialNumber":"6"}`))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	got := results(t, run)
-	for i, text := range []string{"", `line 2, column 33: parameter "SerialNumber"`, "line 3", `line 4, column 33: parameter "SerialNumber": the line is longer`, `has no parameter "Colour", only CSR, SerialNumber, ThingName: rename it`, ""} {
+	for i, text := range []string{"", `line 2, column 33: parameter "SerialNumber"`, "line 3", `line 4, column 33: parameter "SerialNumber": the line is longer`, `has no parameter "Colour", only SerialNumber, ThingName: rename it`, ""} {
 		assert.Equal(t, text == "", got[i].Verdict == provision.Provisioned)
 		assert.Contains(t, got[i].Message, text)
 	}

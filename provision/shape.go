@@ -27,6 +27,7 @@ type shape struct {
 	rows    RowChecker        // the credential step's own check of a row; nil if it has none
 	noter   RowNoter          // tells what is odd about a row that is sent; nil if the step can't
 	takes   []string          // of fills, those for which that check decides about a value of the row's own
+	given   []string          // of takes, those whose value comes from the row
 	keep    *Meta             // what the run keeps beside a device
 	unique  []string          // what must differ between devices
 }
@@ -53,6 +54,10 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 		s.takes = step.Fills()
 		if inner, ok := s.rows.(Credential); ok { // a step inside, which knows its own parameters only
 			s.takes = inner.Fills()
+		}
+		switch s.rows.(type) {
+		case *GivenCSR, *GivenCertificate:
+			s.given = s.takes
 		}
 	}
 	return s, nil
@@ -150,7 +155,7 @@ func (s *shape) check(d Device) (name string, w *wanted, err error) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Row)) {
 		if !s.known[k] {
-			known := s.program.Parameters()
+			known := s.columns()
 			return name, nil, fmt.Errorf("the template has no parameter %s, only %s%s: rename it, leave it out, or have it kept beside the device",
 				rule.Quote(k), strings.Join(known, ", "), spelling.DidYouMean(k, known))
 		}
@@ -217,11 +222,13 @@ func (s *shape) checkValues(row map[string]string) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// columns names the parameters that are in a record: those that the credential step does not fill.
-func (s *shape) columns() []string {
-	return slices.DeleteFunc(s.program.Parameters(), func(name string) bool {
+// columns names the parameters that are in a record: those that the credential step does not fill, or fills from there.
+func (s *shape) columns() []string { return s.ofRecord(s.program.Parameters()) }
+
+func (s *shape) ofRecord(parameters []string) []string {
+	return slices.DeleteFunc(parameters, func(name string) bool {
 		_, filled := s.fills[name]
-		return filled
+		return filled && !slices.Contains(s.given, name)
 	})
 }
 
