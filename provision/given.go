@@ -111,7 +111,7 @@ func (g *GivenCSR) parse(row map[string]string) (*csr.Request, error) {
 	case g.Lenient:
 		return lenient, nil
 	default:
-		err = fmt.Errorf("%w; to send it all the same, set GivenCSR.Lenient", err)
+		err = fmt.Errorf("%w; to send it all the same, set GivenCSR.Lenient (-lenient)", err)
 	}
 	return nil, csrError(fmt.Errorf("%s: %w", name, err))
 }
@@ -218,7 +218,7 @@ func (g *GivenCertificate) device(row map[string]string) (*csr.Certificate, erro
 		case lenientErr != nil:
 			return nil, err
 		case !g.Lenient:
-			return nil, fmt.Errorf("%w; to send it all the same, set GivenCertificate.Lenient", err)
+			return nil, fmt.Errorf("%w; to send it all the same, set GivenCertificate.Lenient (-lenient)", err)
 		}
 		certs = lenient
 	}

@@ -21,6 +21,7 @@ type HeaderError struct {
 	Source  string            // where the first record is: "devices.csv:2"
 	Missing []string          // parameters without a default, and names of Options.Meta and Unique, that no column has
 	Unknown []string          // columns that are neither parameters nor kept
+	Made    []string          // columns with values for parameters that the credential step makes itself
 	Known   []string          // what a column may be
 	Meant   map[string]string // for columns in Unknown, the names in Known that are near
 }
@@ -37,6 +38,9 @@ func (e *HeaderError) Problem() string {
 			text += fmt.Sprintf(" (did you mean %s?)", rule.Quote(meant))
 		}
 		list = append(list, text)
+	}
+	for _, name := range e.Made {
+		list = append(list, rule.Quote(name)+" is what this run makes itself (leave it out, or have the list's requests sent: GivenCSR, -credential csr)")
 	}
 	const most = 10
 	if n := len(list) - most; n > 0 {
@@ -122,6 +126,9 @@ func (s *shape) header(devices []Device) error {
 		}
 	}
 	for _, name := range devices[0].Columns {
+		if s.makes(name) && slices.ContainsFunc(devices, func(d Device) bool { return strings.TrimSpace(d.Row[name]) != "" }) {
+			e.Made = append(e.Made, name)
+		}
 		if s.keeps(name) || s.known[name] || slices.Contains(known, name) || devices[0].Meta[name] != "" {
 			continue
 		}
@@ -131,7 +138,7 @@ func (s *shape) header(devices []Device) error {
 		e.Unknown = append(e.Unknown, name)
 		e.Meant[name] = spelling.Nearest(name, known)
 	}
-	if e.Missing == nil && e.Unknown == nil {
+	if e.Missing == nil && e.Unknown == nil && e.Made == nil {
 		return nil
 	}
 	return e

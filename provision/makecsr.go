@@ -92,8 +92,8 @@ func (m *MakeCSR) Unused(ctx context.Context, device, run string) error {
 // subject can be made for.
 func (m *MakeCSR) CheckRow(thing string, row map[string]string) error {
 	if name := m.Fills()[0]; strings.TrimSpace(row[name]) != "" {
-		return &causeError{CauseInvalidRecord, fmt.Errorf("%s: the record comes with a request of its own, and MakeCSR would make another one, "+
-			"with another key; take GivenCSR to have it sent, or leave the column out", rule.Quote(name))}
+		return &causeError{CauseInvalidRecord, fmt.Errorf("%s: the record comes with a request of its own, and this run makes another one, "+
+			"with another key; have the list's requests sent (GivenCSR, -credential csr), or leave the column out", rule.Quote(name))}
 	}
 	subject := csr.CommonName(thing)
 	if m.Subject != nil {

@@ -225,6 +225,13 @@ func (s *shape) checkValues(row map[string]string) error {
 // columns names the parameters that are in a record: those that the credential step does not fill, or fills from there.
 func (s *shape) columns() []string { return s.ofRecord(s.program.Parameters()) }
 
+// makes reports whether the credential step makes the value of a parameter, and refuses one that a record has.
+func (s *shape) makes(name string) bool {
+	_, fills := s.fills[name]
+	_, makesCSR := s.rows.(*MakeCSR)
+	return fills && (makesCSR || !slices.Contains(s.takes, name))
+}
+
 func (s *shape) ofRecord(parameters []string) []string {
 	return slices.DeleteFunc(parameters, func(name string) bool {
 		_, filled := s.fills[name]

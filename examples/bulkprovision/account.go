@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
-	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
@@ -91,11 +90,11 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 
 // ensureResources makes what template and rows refer to. The rows on standard input can't be read twice, so what they
 // name must exist.
-func (o *options) ensureResources(ctx context.Context, opts provision.Options, credential provision.MakeCSR) error {
+func (o *options) ensureResources(ctx context.Context, opts provision.Options) error {
 	if o.devices == "" || o.devices == "-" {
 		return nil
 	}
-	credential.Store, opts.Credential, opts.PartDir = keystore.None(), &credential, ""
+	opts.PartDir = ""
 	job, err := provision.New(opts)
 	if err != nil {
 		return err

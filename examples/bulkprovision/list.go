@@ -134,8 +134,12 @@ func hint(err error) string {
 		}
 		return fmt.Sprintf("the header of the list is a single column, %q; give -comma %s if that separates the columns", f.Parameter, separator)
 	}
-	return err.Error()
+	return flags.Replace(err.Error())
 }
+
+// flags has the flag for each of the library's options that an error may name.
+var flags = strings.NewReplacer("provision: ", "", "Options.Existing, -existing", "-existing", "Options.Existing", "-existing",
+	"Options.Bucket", "-bucket", "Options.Foreign", "-foreign", "Options.Meta", "-meta", "Options.RoleARN", "-role-arn")
 
 // visible returns the lines of an error for a terminal: nothing in them can pass for a line of the program.
 func visible(text string) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,6 +55,7 @@ func TestListsAreReadByTheirFlags(t *testing.T) {
 }
 
 func TestHintsNameFlags(t *testing.T) {
+	assert.Equal(t, "-bucket: it is empty; choose with -existing", hint(errors.New("Options.Bucket: it is empty; choose with Options.Existing")))
 	_, _, problem := read(t, "d.csv", "Name;Nr.\na;1\n", list{})
 	assert.Contains(t, problem, "give -comma ';' if")
 	_, _, problem = read(t, "d.csv", "Name\tNr.\na\t1\n", list{})

@@ -11,6 +11,9 @@
 // The fake's account is kept in DIR when the program ends, also after Ctrl-C. If the program was killed, the account of
 // that time is lost: devices whose task it had end as failed, and -retry-failed registers them.
 //
+// -credential csr sends the requests that the list holds, which the devices made, and -credential certificate registers the
+// list's certificates, of a CA of yours; no key is made then.
+//
 // For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db,
 // and devices/ is written by -export, at the end or later.
 //
@@ -43,9 +46,10 @@ import (
 
 type options struct {
 	backend, devices, dir, template, bucket, role, region, key, subject, foreign, existing, keys, policies string
+	credential                                                                                             string
 	part                                                                                                   int
 	settle                                                                                                 time.Duration
-	setup, dryRun, skipPreflight, retry, export, json, noModes, orphans, removeOrphans                     bool
+	setup, dryRun, skipPreflight, retry, export, json, noModes, orphans, removeOrphans, lenient            bool
 	remove                                                                                                 string
 	list                                                                                                   list
 }
@@ -61,6 +65,8 @@ func main() {
 	flag.BoolVar(&o.setup, "setup", false, "make what does not exist: the bucket, the role, and the types, groups and policies that template and rows name")
 	flag.StringVar(&o.policies, "policies", "", "with -setup, `folder` of the policies' documents, NAME.json each")
 	flag.StringVar(&o.region, "region", "", "AWS `region`; without it, that of the environment or profile")
+	flag.StringVar(&o.credential, "credential", "make", "where certificates come from: `make|csr|certificate`, for keys and requests made here, or the list's own requests or certificates")
+	flag.BoolVar(&o.lenient, "lenient", false, "with -credential csr or certificate, send what most readers would refuse, and let AWS decide")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
 	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
@@ -86,7 +92,11 @@ func main() {
 	switch {
 	case err == nil:
 	case errors.Is(err, provision.ErrIncomplete):
-		fmt.Fprintf(os.Stderr, "bulkprovision: %s; see %s\n", visible(err.Error()), filepath.Join(o.dir, "failures.csv"))
+		text := visible(hint(err))
+		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 && !o.dryRun {
+			text += "; see " + filepath.Join(o.dir, "failures.csv")
+		}
+		fmt.Fprintln(os.Stderr, "bulkprovision:", text)
 		os.Exit(3)
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(os.Stderr, "bulkprovision: interrupted; the same command goes on from here")
@@ -118,16 +128,16 @@ func (o *options) run(ctx context.Context) (err error) {
 	default:
 		return fmt.Errorf("-foreign is %q; it must be wait or fail", o.foreign)
 	}
-	if opts.Existing = provision.Existing(o.existing); o.existing == "refuse" {
+	switch opts.Existing = provision.Existing(o.existing); opts.Existing {
+	case "refuse":
 		opts.Existing = provision.RefuseExisting
+	case provision.AddToExisting, provision.ReplaceExisting, provision.TakeOverExisting, provision.UncheckedExisting:
+	default:
+		return fmt.Errorf("-existing is %q; it must be refuse, add, replace, take-over or unchecked", o.existing)
 	}
-	algorithm, err := csr.ParseAlgorithm(o.key)
+	setStore, err := o.setCredential(&opts)
 	if err != nil {
-		return fmt.Errorf("-key: %w", err)
-	}
-	subject, err := csr.ParsePattern(o.subject)
-	if err != nil {
-		return fmt.Errorf("-subject: %w", err)
+		return err
 	}
 	backend, done, err := o.open(ctx)
 	if err != nil {
@@ -138,14 +148,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	if opts.RoleARN, err = o.prepareAccount(ctx, backend); err != nil {
 		return err
 	}
-	credential := &provision.MakeCSR{
-		Keys:    csr.Software(algorithm),
-		Subject: subject.Subject,
-	}
-	opts.Credential = credential
 	o.list.options(&opts)
 	if o.setup {
-		if err := o.ensureResources(ctx, opts, *credential); err != nil {
+		if err := o.ensureResources(ctx, opts); err != nil {
 			return err
 		}
 	}
@@ -154,7 +159,6 @@ func (o *options) run(ctx context.Context) (err error) {
 			return err
 		}
 		defer closeLedger(opts.Ledger, &err)
-		credential.Store = keystore.None()
 		return o.check(ctx, opts)
 	}
 	for _, found := range opts.Template.Check(template.Bulk).AtLeast(finding.Warning) {
@@ -174,7 +178,8 @@ func (o *options) run(ctx context.Context) (err error) {
 	if err := keys.removeLeftovers(ctx); err != nil {
 		return err
 	}
-	credential.Store, opts.Output, opts.Ledger, opts.Observe = keys, keys.output, ledger, newProgress().observe
+	setStore(keys)
+	opts.Output, opts.Ledger, opts.Observe = keys.output, ledger, newProgress().observe
 	job, err := provision.New(opts)
 	if err != nil {
 		return err
@@ -207,6 +212,34 @@ func (o *options) provision(ctx context.Context, job *provision.Run) (*provision
 		return job.Retry(ctx)
 	}
 	return summary, err
+}
+
+// setCredential sets the step that the flags ask for, which keeps nothing until the function that it returns has set the
+// store of its keys.
+func (o *options) setCredential(opts *provision.Options) (setStore func(keystore.Store), err error) {
+	setStore = func(keystore.Store) {}
+	switch o.credential {
+	case "csr":
+		opts.Credential = &provision.GivenCSR{Lenient: o.lenient}
+		return setStore, nil
+	case "certificate":
+		opts.Credential = &provision.GivenCertificate{Lenient: o.lenient}
+		return setStore, nil
+	case "make":
+	default:
+		return nil, fmt.Errorf("-credential is %q; it must be make, csr or certificate", o.credential)
+	}
+	algorithm, err := csr.ParseAlgorithm(o.key)
+	if err != nil {
+		return nil, fmt.Errorf("-key: %w", err)
+	}
+	subject, err := csr.ParsePattern(o.subject)
+	if err != nil {
+		return nil, fmt.Errorf("-subject: %w", err)
+	}
+	made := &provision.MakeCSR{Keys: csr.Software(algorithm), Subject: subject.Subject, Store: keystore.None()}
+	opts.Credential = made
+	return func(s keystore.Store) { made.Store = s }, nil
 }
 
 func (o *options) loadTemplate() (*template.Template, error) {

@@ -4,12 +4,12 @@
 #
 #	examples/bulkprovision/scenarios.sh account    the account knows more than the ledger: the same list twice, a swapped
 #	                                               board, a lost key, a lost ledger, a missing thing type, a trial undone
-#	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, a proxy's
-#	                                               page, a clock that is off, a wrong secret key
+#	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, devices' own
+#	                                               requests, a proxy's page, a clock that is off, a wrong secret key
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
 #
 # Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
-# needs LibreOffice Calc as well, newcomer python3.
+# needs LibreOffice Calc as well, newcomer python3 and openssl.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -199,6 +199,17 @@ newcomer() {
 	printf 'ThingName,SerialNumber\nboard-3,0003\n' >"$work/list.csv"
 	bulk 0 -devices "$work/list.csv" -run "$work/header"
 	says "1 of 1 devices provisioned"
+
+	echo
+	echo "=== a list with the requests of the devices, whose keys never left them"
+	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout "$work/own.pem" -subj /CN=own-1 -out "$work/own.csr" 2>/dev/null
+	printf 'ThingName,SerialNumber,CSR\nown-1,0006,"%s"\n' "$(<"$work/own.csr")" >"$work/own.csv"
+	bulk 1 -devices "$work/own.csv" -run "$work/requests"
+	says '"CSR" is what this run makes itself' "-credential csr"
+	bulk 0 -devices "$work/own.csv" -run "$work/requests" -credential csr
+	says "1 of 1 devices provisioned"
+	diff <(openssl x509 -in "$work/requests/devices/own-1/certificate.pem" -noout -pubkey) <(openssl pkey -in "$work/own.pem" -pubout)
+	[[ ! -e $work/requests/devices/own-1/private-key.pem ]] || fail "no key must be made"
 
 	echo
 	echo "=== a clock that is 40 minutes off, which is corrected"
