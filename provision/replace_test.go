@@ -34,6 +34,10 @@ func TestARunThatHasNotReplacedYetIsNotComplete(t *testing.T) {
 	_, err = w2.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, task.ErrAccessDenied)
 	w.fake.RemoveFault(denied)
+	kept, err := w2.run(t).Summary(t.Context())
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, kept.NotReplaced)
+	assert.Equal(t, 2, activeCertificates(t, w.fake, "device-1"), "asking for the summary changes nothing")
 
 	for _, mode := range []provision.Existing{provision.RefuseExisting, provision.AddToExisting} {
 		w2.opts.Existing = mode

@@ -103,7 +103,13 @@ func (r *Run) Summary(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (&session{ledger: r.ledger, record: record}).summary(ctx)
+	of := &session{ledger: r.ledger, record: record}
+	s, err := of.summary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.NotReplaced, _, err = (&replacer{session: of}).all(ctx) // which only counts, with no Existing
+	return s, err
 }
 
 // summary counts the devices of the run.
