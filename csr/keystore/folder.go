@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -66,8 +67,10 @@ type FolderOptions struct {
 // what it lacks.
 //
 // Put writes into a hidden folder beside the devices'. Sync makes that durable, and only then each device's folder is
-// given its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read, see
-// [Folder.RemoveLeftovers].
+// given its name, in one step: what has a name is whole. What a crash leaves behind is hidden and never read. The first
+// Put that finds nobody else with unfinished records there removes it; those who have some hold a lock on a file .lock in
+// the directory. On a file system without locks it stays: delete the folders whose names begin with .unfinished- while
+// nobody makes keys there.
 //
 // Sync syncs the whole file system once, whatever the number of devices, where that is known to be reliable: ext4, xfs
 // and btrfs on Linux 5.8 and later. Elsewhere it syncs three times for each device. So put many devices before each
@@ -88,6 +91,8 @@ type Folder struct {
 	group   string              // the hidden folder new records go to; empty before the first
 	sync    *durable.Group      // makes it durable; begun before the first write into it
 	pending map[string]*pending // by file name
+	held    io.Closer           // the share of the directory's lock; nil without unfinished records
+	swept   bool                // what others left unfinished was removed
 	dirty   bool                // entries of dir may not be durable
 	broken  error               // set when durability can no longer be promised
 }
@@ -163,7 +168,7 @@ func (f *Folder) Put(ctx context.Context, rec Record) error {
 	if err != nil {
 		return err
 	}
-	p, name, err := f.reserve(rec)
+	p, name, err := f.reserve(ctx, rec)
 	if err != nil {
 		return err
 	}
@@ -204,7 +209,7 @@ func (f *Folder) filesOf(rec Record) ([]newFile, error) {
 }
 
 // reserve makes sure of the name of the device's folder within this process and finds a place to write to.
-func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
+func (f *Folder) reserve(ctx context.Context, rec Record) (p *pending, name string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken != nil {
@@ -216,6 +221,9 @@ func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
 	if f.group == "" {
 		group := filepath.Join(f.dir, durable.TempName())
 		err := f.probe()
+		if err == nil {
+			err = f.hold(ctx)
+		}
 		var sync *durable.Group
 		if err == nil {
 			sync, err = durable.Begin(f.disk, f.dir, f.workers)
@@ -226,6 +234,7 @@ func (f *Folder) reserve(rec Record) (p *pending, name string, err error) {
 			}
 		}
 		if err != nil {
+			f.release()
 			return nil, "", fmt.Errorf("device %s: make a folder for new records: %w", rule.Quote(rec.Device), err)
 		}
 		f.group, f.sync = group, sync
@@ -393,10 +402,11 @@ func (f *Folder) place(name string, p *pending) error {
 	return nil
 }
 
-// fail notes that nothing can be promised any more.
+// fail notes that nothing can be promised any more. What is unfinished is for the next Folder to remove.
 func (f *Folder) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.release()
 	f.broken = fmt.Errorf("%w; open the folder again: %w", ErrBroken, err)
 	return err
 }
@@ -418,4 +428,5 @@ func (f *Folder) dropGroup(group string) {
 	_ = f.disk.Remove(group)
 	_ = f.sync.Close()
 	f.group, f.sync = "", nil
+	f.release()
 }

@@ -258,38 +258,3 @@ func (f *Folder) Devices(ctx context.Context) iter.Seq2[string, error] {
 		}
 	}
 }
-
-// RemoveLeftovers deletes what crashed processes left unfinished, and returns how many pieces that were: keys whose
-// requests never left the process, and so are of no use. Call it only while no other process writes to the directory.
-func (f *Folder) RemoveLeftovers(ctx context.Context) (int, error) {
-	var found []string
-	err := f.disk.List(f.dir, func(name string, _ bool) bool {
-		if strings.HasPrefix(name, durable.TempPrefix) {
-			found = append(found, filepath.Join(f.dir, name))
-		}
-		return ctx.Err() == nil
-	})
-	n := 0
-	for _, path := range found {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			break
-		}
-		// Asked now and not before the listing: a Put may have begun this folder meanwhile.
-		f.mu.Lock()
-		own := f.group
-		f.mu.Unlock()
-		if path == own {
-			continue
-		}
-		if err = f.disk.RemoveAll(path); err == nil {
-			n++
-		}
-	}
-	if err != nil {
-		return n, fmt.Errorf("remove what is unfinished in %s: %w", f.dir, err)
-	}
-	return n, nil
-}

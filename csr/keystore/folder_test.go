@@ -80,7 +80,7 @@ func TestWhatIsPutAndSyncedIsThereInFilesOfItsOwn(t *testing.T) {
 	assert.Len(t, listed, len(names))
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	assert.Len(t, entries, len(names), "nothing is left beside the devices")
+	assert.Len(t, entries, len(names)+1, "nothing is left beside the devices and the lock")
 }
 
 func TestModesAreTightWhateverTheUmask(t *testing.T) {
@@ -344,10 +344,11 @@ func TestPutsSyncsAndGetsMayRunAtTheSameTime(t *testing.T) {
 	assert.Equal(t, writers*each, n)
 }
 
-func TestLeftoversOfACrashAreNotSeenAndCanBeRemoved(t *testing.T) {
+func TestLeftoversOfACrashAreNotSeenAndRemoved(t *testing.T) {
 	dir := t.TempDir()
-	crashed := open(t, dir)
-	require.NoError(t, crashed.Put(t.Context(), record(t, "d"))) // and no Sync
+	leftover := filepath.Join(dir, ".unfinished-0123456789abcdef0123", keystore.FileName("d"))
+	require.NoError(t, os.MkdirAll(leftover, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(leftover, keystore.KeyFile), []byte("key"), 0o600))
 
 	f := open(t, dir)
 	_, err := f.Get(t.Context(), "d")
@@ -357,13 +358,17 @@ func TestLeftoversOfACrashAreNotSeenAndCanBeRemoved(t *testing.T) {
 	}
 	rec := record(t, "d")
 	require.NoError(t, f.Put(t.Context(), rec))
-	n, err := f.RemoveLeftovers(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, 1, n)
-	require.NoError(t, f.Sync(t.Context()), "its own unfinished records are left alone")
+	assert.NoDirExists(t, filepath.Dir(leftover))
+	other := open(t, dir)
+	require.NoError(t, other.Put(t.Context(), record(t, "e")))
+	require.NoError(t, f.Sync(t.Context()), "what somebody is at work on is left alone")
+	require.NoError(t, other.Sync(t.Context()))
 	got, err := f.Get(t.Context(), "d")
 	require.NoError(t, err)
 	requireSame(t, rec, got)
+	info, err := os.Stat(filepath.Join(dir, ".lock"))
+	require.NoError(t, err)
+	assert.Zero(t, info.Size())
 }
 
 func TestOpenFolderRefusesWhatIsNoFolder(t *testing.T) {

@@ -17,7 +17,6 @@ type keys struct {
 	keystore.Store
 	output   provision.Output  // nil leaves certificates in the ledger
 	database *sqlitekeys.Store // nil with -keys folders
-	folder   *keystore.Folder  // nil with -keys database
 }
 
 // openKeys opens the folders or the database. A run must find again the keys it has made, so it never changes from one
@@ -40,22 +39,12 @@ func (o *options) openKeys(ctx context.Context) (*keys, error) {
 		return &keys{Store: database, database: database}, err
 	}
 	folder, err := o.openFolder(folders)
-	return &keys{Store: folder, output: provision.Folder(folder), folder: folder}, err
+	return &keys{Store: folder, output: provision.Folder(folder)}, err
 }
 
 // openFolder opens a key folder whose folders have the devices' own names.
 func (o *options) openFolder(dir string) (*keystore.Folder, error) {
 	return keystore.OpenFolder(dir, &keystore.FolderOptions{Name: func(device string) string { return device }, NoModes: o.noModes})
-}
-
-// removeLeftovers deletes the keys that a killed process left unfinished; their requests never left it. The caller has the
-// run's ledger open for writing, so no other process makes keys for the run.
-func (k *keys) removeLeftovers(ctx context.Context) error {
-	if k.folder == nil {
-		return nil
-	}
-	_, err := k.folder.RemoveLeftovers(ctx)
-	return err
 }
 
 func (k *keys) close() error {

@@ -175,9 +175,6 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	if err := keys.removeLeftovers(ctx); err != nil {
-		return err
-	}
 	setStore(keys)
 	opts.Output, opts.Ledger, opts.Observe = keys.output, ledger, newProgress().observe
 	job, err := provision.New(opts)

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Disk is a file system. [OS] is the real one.
@@ -37,6 +38,10 @@ type Disk interface {
 	List(path string, yield func(name string, folder bool) bool) error
 	// Lock takes a lock on a file as SQLite does, and drops it.
 	Lock(path string) error
+	// Hold takes a lock on a file, which it makes if there is none: alone, or beside others that are not alone. It ends
+	// with Close, and with the process. [ErrHeld] if another holder, in this process or another, does not allow it, at
+	// once; errors.ErrUnsupported if the file system or the operating system has no such lock.
+	Hold(path string, alone bool) (io.Closer, error)
 	// SyncFile makes the content of a file durable.
 	SyncFile(path string) error
 	// SyncFolder makes the entries of a folder durable.
@@ -61,16 +66,28 @@ type Whole interface {
 	Close() error
 }
 
+// ErrHeld reports that another holder has a lock, see [Disk].
+var ErrHeld = errors.New("another holder has the lock")
+
 const folderMode fs.FileMode = 0o700
 
 // TempPrefix starts the name of everything unfinished.
 const TempPrefix = ".unfinished-"
 
+const tempBytes = 10
+
 // TempName returns a name for something unfinished that nobody else has.
 func TempName() string {
-	var b [10]byte
+	var b [tempBytes]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return TempPrefix + hex.EncodeToString(b[:])
+}
+
+// IsTempName reports whether a name is one that [TempName] makes.
+func IsTempName(name string) bool {
+	digits, ok := strings.CutPrefix(name, TempPrefix)
+	_, err := hex.DecodeString(digits)
+	return ok && err == nil && len(digits) == 2*tempBytes
 }
 
 // MakeFolder makes a folder with its parents, 0700 each, and every new entry durable. One that exists is left as it is,

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -122,4 +123,26 @@ func (osDisk) SyncFolder(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+func (d osDisk) Hold(path string, alone bool) (io.Closer, error) {
+	if f, err := d.Create(path, 0o600); err == nil {
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	switch err := hold(f, alone); {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, ErrHeld), errors.Is(err, errors.ErrUnsupported):
+		return nil, errors.Join(err, f.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
 }

@@ -105,3 +105,38 @@ func TestAFolderIsMadeWithItsParents(t *testing.T) {
 	}
 	require.ErrorContains(t, ReplaceFile(OS(), dir, 0o600, nil), "not a regular file")
 }
+
+func TestALockIsHeldAloneOrBesideOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	alone, err := OS().Hold(path, true)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("no such lock here")
+	}
+	require.NoError(t, err)
+	for _, second := range []bool{false, true} { // in one process, too
+		_, err = OS().Hold(path, second)
+		require.ErrorIs(t, err, ErrHeld)
+	}
+	require.NoError(t, alone.Close())
+	one, err := OS().Hold(path, false)
+	require.NoError(t, err)
+	two, err := OS().Hold(path, false)
+	require.NoError(t, err)
+	require.NoError(t, one.Close())
+	_, err = OS().Hold(path, true)
+	require.ErrorIs(t, err, ErrHeld, "the other one is still there")
+	require.NoError(t, two.Close())
+	alone, err = OS().Hold(path, true)
+	require.NoError(t, err)
+	require.NoError(t, alone.Close())
+	_, err = OS().Hold(filepath.Join(path, "below"), true)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrHeld)
+}
+
+func TestNamesOfWhatIsUnfinishedAreKnown(t *testing.T) {
+	assert.True(t, IsTempName(TempName()))
+	for _, name := range []string{"", TempPrefix, TempName() + "0", TempName()[1:], TempPrefix + "20000101-000000-aaaa", "device"} {
+		assert.False(t, IsTempName(name), name)
+	}
+}

@@ -4,6 +4,7 @@ package memdisk
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -30,7 +31,8 @@ type Disk struct {
 
 	mu   sync.Mutex
 	root *node
-	lost int // how often a write in the background failed
+	held map[string][]*holder // by the path of the file
+	lost int                  // how often a write in the background failed
 }
 
 var _ durable.Disk = (*Disk)(nil)
@@ -47,6 +49,43 @@ type node struct {
 
 // Lock locks nothing: one process has the disk.
 func (d *Disk) Lock(string) error { return nil }
+
+// holder has a lock.
+type holder struct {
+	disk  *Disk
+	path  string
+	alone bool
+}
+
+// Hold takes a lock, and makes no file for it. It is no step.
+func (d *Disk) Hold(path string, alone bool) (io.Closer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if others := d.held[path]; len(others) > 0 && (alone || others[0].alone) {
+		return nil, durable.ErrHeld
+	}
+	if d.held == nil {
+		d.held = map[string][]*holder{}
+	}
+	h := &holder{d, path, alone}
+	d.held[path] = append(d.held[path], h)
+	return h, nil
+}
+
+// Close drops the lock.
+func (h *holder) Close() error {
+	h.disk.mu.Lock()
+	defer h.disk.mu.Unlock()
+	h.disk.held[h.path] = slices.DeleteFunc(h.disk.held[h.path], func(o *holder) bool { return o == h })
+	return nil
+}
+
+// Die drops every lock, as when the process that has them dies.
+func (d *Disk) Die() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = nil
+}
 
 // The errors of a step.
 var (

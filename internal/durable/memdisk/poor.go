@@ -1,6 +1,8 @@
 package memdisk
 
 import (
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -41,4 +43,12 @@ func (p Poor) Lock(path string) error {
 		return &os.PathError{Op: "lock", Path: path, Err: syscall.ENOLCK}
 	}
 	return p.Disk.Lock(path)
+}
+
+// Hold fails in the same way.
+func (p Poor) Hold(path string, alone bool) (io.Closer, error) {
+	if p.Without&durable.Locks != 0 {
+		return nil, errors.ErrUnsupported
+	}
+	return p.Disk.Hold(path, alone)
 }
