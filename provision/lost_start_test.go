@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -52,4 +53,47 @@ func TestAStartThatTakesEffectWithinTheSettleWindowIsNotSentAgain(t *testing.T) 
 			})
 		})
 	}
+}
+
+// throttlingProxy puts a throttle of its own in place of the answers to the first requests, which are carried out.
+type throttlingProxy struct {
+	*fakebackend.Backend
+	starts, registers int
+}
+
+func (p *throttlingProxy) replace() error {
+	return fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, &task.Error{Code: "UnknownError", Status: 429, Kind: task.ErrThrottled})
+}
+
+func (p *throttlingProxy) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
+	id, err := p.Backend.StartTask(ctx, in)
+	if p.starts++; p.starts == 1 && err == nil {
+		return "", p.replace()
+	}
+	return id, err
+}
+
+func (p *throttlingProxy) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
+	reg, err := p.Backend.RegisterThing(ctx, in)
+	if p.registers++; p.registers == 1 && err == nil {
+		return nil, p.replace()
+	}
+	return reg, err
+}
+
+func TestAProxysThrottleIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{})
+		proxy := &throttlingProxy{Backend: w.fake}
+		w.opts.Backend = proxy
+		run := w.run(t)
+		_, err := run.Run(t.Context(), rows(3))
+		require.NoError(t, err)
+		res, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}})
+		require.NoError(t, err)
+		assert.Equal(t, provision.Provisioned, res.Verdict)
+		assert.Equal(t, 1, proxy.starts)
+		assert.Equal(t, 1, proxy.registers)
+		assert.Equal(t, 4, w.fake.Counts().Certificates, "one for each device")
+	})
 }

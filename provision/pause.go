@@ -38,3 +38,7 @@ func retry(ctx context.Context, request func() error) error {
 		}
 	}
 }
+
+// isThrottle reports whether the service has refused a request because of the account's rates, so that nothing was done. A
+// throttle that a proxy put in place of the answer leaves the outcome unknown.
+func isThrottle(err error) bool { return errors.Is(err, task.ErrThrottled) && task.Refused(err) }

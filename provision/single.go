@@ -194,7 +194,7 @@ func (sg *single) send(ctx context.Context, row map[string]string) (*task.Regist
 			// The context's cause can be a refusal of another request, which would pass for one of this.
 			return nil, fmt.Errorf("%w: %w", task.ErrOutcomeUnknown, err)
 		}
-		if !errors.Is(err, task.ErrThrottled) || i == attempts {
+		if !isThrottle(err) || i == attempts {
 			return reg, err
 		}
 		if pause.wait(ctx) != nil {

@@ -135,7 +135,7 @@ func (ts *tasks) ask(ctx context.Context, p *part) (attempt, error) {
 		default:
 			a.kind, a.other = startOtherBusy, other
 		}
-	case errors.Is(err, task.ErrThrottled):
+	case isThrottle(err):
 		a.kind = startThrottled
 	case task.Refused(err):
 		a.kind = startRefused
