@@ -2,6 +2,7 @@ package csr
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"iter"
@@ -143,7 +144,12 @@ func (g *Generator) fill(ctx context.Context, r *Result) {
 	if keys == nil {
 		keys = software{P256}
 	}
-	signer, err := keys.Signer(ctx, r.Device.Name)
+	var signer crypto.Signer
+	if seer, ok := keys.(DeviceKeySource); ok {
+		signer, err = seer.DeviceSigner(ctx, r.Device)
+	} else {
+		signer, err = keys.Signer(ctx, r.Device.Name)
+	}
 	if err == nil && signer == nil {
 		err = errors.New("the KeySource returned neither a signer nor an error")
 	}

@@ -20,6 +20,13 @@ type KeySource interface {
 	Signer(ctx context.Context, device string) (crypto.Signer, error)
 }
 
+// DeviceKeySource is a [KeySource] that needs to know more of a device than its name, such as the slot or the customer in
+// its row. It is asked with DeviceSigner in place of Signer; the same promises hold. It must not change the device.
+type DeviceKeySource interface {
+	KeySource
+	DeviceSigner(ctx context.Context, device Device) (crypto.Signer, error)
+}
+
 // Software makes a new key in this process on every call, with the operating system's randomness. The empty algorithm
 // means [P256]; an unknown one is an [ErrAlgorithm] at the first key.
 func Software(alg Algorithm) KeySource { return software{alg} }

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -259,6 +260,47 @@ func TestThingsCanBeRegisteredWithoutCertificates(t *testing.T) {
 	}
 	_, err = w.run(t).Run(t.Context(), devices)
 	require.NoError(t, err, "a second call confirms it")
+}
+
+// filing is a key source and a store that go by the customer of a device.
+type filing struct {
+	keystore.Store
+	slots, files sync.Map // customers by device
+}
+
+func (f *filing) Signer(context.Context, string) (crypto.Signer, error) {
+	return nil, errors.New("the name alone is not enough")
+}
+
+func (f *filing) DeviceSigner(ctx context.Context, d csr.Device) (crypto.Signer, error) {
+	f.slots.Store(d.Name, d.Row["Customer"])
+	return csr.Software(csr.P256).Signer(ctx, d.Name)
+}
+
+func (f *filing) Put(ctx context.Context, rec keystore.Record) error {
+	f.files.Store(rec.Device, rec.Row["Customer"]+rec.Row["SerialNumber"])
+	return f.Store.Put(ctx, rec)
+}
+
+func TestKeySourcesAndStoresSeeWhatIsKeptBesideADevice(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	f := &filing{Store: keystore.Memory()}
+	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: f, Keys: f}, nil
+	w.opts.Meta.Columns = []string{"Customer"}
+	run := w.run(t)
+	_, err := run.Run(t.Context(), fromCSV("ThingName,SerialNumber,Customer\na,1,Acme\nb,2,Bolt\n"))
+	require.NoError(t, err)
+	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "c", "SerialNumber": "3"}, Meta: map[string]string{"Customer": "Core"}})
+	require.NoError(t, err)
+	for name, customer := range map[string]string{"a": "Acme", "b": "Bolt", "c": "Core"} {
+		slot, _ := f.slots.Load(name)
+		assert.Equal(t, customer, slot)
+		file, _ := f.files.Load(name)
+		assert.Contains(t, file, customer)
+		rec, err := f.Get(t.Context(), name)
+		require.NoError(t, err)
+		assert.Nil(t, rec.Row, "it is no part of the record")
+	}
 }
 
 // sometimes has no key for one of the devices.

@@ -18,9 +18,10 @@ import (
 // request leaves the process. When a run goes on after an interruption, a device that has a key of that run
 // ([keystore.Record].Run) keeps it and its request. Keys of another run are refused, and none are made in their place.
 type MakeCSR struct {
-	// Store keeps the keys. It is required; keystore.None() is for keys that rest elsewhere.
+	// Store keeps the keys. It is required; keystore.None() is for keys that rest elsewhere. What it is given to Put has the
+	// device's row and Meta ([keystore.Record].Row).
 	Store keystore.Store
-	// Keys makes the keys. Nil makes P-256 keys in software.
+	// Keys makes the keys. Nil makes P-256 keys in software. A [csr.DeviceKeySource] sees the device's row and Meta.
 	Keys csr.KeySource
 	// Subject returns the request's subject. Nil means CN=<device name>.
 	Subject func(csr.Device) (csr.Subject, error)
@@ -153,7 +154,7 @@ func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error
 		c.Err = keyError(res.Err)
 		return nil
 	case !res.Key.IsZero():
-		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request, Run: c.Run}
+		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request, Run: c.Run, Row: res.Device.Row}
 		if err := m.Store.Put(ctx, rec); err != nil {
 			return fmt.Errorf("keeping the key of device %q: %w", c.Name, err)
 		}

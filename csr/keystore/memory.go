@@ -28,6 +28,7 @@ func (m *memory) Put(ctx context.Context, rec Record) error {
 	if _, ok := m.records[rec.Device]; ok {
 		return &ExistsError{Device: rec.Device, Path: "its record in memory"}
 	}
+	rec.Row = nil
 	m.records[rec.Device] = rec
 	return nil
 }

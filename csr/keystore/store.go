@@ -21,6 +21,10 @@ type Record struct {
 	// Run is the id of the run that the key was made for, as opaque text: one line of printable UTF-8, at most 200 bytes.
 	// By it, and by nothing else, a run knows its own keys from another's. Empty when no run made the key.
 	Run string
+	// Row is, for Put, what the caller knows of the device: in a run its row and what is kept beside it. It is for stores
+	// that encrypt or file keys by it, for a customer or a pallet, and is no part of the record: nothing here keeps it, Get
+	// need not return it, and a record must be found by its device alone. It may be nil, and must not be changed.
+	Row map[string]string
 }
 
 // Store keeps records. Its methods are safe for concurrent use and honour their context.
