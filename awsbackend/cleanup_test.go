@@ -107,7 +107,8 @@ func TestNothingIsCalledRemovedWhenAStepWasRefused(t *testing.T) {
 				a["GetCallerIdentity"] = knownCaller
 				a[op] = exception(403, "AccessDeniedException", "no")
 				b, w := onWire(t, a)
-				named, err := "p1", error(nil)
+				named := "p1"
+				var err error
 				switch op {
 				case "ListThingPrincipals", "DeleteThing":
 					named = "d1"

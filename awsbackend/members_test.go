@@ -11,7 +11,7 @@ import (
 
 // TestAnAnswerWithoutItsMembersIsNoAnswer asks a server that answers {} with status 200 to everything.
 func TestAnAnswerWithoutItsMembersIsNoAnswer(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	for name, c := range map[string]struct {
 		op, answer string
 		ask        func(*Backend) error

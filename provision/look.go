@@ -316,10 +316,12 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 func (l *looker) recognise(
 	ctx context.Context, d *DeviceRecord, want *wanted, dev *task.Device, certs []*task.Certificate,
 ) (others []*task.Certificate, err error) {
-	probe, made := copyDevice(d), false // made: it is surely this run that made the key
-	if probe.Match, made, err = l.ownMatch(ctx, d, certs); err != nil || probe.Match == "" {
+	ownKey, made, err := l.ownMatch(ctx, d, certs) // made: it is surely this run that made the key
+	if err != nil || ownKey == "" {
 		return certs, err
 	}
+	probe := copyDevice(d)
+	probe.Match = ownKey
 	own := judge(probe, want, dev, l.identity())
 	if made {
 		if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {

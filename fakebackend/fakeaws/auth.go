@@ -130,7 +130,7 @@ func refuseSignature(err error, r *request, payload string, now time.Time) error
 // expired adds the times to the refusal of a link that is over. A link of signature version 2 has no life of its own: 0.
 func expired(e *s3.Error, end, now time.Time, life time.Duration) error {
 	if life > 0 {
-		e.With("X-Amz-Expires", strconv.FormatInt(int64(life/time.Second), 10))
+		e = e.With("X-Amz-Expires", strconv.FormatInt(int64(life/time.Second), 10))
 	}
 	return e.With("Expires", end.UTC().Format(time.RFC3339)).With("ServerTime", now.UTC().Format(time.RFC3339))
 }

@@ -51,7 +51,7 @@ func sourceConditions(h http.Header, o *s3.Object) error {
 	match, noneMatch := h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
 	before, noBefore := http.ParseTime(h.Get(prefix + "If-Unmodified-Since"))
 	after, noAfter := http.ParseTime(h.Get(prefix + "If-Modified-Since"))
-	failed := ""
+	var failed string
 	switch {
 	case match != "" && !s3.MatchETag(match, o.ETag):
 		failed = "If-Match"

@@ -22,7 +22,8 @@ const (
 	UnknownOperator  Kind = "unknown operator"    // Name is the operator of a condition
 	ConditionNoValue Kind = "condition, no value" // Name is the condition key
 
-	// Of [Document.CheckDevice] and [Document.CheckPlace]. Meant is what was probably meant.
+	// The next are of [Document.CheckDevice] and [Document.CheckPlace]; Meant is what was probably meant.
+
 	UnknownAction   Kind = "unknown action"   // Name is the action
 	UnknownVariable Kind = "unknown variable" // Name is the variable or the key of a condition
 	WrongResource   Kind = "wrong resource"   // Name is the resource, or the action that has none of its own

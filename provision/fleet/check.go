@@ -116,7 +116,7 @@ func (c *check) refuse(st *step, thing string, row map[string]string, m provisio
 			return nameOfOther(name, other)
 		}
 	}
-	if other := c.keys.claim(c.fleet, st.site, m); other != nil {
+	if other := c.fleet.claim(&c.keys, st.site, m); other != nil {
 		return sharedKey(other)
 	}
 	return nil

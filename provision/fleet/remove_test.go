@@ -122,7 +122,6 @@ func (b obstinate) RetireCertificate(ctx context.Context, thing, id string) ([]s
 
 func TestASiteThatRemovesNothingKeepsNoOtherFromIt(t *testing.T) {
 	w := trial(t)
-	whole := w.opts.Sites[regions[0]]
 	w.change(regions[0], func(o *provision.Options) {
 		o.Backend = obstinate{w.fakes[regions[0]], func(thing string) error {
 			if thing == "device-00003" {
@@ -149,7 +148,7 @@ func TestASiteThatRemovesNothingKeepsNoOtherFromIt(t *testing.T) {
 
 	// While a ledger can't be read, the names that are known go all the same.
 	w = trial(t)
-	whole = w.opts.Sites[regions[0]]
+	whole := w.opts.Sites[regions[0]]
 	w.change(regions[0], func(o *provision.Options) {
 		o.Ledger = &brokenLedger{Ledger: o.Ledger, read: errors.New("the file is damaged")}
 	})

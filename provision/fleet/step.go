@@ -119,16 +119,16 @@ func sharedKey(other *site) *refusal {
 	return &refusal{provision.CauseDuplicate, fmt.Sprintf("a device of site %q has the same public key; each device needs a key of its own", other.name)}
 }
 
-// claimKey records the key that a match stands for, if it stands for one, and returns the other site that has it.
-func (f *Fleet) claimKey(s *site, m provision.Match) *site { return f.keys.claim(f, s, m) }
+// claimKey records the key that a match stands for, if it stands for one, as the site's, and returns the other site that
+// has it.
+func (f *Fleet) claimKey(s *site, m provision.Match) *site { return f.claim(&f.keys, s, m) }
 
-// claim records the key that a match stands for as the site's, and returns the other site that has it.
-func (k *firsts) claim(f *Fleet, s *site, m provision.Match) *site {
+func (f *Fleet) claim(keys *firsts, s *site, m provision.Match) *site {
 	digest, ok := m.Key()
 	if !ok {
 		return nil
 	}
-	if first, taken := k.add(string(digest[:]), int64(s.index)); taken && first != int64(s.index) {
+	if first, taken := keys.add(string(digest[:]), int64(s.index)); taken && first != int64(s.index) {
 		return f.sites[first]
 	}
 	return nil
