@@ -45,6 +45,11 @@ func run(ctx context.Context, args []string) error {
 	rsa := flags.Bool("rsa", false, "sign with RSA-2048, as AWS does, instead of P-256")
 	key := flags.String("key", "", "check signatures against this one access key, `id:secret`")
 	skew := flags.Duration("skew", 0, "how far the `clock` that signatures are checked by, with -key, is ahead of this machine's")
+	var hosts []string
+	flags.Func("control-host", "`name` with dots under which /_fake may be asked, besides IP addresses, localhost, and names without a dot or below .internal and .test; may be repeated", func(name string) error {
+		hosts = append(hosts, name)
+		return nil
+	})
 	verbose := flags.Bool("v", false, "log every request to standard error")
 	_ = flags.Parse(args) // it exits on an error
 	if flags.NArg() > 0 {
@@ -67,6 +72,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	wire.ControlHosts = hosts
 	server := fakeaws.NewUnstartedServer(backend, wire)
 	if server.Listener, err = net.Listen("tcp", *addr); err != nil {
 		return fmt.Errorf("listen on %s: %w", *addr, err)

@@ -34,7 +34,7 @@ func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		command := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0", "-account", "111122223333", "-region", "eu-central-1", "-seed", "s", "-rate", "15")
+		command := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0", "-account", "111122223333", "-region", "eu-central-1", "-seed", "s", "-rate", "15", "-control-host", "fake.ci.example")
 		stdout, err := command.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, command.Start())
@@ -49,6 +49,15 @@ func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 		answer.Body.Close()
 		require.NoError(t, err)
 		assert.Contains(t, string(pem), "BEGIN CERTIFICATE")
+		for host, status := range map[string]int{"fake.ci.example:4566": http.StatusOK, "fake:4566": http.StatusOK, "elsewhere.example:4566": http.StatusForbidden} {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+url+"/_fake/state", nil)
+			require.NoError(t, err)
+			request.Host = host
+			answer, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			answer.Body.Close()
+			assert.Equal(t, status, answer.StatusCode, host)
+		}
 		require.NoError(t, command.Process.Signal(signal))
 		rest, err := io.ReadAll(lines)
 		require.NoError(t, err)

@@ -64,7 +64,7 @@ func (h *Handler) foreign(r *http.Request) string {
 	}
 	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 	if !h.ownHost(host) {
-		return fmt.Sprintf("the control interface is not reached under the name %q: use an IP address or localhost, or name the host in Options.ControlHosts", host)
+		return fmt.Sprintf("the control interface is not reached under the name %q: use an IP address or localhost, or name the host in Options.ControlHosts (-control-host of examples/fakeaws)", host)
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
 	origin, err := url.Parse(r.Header.Get("Origin"))

@@ -146,7 +146,8 @@ const controlInterface = `
 ## The control interface
 
 Beside AWS's protocols, below ` + "`/_fake/`" + `: without a signature, but not for pages of other sites in a browser, nor under a name that a stranger
-could point at this machine. Errors are JSON with the member ` + "`error`" + `.
+could point at this machine: IP addresses, localhost and names without a dot, such as a container's, are taken, others if ` + "`Options.ControlHosts`" + `
+(` + "`-control-host`" + ` of examples/fakeaws) names them. Errors are JSON with the member ` + "`error`" + `.
 
 | request | what it does |
 |---|---|
