@@ -159,7 +159,7 @@ func (c *call) requeue(ctx context.Context, wanted func(Cause) bool) error {
 // conclude returns the summary, and records that the run is over once every device has a verdict and none is to be sent
 // again.
 func (c *call) conclude(ctx context.Context) (*Summary, error) {
-	still, unreplaced, err := c.replacer.all(ctx)
+	sum, unreplaced, err := c.replacer.all(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -167,8 +167,8 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.NotReplaced = still
-	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || still > 0)
+	s.Replaced, s.NotReplaced = sum.certificates, sum.still
+	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || s.NotReplaced > 0)
 	if s.Pending == 0 && s.Total > 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
 		c.record.Finished = time.Now()
 		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {

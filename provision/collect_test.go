@@ -160,7 +160,7 @@ func TestASecondCertificateOfADeviceIsReportedAsAnOrphan(t *testing.T) {
 	summary, err := run.Run(t.Context(), rows(3))
 	require.NoError(t, err)
 	assert.Equal(t, 1, summary.Orphans)
-	assert.Contains(t, summary.String(), "1 certificates that no device uses")
+	assert.Contains(t, summary.String(), "1 certificate that no device uses")
 	all := results(t, run)
 	orphans, err := w.opts.Ledger.Orphans(t.Context())
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -68,17 +69,14 @@ func (c *conflicts) look(want *template.ThingSpec, o override, set template.Over
 func (c *conflicts) findings() finding.List {
 	var list finding.List
 	for _, k := range c.list {
-		what, with := fmt.Sprintf("the things of %d devices exist", k.devices), " with "+k.property+" than the template's"
-		if k.devices == 1 {
-			what = "the thing of 1 device exists"
-		}
+		with := " with " + k.property + " than the template's"
 		if k.set == template.Fail {
 			with = ", and OverrideSettings for " + k.name + " is FAIL"
 		}
 		list = append(list, finding.Finding{
 			Rule: ruleExistingThings, Severity: finding.Error, Pointer: k.pointer,
-			Message: fmt.Sprintf("%s already%s, the first: %q; AWS refuses such lines with a conflict. Set OverrideSettings for %s: %s",
-				what, with, k.first, k.name, k.choices),
+			Message: fmt.Sprintf("%s: the thing exists already%s, the first: %q; AWS refuses such a line with a conflict. Set OverrideSettings for %s: %s",
+				rule.Count(k.devices, "device"), with, k.first, k.name, k.choices),
 		})
 	}
 	return list

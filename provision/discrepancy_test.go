@@ -87,7 +87,7 @@ func TestReportsOfAnotherFormAreToldAndTheDevicesReadBack(t *testing.T) {
 		"two lines short": {func(b task.Backend) task.Backend { return shuffled{b, cut(3)} }, "holds 3 lines, the task counted 5", true},
 		"a line is broken": {func(b task.Backend) task.Backend {
 			return shuffled{b, func(l []string) []string { l[1] = "{\n"; return l }}
-		}, "1 lines of the reports can't be read", false},
+		}, "1 line of the reports can't be read", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -159,17 +159,17 @@ func TestTheDryRunFindsTheConflictsOfThingsThatExist(t *testing.T) {
 		finds  []string
 	}{
 		"no setting": {func(*template.Thing) {}, []string{
-			"/Resources/thing/OverrideSettings/AttributePayload: error: the things of 2 devices exist already with other attributes than the template's, the first: \"a\"",
+			"/Resources/thing/OverrideSettings/AttributePayload: error: 2 devices: the thing exists already with other attributes than the template's, the first: \"a\"",
 		}},
 		"FAIL": {func(th *template.Thing) { th.OverrideSettings.AttributePayload = template.Fail }, []string{
-			"the things of 2 devices exist already, and OverrideSettings for AttributePayload is FAIL",
+			"2 devices: the thing exists already, and OverrideSettings for AttributePayload is FAIL",
 		}},
 		"MERGE":      {func(th *template.Thing) { th.OverrideSettings.AttributePayload = template.Merge }, nil},
 		"DO_NOTHING": {func(th *template.Thing) { th.OverrideSettings.AttributePayload = template.DoNothing }, nil},
 		"another type": {func(th *template.Thing) {
 			sensors(th)
 			th.OverrideSettings.AttributePayload = template.Replace
-		}, []string{"/Resources/thing/OverrideSettings/ThingTypeName: error: the things of 2 devices exist already with another thing type"}},
+		}, []string{"/Resources/thing/OverrideSettings/ThingTypeName: error: 2 devices: the thing exists already with another thing type"}},
 		"type replaced": {func(th *template.Thing) {
 			sensors(th)
 			th.OverrideSettings.AttributePayload, th.OverrideSettings.ThingTypeName = template.Replace, template.Replace

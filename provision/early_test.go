@@ -81,7 +81,7 @@ func TestARunWithDevicesAndNoListIsNotOver(t *testing.T) {
 	_, err := run.Register(t.Context(), early)
 	require.NoError(t, err)
 	_, err = run.Run(t.Context(), nil)
-	require.ErrorContains(t, err, "1 devices that were registered one by one, and no list yet")
+	require.ErrorContains(t, err, "1 device registered one by one, and no list yet")
 	for name, call := range map[string]func() error{
 		"Reconcile": func() error { _, err := run.Reconcile(t.Context()); return err },
 		"Retry":     func() error { _, err := run.Retry(t.Context()); return err },

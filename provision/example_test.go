@@ -226,7 +226,7 @@ func ExampleGivenCertificate() {
 		"ThingName": "pump-1", "CertificatePem": sign(device, deviceKey.Public()), "CACertificatePem": caPEM,
 	}))
 	fmt.Println(summary, err)
-	// Output: 1 of 1 devices provisioned <nil>
+	// Output: 1 of 1 device provisioned <nil>
 }
 
 // A factory's own list: semicolons, other names, and columns that the template has no parameter for. A row may hold

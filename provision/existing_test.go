@@ -117,7 +117,7 @@ func TestASecondCertificateIsAddedOnlyOnDemandAndNamesTheFirst(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, notLooked, summary.NotLooked)
 		if notLooked > 0 {
-			assert.Contains(t, summary.String(), "2 were sent without looking")
+			assert.Contains(t, summary.String(), "2 devices sent without looking")
 		}
 		for i, r := range results(t, run) {
 			assert.Equal(t, notLooked == 0, r.ThingExisted)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // handover is where a device becomes Provisioned: its private key is confirmed, its credential is handed to the output,
@@ -137,8 +139,8 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 		return nil
 	})
 	if err == nil && lost > 0 {
-		err = fmt.Errorf("%w: %d devices were left out, because their private keys are not in the key store or their certificates are damaged; the first: %s",
-			ErrIncomplete, lost, first)
+		err = fmt.Errorf("%w: %s left out, because the private key is not in the key store or the certificate is damaged; the first: %s",
+			ErrIncomplete, rule.Count(lost, "device"), first)
 	}
 	return durable, err
 }

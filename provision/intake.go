@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // intake takes the devices of the input into the ledger, and refuses those that could not be sent.
@@ -32,8 +33,8 @@ func (in *intake) take(ctx context.Context, devices iter.Seq2[Device, error]) er
 		case in.record.Spooled:
 			return in.spooled(ctx)
 		case in.record.Ahead > 0:
-			return fmt.Errorf("the run holds %d devices that were registered one by one, and no list yet; "+
-				"give it the list, or Devices() if there is none", in.record.Ahead)
+			return fmt.Errorf("the run holds %s registered one by one, and no list yet; "+
+				"give it the list, or Devices() if there is none", rule.Count(in.record.Ahead, "device"))
 		}
 		return errors.New("the ledger does not hold the whole input yet; give the devices again")
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/datafile"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // lookLate looks at the account for a part that was written where that could not be done, and takes the devices that must
@@ -26,7 +27,7 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	keep := func(d *DeviceRecord) bool { return d.Verdict == Submitted }
 	if out := slices.DeleteFunc(slices.Clone(p.devices), keep); len(out) > 0 {
 		if err := ps.rewrite(ctx, p, keep); err != nil {
-			return fmt.Errorf("taking %d devices out of part %d: %w", len(out), p.Number, err)
+			return fmt.Errorf("taking %s out of part %d: %w", rule.Count(len(out), "device"), p.Number, err)
 		}
 		for _, d := range out {
 			d.Part, d.Line = 0, 0

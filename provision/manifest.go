@@ -30,10 +30,14 @@ type Manifest struct {
 	Causes         map[Cause]int64   `json:"causes"`
 	// Orphans are the certificates that no device uses and that still exist. It is absent when none is known and nobody
 	// has looked since something was sent; OrphansLooked is when the account was looked through.
-	Orphans       *int           `json:"orphans,omitempty"`
-	OrphansLooked *time.Time     `json:"orphansLooked,omitempty"`
-	NotLooked     int64          `json:"notLooked,omitempty"` // devices that were sent without a look at the account
-	Parts         []ManifestPart `json:"parts"`
+	Orphans       *int       `json:"orphans,omitempty"`
+	OrphansLooked *time.Time `json:"orphansLooked,omitempty"`
+	NotLooked     int64      `json:"notLooked,omitempty"` // devices that were sent without a look at the account
+	// Replaced are the older certificates that were taken out of service, NotReplaced the devices that still have one which
+	// was to be replaced.
+	Replaced    int64          `json:"replaced,omitempty"`
+	NotReplaced int64          `json:"notReplaced,omitempty"`
+	Parts       []ManifestPart `json:"parts"`
 	// Seconds is where the time went, summed over the parts.
 	Seconds ManifestSeconds `json:"seconds"`
 }
@@ -84,10 +88,15 @@ func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	sum, _, err := (&replacer{session: &session{ledger: r.ledger, record: run}}).all(ctx) // which only counts, with no Existing
+	if err != nil {
+		return nil, err
+	}
 	b := &Manifest{
 		RunID: run.ID, Created: run.Created, RoleARN: run.RoleARN, TemplateSHA256: run.TemplateSHA256, Software: software(),
 		Account: run.Identity.Account, Region: run.Identity.Region, Partition: run.Identity.Partition, Fake: run.Identity.Fake,
 		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes,
+		Replaced: sum.certificates, NotReplaced: sum.still,
 		Parts: []ManifestPart{},
 	}
 	if !run.Finished.IsZero() {

@@ -42,6 +42,6 @@ func (c *call) pointless(ctx context.Context, p *part) error {
 	if left == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: part %d, all %d devices, %s (%q); %d devices were not sent: mend the cause, call Run again for them, and Retry for those that failed",
-		ErrOneCause, p.Number, p.Lines, first.Cause, rule.Visible(first.Message), left)
+	return fmt.Errorf("%w: part %d, all of %s, %s (%q); %s not sent: mend the cause, call Run again for them, and Retry for those that failed",
+		ErrOneCause, p.Number, rule.Count(p.Lines, "device"), first.Cause, rule.Visible(first.Message), rule.Count(left, "device"))
 }

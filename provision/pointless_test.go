@@ -39,8 +39,8 @@ func TestAPartThatFailsAsAWholeStopsTheRunBeforeTheNext(t *testing.T) {
 		run := w.run(t)
 		_, err := run.Run(t.Context(), devices)
 		require.ErrorIs(t, err, provision.ErrOneCause)
-		assert.ErrorContains(t, err, "part 1, all 10 devices, type-missing")
-		assert.ErrorContains(t, err, "20 devices were not sent")
+		assert.ErrorContains(t, err, "part 1, all of 10 devices, type-missing")
+		assert.ErrorContains(t, err, "20 devices not sent")
 		tasks := 0
 		for range taskIDs(t, w.fake) {
 			tasks++

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -18,37 +19,57 @@ type replacer struct {
 	remover  task.Remover
 }
 
-// all does so for every provisioned device of the run for which it is not done yet. still is how many of them have an
-// older certificate in service afterwards: those that are left to a call with ReplaceExisting, or after [Run.Stop] to the
-// next one, and those whose certificate the service refuses to give up, which are in failed and keep no other one.
-func (r *replacer) all(ctx context.Context) (still int64, failed, err error) {
+// replaced is how far the replacing of older certificates is.
+type replaced struct {
+	certificates int64 // taken out of service, by any call
+	// still are the devices that have an older one in service: those that are left to a call with ReplaceExisting, or after
+	// [Run.Stop] to the next one, and those whose certificate the service refuses to give up.
+	still int64
+}
+
+// all does so for every provisioned device of the run for which it is not done yet. The devices in failed keep no other one
+// from it.
+func (r *replacer) all(ctx context.Context) (sum replaced, failed, err error) {
 	pace := newThrottle(r.rates.resolve(r.record.Identity.Fake).Certificates)
 	var refused unlucky
 	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}}) {
 		if err != nil {
-			return 0, nil, err
+			return replaced{}, nil, err
 		}
+		sum.certificates += d.retired()
 		if !replaces(d) {
 			continue
 		}
 		if r.existing != ReplaceExisting || r.stopped() {
-			still++
+			sum.still++
 			continue
 		}
 		if err := pace.take(ctx, 1); err != nil {
-			return 0, nil, err
+			return replaced{}, nil, err
 		}
+		before := d.retired()
 		err := r.one(ctx, d)
+		sum.certificates += d.retired() - before
 		if ofOneDevice(err) {
-			still++
+			sum.still++
 			refused.add(err)
 			continue
 		}
 		if err != nil {
-			return 0, nil, err
+			return replaced{}, nil, err
 		}
 	}
-	return still, refused.join(), nil
+	return sum, refused.join(), nil
+}
+
+// retired is how many older certificates of a device were taken out of service.
+func (d *DeviceRecord) retired() (n int64) {
+	for _, c := range d.Existing {
+		if !c.Retired.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // replaces reports whether a device has certificates that its own replaces and that are still in service.
@@ -107,7 +128,7 @@ func (f *unlucky) add(err error) {
 // join returns all of them as one error, the first ten in full.
 func (f *unlucky) join() error {
 	if f.more > 0 {
-		f.shown = append(f.shown, fmt.Errorf("and %d devices more", f.more))
+		f.shown = append(f.shown, fmt.Errorf("and %s more", rule.Count(f.more, "device")))
 	}
 	return errors.Join(f.shown...)
 }

@@ -37,13 +37,17 @@ func TestARunThatHasNotReplacedYetIsNotComplete(t *testing.T) {
 	kept, err := w2.run(t).Summary(t.Context())
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, kept.NotReplaced)
+	assert.Zero(t, kept.Replaced)
+	manifest, err := w2.run(t).Manifest(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, [2]int64{0, 2}, [2]int64{manifest.Replaced, manifest.NotReplaced})
 	assert.Equal(t, 2, activeCertificates(t, w.fake, "device-1"), "asking for the summary changes nothing")
 
 	for _, mode := range []provision.Existing{provision.RefuseExisting, provision.AddToExisting} {
 		w2.opts.Existing = mode
 		summary, err := w2.run(t).Run(t.Context(), rows(2))
 		assert.Equal(t, int64(2), summary.NotReplaced, mode)
-		assert.Contains(t, summary.String(), "2 still have the certificate, too, that was to be replaced", mode)
+		assert.Contains(t, summary.String(), "; 2 devices with the certificate, too, that was to be replaced", mode)
 		assert.Equal(t, 2, activeCertificates(t, w.fake, "device-1"), "only a call with ReplaceExisting takes one out of service")
 		if mode == provision.AddToExisting {
 			require.NoError(t, err, "whoever wants both has them")
@@ -56,6 +60,11 @@ func TestARunThatHasNotReplacedYetIsNotComplete(t *testing.T) {
 	summary, err := run.Run(t.Context(), rows(2))
 	require.NoError(t, err)
 	assert.Zero(t, summary.NotReplaced)
+	assert.EqualValues(t, 2, summary.Replaced)
+	assert.Contains(t, summary.String(), "; 2 older certificates replaced")
+	manifest, err = run.Manifest(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, [2]int64{2, 0}, [2]int64{manifest.Replaced, manifest.NotReplaced})
 	w2.requireWorking(t, results(t, run))
 }
 

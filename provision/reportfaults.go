@@ -74,16 +74,16 @@ func (f *reportFaults) String() string {
 	short, ok := errors.AsType[*task.IncompleteReportError](f.short)
 	switch {
 	case ok && short.Got == 0:
-		return fmt.Sprintf("the %s report is empty or has no links, and the task counted %d lines for it", short.Report, short.Want)
+		return fmt.Sprintf("the %s report is empty or has no links, and the task counted %s for it", short.Report, rule.Count(short.Want, "line"))
 	case ok && short.Got != short.Want && (f.counted == nil || short.Got < short.Want):
-		return fmt.Sprintf("the %s report holds %d lines, the task counted %d", short.Report, short.Got, short.Want)
+		return fmt.Sprintf("the %s report holds %s, the task counted %d", short.Report, rule.Count(short.Got, "line"), short.Want)
 	case f.short != nil && !ok:
 		return fmt.Sprintf("the reports can't be had: %v", f.short)
 	case f.counted != nil:
-		return fmt.Sprintf("the task is Completed, and has counted %d registered and %d refused of %d lines",
-			f.counted.succeeded, f.counted.failed, f.counted.lines)
+		return fmt.Sprintf("the task is Completed, and has counted %d registered and %d refused of %s",
+			f.counted.succeeded, f.counted.failed, rule.Count(f.counted.lines, "line"))
 	case f.damaged > 0:
-		return fmt.Sprintf("%d lines of the reports can't be read", f.damaged)
+		return fmt.Sprintf("%s of the reports can't be read", rule.Count(f.damaged, "line"))
 	}
 	return ""
 }

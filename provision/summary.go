@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -35,6 +36,8 @@ type Summary struct {
 	OrphansLooked time.Time
 	OrphansError  error
 	NotLooked     int64 // devices that were sent in parts for which the account was not looked at; see Existing
+	// Replaced are the older certificates of provisioned devices that were taken out of service, see ReplaceExisting.
+	Replaced int64
 	// NotReplaced are provisioned devices that were sent with ReplaceExisting and whose older certificates are still in
 	// service, because the call was interrupted, or the service refused to give one up. Call it again with ReplaceExisting;
 	// AddToExisting leaves them for good. With any other Existing the run is not complete (IncompleteError).
@@ -46,7 +49,7 @@ type Summary struct {
 // String returns the counts in one line.
 func (s *Summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d devices provisioned", s.Provisioned, s.Total)
+	fmt.Fprintf(&b, "%d of %s provisioned", s.Provisioned, rule.Count(s.Total, "device"))
 	for _, c := range []struct {
 		n    int64
 		what string
@@ -63,16 +66,19 @@ func (s *Summary) String() string {
 		fmt.Fprintf(&b, "%s%s %d", sep, cause, s.Causes[cause])
 	}
 	if s.NotLooked > 0 {
-		fmt.Fprintf(&b, "; %d were sent without looking whether they had a certificate", s.NotLooked)
+		fmt.Fprintf(&b, "; %s sent without looking for an older certificate", rule.Count(s.NotLooked, "device"))
+	}
+	if s.Replaced > 0 {
+		fmt.Fprintf(&b, "; %s replaced", rule.Count(s.Replaced, "older certificate"))
 	}
 	if s.NotReplaced > 0 {
-		fmt.Fprintf(&b, "; %d still have the certificate, too, that was to be replaced", s.NotReplaced)
+		fmt.Fprintf(&b, "; %s with the certificate, too, that was to be replaced", rule.Count(s.NotReplaced, "device"))
 	}
 	if n := len(s.Discrepancies); n > 0 {
-		fmt.Fprintf(&b, "; %d tasks whose reports or counts were wrong, the first: %s", n, s.Discrepancies[0])
+		fmt.Fprintf(&b, "; %s whose reports or counts were wrong, the first: %s", rule.Count(n, "task"), s.Discrepancies[0])
 	}
 	if s.Orphans > 0 {
-		fmt.Fprintf(&b, "; %d certificates that no device uses", s.Orphans)
+		fmt.Fprintf(&b, "; %s that no device uses", rule.Count(s.Orphans, "certificate"))
 	}
 	if s.OrphansError != nil {
 		fmt.Fprintf(&b, "; looking for certificates that no device uses failed: %v", s.OrphansError)
@@ -108,7 +114,8 @@ func (r *Run) Summary(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.NotReplaced, _, err = (&replacer{session: of}).all(ctx) // which only counts, with no Existing
+	sum, _, err := (&replacer{session: of}).all(ctx) // which only counts, with no Existing
+	s.Replaced, s.NotReplaced = sum.certificates, sum.still
 	return s, err
 }
 

@@ -128,7 +128,7 @@ func (e *WaitError) Error() string {
 	if d.Status == Cancelled {
 		how = "was cancelled"
 	}
-	text := fmt.Sprintf("registration task %s %s with %d lines registered and %d refused", e.ID, how, d.Succeeded, d.Failed)
+	text := fmt.Sprintf("registration task %s %s with %s registered and %d refused", e.ID, how, rule.Count(d.Succeeded, "line"), d.Failed)
 	if d.Message != "" {
 		text += ": " + rule.Visible(d.Message)
 	}
@@ -156,8 +156,8 @@ type IncompleteReportError struct {
 
 // Error returns the task, the report and both counts.
 func (e *IncompleteReportError) Error() string {
-	return fmt.Sprintf("%s report of registration task %s holds %d lines, the task counted %d: "+
-		"read the report again later, or read the devices back from the registry", e.Report, e.ID, e.Got, e.Want)
+	return fmt.Sprintf("%s report of registration task %s holds %s, the task counted %d: "+
+		"read the report again later, or read the devices back from the registry", e.Report, e.ID, rule.Count(e.Got, "line"), e.Want)
 }
 
 // Refused reports whether err is a definite refusal, so that the request is known to have had no effect: the service's

@@ -89,9 +89,9 @@ func TestRefusedIsTrueOnlyOfADefiniteNo(t *testing.T) {
 
 func TestTheErrorTextsSayWhatToDoOrWhere(t *testing.T) {
 	assert.EqualError(t, &task.IncompleteReportError{ID: "t-1", Report: task.ErrorsReport, Got: 1, Want: 2},
-		"ERRORS report of registration task t-1 holds 1 lines, the task counted 2: read the report again later, or read the devices back from the registry")
+		"ERRORS report of registration task t-1 holds 1 line, the task counted 2: read the report again later, or read the devices back from the registry")
 	assert.EqualError(t, &task.WaitError{ID: "t-1", Last: &task.Description{Status: task.Failed, Succeeded: 1, Failed: 2, Message: "why"}},
-		"registration task t-1 failed with 1 lines registered and 2 refused: why")
+		"registration task t-1 failed with 1 line registered and 2 refused: why")
 	assert.EqualError(t, &task.WaitError{ID: "t-1", Last: &task.Description{Status: task.Cancelled}},
 		"registration task t-1 was cancelled with 0 lines registered and 0 refused")
 	assert.EqualError(t, &task.WaitError{ID: "t-1", Err: context.Canceled},

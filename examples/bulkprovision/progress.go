@@ -56,7 +56,7 @@ func (p *progress) observe(e provision.Event) {
 		return
 	case provision.EventExisting:
 		if e.Certified > 0 {
-			fmt.Fprintf(os.Stderr, "%d of %d devices have a certificate already that is not this run's\n", e.Certified, e.Looked)
+			fmt.Fprintf(os.Stderr, "%s looked at, with a certificate already that is not this run's: %d\n", count(int64(e.Looked), "device"), e.Certified)
 		}
 		p.done += int64(e.Failed + e.Provisioned + e.NoKey)
 	case provision.EventTaskWaiting:
@@ -86,7 +86,7 @@ func (p *progress) observe(e provision.Event) {
 		return
 	}
 	p.shown, p.complete = time.Now(), done == p.total
-	line := fmt.Sprintf("%d of %d devices", done, p.total)
+	line := fmt.Sprintf("%d of %s", done, count(p.total, "device"))
 	if rate := float64(done-p.before) / time.Since(p.began).Seconds(); rate > 0 {
 		line += fmt.Sprintf(", %.1f a second", rate)
 		if left := time.Duration(float64(p.total-done) / rate * float64(time.Second)); !p.complete {

@@ -25,7 +25,7 @@ func (o *options) cleanUp(ctx context.Context, job *provision.Run) error {
 			fmt.Println(finding.Visible(fmt.Sprintf("%s %s: %s", orphan.CertificateID, orphan.Name, orphan.Why)))
 		}
 	}
-	fmt.Printf("%d certificates that no device uses\n", left)
+	fmt.Printf("%s that no device uses\n", count(int64(left), "certificate"))
 	if !o.removeOrphans {
 		return nil
 	}
@@ -43,7 +43,7 @@ func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
 	if report == nil {
 		return err
 	}
-	fmt.Printf("%d devices removed, %d of their things kept, %d devices that were never sent\n", report.Removed, report.ThingsKept, report.NotSent)
+	fmt.Printf("%s removed, %s kept, %s never sent\n", count(report.Removed, "device"), count(report.ThingsKept, "thing"), count(report.NotSent, "device"))
 	for _, name := range report.Policies {
 		fmt.Println("policy removed:", name)
 	}

@@ -46,20 +46,28 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 	}
 	for _, p := range report.Existing {
 		if p.Verdict != provision.Failed { // those are among the refused
-			fmt.Printf("record %d %s %s: its thing has %d ACTIVE certificates of others, such as %s of %s\n", p.Seq, p.Name, p.Source,
-				len(p.Existing), p.Existing[0].ID, p.Existing[0].Created.UTC().Format(time.RFC3339))
+			fmt.Printf("record %d %s %s: its thing has %s of others, such as %s of %s\n", p.Seq, p.Name, p.Source,
+				count(int64(len(p.Existing)), "ACTIVE certificate"), p.Existing[0].ID, p.Existing[0].Created.UTC().Format(time.RFC3339))
 		}
 	}
 	if report.NotLooked {
 		fmt.Println("whether devices have certificates already was not looked at")
 	} else {
-		fmt.Printf("%d things exist already, %d of them with ACTIVE certificates that are not this run's\n", report.Things, report.Certified)
+		fmt.Printf("existing things: %d, with ACTIVE certificates that are not this run's: %d\n", report.Things, report.Certified)
 	}
-	fmt.Printf("%d devices, %d of them would be refused here. Nothing was changed.\n", report.Devices, report.Refused)
+	fmt.Printf("%s, %d of them refused here. Nothing was changed.\n", count(report.Devices, "device"), report.Refused)
 	if !report.OK() {
 		return errors.New("the dry run found problems")
 	}
 	return nil
+}
+
+// count is a number of things, in the plural unless there is one.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // print prints the counts at the end.
@@ -75,8 +83,10 @@ func (o *options) print(s *provision.Summary) {
 		NoKey       int64                     `json:"noKey"`
 		Failed      int64                     `json:"failed"`
 		Unknown     int64                     `json:"unknown"`
+		Replaced    int64                     `json:"replaced"`    // older certificates that were taken out of service
+		NotReplaced int64                     `json:"notReplaced"` // devices that have one still
 		Causes      map[provision.Cause]int64 `json:"causes"`
 		Tasks       []task.ID                 `json:"tasks"`
 		Seconds     float64                   `json:"seconds"`
-	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
+	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
 }

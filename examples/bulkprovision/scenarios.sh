@@ -198,7 +198,7 @@ newcomer() {
 	says '"ThingName"'
 	printf 'ThingName,SerialNumber\nboard-3,0003\n' >"$work/list.csv"
 	bulk 0 -devices "$work/list.csv" -run "$work/header"
-	says "1 of 1 devices provisioned"
+	says "1 of 1 device provisioned"
 
 	echo
 	echo "=== a list with the requests of the devices, whose keys never left them"
@@ -207,7 +207,7 @@ newcomer() {
 	bulk 1 -devices "$work/own.csv" -run "$work/requests"
 	says '"CSR" is what this run makes itself' "-credential csr"
 	bulk 0 -devices "$work/own.csv" -run "$work/requests" -credential csr
-	says "1 of 1 devices provisioned"
+	says "1 of 1 device provisioned"
 	diff <(openssl x509 -in "$work/requests/devices/own-1/certificate.pem" -noout -pubkey) <(openssl pkey -in "$work/own.pem" -pubout)
 	[[ ! -e $work/requests/devices/own-1/private-key.pem ]] || fail "no key must be made"
 
@@ -216,7 +216,7 @@ newcomer() {
 	list 4 0004 >"$work/four.csv"
 	serve -key factory:secret -skew 40m
 	bulk 0 -devices "$work/four.csv" -run "$work/clock"
-	says "1 of 1 devices provisioned"
+	says "1 of 1 device provisioned"
 
 	echo
 	echo "=== a wrong secret key"

@@ -32,4 +32,12 @@ func Visible(s string) string {
 	return b.String()
 }
 
+// Count is a number of things for people: "1 device", "2 devices".
+func Count[N int | int64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 func hidden(r rune) bool { return !unicode.IsGraphic(r) }

@@ -20,3 +20,10 @@ func TestWhatHidesIsMadeVisible(t *testing.T) {
 		assert.Equal(t, want, rule.Visible(text))
 	}
 }
+
+func TestOneThingIsNotInThePlural(t *testing.T) {
+	for n, want := range map[int]string{0: "0 devices", 1: "1 device", 2: "2 devices"} {
+		assert.Equal(t, want, rule.Count(n, "device"))
+		assert.Equal(t, want, rule.Count(int64(n), "device"))
+	}
+}

@@ -201,7 +201,7 @@ func TestADeviceThatIsAheadOfAMissingListIsNotCountedForIt(t *testing.T) {
 	require.ErrorContains(t, err, "the disk is full")
 	w.change(regions[0], func(o *provision.Options) { o.Ledger = sound })
 	summary, err := w.fleet(t).Run(t.Context(), nil)
-	require.ErrorContains(t, err, "3 devices have not reached their site")
+	require.ErrorContains(t, err, "3 devices yet to reach their site")
 	requireAddsUp(t, summary, 4)
 	assert.EqualValues(t, 3, summary.Pending)
 }

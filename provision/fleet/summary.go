@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -69,7 +70,7 @@ func (e *Error) Error() string {
 		parts = append(parts, s.Error())
 	}
 	if e.missing > 0 {
-		parts = append(parts, fmt.Sprintf("%d devices have not reached their site; give the devices to Run again", e.missing))
+		parts = append(parts, fmt.Sprintf("%s yet to reach their site; give the devices to Run again", rule.Count(e.missing, "device")))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -157,6 +158,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.Pending += of.Pending
 	s.Orphans += of.Orphans
 	s.NotLooked += of.NotLooked
+	s.Replaced += of.Replaced
 	s.NotReplaced += of.NotReplaced
 	s.Tasks = append(s.Tasks, of.Tasks...)
 	for _, text := range of.Discrepancies {
