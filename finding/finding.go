@@ -98,6 +98,9 @@ func (f Finding) String() string {
 	return f.text(string(f.Severity) + ": ")
 }
 
+// longest is how much of a place is written, in bytes: a name in a damaged file can have any length.
+const longest = 500
+
 func (f *Finding) text(severity string) string {
 	var b strings.Builder
 	switch {
@@ -120,10 +123,12 @@ func (f *Finding) text(severity string) string {
 		fmt.Fprintf(&b, "parameter %s: ", rule.Quote(f.Parameter))
 	}
 	if f.Resource != "" {
-		fmt.Fprintf(&b, "%q: ", f.Resource)
+		start, rest := rule.Cut(f.Resource, longest)
+		fmt.Fprintf(&b, "%q%s: ", start, rest)
 	}
 	if f.Pointer != "" {
-		fmt.Fprintf(&b, "%s: ", f.Pointer)
+		start, rest := rule.Cut(f.Pointer, longest)
+		fmt.Fprintf(&b, "%s%s: ", start, rest)
 	}
 	b.WriteString(severity)
 	b.WriteString(f.Message)

@@ -47,6 +47,12 @@ func TestALongNameCostsWhatItsTextCosts(t *testing.T) {
 	assert.Less(t, parsing/uint64(len(src)), uint64(40), "bytes of memory for each byte of text")
 	checking := allocated(func() { assert.NotEmpty(t, tm.Check(template.Bulk)) })
 	assert.Less(t, checking/uint64(len(src)), uint64(150), "bytes of memory for each byte of text")
+	for _, f := range tm.Check(template.Bulk) {
+		assert.Less(t, len(f.Error()), 1500, "a finding is for reading")
+	}
+	_, err := template.Parse([]byte(`{"` + strings.Repeat("n", 300_000) + `": 1, "Resources": {"` + strings.Repeat("ü", 300_000) + `": {"Type": "x"}}}`))
+	require.Error(t, err)
+	assert.Less(t, len(err.Error()), 3000)
 }
 
 // BenchmarkParseALongName reports the time as a multiple of that for a text of the same length with short names.

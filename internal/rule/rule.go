@@ -107,16 +107,21 @@ func (r *Rule) Check(s string) error {
 // Quote quotes a value for an error message and cuts a long one at 64 bytes. Of a private key, which may have got into
 // the wrong column of a list, it shows nothing, nor of what is left of one.
 func Quote(s string) string {
-	const most = 64
 	if strings.Contains(s, "PRIVATE KEY") || privatekey.In(s) {
 		return "[private key]"
 	}
+	start, rest := Cut(s, 64)
+	return fmt.Sprintf("%q", start) + rest
+}
+
+// Cut returns the start of a text, of most bytes or a little less, and what to write in place of the rest: "" if that is
+// empty.
+func Cut(s string, most int) (start, rest string) {
 	if len(s) <= most {
-		return fmt.Sprintf("%q", s)
+		return s, ""
 	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
 	}
-	return fmt.Sprintf("%q… (%d bytes)", s[:cut], len(s))
+	return s[:most], fmt.Sprintf("… (%d bytes)", len(s))
 }
