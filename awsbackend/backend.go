@@ -58,8 +58,8 @@ type Options struct {
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
 // It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar],
-// [task.DeviceReader], [task.ThingFinder], [task.CertificateLister], [task.Remover], [task.BucketEnsurer], [task.RoleEnsurer],
-// [task.ResourceEnsurer] and [task.Preflighter].
+// [task.DeviceReader], [task.ThingFinder], [task.CertificateLister], [task.PolicyReader], [task.Remover],
+// [task.BucketEnsurer], [task.RoleEnsurer], [task.ResourceEnsurer] and [task.Preflighter].
 type Backend struct {
 	region    string
 	bucket    string
@@ -93,6 +93,7 @@ var (
 	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.CertificateLister = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
+	_ task.PolicyReader      = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)
 	_ task.RoleEnsurer       = (*Backend)(nil)
 	_ task.ResourceEnsurer   = (*Backend)(nil)

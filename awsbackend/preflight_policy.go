@@ -19,7 +19,7 @@ func (p *preflight) policies(ctx context.Context) error {
 		who = new(task.Identity) // nothing is compared
 	}
 	for _, name := range named(p.in.Policies) {
-		out, err := call(ctx, p.b, p.b.iot.GetPolicy, &iot.GetPolicyInput{PolicyName: aws.String(name)})
+		document, err := p.b.ReadPolicy(ctx, name)
 		done, err := p.settled(CheckPolicy, name,
 			"there is no such AWS IoT policy (an IAM policy does not count): every line that names it would fail, make it first", err)
 		if err != nil {
@@ -28,7 +28,6 @@ func (p *preflight) policies(ctx context.Context) error {
 		if done {
 			continue
 		}
-		document := aws.ToString(out.PolicyDocument)
 		p.connects = p.connects || policy.LetsConnect(document)
 		p.add(CheckPolicy, name, finding.OK, "exists")
 		for _, problem := range policy.CheckAttached(document, who.Partition, who.Region, who.Account) {
@@ -58,36 +57,55 @@ func (p *preflight) connect(ctx context.Context) error {
 
 // group looks at the policies of one thing group and of its parents.
 func (p *preflight) group(ctx context.Context, name string) error {
-	group, err := call(ctx, p.b, p.b.iot.DescribeThingGroup, &iot.DescribeThingGroupInput{ThingGroupName: aws.String(name)})
+	names, err := p.b.GroupPolicies(ctx, name)
 	if done, err := p.settled(CheckConnect, name, "there is no such thing group: make it first", err); done {
 		return err
 	}
-	var seen []string
-	pages := iot.NewListAttachedPoliciesPaginator(p.b.iot, &iot.ListAttachedPoliciesInput{Target: group.ThingGroupArn, Recursive: true})
-	for pages.HasMorePages() {
-		page, err := call(ctx, p.b, func(ctx context.Context, _ *iot.ListAttachedPoliciesInput, _ ...func(*iot.Options)) (*iot.ListAttachedPoliciesOutput, error) {
-			return pages.NextPage(ctx)
-		}, nil)
-		if done, err := p.settled(CheckConnect, name, "there is no such thing group: make it first", err); done {
+	for _, policyName := range names {
+		document, err := p.b.ReadPolicy(ctx, policyName)
+		if done, err := p.settled(CheckConnect, name, "its policy "+policyName+" is gone: attach one that exists", err); done {
 			return err
 		}
-		for _, attached := range page.Policies {
-			policyName := aws.ToString(attached.PolicyName)
-			out, err := call(ctx, p.b, p.b.iot.GetPolicy, &iot.GetPolicyInput{PolicyName: attached.PolicyName})
-			if done, err := p.settled(CheckConnect, name, "its policy "+policyName+" is gone: attach one that exists", err); done {
-				return err
-			}
-			if policy.LetsConnect(aws.ToString(out.PolicyDocument)) {
-				p.add(CheckConnect, name, finding.OK, "its policy %s lets devices connect", policyName)
-				return nil
-			}
-			seen = append(seen, policyName)
+		if policy.LetsConnect(document) {
+			p.add(CheckConnect, name, finding.OK, "its policy %s lets devices connect", policyName)
+			return nil
 		}
 	}
 	has := "neither the group nor a parent of it has a policy"
-	if len(seen) > 0 {
-		has = "none of its policies (" + strings.Join(seen, ", ") + ") allows iot:Connect for a client"
+	if len(names) > 0 {
+		has = "none of its policies (" + strings.Join(names, ", ") + ") allows iot:Connect for a client"
 	}
 	p.add(CheckConnect, name, finding.Warning, "%s, so a device that is in no other group can't connect: attach a policy that allows it", has)
 	return nil
+}
+
+// ReadPolicy implements [task.PolicyReader]. Needs iot:GetPolicy.
+func (b *Backend) ReadPolicy(ctx context.Context, policyName string) (string, error) {
+	out, err := call(ctx, b, b.iot.GetPolicy, &iot.GetPolicyInput{PolicyName: aws.String(policyName)})
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.PolicyDocument), nil
+}
+
+// GroupPolicies implements [task.PolicyReader]. Needs iot:DescribeThingGroup and iot:ListAttachedPolicies.
+func (b *Backend) GroupPolicies(ctx context.Context, groupName string) ([]string, error) {
+	group, err := call(ctx, b, b.iot.DescribeThingGroup, &iot.DescribeThingGroupInput{ThingGroupName: aws.String(groupName)})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	pages := iot.NewListAttachedPoliciesPaginator(b.iot, &iot.ListAttachedPoliciesInput{Target: group.ThingGroupArn, Recursive: true})
+	for pages.HasMorePages() {
+		page, err := call(ctx, b, func(ctx context.Context, _ *iot.ListAttachedPoliciesInput, _ ...func(*iot.Options)) (*iot.ListAttachedPoliciesOutput, error) {
+			return pages.NextPage(ctx)
+		}, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, attached := range page.Policies {
+			names = append(names, aws.ToString(attached.PolicyName))
+		}
+	}
+	return names, nil
 }

@@ -68,6 +68,36 @@ func TestPreflightLooksForThePolicyThatLetsDevicesConnectAlsoOnTheirGroups(t *te
 	})
 }
 
+func TestPoliciesAreReadWithThoseOfAGroupAndItsParents(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const first = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`
+		const second = `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Connect","Resource":"*"}]}`
+		seePolicies(t, w, map[string]string{"connect": first, "own": first})
+		api := iot.NewFromConfig(fakeaws.Config(w.fake))
+		_, err := api.CreatePolicyVersion(t.Context(), &iot.CreatePolicyVersionInput{PolicyName: new("own"), PolicyDocument: new(second), SetAsDefault: true})
+		require.NoError(t, err)
+		child, err := api.DescribeThingGroup(t.Context(), &iot.DescribeThingGroupInput{ThingGroupName: new("child")})
+		require.NoError(t, err)
+		_, err = api.AttachPolicy(t.Context(), &iot.AttachPolicyInput{PolicyName: new("own"), Target: child.ThingGroupArn})
+		require.NoError(t, err)
+		for name, backend := range map[string]task.PolicyReader{"awsbackend": w.backend, "fakebackend": w.fake} {
+			document, err := backend.ReadPolicy(t.Context(), "own")
+			require.NoError(t, err, name)
+			assert.Equal(t, second, document, name)
+			names, err := backend.GroupPolicies(t.Context(), "child")
+			require.NoError(t, err, name)
+			assert.Equal(t, []string{"own", "connect"}, names, name)
+			names, err = backend.GroupPolicies(t.Context(), "bare")
+			require.NoError(t, err, name)
+			assert.Empty(t, names, name)
+			_, err = backend.ReadPolicy(t.Context(), "none")
+			assert.ErrorIs(t, err, task.ErrNotFound, name)
+			_, err = backend.GroupPolicies(t.Context(), "none")
+			assert.ErrorIs(t, err, task.ErrNotFound, name)
+		}
+	})
+}
+
 func TestPreflightReadsTheDocumentOfAPolicyThatTheTemplateNames(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		who, err := w.backend.Identity(t.Context())

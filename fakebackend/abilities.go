@@ -215,6 +215,28 @@ func (b *Backend) RemoveThing(ctx context.Context, thingName string) (principals
 	return nil, b.change(ctx, "DeleteThing", &deleteThingInput{ThingName: thingName})
 }
 
+// ReadPolicy returns the document of a policy's default version. See [task.PolicyReader].
+func (b *Backend) ReadPolicy(ctx context.Context, policyName string) (string, error) {
+	out, err := call[getPolicyOutput](ctx, b.account, "GetPolicy", &policyInput{policyName})
+	if err != nil {
+		return "", err
+	}
+	return out.PolicyDocument, nil
+}
+
+// GroupPolicies returns the names of the policies of a thing group and of the groups above it. See [task.PolicyReader].
+func (b *Backend) GroupPolicies(ctx context.Context, groupName string) ([]string, error) {
+	var names []string
+	in := &listAttachedPoliciesInput{Target: b.arn("thinggroup", groupName), Recursive: true}
+	for p, err := range each[policySummary](ctx, b.account, "ListAttachedPolicies", in) {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, p.PolicyName)
+	}
+	return names, nil
+}
+
 // RemovePolicy deletes a policy that is attached to nothing. See [task.Remover].
 func (b *Backend) RemovePolicy(ctx context.Context, policyName, document string) (targets []string, err error) {
 	p, err := call[getPolicyOutput](ctx, b.account, "GetPolicy", &policyInput{policyName})

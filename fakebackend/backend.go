@@ -78,6 +78,7 @@ var (
 	_ task.DeviceReader      = (*Backend)(nil)
 	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
+	_ task.PolicyReader      = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)
 	_ task.RoleEnsurer       = (*Backend)(nil)
 	_ task.ResourceEnsurer   = (*Backend)(nil)

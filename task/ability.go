@@ -179,6 +179,16 @@ type Preflighter interface {
 	Preflight(ctx context.Context, in *PreflightInput) (finding.List, error)
 }
 
+// PolicyReader is the ability to read what devices may do: AWS's GetPolicy and ListAttachedPolicies. Both methods return
+// an error that wraps [ErrNotFound] for what does not exist.
+type PolicyReader interface {
+	// ReadPolicy returns the document of a policy's default version.
+	ReadPolicy(ctx context.Context, policyName string) (document string, err error)
+	// GroupPolicies returns the names of the policies that things have from a thing group: its own, and those of the groups
+	// above it.
+	GroupPolicies(ctx context.Context, groupName string) (policyNames []string, err error)
+}
+
 // CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for
 // a line that failed later.
 type CertificateLister interface {

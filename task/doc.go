@@ -34,8 +34,8 @@
 // # Abilities
 //
 // What not every backend can do is an interface of its own, found with [As] also through backends that wrap others:
-// [Identifier], [Notifier], [Endpointer], [Registrar], [DeviceReader], [ThingFinder], [CertificateLister], [Remover],
-// [BucketEnsurer], [RoleEnsurer], [ResourceEnsurer] and [Preflighter].
+// [Identifier], [Notifier], [Endpointer], [Registrar], [DeviceReader], [ThingFinder], [CertificateLister],
+// [PolicyReader], [Remover], [BucketEnsurer], [RoleEnsurer], [ResourceEnsurer] and [Preflighter].
 //
 // # Iterators
 //
