@@ -30,15 +30,18 @@ type CheckReport struct {
 	Existing          []Result
 	Things, Certified int64
 	NotLooked         bool
+	// May are the answers to [Options.May]; nil if that is empty.
+	May *MayReport
 	// Findings are about the template, then about what is odd in records that would be sent and where the template's
 	// OverrideSettings make lines of things that exist fail, then about the account. A backend without [task.Preflighter] has
 	// none about the account.
 	Findings finding.List
 }
 
-// OK reports whether every device would be sent and nothing was found that would make the task fail.
+// OK reports whether every device would be sent, nothing was found that would make the task fail, and no device would be
+// refused what Options.May asks for.
 func (c *CheckReport) OK() bool {
-	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil
+	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil && (c.May == nil || c.May.refused() == 0)
 }
 
 // Sample is one device and what its line would create. Its credential is not made; a dash stands in its place.
@@ -58,6 +61,7 @@ type checker struct {
 	given  LineMatcher // finds the keys that come with the devices; nil if they don't
 	needs  needs       // what the lines of good records refer to
 	rights rights      // what the policies of good records come to
+	may    *may        // answers Options.May; nil if that is empty
 
 	foreign foreignKeys
 	names   map[string]int64
@@ -126,6 +130,9 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 		}
 		c.needs.add(want.Resolution)
 		c.rights.add(want.Resolution)
+		if c.may != nil {
+			c.may.add(rec, d, want)
+		}
 		if len(report.Samples) < checkSamples {
 			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}

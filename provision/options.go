@@ -68,6 +68,11 @@ type Options struct {
 	// found nothing that is wrong for the template and the role. Register makes none: it sends one device and returns
 	// its error.
 	SkipPreflight bool
+	// May are questions that [Run.Check] answers about the devices: "connect", "publish:dt/{ThingName}/state",
+	// "subscribe:cmd/{ThingName}/#"; see [template.ParseQuestion]. {ThingName} is the thing's name, any other field a
+	// column of the record. "connect" is asked first if no question about connecting is: without it, the others are of no
+	// use. See [CheckReport.May].
+	May []string
 	// Wait tunes how a task is polled. Its zero value is right for tasks of any length.
 	Wait task.WaitOptions
 	// Observe receives typed events, one at a time. It must return quickly, and not ask the backend: a request that fails
@@ -127,7 +132,11 @@ func New(opts Options) (*Run, error) {
 	if err := checkStep(opts.Credential, opts.Template, shape.program.Parameters()); err != nil {
 		return nil, err
 	}
-	r := &Run{opts: opts, ledger: keyless{opts.Ledger}, shape: shape, pace: newPace()}
+	questions, err := questionsOf(opts.May)
+	if err != nil {
+		return nil, fmt.Errorf("provision: Options.May: %w", err)
+	}
+	r := &Run{questions: questions, opts: opts, ledger: keyless{opts.Ledger}, shape: shape, pace: newPace()}
 	r.stop.Store(newStopper())
 	return r, nil
 }

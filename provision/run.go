@@ -15,18 +15,21 @@ import (
 // Run is one run over one list of devices. Results, Record, WriteManifest, WriteFailures, Check and Stop may be called
 // at any time; of the other methods one at a time, and a second call meanwhile returns an error.
 type Run struct {
-	opts   Options
-	ledger Ledger
-	shape  *shape
-	pace   *pace
-	stop   atomic.Pointer[stopper]
-	busy   atomic.Bool // a method is working
+	opts      Options
+	questions []template.Question // of Options.May
+	ledger    Ledger
+	shape     *shape
+	pace      *pace
+	stop      atomic.Pointer[stopper]
+	busy      atomic.Bool // a method is working
 }
 
 // Check looks at every record and at the AWS side, and changes nothing: no key is made, nothing is sent, and the ledger
 // is not changed. The account is asked for the name of each device, as fast as [Options].Look allows, unless
 // Options.Existing is UncheckedExisting. It holds the name of every device in memory while it looks for duplicates, and
 // with [GivenCSR] and [GivenCertificate] a digest of its public key.
+//
+// With [Options].May it also answers what each device may do once it is registered.
 //
 // An error means that checking itself failed.
 func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*CheckReport, error) {
@@ -38,6 +41,10 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 	keys, credentials := newKeys(s, r.opts.Credential), newCredentials(s, r.shape, r.opts.Credential)
 	look := newLooker(s, credentials, keys, newAccount(s, r.shape, nil, r.opts.SettleWindow), &r.opts)
 	c := newChecker(&intake{session: s, shape: r.shape, unique: newUnique(r.shape.unique)}, look, r.opts.Credential)
+	if len(r.questions) > 0 {
+		c.may = newMay(ctx, r.opts.Backend, r.questions)
+		report.May = &c.may.report
+	}
 	if err := c.all(ctx, devices, report); err != nil {
 		return nil, err
 	}

@@ -51,6 +51,7 @@ type options struct {
 	settle                                                                                                 time.Duration
 	setup, dryRun, skipPreflight, retry, export, json, noModes, orphans, removeOrphans, lenient            bool
 	remove                                                                                                 string
+	may                                                                                                    []string
 	list                                                                                                   list
 }
 
@@ -74,6 +75,10 @@ func main() {
 	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")
 	flag.IntVar(&o.part, "part", 0, "greatest number of `lines` in one task; 0 for the library's default")
 	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
+	flag.Func("may", "with -dry-run, `question` what the devices may do: connect, publish:TOPIC, subscribe:FILTER, …, with fields of the row in braces; repeat it for more", func(question string) error {
+		o.may = append(o.may, question)
+		return nil
+	})
 	flag.BoolVar(&o.skipPreflight, "skip-preflight", false, "send without looking at the account before the first task")
 	flag.BoolVar(&o.retry, "retry-failed", false, "send failed devices again where that can help")
 	flag.StringVar(&o.foreign, "foreign", "wait", "when another task is running in the account: `wait|fail`")
@@ -114,10 +119,13 @@ func (o *options) run(ctx context.Context) (err error) {
 	if _, err := os.Stat(filepath.Join(o.dir, "fleet.db")); err != nil && o.devices == "" {
 		return fmt.Errorf("there is no run in %s yet; give -devices FILE", o.dir)
 	}
+	if len(o.may) > 0 && !o.dryRun {
+		return errors.New("-may asks what the devices would be allowed to do; give -dry-run with it")
+	}
 	if o.backend == "aws" && o.bucket == "" {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
-	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle, SkipPreflight: o.skipPreflight}
+	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle, SkipPreflight: o.skipPreflight, May: o.may}
 	if opts.Template, err = o.loadTemplate(); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 				count(int64(len(p.Existing)), "ACTIVE certificate"), p.Existing[0].ID, p.Existing[0].Created.UTC().Format(time.RFC3339))
 		}
 	}
+	if report.May != nil {
+		fmt.Print(report.May)
+	}
 	if report.NotLooked {
 		fmt.Println("whether devices have certificates already was not looked at")
 	} else {

@@ -62,6 +62,41 @@ func actsOn(action string) string {
 	return ""
 }
 
+// DeviceAction returns an action that AWS documents for devices, written as AWS writes it, by its name after iot: in any
+// case; false if there is none.
+func DeviceAction(name string) (string, bool) {
+	for _, known := range deviceActions {
+		if own, ok := strings.CutPrefix(known.name, "iot:"); ok && strings.EqualFold(own, name) {
+			return known.name, true
+		}
+	}
+	return "", false
+}
+
+// DeviceActionNames returns the names that [DeviceAction] knows.
+func DeviceActionNames() []string {
+	var names []string
+	for _, known := range deviceActions {
+		if own, ok := strings.CutPrefix(known.name, "iot:"); ok {
+			names = append(names, own)
+		}
+	}
+	return names
+}
+
+// OverMQTT reports whether a device does an action in an MQTT connection. The others are requests over HTTP.
+func OverMQTT(action string) bool {
+	return slices.Contains([]string{ActionConnect, "iot:Publish", "iot:Subscribe", "iot:Receive", "iot:RetainPublish"}, action)
+}
+
+// ActsOn returns the resource of an action as it ends an ARN, such as topic/a/b; "*" where AWS documents that.
+func ActsOn(action, name string) string {
+	if kind := actsOn(action); kind != "" {
+		return kind + name
+	}
+	return "*"
+}
+
 var actionNames = func() []string {
 	names := make([]string, len(deviceActions))
 	for i, a := range deviceActions {

@@ -83,7 +83,10 @@ func (d Decision) Allowed() bool { return d.Effect == Allow && !d.Undecided }
 func (d Decision) Denied() bool { return d.Effect == Deny && !d.Undecided }
 
 // String names the statement that decided: "statement 2 (Sid NoState) of policy 1 denies it".
-func (d Decision) String() string {
+func (d Decision) String() string { return d.In(fmt.Sprintf("policy %d", d.Policy+1)) }
+
+// In names the statement that decided, as one of a policy that has a name: "statement 2 of the policy pumps denies it".
+func (d Decision) In(policy string) string {
 	if d.Statement == nil {
 		return "no statement allows it"
 	}
@@ -98,7 +101,7 @@ func (d Decision) String() string {
 	if d.Statement.SID != "" {
 		sid = " (Sid " + d.Statement.SID + ")"
 	}
-	return fmt.Sprintf("statement %d%s of policy %d %s it", d.Statement.Index+1, sid, d.Policy+1, verb)
+	return fmt.Sprintf("statement %d%s of %s %s it", d.Statement.Index+1, sid, policy, verb)
 }
 
 // Evaluate asks documents together, as AWS does: a denial in one wins over every permission in any, and what no
