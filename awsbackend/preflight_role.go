@@ -144,7 +144,8 @@ func (p *preflight) registers(arn string, policies []*policy.Document, managed b
 	const withoutCA = "iot:RegisterCertificateWithoutCA"
 	if bringsCertificates(p.in.TemplateBody) && !roleMay(policies, withoutCA, "*").Allowed() {
 		p.add(CheckRoleRegistration, arn, finding.Warning,
-			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks", withoutCA, registrationPolicy)
+			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks: run EnsureRole with RegisterWithoutCA, or register the CA",
+			withoutCA, registrationPolicy)
 	}
 }
 

@@ -102,6 +102,16 @@ func TestARoleWithoutABucketReadsNoDataFiles(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, d.Policy)
 	assert.NotContains(t, d.String(), "put-role-policy")
+	const withoutCA = `{"Effect":"Allow","Action":"iot:RegisterCertificateWithoutCA","Resource":"*"}`
+	d, err = RoleDocuments(inRegion, "", "", &task.RoleInput{Name: "vendor", RegisterWithoutCA: true})
+	require.NoError(t, err)
+	assert.Equal(t, "iotfleet-without-ca", d.PolicyName)
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[`+withoutCA+`]}`, d.Policy)
+	d, err = RoleDocuments(inRegion, "", "fleet-bucket", &task.RoleInput{Name: "vendor", RegisterWithoutCA: true})
+	require.NoError(t, err)
+	assert.Equal(t, "iotfleet-read-fleet-bucket-without-ca", d.PolicyName, "so that a role without it leaves this one alone")
+	assert.Contains(t, d.Policy, "iot:RegisterCertificateWithoutCA")
+	assert.Contains(t, d.Policy, "s3:GetObject")
 }
 
 // iamState is a role in a small IAM.

@@ -21,8 +21,8 @@ const registrationPolicy = "AWSIoTThingsRegistration"
 type Documents struct {
 	RoleName         string
 	TrustPolicy      string // JSON: who may assume the role
-	PolicyName       string // name of the inline policy; empty for a role that reads no data files
-	Policy           string // JSON: the inline policy, which reads data files; empty for a role that reads none
+	PolicyName       string // name of the inline policy; empty for a role that needs none
+	Policy           string // JSON: the inline policy, which reads data files; empty without a bucket and RegisterWithoutCA
 	ManagedPolicyARN string // AWS's policy that registers things
 
 	guard string // the account of aws:SourceAccount, empty without SourceGuard
@@ -73,20 +73,26 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	if in.SourceGuard {
 		trust.Condition = map[string]map[string]string{"StringEquals": {"aws:SourceAccount": account}}
 	}
-	read := []statement{{
-		Effect: "Allow", Action: words{"s3:GetObject"},
-		Resource: words{fmt.Sprintf("%s:s3:::%s/%s*", arn, bucket, in.ObjectPrefix)},
-	}}
+	var inline []statement
+	if bucket != "" {
+		inline = append(inline, statement{
+			Effect: "Allow", Action: words{"s3:GetObject"},
+			Resource: words{fmt.Sprintf("%s:s3:::%s/%s*", arn, bucket, in.ObjectPrefix)},
+		})
+	}
 	if in.KMSKeyARN != "" {
-		read = append(read, statement{Effect: "Allow", Action: words{"kms:Decrypt"}, Resource: words{in.KMSKeyARN}})
+		inline = append(inline, statement{Effect: "Allow", Action: words{"kms:Decrypt"}, Resource: words{in.KMSKeyARN}})
+	}
+	if in.RegisterWithoutCA {
+		inline = append(inline, statement{Effect: "Allow", Action: words{"iot:RegisterCertificateWithoutCA"}, Resource: words{"*"}})
 	}
 	d := &Documents{
 		RoleName:         in.Name,
 		TrustPolicy:      document(trust),
 		ManagedPolicyARN: fmt.Sprintf("%s:iam::aws:policy/service-role/%s", arn, registrationPolicy),
 	}
-	if bucket != "" {
-		d.PolicyName, d.Policy = policyName(bucket, in.ObjectPrefix), document(read...)
+	if inline != nil {
+		d.PolicyName, d.Policy = policyName(bucket, in), document(inline...)
 	}
 	if in.SourceGuard {
 		d.guard = account
@@ -94,13 +100,19 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	return d, nil
 }
 
-// policyName names the inline policy for what it allows to read, so that another bucket or prefix gets a policy of its
-// own beside it. A prefix has characters that the name of a policy may not have.
-func policyName(bucket, prefix string) string {
-	name := "iotfleet-read-" + bucket
-	if prefix != "" {
-		digest := sha256.Sum256([]byte(prefix))
+// policyName names the inline policy for what it allows, so that another bucket or prefix gets a policy of its own beside
+// it. A prefix has characters that the name of a policy may not have.
+func policyName(bucket string, in *task.RoleInput) string {
+	name := "iotfleet"
+	if bucket != "" {
+		name += "-read-" + bucket
+	}
+	if in.ObjectPrefix != "" {
+		digest := sha256.Sum256([]byte(in.ObjectPrefix))
 		name += "-" + hex.EncodeToString(digest[:4])
+	}
+	if in.RegisterWithoutCA {
+		name += "-without-ca"
 	}
 	return name
 }

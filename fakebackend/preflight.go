@@ -11,6 +11,7 @@ import (
 	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // preflight gathers findings.
@@ -35,7 +36,7 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 	found, err := b.answer(ctx, "Preflight", "", func() string { return "" }, func(time.Time) (any, *task.Error) {
 		p := new(preflight)
 		b.checkBucket(p)
-		b.checkRole(p, in.RoleARN)
+		b.checkRole(p, in)
 		if in.TemplateBody != "" {
 			if n, most := len([]rune(in.TemplateBody)), rule.TemplateBody; n > most {
 				p.add("template", "", finding.Error, "the template has %d characters; AWS takes %d", n, most)
@@ -136,7 +137,8 @@ var lineActions = []string{
 	"iot:CreatePolicy", "iot:GetPolicy", "iot:AttachPolicy", "iot:AttachThingPrincipal",
 }
 
-func (b *account) checkRole(p *preflight, arn string) {
+func (b *account) checkRole(p *preflight, in *task.PreflightInput) {
+	arn := in.RoleARN
 	if arn == "" {
 		return
 	}
@@ -165,4 +167,22 @@ func (b *account) checkRole(p *preflight, arn string) {
 		return
 	}
 	p.add("role-registration", arn, finding.OK, "the role allows what lines need")
+	if bringsCertificates(in.TemplateBody) && !session.Allows(registerWithoutCA, "*") {
+		p.add("role-registration", arn, finding.Warning,
+			"the template brings certificates: those of a CA that is not registered need %s, which the role lacks: run EnsureRole with RegisterWithoutCA, or register the CA", registerWithoutCA)
+	}
+}
+
+// bringsCertificates reports whether a template registers certificates without their CA's.
+func bringsCertificates(body string) bool {
+	t, err := template.Parse([]byte(body))
+	if err != nil {
+		return false
+	}
+	for _, r := range t.Resources {
+		if c, ok := r.(template.Certificate); ok && c.CertificatePEM != nil && c.CACertificatePEM == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -40,8 +40,14 @@ func (d document) String() string {
 	return string(raw)
 }
 
-// readPolicyName is the name of the inline policy that EnsureRole keeps.
-const readPolicyName = "read-data-files"
+// The names of the inline policies that EnsureRole keeps.
+const (
+	readPolicyName      = "read-data-files"
+	withoutCAPolicyName = "register-without-ca"
+)
+
+// registerWithoutCA is what a certificate of a CA that is not registered needs, and AWS's policy for registration lacks.
+const registerWithoutCA = "iot:RegisterCertificateWithoutCA"
 
 // EnsureRole makes the service role a task needs, or brings an existing one to that state. See [task.RoleEnsurer].
 func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, error) {
@@ -64,7 +70,11 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 	if in.KMSKeyARN != "" {
 		read.Statement = append(read.Statement, statement{Effect: "Allow", Action: []string{"kms:Decrypt"}, Resource: []string{in.KMSKeyARN}})
 	}
-	arn, err := b.putRole(in.Name, document{Statement: []statement{trust}}.String(), read.String())
+	inline := map[string]string{readPolicyName: read.String()}
+	if in.RegisterWithoutCA {
+		inline[withoutCAPolicyName] = document{Statement: []statement{{Effect: "Allow", Action: []string{registerWithoutCA}, Resource: []string{"*"}}}}.String()
+	}
+	arn, err := b.putRole(in.Name, document{Statement: []statement{trust}}.String(), inline)
 	if err := strike.loses(opCreateRole, err); err != nil {
 		return "", err
 	}
@@ -73,7 +83,7 @@ func (b *Backend) EnsureRole(ctx context.Context, in *task.RoleInput) (string, e
 
 // putRole makes a role, or sets an existing one's trust policy and adds the policies. Policies that the role has beside
 // those stay.
-func (b *account) putRole(name, trust, read string) (arn string, err error) {
+func (b *account) putRole(name, trust string, inline map[string]string) (arn string, err error) {
 	fail := func(op string, err error) (string, error) {
 		return "", fmt.Errorf("fakebackend: role %q: %w", name, iamError(op, err))
 	}
@@ -85,8 +95,10 @@ func (b *account) putRole(name, trust, read string) (arn string, err error) {
 	} else if err := b.roles.UpdateAssumeRolePolicy(name, trust); err != nil {
 		return fail("UpdateAssumeRolePolicy", err)
 	}
-	if err := b.roles.PutRolePolicy(name, readPolicyName, read); err != nil {
-		return fail("PutRolePolicy", err)
+	for policy, document := range inline {
+		if err := b.roles.PutRolePolicy(name, policy, document); err != nil {
+			return fail("PutRolePolicy", err)
+		}
 	}
 	if err := b.roles.AttachRolePolicy(name, b.registrationPolicy()); err != nil { // twice does no harm
 		return fail("AttachRolePolicy", err)

@@ -362,7 +362,7 @@ func (w *worker) registerCertificate(spec *template.CertificateSpec) (*certifica
 	signed, err := w.b.readDeviceCertificate(spec.CertificatePEM, spec.CACertificatePEM)
 	action := "iot:RegisterCertificate"
 	if err == nil && signed.ca == nil {
-		action = "iot:RegisterCertificateWithoutCA"
+		action = registerWithoutCA
 	}
 	if err := w.allowed(action, "", ""); err != nil {
 		return nil, false, err

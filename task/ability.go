@@ -147,6 +147,9 @@ type RoleInput struct {
 	SourceGuard  bool   // let only tasks of this account assume it (condition aws:SourceAccount)
 	KMSKeyARN    string // also allow kms:Decrypt with this key; empty for none
 	ObjectPrefix string // limit s3:GetObject to keys with this prefix; empty for the backend's own prefix
+	// RegisterWithoutCA also allows iot:RegisterCertificateWithoutCA, which AWS's policy for registration lacks. Templates
+	// with a CertificatePem and no CACertificatePem need it where the CA is not registered in the account.
+	RegisterWithoutCA bool
 }
 
 // RoleEnsurer is the ability to make the service role.

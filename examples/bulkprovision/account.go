@@ -85,7 +85,7 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 	if err := account.EnsureBucket(ctx); err != nil {
 		return "", err
 	}
-	return account.EnsureRole(ctx, &task.RoleInput{Name: roleName})
+	return account.EnsureRole(ctx, &task.RoleInput{Name: roleName, RegisterWithoutCA: o.credential == "certificate"})
 }
 
 // ensureResources makes what template and rows refer to. The rows on standard input can't be read twice, so what they
