@@ -80,6 +80,11 @@ func (p *Permissions) May(r *Resolution, value func(field string) (string, bool)
 }
 
 func (p *Permissions) may(r *Resolution, client string, q Question) Answer {
+	if q.Action == "iot:RetainPublish" { // which is of use with iot:Publish only
+		if a := p.may(r, client, Question{"iot:Publish", q.On}); a.Decision != Allowed {
+			return Answer{q, a.Decision, a.Why}
+		}
+	}
 	switch {
 	case r.Certificate == nil:
 		return Answer{q, Refused, "the template gives the device no certificate"}

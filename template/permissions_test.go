@@ -117,6 +117,15 @@ func TestAPolicyThatWasNotReadMayDenyWhatAnotherAllows(t *testing.T) {
 	assert.Equal(t, "depends on the policy pumps, which was not read", got.Why)
 }
 
+func TestRetainingAMessageTakesPublishingToo(t *testing.T) {
+	tm := template.Walkthrough()
+	tm.Resources["policy"] = template.Policy{PolicyDocument: template.Literal(`{"Version":"2012-10-17","Statement":[` +
+		`{"Effect":"Allow","Action":"iot:RetainPublish","Resource":"*"},{"Effect":"Allow","Action":"iot:Publish","Resource":"*:topic/both"}]}`)}
+	got := ask(t, here(), tm, "retain:both", "retain:one")
+	assert.Equal(t, template.Answer{template.Question{"iot:RetainPublish", "both"}, template.Allowed, "statement 1 of the template's resource policy allows it"}, got[0])
+	assert.Equal(t, template.Answer{template.Question{"iot:RetainPublish", "one"}, template.Refused, "no statement allows iot:Publish on topic/one"}, got[1])
+}
+
 func TestOverHTTPAThingsVariablesHaveNoValue(t *testing.T) {
 	tm := template.Walkthrough()
 	tm.Resources["policy"] = template.Policy{PolicyDocument: template.Literal(`{"Version":"2012-10-17","Statement":[` +

@@ -478,3 +478,20 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// FuzzAlternativeNames reads the names in an extension that a vendor's tool may have written in any way.
+func FuzzAlternativeNames(f *testing.F) {
+	f.Add([]byte{0x30, 0x0b, 0x82, 0x03, 'a', '.', 'b', 0x87, 0x04, 10, 0, 0, 1})
+	f.Add([]byte{0x30, 0x12, 0xa4, 0x10, 0x30, 0x0e, 0x31, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x03, 'a', 'b', 'c'})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		c := policy.NewConnection(policy.Device{Certificate: &x509.Certificate{Extensions: []pkix.Extension{
+			{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}, {Id: asn1.ObjectIdentifier{2, 5, 29, 18}, Value: der},
+		}}})
+		for _, key := range c.Values("iot:Certificate.AvailableKeys") {
+			require.Len(t, c.Values(key), 1, key)
+			list := c.Values(key + ".List")
+			require.NotEmpty(t, list, key)
+			require.LessOrEqual(t, len(list), 5)
+		}
+	})
+}
