@@ -182,13 +182,12 @@ type Preflighter interface {
 	Preflight(ctx context.Context, in *PreflightInput) (finding.List, error)
 }
 
-// PolicyReader is the ability to read what devices may do: AWS's GetPolicy and ListAttachedPolicies. Both methods return
-// an error that wraps [ErrNotFound] for what does not exist.
+// PolicyReader is the ability to read what devices may do: AWS's GetPolicy and ListAttachedPolicies.
 type PolicyReader interface {
-	// ReadPolicy returns the document of a policy's default version.
+	// ReadPolicy must return the document of the policy's default version, or [ErrNotFound] when there is no such policy.
 	ReadPolicy(ctx context.Context, policyName string) (document string, err error)
 	// GroupPolicies returns the names of the policies that things have from a thing group: its own, and those of the groups
-	// above it.
+	// above it. It must return [ErrNotFound], and not an empty list, when there is no such group.
 	GroupPolicies(ctx context.Context, groupName string) (policyNames []string, err error)
 }
 

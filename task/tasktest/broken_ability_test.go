@@ -55,6 +55,11 @@ type (
 		hooks
 		do func(ctx context.Context, r task.ResourceEnsurer, in *task.ResourcesInput) error
 	}
+	policies struct {
+		hooks
+		read  func(document string, err error) (string, error)
+		group func(names []string, err error) ([]string, error)
+	}
 	preflight struct {
 		hooks
 		change func(f *finding.Finding)
@@ -214,6 +219,30 @@ func breakFinder(change func(has bool, err error) (bool, error)) func(task.Backe
 	return func(b task.Backend) task.Backend { return &finder{hooks{Backend: b}, change} }
 }
 
+func (p *policies) ReadPolicy(ctx context.Context, name string) (string, error) {
+	document, err := inner[task.PolicyReader](&p.hooks).ReadPolicy(ctx, name)
+	if p.read != nil {
+		return p.read(document, err)
+	}
+	return document, err
+}
+
+func (p *policies) GroupPolicies(ctx context.Context, name string) ([]string, error) {
+	names, err := inner[task.PolicyReader](&p.hooks).GroupPolicies(ctx, name)
+	if p.group != nil {
+		return p.group(names, err)
+	}
+	return names, err
+}
+
+func breakPolicies(p policies) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
+		p := p
+		p.hooks = hooks{Backend: b}
+		return &p
+	}
+}
+
 func breakReader(change func(d *task.Device, err error) (*task.Device, error)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &reader{hooks{Backend: b}, change} }
 }
@@ -358,6 +387,10 @@ var brokenAbilities = []breakage{
 		}
 		return d, nil
 	})},
+	{"policy/read", "an empty document for none", breakPolicies(policies{read: func(document string, _ error) (string, error) { return document, nil }})},
+	{"policy/read", "another document", breakPolicies(policies{read: func(document string, err error) (string, error) { return document + " ", err }})},
+	{"policy/group", "no policies for no group", breakPolicies(policies{group: func(names []string, _ error) ([]string, error) { return names, nil }})},
+	{"policy/group", "policies of another group", breakPolicies(policies{group: func(_ []string, err error) ([]string, error) { return []string{"x"}, err }})},
 	{"thing/has", "every name is free", breakFinder(func(_ bool, err error) (bool, error) { return false, err })},
 	{"thing/has", "every name is taken", breakFinder(func(_ bool, err error) (bool, error) { return err == nil, err })},
 	{"thing/has", "free when it could not look", breakFinder(func(has bool, _ error) (bool, error) { return has, nil })},

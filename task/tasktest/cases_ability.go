@@ -40,6 +40,10 @@ func abilityCases() []Case {
 			"A role that cannot be assumed yet fails the whole task."), checkEnsureRole},
 		{"resources/ensure", quoted("EnsureResources", "It must leave those that exist as they are, and return nil only when a task can refer to all of them. It must return [ErrInvalidRequest], before it makes anything, for a policy that does not exist and has no document. It must return [ErrConflict] for a policy that exists with another document, and for a group that exists under another parent.",
 			"A template that names what is not there has every line refused, and a policy that was made up or changed decides what devices may do."), checkEnsureResources},
+		{"policy/read", quoted("ReadPolicy", "ReadPolicy must return the document of the policy's default version, or [ErrNotFound] when there is no such policy.",
+			"A dry run tells from it what devices may do; an empty document would say that they may do nothing."), checkReadPolicy},
+		{"policy/group", quoted("GroupPolicies", "It must return [ErrNotFound], and not an empty list, when there is no such group.",
+			"A device of a group whose policies are not known may be denied what its own allow."), checkGroupPolicies},
 		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do. The findings about the names of the input must have the rules thing-type, thing-group, billing-group and policy, and the name as Resource.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}
@@ -332,6 +336,33 @@ func checkEnsureResources(b *bench) {
 	moved := &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group, Parent: child}}}
 	b.want(task.ErrConflict, account.EnsureResources(b.ctx, moved), "EnsureResources of a group that has another parent")
 	b.must(account.EnsureResources(b.ctx, in), "EnsureResources after a conflict")
+}
+
+func checkReadPolicy(b *bench) {
+	reader, account := ability[task.PolicyReader](b, "PolicyReader"), ability[task.ResourceEnsurer](b, "ResourceEnsurer")
+	policy := "tasktest-" + token() + "-policy"
+	const document = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`
+	b.must(account.EnsureResources(b.ctx, &task.ResourcesInput{Policies: map[string]string{policy: document}}), "EnsureResources")
+	got, err := reader.ReadPolicy(b.ctx, policy)
+	b.must(err, "ReadPolicy")
+	if got != document {
+		b.failf("ReadPolicy returned %q, and the policy was made with the document %q", got, document)
+	}
+	_, err = reader.ReadPolicy(b.ctx, policy+"-nobody")
+	b.want(task.ErrNotFound, err, "ReadPolicy of a policy that does not exist")
+}
+
+func checkGroupPolicies(b *bench) {
+	reader, account := ability[task.PolicyReader](b, "PolicyReader"), ability[task.ResourceEnsurer](b, "ResourceEnsurer")
+	group := "tasktest-" + token() + "-group"
+	b.must(account.EnsureResources(b.ctx, &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group}}}), "EnsureResources")
+	names, err := reader.GroupPolicies(b.ctx, group)
+	b.must(err, "GroupPolicies")
+	if len(names) > 0 {
+		b.failf("GroupPolicies returned %q for a group that has no policy", names)
+	}
+	_, err = reader.GroupPolicies(b.ctx, group+"-nobody")
+	b.want(task.ErrNotFound, err, "GroupPolicies of a group that does not exist")
 }
 
 // resourcesAre checks the findings about the named resources, if the backend has any.

@@ -214,6 +214,29 @@ func (r *reference) EnsureResources(ctx context.Context, in *task.ResourcesInput
 	return nil
 }
 
+func (r *reference) ReadPolicy(ctx context.Context, name string) (string, error) {
+	if err := r.enter(ctx); err != nil {
+		return "", err
+	}
+	defer r.mu.Unlock()
+	document, ok := r.resources[name]
+	if !ok {
+		return "", &task.Error{Op: "GetPolicy", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
+	}
+	return document, nil
+}
+
+func (r *reference) GroupPolicies(ctx context.Context, name string) ([]string, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	if _, ok := r.resources[name]; !ok {
+		return nil, &task.Error{Op: "ListAttachedPolicies", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
+	}
+	return nil, nil // nothing here attaches one
+}
+
 func (r *reference) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	if err := r.enter(ctx); err != nil {
 		return nil, err
