@@ -59,11 +59,6 @@ func (c *checker) check(der []byte) (*Request, error) {
 	if len(rest) > 0 {
 		return nil, fmt.Errorf("%w: %d bytes after its last; cut them off", ErrTrailing, len(rest))
 	}
-	if v := o.Content.Version; v != 0 {
-		if err := c.refuse(notCSR("its version is %d, there is only version 0", v)); err != nil {
-			return nil, err
-		}
-	}
 	if err := checkLength(len(der)); err != nil {
 		return nil, err
 	}
@@ -89,7 +84,7 @@ func (c *checker) check(der []byte) (*Request, error) {
 		switch {
 		case !oddity.Broken || c.lenient:
 			c.notes = append(c.notes, oddity.Text)
-		case isCompressed(o.Content.Key.Bits.Bytes):
+		case oddity.Text == lenientx509.CompressedPoint:
 			return nil, fmt.Errorf("%w: %s; make the request with the whole point (openssl ec -conv_form uncompressed)", ErrKey, oddity.Text)
 		default:
 			return nil, notCSR("%s", oddity.Text)
@@ -107,8 +102,6 @@ func (c *checker) check(der []byte) (*Request, error) {
 	}
 	return &Request{der: der, info: info, subject: parsed.RawSubject, public: parsed.PublicKey, algorithm: algorithm, notes: c.notes}, nil
 }
-
-func isCompressed(point []byte) bool { return len(point) > 0 && (point[0] == 2 || point[0] == 3) }
 
 // checkKeyKind refuses keys by their object identifier and form, before anything tries to read them.
 func checkKeyKind(a algorithmOutline) error {

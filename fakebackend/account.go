@@ -47,6 +47,13 @@ func newKeys(seed []byte, opts Options) (*keys, error) {
 	return &keys{seed, ca, s3.NewSigner(seed, opts.Region)}, nil
 }
 
+// setKeys makes everything follow from a seed that was not the account's before.
+func (b *account) setKeys(k *keys) {
+	b.keys.Store(k)
+	b.roles.SetSeed(k.seed)
+	b.objects.SetSeed(k.seed)
+}
+
 // empty puts the account in the state of a new one. With a seed all keys and ids come again; without one the numbers
 // that they follow from go on, so that none does. The caller holds the turn, or nobody else knows the account yet.
 func (b *account) empty() error {

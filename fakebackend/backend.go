@@ -41,7 +41,7 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.keys.Store(k)
+	b.setKeys(k)
 	if err := b.empty(); err != nil {
 		return nil, err
 	}

@@ -226,7 +226,7 @@ func (b *Backend) Restore(s *Snapshot) error {
 	b.roles.Restore(d.Roles)
 	b.objects.Restore(d.Objects)
 	keys.issuer.SetIssued(d.Issued)
-	b.keys.Store(keys)
+	b.setKeys(keys)
 	b.st = *st
 	b.faults.restore(d.Faults, d.LastFault)
 	b.clock.mu.Lock()

@@ -260,6 +260,31 @@ func TestTheSameSeedGivesTheSameIdsAndCertificates(t *testing.T) {
 	assert.NotEqual(t, views[0], view(t, fake))
 }
 
+// Roles and uploads are kept by other stores than what is AWS IoT's.
+func TestTheIdsOfRolesAndUploadsFollowTheSeedToo(t *testing.T) {
+	ids := func(fake *fakebackend.Backend) [2]string {
+		_, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
+		require.NoError(t, err)
+		account := wire.Of(fake).Services()
+		upload, err := account.S3.CreateUpload("iotfleet-fake", "k", s3.Info{}, "", monday)
+		require.NoError(t, err)
+		return [2]string{account.IAM.Roles("")[0].ID, upload.ID}
+	}
+	made := func(seed string) *fakebackend.Backend {
+		fake, err := fakebackend.New(fakebackend.Options{Seed: []byte(seed)})
+		require.NoError(t, err)
+		return fake
+	}
+	one := ids(made("one"))
+	assert.Equal(t, one, ids(made("one")))
+	other, restored := ids(made("two")), made("two")
+	require.NoError(t, restored.Restore(made("one").Snapshot()))
+	assert.Equal(t, one, ids(restored), "the seed comes with the snapshot")
+	for i, id := range one {
+		assert.NotEqual(t, id, other[i])
+	}
+}
+
 // FuzzSnapshot reads arbitrary bytes as a snapshot: nothing panics, and what can be restored can be used and written
 // again.
 func FuzzSnapshot(f *testing.F) {

@@ -105,7 +105,7 @@ func TestOddRequestsThatOtherReadersTakeAreSentAsTheyAreWithANote(t *testing.T) 
 	assert.Contains(t, all["raw"].Message, "to send it all the same, set GivenCSR.Lenient")
 	require.Len(t, notes, 2)
 	for i, want := range []string{
-		`row 1: CSR: its subject has "_" in a PrintableString (and 1 more records); it is sent as it is, and other programs may refuse it`,
+		`row 1: CSR: its subject has "_" in a PrintableString (and 1 more record); it is sent as it is, and other programs may refuse it`,
 		"row 3: CSR: it has no field of attributes",
 	} {
 		assert.Contains(t, notes[i].Error(), want)

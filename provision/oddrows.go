@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // RuleOddCredential is the rule of the notes in [EventSpooled] and [CheckReport] about requests and certificates that are
@@ -42,7 +43,7 @@ func (o *oddRows) findings() finding.List {
 	for _, odd := range o.list {
 		text := odd.text
 		if odd.more > 0 {
-			text = fmt.Sprintf("%s (and %d more records)", text, odd.more)
+			text = fmt.Sprintf("%s (and %s)", text, rule.Count(odd.more, "more record"))
 		}
 		list = append(list, finding.Finding{
 			Rule: RuleOddCredential, Severity: finding.Note, Row: odd.first,

@@ -80,6 +80,9 @@ func (h *Handler) bucketARN(name string) string {
 }
 
 func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
+	if err := refuseBucketHeaders(r.Header); err != nil {
+		return err
+	}
 	raw, err := h.readBody(r)
 	if err != nil {
 		return err
@@ -116,6 +119,22 @@ func (h *Handler) createBucket(w http.ResponseWriter, r *s3Request) error {
 	w.Header().Set("X-Amz-Bucket-Arn", h.bucketARN(r.bucket))
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// refuseBucketHeaders refuses a bucket that others may get at, or that keeps objects from being overwritten.
+func refuseBucketHeaders(h http.Header) error {
+	if acl := h.Get("X-Amz-Acl"); acl != "" && acl != "private" || given(h, grants) != "" {
+		return &s3.Error{Code: "InvalidBucketAclWithObjectOwnership", Status: http.StatusBadRequest,
+			Message: "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"}
+	}
+	var asked []string
+	if strings.EqualFold(h.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
+		asked = append(asked, "X-Amz-Bucket-Object-Lock-Enabled")
+	}
+	if owner := h.Get("X-Amz-Object-Ownership"); owner != "BucketOwnerEnforced" {
+		asked = append(asked, "X-Amz-Object-Ownership")
+	}
+	return refuseNotModelled(h, asked)
 }
 
 func illegalLocation(message, bucket string) error {

@@ -121,6 +121,9 @@ func (h *Handler) uploadPartCopy(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseNotModelled(r.Header, notModelled); err != nil {
+		return err
+	}
 	from, err := copySource(r)
 	if err != nil {
 		return err

@@ -68,6 +68,9 @@ func (h *Handler) uploadPart(w http.ResponseWriter, r *s3Request) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseNotModelled(r.Header, customerKeys); err != nil {
+		return err
+	}
 	body, err := h.openUpload(r)
 	if err != nil {
 		return err

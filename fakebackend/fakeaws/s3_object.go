@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"cmp"
 	"encoding/xml"
 	"io"
 	"net/http"
@@ -26,11 +27,50 @@ var storageClasses = []string{
 }
 
 // notModelled are the headers of writes that the fake refuses, since the object would not be what the caller believes:
-// without tags, readable by others than was meant, not locked, or encrypted with the caller's own key.
-var notModelled = []string{
+// without tags, not locked, or encrypted with the caller's own key.
+var notModelled = append([]string{
 	"X-Amz-Tagging", "X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date", "X-Amz-Object-Lock-Legal-Hold",
-	"X-Amz-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Write-Offset-Bytes",
-	"X-Amz-Website-Redirect-Location", "X-Amz-Grant-Read", "X-Amz-Grant-Full-Control", "X-Amz-Grant-Read-Acp", "X-Amz-Grant-Write-Acp",
+	"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Write-Offset-Bytes", "X-Amz-Website-Redirect-Location",
+}, customerKeys...)
+
+// customerKeys are the headers of an object that is encrypted with the caller's own key, which no object here is.
+var customerKeys = []string{
+	"X-Amz-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Server-Side-Encryption-Customer-Key", "X-Amz-Server-Side-Encryption-Customer-Key-Md5",
+}
+
+// grants are the headers that let others read an object or a bucket, or write to it.
+var grants = []string{"X-Amz-Grant-Read", "X-Amz-Grant-Write", "X-Amz-Grant-Full-Control", "X-Amz-Grant-Read-Acp", "X-Amz-Grant-Write-Acp"}
+
+// given returns the first of the headers that a request has, "" for none.
+func given(h http.Header, names []string) string {
+	for _, name := range names {
+		if h.Get(name) != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// refuseNotModelled refuses a write with one of the headers that are not modelled.
+func refuseNotModelled(h http.Header, names []string) error {
+	name := given(h, names)
+	if name == "" {
+		return nil
+	}
+	return (&s3.Error{Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented by the fake",
+		Status: http.StatusNotImplemented}).With("Header", strings.ToLower(name))
+}
+
+// refuseACL refuses an access list that lets others than the bucket's owner at an object. Buckets are as S3 has made them
+// since April 2023, with the bucket owner enforced.
+func refuseACL(h http.Header) error {
+	switch h.Get("X-Amz-Acl") {
+	case "", "private", "bucket-owner-full-control":
+		if given(h, grants) == "" {
+			return nil
+		}
+	}
+	return &s3.Error{Code: "AccessControlListNotSupported", Message: "The bucket does not allow ACLs", Status: http.StatusBadRequest}
 }
 
 // infoOf reads what is kept with an object from the headers of a request.
@@ -60,11 +100,8 @@ func infoOf(h http.Header) (s3.Info, error) {
 		return info, s3.InvalidArgument("Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
 			"x-amz-server-side-encryption", info.Encryption)
 	}
-	for _, name := range notModelled {
-		if h.Get(name) != "" {
-			return info, (&s3.Error{Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented by the fake",
-				Status: http.StatusNotImplemented}).With("Header", strings.ToLower(name))
-		}
+	if err := cmp.Or(refuseNotModelled(h, notModelled), refuseACL(h)); err != nil {
+		return info, err
 	}
 	size := 0
 	for name, values := range h {
@@ -175,6 +212,9 @@ func (h *Handler) sendObject(w http.ResponseWriter, r *s3Request) error {
 	d, err := h.open(r)
 	if err != nil {
 		return err
+	}
+	if given(r.Header, customerKeys) != "" {
+		return &s3.Error{Code: "InvalidRequest", Message: "The encryption parameters are not applicable to this object.", Status: http.StatusBadRequest}
 	}
 	header := w.Header()
 	if d.etag != "" {

@@ -107,6 +107,17 @@ func TestErrorsHaveTheMembersThatS3Sends(t *testing.T) {
 		"another owner":       {"GET", "/fleet/k", []string{"X-Amz-Expected-Bucket-Owner", "111122223333"}, []string{"<Code>AccessDenied</Code>"}},
 		"another source":      {"PUT", "/fleet/to", []string{"X-Amz-Copy-Source", "fleet/k", "X-Amz-Source-Expected-Bucket-Owner", "111122223333"}, []string{"<Code>AccessDenied</Code>"}},
 		"a digest":            {"PUT", "/fleet/k", []string{"Content-Md5", "AAAAAAAAAAAAAAAAAAAAAA=="}, []string{"<ExpectedDigest>AAAAAAAAAAAAAAAAAAAAAA==</ExpectedDigest><CalculatedDigest>"}},
+		"an access list":      {"PUT", "/fleet/k", []string{"X-Amz-Acl", "public-read"}, []string{"<Code>AccessControlListNotSupported</Code><Message>The bucket does not allow ACLs</Message>"}},
+		"a grant":             {"PUT", "/fleet/k", []string{"X-Amz-Grant-Read", `id="1"`}, []string{"<Code>AccessControlListNotSupported</Code>"}},
+		"a copy's list":       {"PUT", "/fleet/to", []string{"X-Amz-Copy-Source", "fleet/k", "X-Amz-Acl", "authenticated-read"}, []string{"<Code>AccessControlListNotSupported</Code>"}},
+		"an upload's list":    {"POST", "/fleet/k?uploads", []string{"X-Amz-Acl", "public-read"}, []string{"<Code>AccessControlListNotSupported</Code>"}},
+		"a bucket's list":     {"PUT", "/another", []string{"X-Amz-Acl", "public-read"}, []string{"<Code>InvalidBucketAclWithObjectOwnership</Code>"}},
+		"a bucket's grant":    {"PUT", "/another", []string{"X-Amz-Grant-Write", `id="1"`}, []string{"<Code>InvalidBucketAclWithObjectOwnership</Code>"}},
+		"a bucket's lock":     {"PUT", "/another", []string{"X-Amz-Bucket-Object-Lock-Enabled", "true"}, []string{"<Code>NotImplemented</Code>", "<Header>x-amz-bucket-object-lock-enabled</Header>"}},
+		"a bucket's owner":    {"PUT", "/another", []string{"X-Amz-Object-Ownership", "ObjectWriter"}, []string{"<Code>NotImplemented</Code>"}},
+		"a key to read with":  {"GET", "/fleet/k", []string{"X-Amz-Server-Side-Encryption-Customer-Algorithm", "AES256"}, []string{"<Code>InvalidRequest</Code><Message>The encryption parameters are not applicable to this object.</Message>"}},
+		"a part's key":        {"PUT", "/fleet/k?partNumber=1&uploadId=x", []string{"X-Amz-Server-Side-Encryption-Customer-Key-Md5", "eA=="}, []string{"<Code>NotImplemented</Code>"}},
+		"a copied part's key": {"PUT", "/fleet/k?partNumber=1&uploadId=x", []string{"X-Amz-Copy-Source", "fleet/k", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm", "AES256"}, []string{"<Code>NotImplemented</Code>"}},
 		"a lock":              {"PUT", "/fleet/k", []string{"X-Amz-Object-Lock-Mode", "COMPLIANCE"}, []string{"<Code>NotImplemented</Code>", "<Header>x-amz-object-lock-mode</Header>"}},
 	} {
 		_, body, _ := send(t, c, r.method, r.path, "", r.headers...)
@@ -118,6 +129,14 @@ func TestErrorsHaveTheMembersThatS3Sends(t *testing.T) {
 	}
 	_, body, _ := send(t, c, http.MethodGet, "/fleet/k", "")
 	assert.Equal(t, "content", body, "nothing of it changed the object")
+	for _, acl := range []string{"private", "bucket-owner-full-control"} {
+		status, body, _ := send(t, c, http.MethodPut, "/fleet/owned", "x", "X-Amz-Acl", acl)
+		assert.Equal(t, http.StatusOK, status, body)
+	}
+	status, _, _ := send(t, c, http.MethodHead, "/fleet/k", "", "X-Amz-Server-Side-Encryption-Customer-Key", "a2V5")
+	assert.Equal(t, http.StatusBadRequest, status)
+	status, body, _ = send(t, c, http.MethodPut, "/another", "", "X-Amz-Acl", "private", "X-Amz-Object-Ownership", "BucketOwnerEnforced", "X-Amz-Bucket-Object-Lock-Enabled", "false")
+	assert.Equal(t, http.StatusOK, status, body)
 }
 
 func TestARefusedSignatureShowsWhatWasSigned(t *testing.T) {

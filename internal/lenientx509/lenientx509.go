@@ -22,15 +22,21 @@ import (
 // Oddity is one thing that crypto/x509 would refuse.
 type Oddity struct {
 	Text string // what it is, such as `its subject has "_" in a PrintableString`
-	// Broken marks what most other readers refuse, too: a control character in a name, a UTF8String that is none, a compressed point, extensions that can't be read.
+	// Broken marks what most other readers refuse, too: a control character in a name, a UTF8String that is none, a
+	// compressed point, extensions that can't be read. A version that does not exist is one, though crypto/x509 takes it.
 	Broken bool
 }
+
+// CompressedPoint is the text of the oddity of a key whose point is compressed.
+const CompressedPoint = "its point is compressed"
 
 // Request reads a certificate signing request in DER. odd is empty if crypto/x509 reads it as it is. An error is that of
 // crypto/x509.
 func Request(der []byte) (request *x509.CertificateRequest, odd []Oddity, err error) {
+	m := mender{}
 	if request, err = x509.ParseCertificateRequest(der); err == nil {
-		return request, nil, nil
+		m.version(request)
+		return request, m.odd, nil
 	}
 	var outer, tbs []asn1.RawValue
 	if outer = children(der); len(outer) != 3 {
@@ -39,7 +45,6 @@ func Request(der []byte) (request *x509.CertificateRequest, odd []Oddity, err er
 	if tbs = children(outer[0].FullBytes); len(tbs) < 3 || len(tbs) > 4 {
 		return nil, nil, err
 	}
-	m := mender{}
 	subject, key := m.name("subject", tbs[1]), m.key(tbs[2])
 	attributes := noAttributes
 	if len(tbs) == 4 {
@@ -59,6 +64,7 @@ func Request(der []byte) (request *x509.CertificateRequest, odd []Oddity, err er
 	if again != nil || len(m.odd) == 0 {
 		return nil, nil, err
 	}
+	m.version(mended)
 	mended.Raw, mended.RawTBSCertificateRequest = bytes.Clone(der), bytes.Clone(outer[0].FullBytes)
 	mended.RawSubject, mended.RawSubjectPublicKeyInfo = bytes.Clone(tbs[1].FullBytes), bytes.Clone(tbs[2].FullBytes)
 	return mended, m.odd, nil
@@ -146,6 +152,13 @@ func (m *mender) note(format string, args ...any) {
 
 func (m *mender) broken(format string, args ...any) {
 	m.odd = append(m.odd, Oddity{fmt.Sprintf(format, args...), true})
+}
+
+// version notes one that no request has.
+func (m *mender) version(r *x509.CertificateRequest) {
+	if r.Version != 0 {
+		m.broken("its version is %d, there is only version 0", r.Version)
+	}
 }
 
 // serial replaces a serial number that is negative, or longer than it needs to be.
@@ -286,7 +299,7 @@ func (m *mender) key(v asn1.RawValue) []byte {
 		if x == nil {
 			break
 		}
-		m.broken("its point is compressed")
+		m.broken(CompressedPoint)
 		size := (curve.Params().BitSize + 7) / 8
 		point := append(make([]byte, 0, 1+2*size), 4)
 		point = append(append(point, x.FillBytes(make([]byte, size))...), y.FillBytes(make([]byte, size))...)

@@ -18,6 +18,7 @@ import (
 type Store struct {
 	partition, account string
 	mu                 sync.Mutex
+	seed               []byte
 	state              State
 }
 
@@ -33,6 +34,13 @@ func NewStore(partition, account string) *Store {
 	s := &Store{partition: partition, account: account}
 	s.Restore(State{})
 	return s
+}
+
+// SetSeed sets what ids follow from, beside the number of those made so far. Without it they are those of every store.
+func (s *Store) SetSeed(seed []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seed = slices.Clone(seed)
 }
 
 // Snapshot returns a copy of all roles and policies.
@@ -67,7 +75,7 @@ type Tag struct{ Key, Value string }
 func (s *Store) id(prefix, name string) string {
 	s.state.Made++
 	// Strings and a number always encode.
-	data, _ := json.Marshal([]any{s.partition, s.account, prefix, name, s.state.Made})
+	data, _ := json.Marshal([]any{s.seed, s.partition, s.account, prefix, name, s.state.Made})
 	sum := sha256.Sum256(data)
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }

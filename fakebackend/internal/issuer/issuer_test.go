@@ -16,6 +16,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,29 @@ func newIssuer(t testing.TB, opts Options) *Issuer {
 	ca, err := New(opts)
 	require.NoError(t, err)
 	return ca
+}
+
+// A request has version 0. crypto/x509 does not look, csr does.
+func TestARequestOfAnotherVersionIsRefused(t *testing.T) {
+	key := newKey(t, elliptic.P256())
+	block, _ := pem.Decode([]byte(newRequest(t, key, x509.CertificateRequest{Subject: pkix.Name{CommonName: "d"}})))
+	var request struct{ Content, Algorithm, Signature asn1.RawValue }
+	_, err := asn1.Unmarshal(block.Bytes, &request)
+	require.NoError(t, err)
+	version := bytes.Index(request.Content.FullBytes, []byte{asn1.TagInteger, 1, 0})
+	require.Positive(t, version)
+	request.Content.FullBytes[version+2] = 1
+	digest := sha256.Sum256(request.Content.FullBytes)
+	signature, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	require.NoError(t, err)
+	bits, err := asn1.Marshal(asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)})
+	require.NoError(t, err)
+	raw, err := asn1.Marshal([]asn1.RawValue{request.Content, request.Algorithm, {FullBytes: bits}})
+	require.NoError(t, err)
+	err = CheckRequest(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: raw})))
+	refused, ok := errors.AsType[*Refusal](err)
+	require.True(t, ok, "%v", err)
+	assert.Contains(t, refused.Reason, "its version is 1")
 }
 
 func parse(t testing.TB, c *Certificate) *x509.Certificate {

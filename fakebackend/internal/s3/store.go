@@ -21,6 +21,7 @@ import (
 // Store is S3. It is safe for concurrent use.
 type Store struct {
 	mu      sync.Mutex
+	seed    []byte // what upload ids follow from, beside their number
 	buckets map[string]*bucket
 	made    uint64 // upload ids given out
 }
@@ -400,10 +401,17 @@ func parseDigits(s string) (int64, bool) {
 	return n, true
 }
 
+// SetSeed sets what upload ids follow from, beside the number of those made so far.
+func (s *Store) SetSeed(seed []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seed = slices.Clone(seed)
+}
+
 // id returns a new upload id; the caller holds the lock.
 func (s *Store) id() string {
 	s.made++
-	sum := sha256.Sum256(fmt.Appendf(nil, "upload %d", s.made))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%x upload %d", s.seed, s.made))
 	return hex.EncodeToString(sum[:])
 }
 
