@@ -1,5 +1,6 @@
 // Package datafile reads and writes the data file of a bulk registration task: newline-delimited JSON, one line per
-// device, one string per parameter of the provisioning template. It also reads device lists from CSV.
+// device, one string per parameter of the provisioning template. It also reads lists of devices as people have them: CSV
+// ([ReadCSV]), and lines of JSON with names of their own ([ReadJSON]).
 //
 //	out := datafile.NewWriter(file, "ThingName", "SerialNumber", "CSR")
 //	for row, err := range datafile.ReadCSV(devices, nil) {

@@ -33,6 +33,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,8 +99,9 @@ func main() {
 	case err == nil:
 	case errors.Is(err, provision.ErrIncomplete):
 		text := visible(hint(err))
-		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 && !o.dryRun {
-			text += "; see " + filepath.Join(o.dir, "failures.csv")
+		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
+			counts, others, _ := strings.Cut(text, "\n")
+			text = strings.TrimSpace(counts + "; see " + filepath.Join(o.dir, "failures.csv") + "\n" + others)
 		}
 		fmt.Fprintln(os.Stderr, "bulkprovision:", text)
 		os.Exit(3)
