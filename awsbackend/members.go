@@ -2,13 +2,16 @@ package awsbackend
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -16,16 +19,46 @@ import (
 // status 200 to whatever it does not know; taken for AWS's, that would be a type that exists, a device without
 // certificates, a registration of nothing.
 //
-// Lists are not looked at: an empty one may be left out.
+// An answer of AWS IoT that need not have any member, because it is a list, which may be empty and left out, or tells
+// nothing but that something was done, must have AWS's request id if it has none: {} of a proxy would be a thing without
+// certificates, a task that was never started, a certificate that was deleted.
 func checkMembers(out any) error {
-	for _, m := range requiredMembers(out) {
+	required := requiredMembers(out)
+	if len(required) == 0 && isAnonymous(out) {
+		return fmt.Errorf("%s: %w: the answer is empty and has no request id, which AWS always sends", operationOf(out), task.ErrNotService)
+	}
+	for _, m := range required {
 		if m.value == "" {
-			_, name, _ := strings.Cut(fmt.Sprintf("%T", out), ".")
-			op := strings.TrimSuffix(name, "Output")
-			return fmt.Errorf("%s: %w: the answer has no %s, which AWS always sends", op, task.ErrNotService, m.name)
+			return fmt.Errorf("%s: %w: the answer has no %s, which AWS always sends", operationOf(out), task.ErrNotService, m.name)
 		}
 	}
 	return nil
+}
+
+func operationOf(out any) string {
+	_, name, _ := strings.Cut(fmt.Sprintf("%T", out), ".")
+	return strings.TrimSuffix(name, "Output")
+}
+
+// isAnonymous reports whether an answer of AWS IoT has neither a member nor a request id.
+func isAnonymous(out any) bool {
+	v := reflect.Indirect(reflect.ValueOf(out))
+	if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[iot.ListThingPrincipalsOutput]().PkgPath() {
+		return false
+	}
+	for field, value := range v.Fields() {
+		if !field.IsExported() {
+			continue
+		}
+		if m, ok := value.Interface().(middleware.Metadata); ok {
+			if _, has := awsmiddleware.GetRequestIDMetadata(m); has {
+				return false
+			}
+		} else if !value.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 type member struct{ name, value string }

@@ -2,7 +2,9 @@ package awsbackend
 
 import (
 	"context"
+	"net/http"
 	"testing"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/stretchr/testify/assert"
@@ -37,6 +39,40 @@ func TestAnAnswerWithoutItsMembersIsNoAnswer(t *testing.T) {
 				assert.ErrorIs(t, err, task.ErrOutcomeUnknown)
 				assert.False(t, task.Refused(err), "the request was carried out, perhaps")
 			}
+		})
+	}
+}
+
+// TestAnEmptyAnswerWithoutARequestIDIsNoAnswer: what may be empty when AWS answers must come from AWS.
+func TestAnEmptyAnswerWithoutARequestIDIsNoAnswer(t *testing.T) {
+	ctx := t.Context()
+	thing := reply(200, `{"thingName":"d1","thingArn":"arn"}`)
+	certificate := reply(200, `{"certificateDescription":{"certificateId":"`+certA+`","certificateArn":"arn","certificatePem":"pem","status":"ACTIVE"}}`)
+	for op, ask := range map[string]func(*Backend) error{
+		"ListThingPrincipals": func(b *Backend) error { _, err := b.ReadDevice(ctx, "d1"); return err },
+		listOp: func(b *Backend) error {
+			_, err := b.ListTasks(ctx, &task.ListInput{})
+			return err
+		},
+		"StopThingRegistrationTask": func(b *Backend) error { return b.StopTask(ctx, "id-1") },
+		"ListCertificates": func(b *Backend) (err error) {
+			for _, err = range b.ListCertificates(ctx, time.Time{}) {
+			}
+			return err
+		},
+		"UpdateCertificate": func(b *Backend) error { _, err := b.RetireCertificate(ctx, "d1", certA); return err },
+	} {
+		t.Run(op, func(t *testing.T) {
+			other := answers{"DescribeThing": thing, "DescribeCertificate": certificate}
+			for _, op := range []string{"ListThingGroupsForThing", "DetachThingPrincipal", "ListPrincipalThings", "ListAttachedPolicies", "DeleteCertificate"} {
+				other[op] = reply(200, `{}`)
+			}
+			other[op] = func(*request) *http.Response { return response(200, `{}`) }
+			b, _ := onWire(t, other)
+			require.ErrorIs(t, ask(b), task.ErrNotService)
+			other[op] = func(*request) *http.Response { return response(200, `{}`, "X-Amzn-RequestId", "r") }
+			b, _ = onWire(t, other)
+			assert.NotErrorIs(t, ask(b), task.ErrNotService, "an empty list of AWS's may be left out")
 		})
 	}
 }

@@ -35,8 +35,11 @@ type request struct {
 	nth  int // of this operation, from 1
 }
 
-// reply is an answer with header lines given as pairs.
+// reply is an answer with header lines given as pairs. A success without any has AWS's request id.
 func reply(status int, body string, header ...string) func(*request) *http.Response {
+	if status == 200 && header == nil {
+		header = []string{"X-Amzn-RequestId", "req-1"}
+	}
 	return func(*request) *http.Response { return response(status, body, header...) }
 }
 
