@@ -123,7 +123,7 @@ type Result struct {
 	CertificatePEM string
 	Policies       []string // names of the policies attached to the certificate
 	Attempts       int      // how often it was sent
-	ThingExisted   bool     // the account had its thing before it was sent, which OverrideSettings then say what to do with
+	ThingExisted   bool     // the account had its thing before it was first sent, which OverrideSettings then say what to do with
 	// Existing are the ACTIVE certificates that its thing had before it was sent and that are not this run's; see
 	// [Options].Existing.
 	Existing []ExistingCertificate

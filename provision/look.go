@@ -131,6 +131,10 @@ func (l *looker) report(devices []*DeviceRecord) {
 // device's place; the others are nil.
 func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*task.Device, err error) {
 	looks := l.looks()
+	made, err := l.madeThings(ctx, devices)
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range devices {
 		d.Existing = nil                          // what an earlier look had found
 		d.ThingExisted = d.ThingExisted && !looks // which stays true where nobody looks again
@@ -170,7 +174,31 @@ func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*ta
 			found[i] = nil
 		}
 	}
+	for _, d := range devices {
+		d.ThingExisted = d.ThingExisted && (!made[d.Seq] || len(d.Existing) > 0)
+	}
 	return found, nil
+}
+
+// madeThings returns those of the devices whose things, if they exist now, their own lines have made: there were none when
+// the account was looked at before they were sent.
+func (l *looker) madeThings(ctx context.Context, devices []*DeviceRecord) (map[int64]bool, error) {
+	if !slices.ContainsFunc(devices, func(d *DeviceRecord) bool { return d.Attempts > 0 && d.Part > 0 }) {
+		return nil, nil
+	}
+	parts, err := l.ledger.Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	looked := map[int]bool{}
+	for _, p := range parts {
+		looked[p.Number] = !p.Looked.IsZero()
+	}
+	made := map[int64]bool{}
+	for _, d := range devices {
+		made[d.Seq] = d.Attempts > 0 && looked[d.Part] && !d.ThingExisted
+	}
+	return made, nil
 }
 
 // prepare sets the rates, which depend on whose account it is.

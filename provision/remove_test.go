@@ -65,6 +65,23 @@ func TestATrialRunIsUndone(t *testing.T) {
 	assert.Zero(t, report.Removed)
 }
 
+func TestAThingThatARefusedLineMadeIsRemovedWithItsDevice(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
+	require.NoError(t, err)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	require.Equal(t, 3, w.fake.Counts().Things, "the refused line has made its thing")
+	_, err = run.Retry(t.Context())
+	require.NoError(t, err)
+	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true})
+	require.NoError(t, err)
+	assert.Zero(t, report.ThingsKept)
+	assert.Zero(t, w.fake.Counts().Things)
+}
+
 func TestARemovedDeviceIsMadeAgainOnRequest(t *testing.T) {
 	w, run := trialRun(t, 3)
 	_, err := run.Remove(t.Context(), all)
