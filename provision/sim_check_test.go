@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -13,12 +15,39 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// check holds the end of a seed against what the library promises. It reads the fake and the ledger past all gates.
+// check holds the end of a seed against what the library promises. It reads the fake and the ledgers past all gates.
 func (s *sim) check() {
 	s.fake.ClearFaults()
 	ctx := context.Background()
+	a := accounts{used: map[string]bool{}, named: map[string]bool{}, orphan: map[string]bool{}, retired: map[string]bool{}}
+	for _, p := range s.places { // what one has taken out of service, another may still call its own
+		s.place = p
+		for d, err := range s.records() {
+			if err != nil {
+				s.violated("reading the ledger: %v", err)
+				return
+			}
+			for _, c := range d.Existing {
+				a.named[c.ID] = true
+				a.retired[c.ID] = a.retired[c.ID] || !c.Retired.IsZero()
+			}
+		}
+	}
+	for _, p := range s.places {
+		s.place = p
+		s.checkPlace(ctx, a)
+	}
+	s.checkTasks(ctx)
+	s.checkOrphans(ctx, a)
+}
+
+// accounts are certificates that the runs account for, by how they do.
+type accounts struct{ used, named, orphan, retired map[string]bool }
+
+func (a accounts) know(id string) bool { return a.used[id] || a.named[id] || a.orphan[id] }
+
+func (s *sim) checkPlace(ctx context.Context, a accounts) {
 	records := map[string]*provision.DeviceRecord{}
-	used := map[string]bool{}
 	n := 0
 	for d, err := range s.records() {
 		if err != nil {
@@ -26,13 +55,25 @@ func (s *sim) check() {
 			return
 		}
 		n++
-		switch d.Verdict {
-		case provision.Provisioned:
+		accepted, err := s.accepted(ctx, d)
+		switch {
+		case err != nil:
+			s.violated("reading the ledger: %v", err)
+		case d.Verdict == provision.Provisioned:
 			records[d.Name] = d
-			used[d.CertificateID] = true
-		case provision.Failed:
+			a.used[d.CertificateID] = true
+		case d.Verdict == provision.NoKey:
+			a.used[d.CertificateID] = true
+			if !accepted {
+				s.violated("%s has no key, and nobody took it: %s", d.Name, d.Message)
+			}
+		case d.Verdict == provision.Removed && s.happened && s.mishap == runRemoved:
+		case d.Verdict == provision.Failed:
 			if d.Cause == provision.CauseNone || d.Message == "" {
 				s.violated("device %d failed and nothing says why", d.Seq)
+			}
+			if d.Cause == provision.CauseExists {
+				s.checkExists(d, accepted)
 			}
 		default:
 			s.violated("device %d (%s) ended as %s: %s", d.Seq, d.Name, d.Verdict, d.Message)
@@ -40,10 +81,22 @@ func (s *sim) check() {
 	}
 	s.checkCounts(ctx, n)
 	for _, d := range records {
-		s.checkDevice(ctx, d)
+		if !a.retired[d.CertificateID] {
+			s.checkDevice(ctx, d)
+		}
 	}
-	s.checkTasks(ctx)
-	s.checkOrphans(ctx, used)
+}
+
+// checkExists: a device that was not sent because of its thing's certificates names them.
+func (s *sim) checkExists(d *provision.DeviceRecord, accepted bool) {
+	if !accepted || len(d.Existing) == 0 {
+		s.violated("%s is said to have a certificate, and has none (%v): %s", d.Name, d.Existing, d.Message)
+	}
+	for i, c := range d.Existing {
+		if i < 3 && !strings.Contains(d.Message, c.ID) {
+			s.violated("%s has certificate %s, which its message does not name: %s", d.Name, c.ID, d.Message)
+		}
+	}
 }
 
 func (s *sim) checkCounts(ctx context.Context, n int) {
@@ -97,7 +150,7 @@ func (s *sim) storedKey(ctx context.Context, name string) (keystore.Record, erro
 		}
 		return rec, nil
 	}
-	folder, err := keystore.OpenFolder(filepath.Join(s.dir, "devices"), nil)
+	folder, err := keystore.OpenFolder(s.path("devices"), nil)
 	if err != nil {
 		return keystore.Record{}, err
 	}
@@ -112,7 +165,7 @@ func (s *sim) checkOutput(d *provision.DeviceRecord) {
 		}
 		return
 	}
-	dir := filepath.Join(s.dir, "devices", keystore.FileName(d.Name))
+	dir := filepath.Join(s.path("devices"), keystore.FileName(d.Name))
 	pem, err := os.ReadFile(filepath.Join(dir, "certificate.pem"))
 	if err != nil || string(pem) != d.CertificatePEM {
 		s.violated("%s: certificate.pem is not what the ledger has (%v)", d.Name, err)
@@ -123,22 +176,36 @@ func (s *sim) checkOutput(d *provision.DeviceRecord) {
 	}
 }
 
-// checkTasks: no data file was registered twice, and every task on a file of the run is the one in the ledger.
+// checkTasks: no data file was registered twice, and every task on a file of a run is the one in its ledger. Of a ledger
+// that is gone nobody asks.
 func (s *sim) checkTasks(ctx context.Context) {
-	parts, err := s.ledger.Parts(ctx)
-	if err != nil {
-		s.violated("reading the parts: %v", err)
-		return
-	}
-	if len(parts) < 3 {
-		s.violated("only %d parts: the seed proves little", len(parts))
-	}
-	byKey := map[string]*provision.PartRecord{}
-	for _, p := range parts {
-		if p.State != provision.PartCollected {
-			s.violated("part %d ended as %s", p.Number, p.State)
+	byKey, gone := map[string]*provision.PartRecord{}, map[string]bool{}
+	for _, ledger := range s.lost {
+		parts, err := ledger.Parts(ctx)
+		if err != nil {
+			s.violated("reading the parts of a ledger that was lost: %v", err)
 		}
-		byKey[p.Key] = p
+		for _, p := range parts {
+			gone[p.Key] = true
+		}
+	}
+	most := 0
+	for _, p := range s.places {
+		parts, err := p.ledger.Parts(ctx)
+		if err != nil {
+			s.violated("reading the parts: %v", err)
+			return
+		}
+		most = max(most, len(parts))
+		for _, p := range parts {
+			if p.State != provision.PartCollected {
+				s.violated("part %d ended as %s", p.Number, p.State)
+			}
+			byKey[p.Key] = p
+		}
+	}
+	if most < 3 && s.mishap == noMishap {
+		s.violated("only %d parts: the seed proves little", most)
 	}
 	tasks := map[string]task.ID{}
 	for d := range s.fake.Tasks() {
@@ -149,55 +216,147 @@ func (s *sim) checkTasks(ctx context.Context) {
 			s.violated("tasks %s and %s were both started on %s", other, d.ID, d.InputFileKey)
 		}
 		tasks[d.InputFileKey] = d.ID
-		if p := byKey[d.InputFileKey]; p == nil || p.TaskID != d.ID {
+		if p := byKey[d.InputFileKey]; (p == nil || p.TaskID != d.ID) && !gone[d.InputFileKey] {
 			s.violated("task %s on %s is not in the ledger", d.ID, d.InputFileKey)
 		}
 	}
-	for _, p := range parts {
+	for _, p := range byKey {
 		if p.TaskID != "" && tasks[p.Key] != p.TaskID {
 			s.violated("part %d names task %s, which was never started", p.Number, p.TaskID)
 		}
 	}
 }
 
-// checkOrphans: every certificate of the account is a device's or is found as an orphan, and after the orphans are
-// removed each thing has exactly the one of its device.
-func (s *sim) checkOrphans(ctx context.Context, used map[string]bool) {
-	run, err := provision.New(provision.Options{
-		Backend: s.backend, Template: s.template, RoleARN: s.role, Ledger: s.ledger, PartDir: s.dir,
-		Credential: &provision.MakeCSR{Store: s.keys},
-	})
-	if err != nil {
-		s.violated("%v", err)
+// checkOrphans: every certificate of the account is a device's, is named by one, or is found as an orphan; and after the
+// orphans are removed each thing has exactly the one of its device, and others only where that was asked for.
+func (s *sim) checkOrphans(ctx context.Context, a accounts) {
+	if s.happened && s.mishap == runRemoved {
+		s.checkRemoved()
 		return
 	}
-	orphans, err := run.FindOrphans(ctx)
-	if err != nil {
-		s.violated("looking for orphans: %v", err)
-		return
+	for _, p := range s.places {
+		s.place = p
+		s.checkTwins(ctx, a)
 	}
-	known := map[string]bool{}
-	for _, o := range orphans {
-		known[o.CertificateID] = true
-		if used[o.CertificateID] {
-			s.violated("certificate %s is called an orphan and is that of a device", o.CertificateID)
+	var runs []*provision.Run
+	for _, p := range s.places {
+		run, err := provision.New(provision.Options{
+			Backend: s.backend, Template: s.template, RoleARN: s.role, Ledger: p.ledger, PartDir: s.dir,
+			Credential: &provision.MakeCSR{Store: p.keys},
+		})
+		if err != nil {
+			s.violated("%v", err)
+			return
+		}
+		orphans, err := run.FindOrphans(ctx)
+		if err != nil {
+			s.violated("looking for orphans: %v", err)
+			return
+		}
+		runs = append(runs, run)
+		for _, o := range orphans {
+			a.orphan[o.CertificateID] = true
+			if a.used[o.CertificateID] {
+				s.violated("certificate %s is called an orphan and is that of a device", o.CertificateID)
+			}
 		}
 	}
 	for c := range s.fake.Certificates() {
-		if !used[c.ID] && !known[c.ID] {
-			s.violated("certificate %s is no device's and was not reported", c.ID)
+		if !a.know(c.ID) && !s.beyondReach(ctx, c) {
+			s.violated("certificate %s (%s, %v) is no device's and was not reported", c.ID, c.Status, c.Created)
 		}
 	}
-	if _, err := run.RemoveOrphans(ctx); err != nil {
-		s.violated("removing orphans: %v", err)
+	for _, run := range runs {
+		if _, err := run.RemoveOrphans(ctx); err != nil {
+			s.violated("removing orphans: %v", err)
+		}
 	}
-	if n := s.fake.Counts().Certificates; n != len(used) {
-		s.violated("%d devices are provisioned and %d certificates exist", len(used), n)
+	if n := s.fake.Counts().Certificates; s.mishap == noMishap && n != len(a.used) {
+		s.violated("%d devices are provisioned and %d certificates exist", len(a.used), n)
+	}
+	for c := range s.fake.Certificates() {
+		if a.orphan[c.ID] {
+			s.violated("orphan %s was removed and is still there", c.ID)
+		}
+	}
+}
+
+// checkTwins: no thing has an ACTIVE certificate beside that of its device, unless that was asked for. What another run
+// registers after the look at the account is not seen.
+func (s *sim) checkTwins(ctx context.Context, a accounts) {
+	if slices.ContainsFunc(s.places, func(p *place) bool { return p.existing == provision.AddToExisting }) {
+		return
+	}
+	parts, err := s.ledger.Parts(ctx)
+	if err != nil {
+		s.violated("reading the parts: %v", err)
+	}
+	looked := map[int]time.Time{}
+	for _, p := range parts {
+		looked[p.Number] = p.Looked
+	}
+	for d, err := range s.records() {
+		if err != nil {
+			s.violated("reading the ledger: %v", err)
+			return
+		}
+		if d.Verdict != provision.Provisioned && d.Verdict != provision.NoKey || a.retired[d.CertificateID] {
+			continue
+		}
+		for _, c := range s.strangers(ctx, d) {
+			if when := looked[d.Part]; when.IsZero() || c.Created.Before(when) {
+				s.violated("%s (%s, part %d, sent %d times, looked at %v) has certificate %s and beside it %s of %v; it names %v",
+					d.Name, d.Verdict, d.Part, d.Attempts, when, d.CertificateID, c.ID, c.Created, d.Existing)
+			} else {
+				s.unseen++
+			}
+		}
+	}
+}
+
+// beyondReach reports whether nobody can tell any more whose a certificate is: it was made for a run whose ledger is lost,
+// or for a key that the store has lost, in place of which its device has got another one. Of the latter it must never have
+// been in service.
+func (s *sim) beyondReach(ctx context.Context, c *task.Certificate) bool {
+	digest, err := csr.CertificateKeySHA256([]byte(c.PEM))
+	if err != nil || !s.happened {
+		return false
+	}
+	if s.mishap == keysLost {
+		return c.Status != "ACTIVE" && slices.Contains(s.gone, digest)
+	}
+	if s.mishap != ledgerLost {
+		return false
+	}
+	for _, ledger := range s.lost {
+		owner, err := ledger.FindMatches(ctx, []provision.Match{provision.MatchKey(digest)})
+		if err == nil && len(owner) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRemoved: nothing of the run is left, and what somebody else has is as it was.
+func (s *sim) checkRemoved() {
+	for c := range s.fake.Certificates() {
+		if !s.isStrangers(c.ID) {
+			s.violated("certificate %s (%s) is left of a run that was removed", c.ID, c.Status)
+		} else if c.Status != "ACTIVE" || len(c.Policies) != 1 {
+			s.violated("the removal has touched a certificate of somebody else: it is %s with policies %v", c.Status, c.Policies)
+		}
 	}
 	for thing := range s.fake.Things() {
-		if len(thing.Certificates) > 1 {
-			s.violated("%s has %d certificates", thing.ThingName, len(thing.Certificates))
+		if thing.ThingName != strangersThing {
+			s.violated("%s is left of a run that was removed", thing.ThingName)
 		}
+	}
+	want := 0
+	if s.stranger {
+		want = 1 // of each
+	}
+	if n := s.fake.Counts(); n.Policies != want || n.Certificates != want || n.Things != want {
+		s.violated("the removal has left %+v", n)
 	}
 }
 

@@ -26,6 +26,11 @@ const (
 	stepLook        = "look"
 	stepRegister    = "register"
 
+	stepOrphans      = "look for orphans"
+	stepRetire       = "retire certificate"
+	stepRemoveThing  = "remove thing"
+	stepRemovePolicy = "remove policy"
+
 	stepLedgerRead    = "ledger read"
 	stepLedgerRun     = "ledger: run"
 	stepLedgerAdd     = "ledger: add"
@@ -60,10 +65,11 @@ const (
 	taskFailed    = "task failed"
 	taskCancelled = "task cancelled"
 	refused       = "refused"
+	replaced      = "replaced" // the answer, by that of somebody between here and AWS
 )
 
 var faultColumns = []string{crashBefore, crashAfter, cancelled, stopped, errorBefore, errorAfter, loggedOut, throttled, unavailable, lostBefore, lostAfter,
-	expired, truncated, foreignTask, taskFailed, taskCancelled, refused}
+	expired, truncated, foreignTask, taskFailed, taskCancelled, refused, replaced}
 
 // operations are AWS's names of what a step asks for.
 var operations = map[string][]string{
@@ -79,6 +85,11 @@ var operations = map[string][]string{
 	stepLook:        {"DescribeThing"},
 	stepReadDevice:  {"ListThingGroupsForThing", "ListThingPrincipals", "DescribeCertificate", "ListAttachedPolicies"},
 	stepRegister:    {"RegisterThing"},
+
+	stepOrphans:      {"ListCertificates"},
+	stepRetire:       {"DetachThingPrincipal", "UpdateCertificate", "DeleteCertificate"},
+	stepRemoveThing:  {"DeleteThing"},
+	stepRemovePolicy: {"DeletePolicy"},
 }
 
 // lineSteps are those that the simulation's template takes.
@@ -105,13 +116,14 @@ var possible = func() map[string][]string {
 	for _, state := range []string{"written", "uploaded", "starting", "started", "ended", "collected"} {
 		out[stepLedgerPart+state] = append(slices.Clone(anywhere), errorBefore, errorAfter)
 	}
-	for _, s := range []string{stepIdentity, stepEndpoint, stepDescribe, stepListTasks, stepListReports, stepOpenReport, stepReadDevice, stepLook} {
+	for _, s := range []string{stepIdentity, stepEndpoint, stepDescribe, stepListTasks, stepListReports, stepOpenReport, stepReadDevice, stepLook, stepOrphans} {
 		out[s] = append(slices.Clone(anywhere), throttled, unavailable, lostBefore)
 	}
-	for _, s := range []string{stepUpload, stepStart, stepStop, stepRegister} {
+	for _, s := range []string{stepUpload, stepStart, stepStop, stepRegister, stepRetire, stepRemoveThing, stepRemovePolicy} {
 		out[s] = append(slices.Clone(anywhere), throttled, unavailable, lostBefore, lostAfter)
 	}
 	for s := range operations {
+		out[s] = append(out[s], replaced)
 		if s != stepOpenReport {
 			out[s] = append(out[s], loggedOut)
 		}
@@ -138,6 +150,16 @@ var cells = func() (all []cell) {
 	}
 	return all
 }()
+
+// rare reports whether a cell can be reached only in seeds of a kind, for which it is drawn by itself: where answers come
+// over the wire, and where a run is undone.
+func rare(c cell) bool { return c.fault == replaced || removes(c) }
+
+func removes(c cell) bool {
+	return slices.Contains([]string{stepRetire, stepRemoveThing, stepRemovePolicy}, c.step)
+}
+
+var common = slices.DeleteFunc(slices.Clone(cells), rare)
 
 // strike is a fault that is to happen the nth time its step is reached.
 type strike struct {
@@ -174,7 +196,7 @@ func drawPlan(rng *rand.Rand) []*strike {
 		plan = append(plan, s)
 	}
 	for range 2 + rng.IntN(7) {
-		c := cells[rng.IntN(len(cells))]
+		c := common[rng.IntN(len(common))]
 		add(c.step, c.fault)
 		switch c.step { // what makes a run come to the step at all
 		case stepListTasks:
@@ -191,6 +213,13 @@ func drawPlan(rng *rand.Rand) []*strike {
 		}
 	}
 	return plan
+}
+
+// drawOf draws a fault at one of the cells that fit.
+func drawOf(rng *rand.Rand, fit func(cell) bool) *strike {
+	from := slices.DeleteFunc(slices.Clone(cells), func(c cell) bool { return !fit(c) })
+	c := from[rng.IntN(len(from))]
+	return &strike{cell: c, nth: 1 + rng.IntN(max(1, min(6, often[c.step])))}
 }
 
 // hits counts how often each fault has struck.

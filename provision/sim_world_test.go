@@ -35,7 +35,13 @@ const (
 	bugSubmitBeforeSync    bug = "submits before keys are durable"
 	bugMatchByPosition     bug = "matches results by position"
 	bugVerdictBeforeOutput bug = "gives a verdict before the output is durable"
+	bugSkipTheLook         bug = "does not look at the account"
+	bugBelieveTheLedger    bug = "does not ask the key store"
+	bugTakePageForRefusal  bug = "takes a proxy's page for a refusal"
 )
+
+// mishapEvery is how many seeds there are for each with a mishap.
+const mishapEvery = 4
 
 // sim is the world of one seed: what outlives a process, and the plan of what goes wrong.
 type sim struct {
@@ -51,9 +57,8 @@ type sim struct {
 	role     string
 	fake     *fakebackend.Backend
 	backend  task.Backend
-	ledger   provision.Ledger
-	keys     *volatileStore
-	out      *volatileOutput
+	*place            // where the process at hand works
+	places   []*place // every one
 	devices  []provision.Device
 	want     []provision.Cause // of each device; CauseNone for provisioned
 
@@ -66,6 +71,17 @@ type sim struct {
 	violations []string
 	lives      int
 	foreign    int
+
+	mishap             mishap
+	happened           bool
+	stranger           bool // somebody else has a thing in the account, before a run that is removed
+	mishapAt, backUpAt int  // after which process it happens, and which write of the ledger is the last in the copy
+	applied            int
+	backup             func(context.Context, provision.Ledger) error
+	lost               []provision.Ledger         // those that no run has any more
+	taken              map[string]keystore.Record // keys that the store has lost
+	gone               [][32]byte                 // the digests of these and of those that came back
+	unseen             int                        // certificates that others registered after the look
 }
 
 // simTemplate has everything that the simulated lines go through.
@@ -85,10 +101,13 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	s := &sim{
 		bug: b, dir: dir, rng: rng, template: simTemplate, counts: map[string]int{}, remote: map[int]*strike{},
-		keys: &volatileStore{durable: map[string]keystore.Record{}, memory: map[string]keystore.Record{}},
 		wire: seed%16 == 3, sql: seed%32 == 9, disk: seed%64 == 20, steps: rng.IntN(6) == 0, extra: rng.IntN(6) == 0,
 	}
-	s.out = &volatileOutput{durable: map[string]provision.Delivery{}, memory: map[string]provision.Delivery{}, flips: s.coin}
+	s.place = &place{file: "fleet.db", keys: newStore(), out: s.newOutput(), existing: policies[rng.IntN(len(policies))]}
+	s.places = []*place{s.place}
+	if seed%mishapEvery == 2 {
+		s.drawMishap()
+	}
 	fake, err := fakebackend.New(fakebackend.Options{
 		Rate: 1 + rng.Float64()*9, StartDelay: time.Duration(rng.IntN(3)) * time.Second, StopDelay: time.Duration(rng.IntN(5)) * time.Second,
 		LinesPerReport: 2 + rng.IntN(6), PageSize: 1 + rng.IntN(5), OldestFirst: rng.IntN(2) == 0, PlainErrors: rng.IntN(2) == 0, ErrorCodes: rng.IntN(2) == 0,
@@ -110,6 +129,9 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	for _, st := range s.plan { // in process the fake knows its account without a request
 		s.wire = s.wire || st.step == stepIdentity && slices.Contains([]string{throttled, unavailable, lostBefore}, st.fault)
 	}
+	if err := s.drawRare(ctx); err != nil {
+		return nil, err
+	}
 	if s.wire {
 		if err := s.connect(); err != nil {
 			return nil, err
@@ -119,25 +141,59 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	return s, s.setRemoteFaults()
 }
 
+// drawRare draws what only some kinds of seeds come to.
+func (s *sim) drawRare(ctx context.Context) error {
+	if s.mishap != noMishap {
+		s.plan = append(s.plan, drawOf(s.rng, func(c cell) bool { return !rare(c) && strings.HasPrefix(c.fault, "crash") }))
+	}
+	if s.mishap == runRemoved {
+		s.wire = s.wire || s.rng.IntN(3) == 0
+		if s.stranger = s.rng.IntN(4) == 0; s.stranger {
+			if err := s.addStranger(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for range 3 {
+		if s.mishap == runRemoved {
+			s.plan = append(s.plan, drawOf(s.rng, func(c cell) bool { return removes(c) && (c.fault == replaced) == s.wire }))
+		} else if s.wire {
+			s.plan = append(s.plan, drawOf(s.rng, func(c cell) bool { return c.fault == replaced && !removes(c) }))
+		}
+	}
+	return nil
+}
+
 // connect puts the AWS SDK and HTTP between the run and the fake.
 func (s *sim) connect() error {
-	backend, err := awsbackend.New(fakeaws.Config(s.fake), awsbackend.Options{Bucket: s.fake.Options().Bucket})
+	cfg := fakeaws.Config(s.fake)
+	cfg.HTTPClient = proxy{cfg.HTTPClient}
+	backend, err := awsbackend.New(cfg, awsbackend.Options{Bucket: s.fake.Options().Bucket})
 	s.backend = backend
 	return err
 }
 
 func (s *sim) close() {
-	if s.ledger != nil {
-		s.ledger.Close()
+	for _, p := range s.places {
+		s.lost = append(s.lost, p.ledger)
+	}
+	for _, ledger := range s.lost {
+		if ledger != nil {
+			ledger.Close()
+		}
 	}
 }
 
 func (s *sim) drawDevices() {
 	bad := 0
-	for i := range 20 + s.rng.IntN(6) {
+	most := 20
+	if s.mishap != noMishap { // such a seed is run more than once
+		most = 10
+	}
+	for i := range most + s.rng.IntN(6) {
 		name, typ, want := fmt.Sprintf("device-%02d", i+1), "sensor", provision.CauseNone
 		switch r := s.rng.IntN(20); {
-		case bad == 6: // enough: three parts must be left
+		case bad == most/4: // enough: three parts must be left
 		case r == 0:
 			typ, want = "gone", provision.CauseTypeMissing
 		case r == 1:
@@ -280,7 +336,7 @@ func (s *sim) openLedger(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		s.ledger, err = sqliteledger.Open(ctx, filepath.Join(s.dir, "fleet.db"), nil)
+		s.ledger, err = sqliteledger.Open(ctx, filepath.Join(s.dir, s.file), nil)
 	case s.ledger == nil:
 		s.ledger = provision.NewMemoryLedger()
 	}
@@ -292,13 +348,31 @@ func (s *sim) operate() error {
 	const patience = 60
 	var last error
 	for s.lives = 1; s.lives <= patience; s.lives++ {
-		done, err := s.live()
-		if done {
-			return nil
+		var err error
+		if s.done, err = s.live(); err != nil {
+			last = err
 		}
-		last = err
+		if errors.Is(err, keystore.ErrExists) && s.happened {
+			err = s.advised(context.Background())
+		} else if errors.Is(err, provision.ErrOldLedger) && s.happened && s.mishap == ledgerRestored {
+			s.bringBack()
+			err = nil
+		} else if !s.happened && s.mishap != noMishap && (s.done || s.lives >= s.mishapAt && s.mishap != runRemoved) {
+			err = s.happen()
+		} else if s.done && len(s.taken) > 0 && s.coin() {
+			s.giveBack()
+		} else if !slices.ContainsFunc(s.places, func(p *place) bool { return !p.done }) {
+			return nil
+		} else {
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
 		s.mu.Lock()
 		pause := time.Duration(s.rng.IntN(90)) * time.Second
+		open := slices.DeleteFunc(slices.Clone(s.places), func(p *place) bool { return p.done })
+		s.place = open[s.rng.IntN(len(open))]
 		s.mu.Unlock()
 		time.Sleep(pause)
 	}
@@ -331,14 +405,14 @@ func (s *sim) live() (done bool, err error) {
 	var keys keystore.Store = s.keys
 	var out provision.Output = s.out
 	if s.disk {
-		folder, err := keystore.OpenFolder(filepath.Join(s.dir, "devices"), nil)
+		folder, err := keystore.OpenFolder(s.path("devices"), nil)
 		if err != nil {
 			return false, err
 		}
 		keys, out = folder, provision.Folder(folder)
 	}
 	run, err := provision.New(provision.Options{
-		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, PartDir: filepath.Join(s.dir, "parts"),
+		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, Existing: s.existing, PartDir: s.path("parts"),
 		Credential: &provision.MakeCSR{Store: gatedStore{g, keys}, Workers: 2}, Output: gatedOutput{g, out}, Ledger: gatedLedger{g, s.ledger},
 		Wait: task.WaitOptions{MinDelay: time.Second, MaxDelay: 2 * time.Second},
 	})
@@ -346,7 +420,11 @@ func (s *sim) live() (done bool, err error) {
 		return false, err
 	}
 	g.run.Store(run)
-	done, err = s.work(ctx, g, run)
+	if s.happened && s.mishap == runRemoved {
+		done, err = s.remove(ctx, run)
+	} else {
+		done, err = s.work(ctx, g, run)
+	}
 	if g.dead.Load() {
 		s.out.crash()
 		return false, errDead
@@ -377,7 +455,7 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 				return s.one(ctx, run)
 			}
 			again = true // some failed for a passing reason
-		case ctx.Err() != nil || s.coin():
+		case ctx.Err() != nil || errors.Is(err, keystore.ErrExists) || s.coin():
 			return false, err // the program ends
 		default: // or its user tries again
 		}
@@ -409,7 +487,18 @@ func (s *sim) one(ctx context.Context, run *provision.Run) (bool, error) {
 		return true, nil
 	}
 	res, err := run.Register(ctx, extraDevice)
-	return err == nil && res.Verdict == provision.Provisioned, err
+	if err == nil || res == nil {
+		return err == nil && res.Verdict == provision.Provisioned, err
+	}
+	for d, lerr := range s.ledger.Devices(context.Background(), provision.DeviceFilter{Name: res.Name}) {
+		if lerr != nil {
+			return false, lerr
+		}
+		if ok, aerr := s.accepted(ctx, d); ok || aerr != nil {
+			return ok, aerr
+		}
+	}
+	return false, err
 }
 
 // settled reports whether every device of the input has the verdict it should have.
@@ -421,8 +510,11 @@ func (s *sim) settled() (bool, error) {
 		if int(d.Seq) > len(s.want) {
 			continue
 		}
-		if want := s.want[d.Seq-1]; d.Cause != want || d.Verdict != verdictOf(want) {
-			return false, nil
+		if want := s.want[d.Seq-1]; d.Cause == want && d.Verdict == verdictOf(want) {
+			continue
+		}
+		if ok, err := s.accepted(context.Background(), d); !ok || err != nil {
+			return false, err
 		}
 	}
 	return true, nil
@@ -457,7 +549,7 @@ func (s *sim) hits() hits {
 
 func (s *sim) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "wire %v, SQLite %v, disk %v, three steps %v, one by itself %v; plan:", s.wire, s.sql, s.disk, s.steps, s.extra)
+	fmt.Fprintf(&b, "%s; wire %v, SQLite %v, disk %v, three steps %v, one by itself %v; plan:", s.describeMishap(), s.wire, s.sql, s.disk, s.steps, s.extra)
 	for _, st := range s.plan {
 		fmt.Fprintf(&b, "\n  %s (struck: %v)", st, st.hit)
 	}

@@ -110,7 +110,8 @@ func TestTheSimulationFindsPlantedBugs(t *testing.T) {
 	base, remove, err := tempDirs()
 	require.NoError(t, err)
 	t.Cleanup(remove)
-	for _, b := range []bug{bugStartWithoutLooking, bugSubmitBeforeSync, bugMatchByPosition, bugVerdictBeforeOutput} {
+	for _, b := range []bug{bugStartWithoutLooking, bugSubmitBeforeSync, bugMatchByPosition, bugVerdictBeforeOutput,
+		bugSkipTheLook, bugBelieveTheLedger, bugTakePageForRefusal} {
 		t.Run(string(b), func(t *testing.T) {
 			for seed := range uint64(400) {
 				if _, err := simulate(t, seed, base, b); err != nil {
