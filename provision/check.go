@@ -41,7 +41,7 @@ type CheckReport struct {
 // OK reports whether every device would be sent, nothing was found that would make the task fail, and no device would be
 // refused what Options.May asks for.
 func (c *CheckReport) OK() bool {
-	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil && (c.May == nil || c.May.refused() == 0)
+	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil && c.May.OK()
 }
 
 // Sample is one device and what its line would create. Its credential is not made; a dash stands in its place.

@@ -48,11 +48,9 @@ type MayDevice struct {
 	Answers []template.Answer
 }
 
-func (r *MayReport) refused() (n int64) {
-	for _, q := range r.Questions {
-		n += q.Refused
-	}
-	return n
+// OK reports whether no device would be refused what was asked. A nil report asked nothing.
+func (r *MayReport) OK() bool {
+	return r == nil || !slices.ContainsFunc(r.Questions, func(c MayCount) bool { return c.Refused > 0 })
 }
 
 // How much of a report is written for people.

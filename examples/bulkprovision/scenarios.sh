@@ -3,7 +3,8 @@
 # What can go wrong around a run, tried as a user would, with bulkprovision against examples/fakeaws:
 #
 #	examples/bulkprovision/scenarios.sh account    the account knows more than the ledger: the same list twice, a swapped
-#	                                               board, a lost key, a lost ledger, a missing thing type, a trial undone
+#	                                               board, a lost key, a lost ledger, a missing thing type, what devices
+#	                                               may do, a trial undone
 #	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, devices' own
 #	                                               requests, a proxy's page, a clock that is off, a wrong secret key
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
@@ -142,6 +143,19 @@ account() {
 		-role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
 	says "pump-9"
 	holds certificates 3
+
+	echo
+	echo "=== what devices may do: with the walkthrough's policy publish and not connect, with topics of their own both"
+	setup="" bulk 1 -devices "$work/more.csv" -run "$work/asked" -dry-run -may 'publish:dt/{ThingName}/x' \
+		-role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
+	says "connect: board-4 is refused: no policy has a statement that allows iot:Connect" "all devices  2 refused  2 allowed"
+	jq '.Resources.policy.Properties.PolicyDocument = ({Version: "2012-10-17", Statement: [
+		{Effect: "Allow", Action: "iot:Connect", Resource: "arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},
+		{Effect: "Allow", Action: "iot:Publish", Resource: "arn:aws:iot:*:*:topic/dt/${iot:Connection.Thing.ThingName}/*"}]} | tojson)' \
+		examples/awscli/provisioning-template.json >"$work/own.json"
+	setup="" bulk 0 -devices "$work/more.csv" -run "$work/asked" -dry-run -may 'publish:dt/{ThingName}/x' -template "$work/own.json" \
+		-role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
+	says "all devices  2 allowed  2 allowed"
 
 	echo
 	echo "=== a trial, undone"

@@ -20,10 +20,11 @@ type CheckReport struct {
 	Sites map[string]*provision.CheckReport
 }
 
-// OK reports whether every device would be sent and nothing was found that would make a task fail.
+// OK reports whether every device would be sent, nothing was found that would make a task fail, and no device would be
+// refused what its site's Options.May asks for.
 func (c *CheckReport) OK() bool {
 	for _, s := range c.Sites {
-		if s.Findings.Err() != nil {
+		if s.Findings.Err() != nil || !s.May.OK() {
 			return false
 		}
 	}

@@ -164,3 +164,15 @@ func TestCheckTellsWhichSiteItCouldNotLookAt(t *testing.T) {
 	_, err = w.fleet(t).Check(t.Context(), nil)
 	require.ErrorContains(t, err, "missing")
 }
+
+func TestCheckIsNotWellIfASitesDevicesMayNotDoWhatIsAsked(t *testing.T) {
+	w := newWorld(t, 2, fakebackend.Options{})
+	site := w.opts.Sites[regions[1]]
+	site.May = []string{"publish:a"}
+	w.opts.Sites[regions[1]] = site
+	report, err := w.fleet(t).Check(t.Context(), spread(5, 2))
+	require.NoError(t, err)
+	assert.False(t, report.OK(), "the walkthrough's devices can't connect")
+	assert.False(t, report.Sites[regions[1]].May.OK())
+	assert.True(t, report.Sites[regions[0]].OK(), "nothing was asked there")
+}
