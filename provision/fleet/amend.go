@@ -20,15 +20,7 @@ import (
 // with their sites; see [provision.Run.WriteFailures]. Mended, and read with [provision.FromCSV], it can be given to
 // [Fleet.Amend]. The column that [ByColumn] routes by holds the site again.
 func (f *Fleet) WriteFailures(ctx context.Context, w io.Writer) error {
-	var given []string
-	for _, s := range f.sites {
-		for _, p := range s.program.Parameters() {
-			if !slices.Contains(given, p) && !slices.Contains(s.fills, p) {
-				given = append(given, p)
-			}
-		}
-	}
-	return failures.Write(w, given, true, func(yield func(*failures.Record, error) bool) {
+	return failures.Write(w, f.columns(), true, func(yield func(*failures.Record, error) bool) {
 		for _, s := range f.sites {
 			for r, err := range unfinished(ctx, s.ledger) {
 				if err != nil {
@@ -55,6 +47,18 @@ func (f *Fleet) WriteFailures(ctx context.Context, w io.Writer) error {
 			}
 		}
 	})
+}
+
+// columns names the parameters that are in a record of some site: those that its credential step does not fill.
+func (f *Fleet) columns() (names []string) {
+	for _, s := range f.sites {
+		for _, p := range s.program.Parameters() {
+			if !slices.Contains(names, p) && !slices.Contains(s.fills, p) {
+				names = append(names, p)
+			}
+		}
+	}
+	return names
 }
 
 // unfinished yields the devices of a ledger that still need somebody.

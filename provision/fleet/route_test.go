@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"errors"
+	"iter"
 	"maps"
 	"strings"
 	"testing"
@@ -10,11 +11,46 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/fleet"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
+
+func TestAListWithoutTheColumnOfItsSitesIsRefusedAsAWholeAndTheRightOneIsTakenAfterIt(t *testing.T) {
+	fromCSV := func(list string) iter.Seq2[provision.Device, error] {
+		return provision.FromCSV(strings.NewReader(list), "l.csv", nil)
+	}
+	right := "ThingName,SerialNumber,Region\na,1," + regions[0] + "\nb,2," + regions[1] + "\n"
+	for list, text := range map[string]string{
+		strings.Replace(right, "Region", "region", 1):                                    `no column is called "Region"; "region" is no parameter of the template (did you mean "Region"?)`,
+		"ThingName,SerialNumber,Area\n" + right[len("ThingName,SerialNumber,Region\n"):]: `no column is called "Region"; a column can be SerialNumber, ThingName, Region`,
+		"ThingName,SerialNumber\n" + strings.Repeat("a,1\n", 300):                        `l.csv:2: the list`,
+	} {
+		w := newWorld(t, 2, fakebackend.Options{})
+		w.durable(t)
+		_, err := w.fleet(t).Check(t.Context(), fromCSV(list))
+		require.ErrorIs(t, err, datafile.ErrHeader)
+		_, err = w.fleet(t).Run(t.Context(), fromCSV(list))
+		require.ErrorIs(t, err, datafile.ErrHeader)
+		assert.ErrorContains(t, err, text)
+		summary, err := w.fleet(t).Run(t.Context(), fromCSV(right))
+		require.NoError(t, err)
+		requireAddsUp(t, summary, 2)
+	}
+	// One record with the column is enough, and a record that can't be read decides nothing.
+	w := newWorld(t, 2, fakebackend.Options{})
+	f := w.fleet(t)
+	summary, err := f.Run(t.Context(), provision.FromNDJSON(strings.NewReader("{\n"+`{"ThingName":"a","SerialNumber":"1"}
+{"ThingName":"b","SerialNumber":"2","Region":"`+regions[0]+`"}`), "l.json", nil))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	requireAddsUp(t, summary, 3)
+	assert.EqualValues(t, 1, summary.Provisioned)
+	assert.EqualValues(t, 2, summary.Refused)
+	_, err = w.fleet(t).Check(t.Context(), provision.FromNDJSON(strings.NewReader("{\n"), "l.json", nil))
+	require.NoError(t, err, "nothing is known of its columns")
+}
 
 func TestADeviceThatNoSiteTakesFailsAlone(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})

@@ -21,7 +21,7 @@ var errNotSpooled = errors.New("the ledger does not hold the whole input yet; gi
 //
 // It returns nil only when every device of every site is Provisioned and none was refused. Otherwise the error is an
 // [*Error] and the summary is returned with it. A site's failure costs the other sites nothing. What is wrong with the
-// input itself (it ends in an error, or a device is at another site than before) is in Error.Input, and no site sends
+// input itself (it ends in an error, lacks the column of the sites, or has a device that was at another site before) is in Error.Input, and no site sends
 // anything in that call.
 func (f *Fleet) Run(ctx context.Context, devices iter.Seq2[provision.Device, error]) (*Summary, error) {
 	c, err := f.newCall(ctx)
@@ -120,25 +120,35 @@ type routed struct {
 	taken   *refusal         // why its site is to refuse it: another one has registered a device of its name by itself
 }
 
-// all routes the records of an input, without their private keys, and lets take have each.
+// all routes the records of an input, without their private keys, and lets take have each. A list that none of its first
+// records can be routed by is refused as a whole.
 func (r *router) all(ctx context.Context, devices iter.Seq2[provision.Device, error], take func(provision.Device, routed) error) error {
+	one := func(d provision.Device) error {
+		to, err := r.route(d)
+		if err != nil {
+			return err
+		}
+		return take(d, to)
+	}
+	head := header{fleet: r.fleet, done: r.fleet.opts.Route.column == ""}
 	for d, err := range devices {
 		if err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return fmt.Errorf("reading the devices after %d records: %w", r.n, err)
+			return fmt.Errorf("reading the devices after %d records: %w", r.n+int64(len(head.held)), err)
 		}
 		d = withoutKeys(d)
-		to, err := r.route(d)
-		if err == nil {
-			err = take(d, to)
+		if head.done {
+			err = one(d)
+		} else {
+			err = head.add(d, one)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return head.end(one)
 }
 
 func (r *router) route(d provision.Device) (to routed, err error) {
