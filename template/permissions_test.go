@@ -155,6 +155,7 @@ func TestQuestionsAreReadAndWritten(t *testing.T) {
 	for text, want := range map[string]string{
 		"connect": "connect", " Connect ": "connect", "iot:connect:a": "connect:a", "PUBLISH:a/b": "publish:a/b", "subscribe:a/+/#": "subscribe:a/+/#",
 		"retain:a": "retain:a", "iot:RetainPublish:a": "retain:a", "publish:a:b": "publish:a:b", "ListRetainedMessages": "ListRetainedMessages",
+		"iotjobsdata:DescribeJobExecution:a": "DescribeJobExecution:a", "iot:GetPendingJobExecutions:a": "GetPendingJobExecutions:a",
 		"getthingshadow:{ThingName}/s": "GetThingShadow:{ThingName}/s",
 	} {
 		q, err := template.ParseQuestion(text)
@@ -164,6 +165,9 @@ func TestQuestionsAreReadAndWritten(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, q, again)
 	}
+	q, err := template.ParseQuestion("DescribeJobExecution:a")
+	require.NoError(t, err)
+	assert.Equal(t, "iotjobsdata:DescribeJobExecution", q.Action)
 	for text, want := range map[string]string{
 		"":               "no action that AWS documents",
 		"publsh:a":       "did you mean \"Publish\"",

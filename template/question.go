@@ -26,7 +26,7 @@ func ParseQuestion(text string) (Question, error) {
 	refuse := func(format string, args ...any) (Question, error) {
 		return Question{}, fmt.Errorf("template: the question %s %s", rule.Quote(text), fmt.Sprintf(format, args...))
 	}
-	word, on, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(text), "iot:"), ":")
+	word, on, found := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(text), "iotjobsdata:"), "iot:"), ":")
 	if strings.EqualFold(word, "retain") {
 		word = "RetainPublish"
 	}
@@ -75,7 +75,7 @@ func (q Question) Fill(value func(field string) (string, bool)) (Question, error
 
 // String writes the question as ParseQuestion reads it.
 func (q Question) String() string {
-	name := strings.TrimPrefix(q.Action, "iot:")
+	_, name, _ := strings.Cut(q.Action, ":")
 	switch {
 	case name == "RetainPublish":
 		name = "retain"

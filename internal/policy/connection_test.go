@@ -295,6 +295,45 @@ func TestAWSsExamples(t *testing.T) {
 			may(policy.Device{ClientID: "uniqueThingName"}, "Subscribe", "$aws/things/uniqueThingName/jobs/notify"),
 			not(policy.Device{ClientID: "uniqueThingName"}, "Subscribe", "$aws/events/jobExecution/1"),
 		}},
+		{"device-shadow-rest-api", []string{on("Allow", "GetThingShadow UpdateThingShadow DeleteThingShadow ListNamedShadowsForThing", "thing/thing", "")}, []asked{
+			may(policy.Device{}, "GetThingShadow", "thing"), may(policy.Device{}, "UpdateThingShadow", "thing"), may(policy.Device{}, "DeleteThingShadow", "thing"),
+			may(policy.Device{}, "ListNamedShadowsForThing", "thing"), not(policy.Device{}, "ListNamedShadowsForThing", "other"),
+		}},
+		{"connect-and-pub: registered", []string{on("Allow", "Publish", "topic/${iot:Connection.Thing.ThingName}", ""), connectAsThing}, []asked{
+			may(thing1, "Connect", "thing1"), may(thing1, "Publish", "thing1"), not(thing1, "Publish", "thing1/a"), not(client1, "Connect", "client1"),
+		}},
+		{"connect-and-pub: unregistered", []string{on("Allow", "Publish", "topic/${iot:ClientId}", ""), connectAsClient1}, []asked{
+			may(client1, "Publish", "client1"), not(policy.Device{ClientID: "client2"}, "Connect", "client2"),
+		}},
+		{"iot-moisture-policy", []string{on("Allow", "Connect", "client/RaspberryPi", ""),
+			on("Allow", "Publish", "topic/$aws/things/RaspberryPi/shadow/update topic/$aws/things/RaspberryPi/shadow/get", ""),
+			on("Allow", "Receive", "topic/$aws/things/RaspberryPi/shadow/update/accepted", ""),
+			on("Allow", "Subscribe", "topicfilter/$aws/things/RaspberryPi/shadow/update/accepted", "")}, []asked{
+			may(policy.Device{ClientID: "RaspberryPi"}, "Publish", "$aws/things/RaspberryPi/shadow/update"),
+			may(policy.Device{ClientID: "RaspberryPi"}, "Receive", "$aws/things/RaspberryPi/shadow/update/accepted"),
+			not(policy.Device{ClientID: "RaspberryPi"}, "Subscribe", "$aws/things/RaspberryPi/shadow/#"),
+		}},
+		{"security-best-practices", []string{connectAsThing}, []asked{may(thing1, "Connect", "thing1"), not(thing1, "Connect", "thing2")}},
+		{"audit-chk-iot-policy-permissive: connect", []string{on("Allow", "Connect", "client/${iot:Connection.Thing.ThingName}",
+			`"Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"true"}}`)}, []asked{
+			may(thing1, "Connect", "thing1"), not(client1, "Connect", "client1"),
+		}},
+		{"audit-chk-iot-policy-permissive: a slash too many in an ARN", []string{on("Allow", "GetThingShadow", "/thing/MyThing1", "")}, []asked{
+			not(policy.Device{}, "GetThingShadow", "MyThing1"),
+		}},
+		{"audit-chk-iot-policy-permissive: shadows and jobs of its own", []string{on("Allow", "Subscribe",
+			"topicfilter/$aws/things/${iot:Connection.Thing.ThingName}/shadow/* topicfilter/$aws/things/${iot:Connection.Thing.ThingName}/jobs/*", "")}, []asked{
+			may(thing1, "Subscribe", "$aws/things/thing1/shadow/+/accepted"), may(thing1, "Subscribe", "$aws/things/thing1/jobs/notify"),
+			not(thing1, "Subscribe", "$aws/things/+/shadow/update"),
+		}},
+		{"iot-data-plane-jobs: HTTP", []string{`{"Effect":"Allow","Action":["iotjobsdata:DescribeJobExecution","iotjobsdata:GetPendingJobExecutions"],"Resource":"` +
+			exampleARN + `thing/thing-name"}`}, []asked{
+			not(policy.Device{}, "DescribeJobExecution", "thing-name"), // with the prefix iot:
+		}},
+		{"iot-data-plane-jobs: MQTT", []string{on("Allow", "Publish Subscribe", "topic/$aws/things/thing-name/jobs/*", "")}, []asked{
+			may(policy.Device{ClientID: "thing-name"}, "Publish", "$aws/things/thing-name/jobs/get"),
+			not(policy.Device{ClientID: "thing-name"}, "Subscribe", "$aws/things/thing-name/jobs/notify"), // its resource is a topicfilter
+		}},
 		{"device-shadow-mqtt", []string{on("Allow", "Publish", "topic/$aws/things/thing1/shadow/get", ""),
 			on("Allow", "Subscribe", "topicfilter/$aws/things/thing1/shadow/get/accepted", "")}, []asked{
 			may(thing1, "Publish", "$aws/things/thing1/shadow/get"), may(thing1, "Subscribe", "$aws/things/thing1/shadow/get/accepted"),
@@ -428,6 +467,9 @@ func TestWithOnlyTheThingKnownTheRestIsUndecided(t *testing.T) {
 		}
 		assert.Equal(t, want, text, members)
 	}
+	jobs := mustParse(t, document(allow(`"Action":"iotjobsdata:DescribeJobExecution","Resource":"`+exampleARN+`thing/thing1"`)))
+	assert.True(t, policy.NewConnection(atExample(thing1)).Decide("iotjobsdata:DescribeJobExecution", "thing1", jobs).Allowed())
+
 	c := policy.NewConnection(d)
 	assert.True(t, c.Absent("iot:connection.Thing.Attributes[other]"))
 	for _, key := range []string{"iot:Connection.Thing.ThingName", "iot:Connection.Thing.Attributes[site]", "iot:CertificateId", ""} {

@@ -52,32 +52,35 @@ var deviceActions = []struct{ name, kind string }{
 // actsOn returns the type of resource that a request for an action is about; "" where AWS documents *.
 func actsOn(action string) string {
 	for _, known := range deviceActions {
-		if len(known.name) == len(action) && strings.EqualFold(known.name, action) {
-			if strings.HasSuffix(known.name, "JobExecution") || strings.HasSuffix(known.name, "JobExecutions") {
-				return typeThing
-			}
+		if len(known.name) != len(action) || !strings.EqualFold(known.name, action) {
+			continue
+		}
+		switch {
+		case known.kind != "":
 			return known.kind
+		case known.name != "iot:ListRetainedMessages" && strings.HasPrefix(known.name, "iot:"):
+			return typeThing // what is documented in two ways: * allows it, too
 		}
 	}
 	return ""
 }
 
-// DeviceAction returns an action that AWS documents for devices, written as AWS writes it, by its name after iot: in any
-// case; false if there is none.
-func DeviceAction(name string) (string, bool) {
+// DeviceAction returns an action that AWS documents for devices, written as AWS writes it, by its name after the prefix in
+// any case; false if there is none. Those of jobs have the prefix that AWS demands over HTTP, iotjobsdata.
+func DeviceAction(name string) (action string, ok bool) {
 	for _, known := range deviceActions {
-		if own, ok := strings.CutPrefix(known.name, "iot:"); ok && strings.EqualFold(own, name) {
-			return known.name, true
+		if prefix, own, _ := strings.Cut(known.name, ":"); prefix != "greengrass" && strings.EqualFold(own, name) {
+			action, ok = known.name, true
 		}
 	}
-	return "", false
+	return action, ok
 }
 
 // DeviceActionNames returns the names that [DeviceAction] knows.
 func DeviceActionNames() []string {
 	var names []string
 	for _, known := range deviceActions {
-		if own, ok := strings.CutPrefix(known.name, "iot:"); ok {
+		if prefix, own, _ := strings.Cut(known.name, ":"); prefix == "iot" {
 			names = append(names, own)
 		}
 	}
