@@ -272,7 +272,8 @@ func TestValuesThatMustBeUniqueAreComparedInTheWholeRun(t *testing.T) {
 	assert.Equal(t, provision.Provisioned, got[2].Verdict)
 	assert.Contains(t, got[5].Message, "record 3 has the same SerialNumber")
 	assert.Equal(t, provision.Provisioned, got[6].Verdict)
-	for serial, text := range map[string]string{"8": "record 7 has the same SerialNumber", "9": ""} {
+	for _, c := range [][2]string{{"8", "record 7 has the same SerialNumber"}, {"9", ""}} {
+		serial, text := c[0], c[1]
 		res, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": serial}})
 		assert.Equal(t, text == "", err == nil, "%v", err)
 		assert.Contains(t, res.Message, text)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,7 @@ type looker struct {
 	finder      task.ThingFinder // nil if the backend can't look
 	former      *DeviceRecord    // the board in whose place a device is looked for; its certificate is a stranger's
 
+	preparing            sync.Mutex
 	things, certificates *throttle // nil before the first look
 }
 
@@ -203,6 +205,8 @@ func (l *looker) madeThings(ctx context.Context, devices []*DeviceRecord) (map[i
 
 // prepare sets the rates, which depend on whose account it is.
 func (l *looker) prepare(ctx context.Context) error {
+	l.preparing.Lock()
+	defer l.preparing.Unlock()
 	if l.things != nil {
 		return nil
 	}
@@ -351,6 +355,9 @@ func (l *looker) recognise(
 	probe := copyDevice(d)
 	probe.Match = ownKey
 	own := judge(probe, want, dev, l.identity())
+	if l.former != nil && own.own != nil && own.own.ID == l.former.CertificateID && l.existing != TakeOverExisting {
+		return certs, nil // it is in the board that was there before, and so is its key
+	}
 	if made {
 		if err := l.account.orphans(ctx, d, own.leftovers, "seen before the device was sent: it is for its key, and incomplete or one too many"); err != nil {
 			return nil, err

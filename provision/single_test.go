@@ -248,3 +248,24 @@ func TestARefusedRecordNeverStandsForADeviceThatIsRegisteredByItself(t *testing.
 	assert.Equal(t, provision.CauseDuplicate, all[1].Cause)
 	w.requireWorking(t, []*provision.Result{all[0], all[2]})
 }
+
+// TestABoardThatWasSwappedIsNotGivenTheOldOnesCertificate has a board with another serial number in the place of one whose key
+// was made here, and is still in the store.
+func TestABoardThatWasSwappedIsNotGivenTheOldOnesCertificate(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	board := func(serial string) provision.Device {
+		return provision.Device{Row: map[string]string{"ThingName": "line-1", "SerialNumber": serial}}
+	}
+	old, err := run.Register(t.Context(), board("1"))
+	require.NoError(t, err)
+	for range 2 {
+		_, err = run.Register(t.Context(), board("2"))
+		require.ErrorContains(t, err, old.CertificateID)
+		require.ErrorContains(t, err, "Options.Existing")
+	}
+	again, err := run.Register(t.Context(), board("1"))
+	require.NoError(t, err)
+	assert.Equal(t, old.CertificateID, again.CertificateID, "the board before stays what it was")
+}
