@@ -61,11 +61,12 @@ func (r *Run) enter() (*call, error) {
 		session: s, body: r.shape.body, roleARN: o.RoleARN, pace: r.pace,
 		foreign: o.Foreign, settleWindow: o.SettleWindow, wait: o.Wait,
 	}
-	c.handover = &handover{session: s, keys: keys, output: o.Output}
+	c.handover = &handover{session: s, keys: keys, output: o.Output, turn: make(chan struct{}, 1)}
 	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
 	c.looker = newLooker(s, c.credentials, keys, c.account, o)
 	c.parts.looker = c.looker
+	c.tasks.lookAgain = c.parts.lookAgain
 	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
 	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
 	return c, nil

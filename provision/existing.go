@@ -22,8 +22,10 @@ import (
 // is no hindrance: the device is sent, and the template's OverrideSettings decide what becomes of the thing. A device whose
 // certificate turns out to carry the key that this very run made for it is Provisioned and not sent again.
 //
-// What others register between the look and the task is not seen. [Run.FindOrphans] finds certificates of this run's keys
-// only; a second run at the same time finds what this one has registered.
+// A run that was interrupted between the look and its task looks again, and so does one that has waited for a task of
+// somebody else. What others register in the moments before a task starts, or with RegisterThing while one of this run's own
+// tasks keeps the next part waiting, is not seen. [Run.FindOrphans] finds certificates of this run's keys only; whoever
+// looks later finds what this run has registered.
 type Existing string
 
 // What to do with a device whose thing has an ACTIVE certificate.

@@ -16,6 +16,10 @@ type handover struct {
 	keys   *keys
 	output Output // nil leaves credentials in the ledger
 
+	// turn is held by the stage that is delivering: two may have devices for the output, and a Sync answers for all that was
+	// taken since the last. It is a channel, since it may be held for long.
+	turn chan struct{}
+
 	damaged int // devices whose certificate was found damaged in the ledger: they are Unknown
 }
 
@@ -147,6 +151,10 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 
 // deliver hands those of the devices over that are Provisioned, and makes that durable.
 func (h *handover) deliver(ctx context.Context, out Output, devices []*DeviceRecord) error {
+	if err := send(ctx, h.turn, struct{}{}); err != nil {
+		return err
+	}
+	defer func() { <-h.turn }()
 	for _, d := range devices {
 		if d.Verdict != Provisioned {
 			continue

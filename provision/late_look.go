@@ -13,12 +13,22 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// lookLate looks at the account for a part that was written where that could not be done, and takes the devices that must
-// not be sent out of its file.
-func (ps *parts) lookLate(ctx context.Context, p *part) error {
-	if !p.Looked.IsZero() || !ps.looker.looks() {
+// lookAgain looks at the account for an uploaded part that is about to be started, unless that was done in this call and
+// after a time when others were at work: it was written where nobody could look, or its run was interrupted, or it has
+// waited for a task of somebody else. Devices that must not be sent are taken out of its file, which is then uploaded
+// once more. If none is left, the part is collected.
+func (ps *parts) lookAgain(ctx context.Context, p *part, others time.Time) error {
+	if p.fresh && p.Looked.After(others) || p.Adopted || !ps.looker.looks() {
 		return nil
 	}
+	if err := ps.lookLate(ctx, p); err != nil || p.State != PartWritten {
+		return err
+	}
+	return ps.upload(ctx, p)
+}
+
+// lookLate looks for the devices of a part that is written, and takes those that must not be sent out of its file.
+func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	looked := time.Now()
 	if _, err := ps.looker.look(ctx, p.devices); err != nil {
 		return err
@@ -37,19 +47,20 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	for _, d := range p.devices {
 		d.Updated = looked
 	}
-	p.Looked = looked
+	p.Looked, p.fresh = looked, true
 	if err := ps.looker.account.handover.commit(ctx, Change{Part: p.PartRecord, Devices: p.devices}); err != nil {
 		return err
 	}
 	ps.looker.report(p.devices)
 	p.devices = slices.DeleteFunc(p.devices, func(d *DeviceRecord) bool { return d.Part != p.Number })
 	if p.File != old {
-		_ = os.Remove(filepath.Join(ps.dir, old)) // it was never sent, and nothing names it any more
+		_ = os.Remove(filepath.Join(ps.dir, old)) // it was never started, and nothing names it any more
 	}
 	return nil
 }
 
-// rewrite writes a part's file again without some of its devices. If none is left, the part is collected.
+// rewrite writes a part's file again without some of its devices, and takes the part back to where it is to be uploaded. If
+// none is left, the part is collected.
 func (ps *parts) rewrite(ctx context.Context, p *part, keep func(*DeviceRecord) bool) error {
 	from, err := ps.openPartFile(ctx, p)
 	if err != nil {
@@ -88,6 +99,7 @@ func (ps *parts) rewrite(ctx context.Context, p *part, keep func(*DeviceRecord) 
 	}
 	digest := w.SHA256()
 	p.Lines, p.Bytes, p.SHA256 = int(w.Lines()), w.Bytes(), hex.EncodeToString(digest[:])
+	p.State = PartWritten
 	p.File = fmt.Sprintf("part-%05d-%d-%.12s.json", p.Number, p.Attempt, p.SHA256)
 	return f.place(ps.dir, p.PartRecord)
 }

@@ -95,8 +95,8 @@ type DeviceFilter struct {
 	Limit    int       // the greatest number of devices
 }
 
-// PartState is how far a part has come. It only moves forward; only a refused Start takes it back to
-// uploaded.
+// PartState is how far a part has come. It only moves forward; only a refused Start takes it back to uploaded, and a look at
+// the account that takes devices out of it before its start to written.
 type PartState string
 
 // The states of a part.

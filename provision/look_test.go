@@ -2,7 +2,6 @@ package provision_test
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -71,27 +70,24 @@ func (c *countedLooks) HasThing(ctx context.Context, name string) (bool, error) 
 	return c.Backend.HasThing(ctx, name)
 }
 
-func TestWhatWasLookedForIsNotLookedForAgain(t *testing.T) {
+func TestWhatWasLookedForIsLookedForAgainOnlyAfterAnInterruption(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	looks := &countedLooks{Backend: w.fake}
 	w.opts.Backend, w.opts.PartLines = looks, 4
-	ctx, cancel := context.WithCancelCause(t.Context())
-	w.opts.Observe = func(e provision.Event) {
-		if e, ok := e.(provision.EventPartReady); ok && e.Part == 1 {
-			cancel(errors.New("interrupted before the first task"))
-		}
-	}
-	_, err := w.run(t).Run(ctx, rows(4))
+	_, err := w.fake.AddFault(fakebackend.Fault{
+		Operation: "StartThingRegistrationTask", Times: 1, Do: fakebackend.Fail, Code: "UnauthorizedException", Status: 401,
+	})
+	require.NoError(t, err)
+	_, err = w.run(t).Run(t.Context(), rows(4))
 	require.Error(t, err)
 	require.Equal(t, int64(4), looks.n.Load())
-	w.opts.Observe = nil
 	run := w.run(t)
 	for range 2 {
 		_, err = run.Run(t.Context(), rows(4))
 		require.NoError(t, err)
 	}
-	assert.Equal(t, int64(4), looks.n.Load())
+	assert.Equal(t, int64(8), looks.n.Load())
 	w.requireWorking(t, results(t, run))
 }
 

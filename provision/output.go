@@ -35,7 +35,7 @@ type Delivery struct {
 }
 
 // Output takes over each device's credential once it is registered. A device is Provisioned only after Deliver and the
-// next Sync have returned nil.
+// next Sync have returned nil. A run calls its methods one at a time, and delivers nothing else before that Sync.
 type Output interface {
 	// Deliver hands over one device. It may be called again with the same delivery after a crash, and must then
 	// succeed; an earlier, different delivery must not be overwritten silently.

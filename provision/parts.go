@@ -19,6 +19,7 @@ type part struct {
 	*PartRecord
 	devices []*DeviceRecord // devices[i] is line i+1
 	loaded  bool            // an earlier process made it
+	fresh   bool            // the account was looked at for it in this call, at Looked
 	// collected is closed when every device has a verdict; nil if nobody waits for that.
 	collected chan struct{}
 }
@@ -133,7 +134,7 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 	}
 	p.Written = time.Now()
 	if !ps.offline && ps.looker.looks() {
-		p.Looked = b.began
+		p.Looked, p.fresh = b.began, true
 	}
 	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
 }
@@ -213,13 +214,7 @@ func (ps *parts) load(ctx context.Context, rec *PartRecord) (*part, error) {
 }
 
 // upload brings a part file into the bucket. The file is checked against what was recorded when it was written.
-//
-// Of a part that was written without a look at the account, devices that must not be sent are taken out first. If none is
-// left, the part is collected.
 func (ps *parts) upload(ctx context.Context, p *part) error {
-	if err := ps.lookLate(ctx, p); err != nil || p.State != PartWritten {
-		return err
-	}
 	f, err := ps.openPartFile(ctx, p)
 	if err != nil {
 		return fmt.Errorf("part %d: %w", p.Number, err)

@@ -207,11 +207,11 @@ func (c *call) submitParts(ctx context.Context) error {
 				return err
 			}
 		}
-		if p.State == PartCollected { // none of its devices was to be sent
-			continue
-		}
 		if err := c.tasks.run(ctx, p); err != nil {
 			return err
+		}
+		if p.State == PartCollected { // none of its devices was to be sent
+			continue
 		}
 		if p.State != PartEnded {
 			return fmt.Errorf("%w before part %d was started", ErrStopped, rec.Number)

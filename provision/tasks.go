@@ -20,6 +20,10 @@ type tasks struct {
 	wait         task.WaitOptions
 	pace         *pace
 	unrecorded   map[string]task.ID // of tasks that the ledger does not know, by data file; nil before they were asked for
+	// lookAgain looks at the account for a part before it is started, if need be; others is when somebody else's task was
+	// in progress last. Afterwards the part is uploaded, or collected if none of its devices is to be sent.
+	lookAgain func(ctx context.Context, p *part, others time.Time) error
+	others    time.Time
 }
 
 // run takes a part from uploaded to ended. When the run was stopped before the task was started, the part is left
@@ -75,7 +79,8 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 				return err
 			}
 		case startPause:
-			if errors.Is(last.err, task.ErrTaskRunning) {
+			busy := errors.Is(last.err, task.ErrTaskRunning)
+			if busy {
 				ts.observe(EventTaskWaiting{Part: p.Number, Other: last.other})
 			}
 			// The wait may be long, and whoever goes on after it need not look for a task.
@@ -85,12 +90,21 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 			if err := pause.waitOr(ctx, ts.stop.finishing); err != nil {
 				return err
 			}
+			if busy {
+				if err := ts.awaitOthers(ctx, p, &pause); err != nil {
+					return err
+				}
+			}
 			fallthrough
 		case startAsk:
 			if ts.stopped() {
 				return ts.notStarted(ctx, p)
 			}
-			var err error
+			// A task of somebody else may have registered the very same devices.
+			err := ts.lookAgain(ctx, p, ts.others)
+			if err != nil || p.State == PartCollected {
+				return err
+			}
 			if last, err = ts.ask(ctx, p); err != nil {
 				return err
 			}
@@ -105,6 +119,20 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 			})
 		}
 		state, action = decideStart(state, last.startAnswer, time.Now(), ts.foreign)
+	}
+}
+
+// awaitOthers waits while a task of somebody else is seen to be in progress. What can't be seen, the next request finds.
+func (ts *tasks) awaitOthers(ctx context.Context, p *part, pause *pauser) error {
+	for {
+		ts.others = time.Now()
+		other, err := ts.inProgress(ctx)
+		if err != nil || other == nil || isTaskOf(other, p) || ts.stopped() {
+			return nil
+		}
+		if err := pause.waitOr(ctx, ts.stop.finishing); err != nil {
+			return err
+		}
 	}
 }
 
