@@ -154,11 +154,13 @@ func (s *sim) drawRare(ctx context.Context) error {
 			}
 		}
 	}
-	for range 3 {
-		if s.mishap == runRemoved {
-			s.plan = append(s.plan, drawOf(s.rng, func(c cell) bool { return removes(c) && (c.fault == replaced) == s.wire }))
-		} else if s.wire {
-			s.plan = append(s.plan, drawOf(s.rng, func(c cell) bool { return c.fault == replaced && !removes(c) }))
+	draws, fit := 3, func(c cell) bool { return c.fault == replaced && !removes(c) }
+	if s.mishap == runRemoved {
+		draws, fit = 7, func(c cell) bool { return removes(c) && (c.fault == replaced) == s.wire }
+	}
+	for range draws {
+		if s.wire || s.mishap == runRemoved {
+			s.plan = append(s.plan, drawOf(s.rng, fit))
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func TestNoDeviceIsLostWhateverGoesWrong(t *testing.T) {
 		return
 	}
 	t.Logf("%d seeds in %v; how often each fault struck at each step:\n%s", seeds, time.Since(began).Round(time.Millisecond), total.table())
-	if seeds < 1000 {
+	if seeds < 2000 {
 		return // too few for every cell
 	}
 	for _, c := range cells {
