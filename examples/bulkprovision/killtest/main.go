@@ -250,7 +250,7 @@ func (t *test) now(ctx context.Context) map[string]bool {
 		return nil
 	}
 	in := map[string]bool{}
-	if hidden, err := filepath.Glob(t.path("run/devices/.*")); err == nil && len(hidden) > 0 {
+	if hidden, err := filepath.Glob(t.path("run/devices/.unfinished-*")); err == nil && len(hidden) > 0 {
 		in["keys"] = true
 	}
 	if _, err := os.Stat(t.path("run/run.json")); err != nil && !run.Finished.IsZero() {
