@@ -41,7 +41,8 @@ const (
 	// TakeOverExisting sends nothing and makes the device Provisioned, with the certificate that it has, if that carries the
 	// key that the credential step has for the device: how a run goes on whose ledger was lost and whose keys were not. Keys
 	// of another run are taken in that case. Otherwise the device is Failed with CauseExists, or with CauseKey if it has a
-	// key of another run and no certificate.
+	// key of another run and no certificate. It needs a backend with [task.ThingFinder] and [task.DeviceReader], as
+	// ReplaceExisting does.
 	TakeOverExisting Existing = "take-over"
 	// UncheckedExisting does not look at the account, where that is denied or takes too long: whoever has a certificate gets
 	// a second one. [Summary].NotLooked counts these devices.

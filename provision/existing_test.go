@@ -286,6 +286,9 @@ func TestWrongSettingsOfTheLookAreRefused(t *testing.T) {
 	for text, change := range map[string]func(*provision.Options){
 		"Options.Existing is": func(o *provision.Options) { o.Existing = "maybe" },
 		"can't be negative":   func(o *provision.Options) { o.Look.Things = -1 },
+		"task.ThingFinder": func(o *provision.Options) { // it would send what it is to take over
+			o.Existing, o.Backend = provision.TakeOverExisting, struct{ task.Backend }{w.fake}
+		},
 		"task.Remover": func(o *provision.Options) {
 			o.Existing, o.Backend = provision.ReplaceExisting, struct{ task.Backend }{w.fake}
 		},

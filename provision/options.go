@@ -107,6 +107,11 @@ func New(opts Options) (*Run, error) {
 	if _, ok := task.As[task.Remover](opts.Backend); !ok && opts.Existing == ReplaceExisting {
 		return nil, errors.New("provision: Options.Existing is ReplaceExisting, and the backend can't take certificates out of service (task.Remover)")
 	}
+	_, finds := task.As[task.ThingFinder](opts.Backend)
+	_, reads := task.As[task.DeviceReader](opts.Backend)
+	if !(finds && reads) && (opts.Existing == ReplaceExisting || opts.Existing == TakeOverExisting) {
+		return nil, fmt.Errorf("provision: Options.Existing is %q, and the backend can't look for devices (task.ThingFinder, task.DeviceReader)", opts.Existing)
+	}
 	if step, ok := As[Validator](opts.Credential); ok {
 		if err := step.Validate(); err != nil {
 			return nil, fmt.Errorf("provision: %w", err)
