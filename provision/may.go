@@ -65,18 +65,18 @@ func (r *MayReport) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(first string, cell func(i int) string) {
-		fmt.Fprint(w, finding.Visible(first))
+		cells := []string{finding.Visible(first)}
 		for i := range r.Questions {
-			fmt.Fprint(w, "\t", finding.Visible(cell(i)))
+			cells = append(cells, finding.Visible(cell(i)))
 		}
-		fmt.Fprintln(w)
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t")) // a strings.Builder takes everything
 	}
 	row("may", func(i int) string { return r.Questions[i].Question })
 	for _, d := range r.Devices[:min(len(r.Devices), mayRows)] {
 		row(d.Name, func(i int) string { return string(d.Answers[i].Decision) })
 	}
 	row("all devices", func(i int) string { return r.Questions[i].counts() })
-	_ = w.Flush() // a strings.Builder takes everything
+	_ = w.Flush()
 	for i, q := range r.Questions {
 		var seen []string
 		for _, d := range r.Devices {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -303,9 +304,9 @@ func (s *sim) describeMishap() string {
 	if s.mishap == noMishap {
 		return fmt.Sprintf("existing %q", s.existing)
 	}
-	text := fmt.Sprintf("%s (after process %d or at the end; copied at write %d)", s.mishap, s.mishapAt, s.backUpAt)
+	texts := []string{fmt.Sprintf("%s (after process %d or at the end; copied at write %d)", s.mishap, s.mishapAt, s.backUpAt)}
 	for _, p := range s.places {
-		text += fmt.Sprintf("; place%s: existing %q", p.suffix, p.existing)
+		texts = append(texts, fmt.Sprintf("place%s: existing %q", p.suffix, p.existing))
 	}
-	return text
+	return strings.Join(texts, "; ")
 }

@@ -20,7 +20,6 @@ type interception struct {
 	skip    atomic.Int32 // requests of the step that come through before
 	carried bool
 	answer  fakedAnswer
-	struck  func()
 }
 
 type interceptionKey struct{}
