@@ -21,8 +21,8 @@ var errNotSpooled = errors.New("the ledger does not hold the whole input yet; gi
 //
 // It returns nil only when every device of every site is Provisioned and none was refused. Otherwise the error is an
 // [*Error] and the summary is returned with it. A site's failure costs the other sites nothing. What is wrong with the
-// input itself (it ends in an error, lacks the column of the sites, or has a device that was at another site before) is in Error.Input, and no site sends
-// anything in that call.
+// input itself (it ends in an error, lacks the column of the sites, or has a device that was at another site before) is in
+// Error.Input, and no site sends anything in that call.
 func (f *Fleet) Run(ctx context.Context, devices iter.Seq2[provision.Device, error]) (*Summary, error) {
 	c, err := f.newCall(ctx)
 	if err != nil {
