@@ -243,7 +243,7 @@ const notFromAWS = "the answer has neither an error code nor a request id of AWS
 // answers with a request id alone, to HEAD requests.
 func kindWithoutCode(service string, status int, requestID string) error {
 	switch {
-	case status == http.StatusNotFound && (service != s3.ServiceID || requestID == ""):
+	case status == http.StatusNotFound && service != s3.ServiceID && requestID != "":
 		return task.ErrUnavailable
 	case requestID == "" && status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
 		return task.ErrNotService

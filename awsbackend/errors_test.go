@@ -263,7 +263,7 @@ func TestAnAnonymousCallerStaysOne(t *testing.T) {
 }
 
 func TestAnAnswerThatIsNotAWSIsToldByItsStatus(t *testing.T) {
-	for status, kind := range map[int]error{401: task.ErrNotService, 403: task.ErrNotService, 407: task.ErrNotService, 404: task.ErrUnavailable, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
+	for status, kind := range map[int]error{401: task.ErrNotService, 403: task.ErrNotService, 407: task.ErrNotService, 404: task.ErrNotService, 429: task.ErrThrottled, 503: task.ErrUnavailable} {
 		for page, code := range map[string]string{"<html>proxy</html>": http.StatusText(status), "": "UnknownError", "{}": "UnknownError"} {
 			w := &wire{t: t, answers: answers{"DescribeThing": reply(status, page), "ListThingPrincipals": reply(status, page), "GetCallerIdentity": knownCaller}}
 			cfg := testConfig(w)

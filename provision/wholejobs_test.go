@@ -80,10 +80,10 @@ func TestAWholeJobOfSecureElementsInAGermanList(t *testing.T) {
 			assert.Equal(t, r.CertificateID, device.Certificates[0].ID)
 			assert.Equal(t, map[string]string{"Werk": []string{"Süd, Halle 1", "Nord; Halle 2"}[i]}, r.Meta)
 		}
-		var notes string
+		var notes strings.Builder
 		for _, e := range w.events {
 			if spooled, ok := e.(provision.EventSpooled); ok {
-				notes += spooled.Notes.String()
+				notes.WriteString(spooled.Notes.String())
 			}
 			if looked, ok := e.(provision.EventPreflight); ok {
 				for _, f := range looked.Findings.AtLeast(finding.Warning) {
@@ -91,8 +91,8 @@ func TestAWholeJobOfSecureElementsInAGermanList(t *testing.T) {
 				}
 			}
 		}
-		assert.Contains(t, notes, `"_" in a PrintableString`)
-		assert.Contains(t, notes, "no field of attributes")
+		assert.Contains(t, notes.String(), `"_" in a PrintableString`)
+		assert.Contains(t, notes.String(), "no field of attributes")
 	})
 }
 

@@ -22,9 +22,9 @@ func crowded(name, members int) []byte {
 		fmt.Fprintf(&below, `,"m%d":{"a":["x"]}`, i)
 	}
 	inside := fmt.Sprintf(`{"%s":{%s}}`, strings.Repeat("n", name), below.String()[1:])
-	return []byte(fmt.Sprintf(`{"Parameters": {"ThingName": {"Type": "String"}}, "Metadata": %s, "Resources": {
+	return fmt.Appendf(nil, `{"Parameters": {"ThingName": {"Type": "String"}}, "Metadata": %s, "Resources": {
 		"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "ThingName"}}},
-		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": %s}}}}`, inside, inside))
+		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": %s}}}}`, inside, inside)
 }
 
 // Parsing takes memory in proportion to the text. A pointer that is written out at each step takes the name's length
