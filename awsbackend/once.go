@@ -40,6 +40,9 @@ func once[In, Out any](
 			return nil, a.unanswered(op, err)
 		case errors.Is(err, errCredentials) && a.surelyNotSent(): // what their source answered is no answer to this request
 		case !definite(err):
+			if e, ok := errors.AsType[*task.Error](err); ok && errors.Is(e.Kind, task.ErrThrottled) && !a.surelyNotSent() {
+				e.Kind = task.ErrUnavailable // a proxy's throttle does not mean that nothing was done
+			}
 			return nil, a.unanswered(op, err)
 		}
 		if !errors.Is(err, task.ErrThrottled) {

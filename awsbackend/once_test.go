@@ -67,11 +67,13 @@ func TestALostAnswerIsSentOnceAndItsOutcomeIsUnknown(t *testing.T) {
 			b, w := onWire(t, answers{startOp: answer, "RegisterThing": answer, "GetCallerIdentity": knownCaller})
 			_, err := b.StartTask(t.Context(), startInput)
 			require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+			require.NotErrorIs(t, err, task.ErrThrottled, "which means that nothing was done")
 			assert.False(t, task.Refused(err))
 			assert.Equal(t, 1, w.count(startOp), "sent once")
 
 			_, err = b.RegisterThing(t.Context(), registerInput)
 			require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+			require.NotErrorIs(t, err, task.ErrThrottled)
 			assert.Equal(t, 1, w.count("RegisterThing"), "sent once")
 		})
 	}
