@@ -40,6 +40,10 @@ func BenchmarkRun(b *testing.B) {
 		{"memory", func(_ *testing.B, opts *provision.Options) {
 			opts.Credential = &provision.MakeCSR{Store: discardKeys{}}
 		}},
+		{"memory,unchecked", func(_ *testing.B, opts *provision.Options) {
+			opts.Credential = &provision.MakeCSR{Store: discardKeys{}}
+			opts.Existing, opts.SkipPreflight = provision.UncheckedExisting, true
+		}},
 		{"sqlite+keys.db", withDatabase},
 		{"sqlite+folder", withFolders},
 	} {
