@@ -90,7 +90,7 @@ const (
 	CauseRole            Cause = "role"             // the service role lacks an action
 	CauseInvalidTemplate Cause = "invalid-template" // AWS could not apply the template to the row
 	CauseInvalidValue    Cause = "invalid-value"    // AWS refused a value of the row
-	CauseExists          Cause = "exists"           // its thing has an ACTIVE certificate of somebody else; see Existing
+	CauseExists          Cause = "exists"           // its thing has an ACTIVE certificate of somebody else, see Existing; or the output holds an earlier one, see DeliveryFinder
 	CauseCertificate     Cause = "certificate"      // what the account has for it is not right: another key, another certificate than its id names, or of another account
 	CauseTask            Cause = "task"             // the whole task failed or was cancelled before the line's turn
 	CauseService         Cause = "service"          // an error on AWS's side

@@ -33,6 +33,9 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	if _, err := ps.looker.look(ctx, p.devices); err != nil {
 		return err
 	}
+	if err := ps.looker.refuseDelivered(ctx, p.devices); err != nil {
+		return err
+	}
 	old := p.File
 	keep := func(d *DeviceRecord) bool { return d.Verdict == Submitted }
 	if out := slices.DeleteFunc(slices.Clone(p.devices), keep); len(out) > 0 {

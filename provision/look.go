@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -52,8 +53,8 @@ func (l *looker) looks() bool {
 const inFlight = 32
 
 // admit asks the witnesses that know more of devices than the ledger, before anything is made for them: the key store,
-// whether one has a key of another run, and the account, whether its thing has a certificate. It returns those that are
-// to be sent; the others have their verdicts, which are recorded.
+// whether one has a key of another run, the account, whether its thing has a certificate, and the output, whether it holds
+// one. It returns those that are to be sent; the others have their verdicts, which are recorded.
 func (l *looker) admit(ctx context.Context, devices []*DeviceRecord) ([]*DeviceRecord, error) {
 	if err := l.ask(ctx, devices); err != nil {
 		return nil, err
@@ -86,7 +87,33 @@ func (l *looker) ask(ctx context.Context, devices []*DeviceRecord) error {
 			return err
 		}
 	}
+	if err := l.refuseDelivered(ctx, devices); err != nil {
+		return err
+	}
 	l.report(devices)
+	return nil
+}
+
+// refuseDelivered fails those of the devices that are to be sent for a new certificate which the output would refuse,
+// because it holds an earlier one.
+func (l *looker) refuseDelivered(ctx context.Context, devices []*DeviceRecord) error {
+	out, ok := l.account.handover.output.(DeliveryFinder)
+	if !ok {
+		return nil
+	}
+	for _, d := range devices {
+		if d.Verdict != Waiting && d.Verdict != Submitted || !l.shape.want(d.Row).issued {
+			continue
+		}
+		err := out.Undelivered(ctx, d.Name)
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			d.fail(CauseExists, fmt.Sprintf("the output holds an earlier certificate of it, which is not replaced: %v; it was not sent. "+
+				"Move the earlier one away and try again", err))
+		case err != nil:
+			return fmt.Errorf("looking whether a credential of device %q was delivered already: %w", d.Name, err)
+		}
+	}
 	return nil
 }
 

@@ -44,6 +44,15 @@ type Output interface {
 	Sync(ctx context.Context) error
 }
 
+// DeliveryFinder is the ability of an [Output] to look for an earlier delivery. An output that refuses a second credential
+// for a device needs it: with it, a device is Failed with [CauseExists] before it is sent; without it, a certificate is
+// made that the output then refuses, and calls end with that error until the earlier delivery is moved away.
+type DeliveryFinder interface {
+	// Undelivered returns nil if nothing was delivered for the thing, and an error that wraps fs.ErrExist if something was
+	// and would not be replaced. Any other error means that it could not look.
+	Undelivered(ctx context.Context, thing string) error
+}
+
 // Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes
 // a device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
 //
@@ -52,6 +61,12 @@ type Output interface {
 func Folder(keys *keystore.Folder) Output {
 	return &folderOutput{disk: durable.OS(), path: keys.Path, taken: map[string]Delivery{}}
 }
+
+// The files of a delivery.
+const (
+	certificateFile = "certificate.pem"
+	thingFile       = "thing.json"
+)
 
 type folderOutput struct {
 	disk  durable.Disk
@@ -69,6 +84,20 @@ func (o *folderOutput) Deliver(ctx context.Context, d *Delivery) error {
 	defer o.mu.Unlock()
 	o.taken[d.ThingName] = *d
 	return nil
+}
+
+// Undelivered looks for the files of an earlier delivery.
+func (o *folderOutput) Undelivered(ctx context.Context, thing string) error {
+	for _, name := range []string{certificateFile, thingFile} {
+		path := filepath.Join(o.path(thing), name)
+		switch _, err := o.disk.Lstat(path); {
+		case err == nil:
+			return &fs.PathError{Op: "deliver", Path: path, Err: fs.ErrExist}
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // Sync writes what was taken in, each file whole or not at all. What could not be written is forgotten: it has to be
@@ -167,11 +196,11 @@ func (o *folderOutput) stage(d *deviceFiles) error {
 		return err
 	}
 	if text := d.delivery.CertificatePEM; text != "" {
-		if err := o.stageFile(d, "certificate.pem", []byte(text)); err != nil {
+		if err := o.stageFile(d, certificateFile, []byte(text)); err != nil {
 			return err
 		}
 	}
-	return o.stageFile(d, "thing.json", append(thing, '\n'))
+	return o.stageFile(d, thingFile, append(thing, '\n'))
 }
 
 // stageFile writes a file under a hidden name, or finds that the very same one is there already.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"maps"
 	"slices"
@@ -382,6 +383,10 @@ func (o gatedOutput) Deliver(ctx context.Context, d *provision.Delivery) error {
 	return o.g.do(stepDeliver, func() error { return o.inner.Deliver(ctx, d) })
 }
 
+func (o gatedOutput) Undelivered(ctx context.Context, thing string) error {
+	return o.inner.(provision.DeliveryFinder).Undelivered(ctx, thing)
+}
+
 func (o gatedOutput) Sync(ctx context.Context) error {
 	if o.g.sim.bug == bugVerdictBeforeOutput {
 		return nil
@@ -467,6 +472,17 @@ func (o *volatileOutput) Deliver(ctx context.Context, d *provision.Delivery) err
 		}
 	}
 	o.memory[d.ThingName] = *d
+	return context.Cause(ctx)
+}
+
+func (o *volatileOutput) Undelivered(ctx context.Context, thing string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range []map[string]provision.Delivery{o.durable, o.memory} {
+		if _, ok := m[thing]; ok {
+			return fmt.Errorf("%s: %w", thing, fs.ErrExist)
+		}
+	}
 	return context.Cause(ctx)
 }
 
