@@ -42,6 +42,20 @@ func TestKeysOfAnotherRunAreRefusedHoweverOftenTheRunIsCalled(t *testing.T) {
 	assert.ErrorIs(t, err, keystore.ErrNotFound, "no key is made beside those of another run")
 }
 
+func TestPrepareNamesTheCallThatTakesDevicesOver(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.anotherRun(t, 2)
+	w.opts.Existing = provision.TakeOverExisting
+	run := w.run(t)
+	_, err := run.Prepare(t.Context(), rows(2))
+	require.ErrorIs(t, err, keystore.ErrExists)
+	require.ErrorContains(t, err, "call Run")
+	require.NotContains(t, err.Error(), "Options.Existing", "which is set already")
+	_, err = run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+}
+
 func TestRegisterRefusesTheKeyOfAnotherRun(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.anotherRun(t, 2)

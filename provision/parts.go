@@ -9,6 +9,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -104,9 +105,24 @@ func (ps *parts) waiting(ctx context.Context, after int64, limit int) ([]*Device
 // admit returns those of the devices that are to be sent, see [looker].
 func (ps *parts) admit(ctx context.Context, devices []*DeviceRecord) ([]*DeviceRecord, error) {
 	if ps.offline {
-		return devices, ps.credentials.unusedByOthers(ctx, devices...)
+		return devices, ps.unusedOffline(ctx, devices)
 	}
 	return ps.looker.admit(ctx, devices)
+}
+
+// unusedOffline stops a run whose devices have keys of another one. Which of them can be taken over, only the account shows.
+func (ps *parts) unusedOffline(ctx context.Context, devices []*DeviceRecord) error {
+	for _, d := range devices {
+		err := ps.credentials.unusedByOthers(ctx, d)
+		if errors.Is(err, keystore.ErrExists) && ps.looker.existing == TakeOverExisting {
+			return fmt.Errorf("device %q has a key of another run, and Prepare does not ask the account whether to take it over: %w; call Run instead, which does",
+				d.Name, keystore.ErrExists)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writePart writes the part file and records it. It returns nil when no device was left to write.

@@ -97,7 +97,8 @@ func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summa
 // but not the keys, and [Run.Collect] reads what came of it. Each of the three can be called again; Run does all that
 // is left.
 //
-// Options.PartDir must be set, for the files have to outlive the call.
+// It takes no device over ([TakeOverExisting]): keys of another run end it with an error that wraps keystore.ErrExists, and
+// Run is the call to make. Options.PartDir must be set, for the files have to outlive the call.
 func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
 	if r.opts.PartDir == "" {
 		return nil, errors.New("provision: Prepare needs Options.PartDir, a folder for the part files")

@@ -471,13 +471,18 @@ func (s *sim) whole(ctx context.Context, run *provision.Run) error {
 		_, err := run.Run(ctx, devices)
 		return err
 	}
-	if _, err := run.Prepare(ctx, devices); err != nil {
+	_, err := run.Prepare(ctx, devices)
+	if errors.Is(err, keystore.ErrExists) && s.existing == provision.TakeOverExisting { // its error names the call to make
+		_, err = run.Run(ctx, devices)
+		return err
+	}
+	if err != nil {
 		return err
 	}
 	if err := run.Submit(ctx); err != nil {
 		return err
 	}
-	_, err := run.Collect(ctx)
+	_, err = run.Collect(ctx)
 	return err
 }
 
