@@ -134,7 +134,8 @@ type PartRecord struct {
 	// When each state was reached, and how long the keys and requests of the part took.
 	Written, Uploaded, Started, Ended, Collected time.Time
 	CredentialsTook                              time.Duration
-	// Looked is when the account was last looked at before its devices were sent; zero if it was not.
+	// Looked is when the account was last looked at before its devices were sent; zero if it was not. In a part that Prepare
+	// has made of devices that are all sent again, it is when they were looked for before, until that is done once more.
 	Looked time.Time
 }
 

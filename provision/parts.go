@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -137,6 +138,9 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 		return nil, err
 	}
 	defer f.discard()
+	if p.Looked, err = ps.lookedBefore(ctx, b.lines); err != nil {
+		return nil, err
+	}
 	touched, err := ps.writeLines(f, p, b.lines)
 	if err != nil {
 		return nil, fmt.Errorf("writing part %d: %w", number, err)
@@ -153,6 +157,24 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 		p.Looked, p.fresh = b.began, true
 	}
 	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
+}
+
+// lookedBefore returns when the account was looked at for devices that are all sent again where nobody can look, zero if it
+// was not for one of them. What is known of their things stays known: those that their own lines have made since are theirs.
+func (ps *parts) lookedBefore(ctx context.Context, lines []line) (at time.Time, err error) {
+	if !ps.offline || !ps.looker.looks() || slices.ContainsFunc(lines, func(l line) bool { return l.Attempts == 0 || l.Part == 0 }) {
+		return at, nil
+	}
+	parts, err := ps.ledger.Parts(ctx)
+	if err != nil {
+		return at, err
+	}
+	looked := map[int]time.Time{}
+	for _, p := range parts {
+		looked[p.Number] = p.Looked
+	}
+	first := slices.MinFunc(lines, func(a, b line) int { return looked[a.Part].Compare(looked[b.Part]) })
+	return looked[first.Part], nil
 }
 
 // newWriter writes lines with the template's parameters.

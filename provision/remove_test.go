@@ -82,6 +82,43 @@ func TestAThingThatARefusedLineMadeIsRemovedWithItsDevice(t *testing.T) {
 	assert.Zero(t, w.fake.Counts().Things)
 }
 
+// unsyncable is a step whose keys do not become durable.
+type unsyncable struct{ *provision.MakeCSR }
+
+func (unsyncable) Sync(context.Context) error { return errors.New("disk full") }
+
+// TestAThingThatARefusedLineMadeIsRemovedAlsoIfPrepareSentItAgain has a Retry fail before it makes a part, so that Prepare, which
+// looks at nothing, makes the part in which the device is sent again.
+func TestAThingThatARefusedLineMadeIsRemovedAlsoIfPrepareSentItAgain(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
+	require.NoError(t, err)
+	run := w.run(t)
+	steps := func() error {
+		if _, err := run.Prepare(t.Context(), rows(3)); err != nil {
+			return err
+		}
+		if err := run.Submit(t.Context()); err != nil {
+			return err
+		}
+		_, err := run.Collect(t.Context())
+		return err
+	}
+	require.ErrorIs(t, steps(), provision.ErrIncomplete)
+	require.Equal(t, 3, w.fake.Counts().Things, "the refused line has made its thing")
+	whole := w.opts.Credential
+	w.opts.Credential = unsyncable{whole.(*provision.MakeCSR)}
+	_, err = w.run(t).Retry(t.Context())
+	require.ErrorContains(t, err, "disk full")
+	w.opts.Credential = whole
+	require.NoError(t, steps())
+	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true})
+	require.NoError(t, err)
+	assert.Zero(t, report.ThingsKept)
+	assert.Zero(t, w.fake.Counts().Things)
+}
+
 func TestARemovedDeviceIsMadeAgainOnRequest(t *testing.T) {
 	w, run := trialRun(t, 3)
 	_, err := run.Remove(t.Context(), all)
