@@ -225,7 +225,8 @@ func (l *looker) madeThings(ctx context.Context, devices []*DeviceRecord) (map[i
 	}
 	made := map[int64]bool{}
 	for _, d := range devices {
-		made[d.Seq] = d.Attempts > 0 && looked[d.Part] && !d.ThingExisted
+		sent := d.Attempts > 1 || d.Attempts == 1 && d.Verdict != Submitted // a part that is looked at has not started
+		made[d.Seq] = sent && looked[d.Part] && !d.ThingExisted
 	}
 	return made, nil
 }

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -133,4 +135,26 @@ func (o *exclusiveOutput) Sync(ctx context.Context) error {
 	defer o.inSync.Store(false)
 	time.Sleep(time.Second) // as a slow disk
 	return o.Output.Sync(ctx)
+}
+
+// TestAThingThatSomebodyMadeWhileARunWasInterruptedIsNotTheRuns: a part that was written and never sent has made nothing.
+func TestAThingThatSomebodyMadeWhileARunWasInterruptedIsNotTheRuns(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	w.opts.Backend = noUpload{w.fake}
+	_, err := w.run(t).Run(t.Context(), rows(2))
+	require.Error(t, err)
+	w.opts.Backend = w.fake
+	name := "device-1"
+	_, err = awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{
+		ThingName: &name, AttributePayload: &types.AttributePayload{Attributes: map[string]string{"version": "v1", "serialNumber": "001"}}})
+	require.NoError(t, err)
+	run := w.run(t)
+	_, _ = run.Run(t.Context(), rows(2))
+	got := results(t, run)
+	require.True(t, got[0].ThingExisted, got[0].Name)
+	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true})
+	require.NoError(t, err)
+	_, ok := w.fake.Thing(name)
+	assert.True(t, ok, "it is somebody else's: %+v", report)
 }

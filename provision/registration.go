@@ -62,6 +62,7 @@ func (r registration) checkARNs(where task.Identity) error {
 // exactCertificate returns the certificate of a PEM text whose id is the digest of its DER, as AWS's ids are. What
 // stands before and after it, other certificates among that, is left out.
 func exactCertificate(text, id string) (string, error) {
+	const begin = "-----BEGIN CERTIFICATE-----"
 	blocks := 0
 	for rest := []byte(text); ; {
 		var block *pem.Block
@@ -75,7 +76,7 @@ func exactCertificate(text, id string) (string, error) {
 		if digest := sha256.Sum256(block.Bytes); hex.EncodeToString(digest[:]) != id {
 			continue
 		}
-		if len(block.Headers) == 0 && strings.HasPrefix(text, "-----BEGIN ") && blocks == 1 && len(bytes.TrimSpace(rest)) == 0 {
+		if len(block.Headers) == 0 && strings.HasPrefix(text, begin) && strings.Count(text, "-----BEGIN ") == 1 && len(bytes.TrimSpace(rest)) == 0 {
 			return text, nil // as AWS wrote it
 		}
 		block.Headers = nil
