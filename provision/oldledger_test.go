@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -176,4 +177,37 @@ func TestALedgerThatWasSetBackTakesNoDeviceItsCertificate(t *testing.T) {
 	summary, err := run.Run(t.Context(), nil)
 	require.NoError(t, err)
 	assert.Zero(t, summary.Orphans)
+}
+
+// TestAPartThatIsMadeOnceMoreTakesItsTask brings back a ledger from before the first part was made. Its task was cancelled
+// before it registered anything, so the account shows nothing of the devices; the same keys give the same file.
+func TestAPartThatIsMadeOnceMoreTakesItsTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakebackend.Options{Rate: 1, StartDelay: time.Minute})
+		w.durable(t)
+		var old provision.Ledger
+		observe := w.opts.Observe
+		w.opts.Observe = func(e provision.Event) {
+			switch e := e.(type) {
+			case provision.EventSpooled:
+				var err error
+				old, err = copyLedger(t.Context(), w.opts.Ledger)
+				assert.NoError(t, err)
+			case provision.EventTaskStarted:
+				assert.NoError(t, w.fake.StopTask(t.Context(), e.Task))
+			}
+			observe(e)
+		}
+		_, err := w.run(t).Run(t.Context(), rows(3))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		require.NotNil(t, old)
+		w.opts.Observe, w.opts.Ledger = observe, old
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(3))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1, "it is not started a second time")
+		_, err = run.Retry(t.Context())
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+	})
 }

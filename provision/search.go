@@ -99,25 +99,24 @@ func (s *search) find(ctx context.Context) (task.ID, error) {
 	return "", nil
 }
 
-// unrecordedTask returns the task on a part's data file that the ledger does not know; "" if there is none. A part that an
+// unrecordedTask returns the task on a part's data file that the ledger does not know; "" if there is none. It may be there
+// also with an error, which is about other tasks. A part that an
 // earlier process left uploaded has none, unless the ledger is an older copy: then its task was started after the copy
 // was made, and a second one would give each device a second certificate. The account's tasks are listed once in a call,
 // and only those that the ledger does not know are described.
 func (ts *tasks) unrecordedTask(ctx context.Context, p *part) (task.ID, error) {
 	if ts.unrecorded == nil {
-		found, err := ts.findUnrecorded(ctx, p)
-		if err != nil {
-			return "", err
-		}
-		ts.unrecorded = found
+		ts.unrecorded = map[string]task.ID{}
+		ts.unlisted = ts.findUnrecorded(ctx, p, ts.unrecorded)
 	}
-	return ts.unrecorded[p.Bucket+"/"+p.Key], nil
+	return ts.unrecorded[p.Bucket+"/"+p.Key], ts.unlisted
 }
 
-func (ts *tasks) findUnrecorded(ctx context.Context, p *part) (map[string]task.ID, error) {
+// findUnrecorded puts the tasks of this run that the ledger does not know into found, by data file.
+func (ts *tasks) findUnrecorded(ctx context.Context, p *part, found map[string]task.ID) error {
 	s, err := ts.newSearch(ctx, p)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var ours []*task.Description // of this run
 	err = retry(ctx, func() error {
@@ -141,29 +140,29 @@ func (ts *tasks) findUnrecorded(ctx context.Context, p *part) (map[string]task.I
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("%w: an earlier process left it uploaded, and looking whether it has a task failed; run again once that works: %w",
+		return fmt.Errorf("%w: an earlier process left it uploaded, and looking whether it has a task failed; run again once that works: %w",
 			ErrStartUnknown, err)
 	}
 	records, err := ts.ledger.Parts(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	found := map[string]task.ID{}
+	var old error
 	for _, d := range ours {
 		known := slices.ContainsFunc(records, func(rec *PartRecord) bool {
 			return strings.HasSuffix(d.InputFileKey, rec.SHA256+".json") || isTaskOf(d, &part{PartRecord: rec})
 		})
-		if !known {
-			return nil, fmt.Errorf("%w: task %s over s3://%s/%s is of this run, and the ledger does not know its part, so it is an older copy: "+
+		if !known && old == nil {
+			old = fmt.Errorf("%w: task %s over s3://%s/%s is of this run, and the ledger does not know its part, so it is an older copy: "+
 				"bring the newest one back, or the devices of that part are sent twice", ErrOldLedger, d.ID, d.InputFileBucket, d.InputFileKey)
 		}
 		if _, second := found[d.InputFileBucket+"/"+d.InputFileKey]; !second {
 			found[d.InputFileBucket+"/"+d.InputFileKey] = d.ID
 		}
 	}
-	return found, nil
+	return old
 }
 
 func isTaskOf(d *task.Description, p *part) bool {

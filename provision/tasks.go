@@ -20,6 +20,7 @@ type tasks struct {
 	wait         task.WaitOptions
 	pace         *pace
 	unrecorded   map[string]task.ID // of tasks that the ledger does not know, by data file; nil before they were asked for
+	unlisted     error              // why there may be more of them, or why the ledger is too old for them
 	// lookAgain looks at the account for a part before it is started, if need be; others is when somebody else's task was
 	// in progress last. Afterwards the part is uploaded, or collected if none of its devices is to be sent.
 	lookAgain func(ctx context.Context, p *part, others time.Time) error
@@ -58,12 +59,14 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 	var state startState
 	var pause pauser
 	action, last := startAsk, attempt{startAnswer: startAnswer{kind: startInterrupted, uploaded: p.Uploaded}}
-	if p.State == PartUploaded && p.loaded {
-		// The ledger may be a copy from before the start.
-		if id, err := ts.unrecordedTask(ctx, p); err != nil || id != "" {
-			if err != nil {
-				return err
-			}
+	if p.State == PartUploaded && (p.loaded || ts.resumed) {
+		// The ledger may be a copy from before the start. A part that was made in this call was looked at in the account, so
+		// what can't be listed need not stop it; but the same part may have been made and started after the copy, too.
+		id, err := ts.unrecordedTask(ctx, p)
+		if err != nil && (p.loaded || ctx.Err() != nil) {
+			return err
+		}
+		if id != "" {
 			return ts.started(ctx, p, id, true)
 		}
 	}
