@@ -91,6 +91,7 @@ type DeviceFilter struct {
 	Verdicts []Verdict // any of these
 	Causes   []Cause   // any of these
 	Part     int       // the part it was last sent in
+	Existing bool      // those with certificates in Existing
 	AfterSeq int64     // those with a greater Seq
 	Limit    int       // the greatest number of devices
 }

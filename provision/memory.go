@@ -238,7 +238,8 @@ func (l *memoryLedger) Devices(ctx context.Context, f DeviceFilter) iter.Seq2[*D
 
 func (f DeviceFilter) lets(d *DeviceRecord) bool {
 	return (f.Name == "" || f.Name == d.Name) && (len(f.Verdicts) == 0 || slices.Contains(f.Verdicts, d.Verdict)) &&
-		(len(f.Causes) == 0 || slices.Contains(f.Causes, d.Cause)) && (f.Part == 0 || d.Part == f.Part)
+		(len(f.Causes) == 0 || slices.Contains(f.Causes, d.Cause)) && (f.Part == 0 || d.Part == f.Part) &&
+		(!f.Existing || len(d.Existing) > 0)
 }
 
 func (l *memoryLedger) FindNames(ctx context.Context, names []string) (map[string]int64, error) {

@@ -32,7 +32,7 @@ type replaced struct {
 func (r *replacer) all(ctx context.Context) (sum replaced, failed, err error) {
 	pace := newThrottle(r.rates.resolve(r.record.Identity.Fake).Certificates)
 	var refused unlucky
-	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}}) {
+	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}, Existing: true}) {
 		if err != nil {
 			return replaced{}, nil, err
 		}

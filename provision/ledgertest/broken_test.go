@@ -382,7 +382,8 @@ var breakages = map[string][]breakage{
 			}
 		}),
 	},
-	"devices/part": {filtered(func(f *provision.DeviceFilter) { f.Part = 0 })},
+	"devices/part":     {filtered(func(f *provision.DeviceFilter) { f.Part = 0 })},
+	"devices/existing": {filtered(func(f *provision.DeviceFilter) { f.Existing = false })},
 	"devices/after-and-limit": {
 		filtered(func(f *provision.DeviceFilter) { f.AfterSeq = max(0, f.AfterSeq-1) }),
 		filtered(func(f *provision.DeviceFilter) { f.Limit = 0 }),

@@ -21,6 +21,12 @@ func mixed() []*provision.DeviceRecord {
 		d.Cause = someCauses[int(d.Seq*11/5%3)]
 		d.Part = int(d.Seq * 13 / 15 % 3)
 		d.Attempts = int(d.Seq % 2)
+		switch d.Seq % 9 {
+		case 0:
+			d.Existing = []provision.ExistingCertificate{{ID: fmt.Sprintf("%064d", d.Seq)}}
+		case 1:
+			d.Existing = []provision.ExistingCertificate{}
+		}
 		d.Name = fmt.Sprintf("device-%d", d.Seq%40) // some have a duplicate or two
 	})
 }
@@ -30,7 +36,7 @@ func expected(list []*provision.DeviceRecord, f provision.DeviceFilter) []int64 
 	out := []int64{}
 	for _, d := range list {
 		if (len(f.Verdicts) == 0 || slices.Contains(f.Verdicts, d.Verdict)) && (len(f.Causes) == 0 || slices.Contains(f.Causes, d.Cause)) &&
-			(f.Part == 0 || f.Part == d.Part) && (f.Name == "" || f.Name == d.Name) && d.Seq > f.AfterSeq && (f.Limit == 0 || len(out) < f.Limit) {
+			(f.Part == 0 || f.Part == d.Part) && (!f.Existing || len(d.Existing) > 0) && (f.Name == "" || f.Name == d.Name) && d.Seq > f.AfterSeq && (f.Limit == 0 || len(out) < f.Limit) {
 			out = append(out, d.Seq)
 		}
 	}
@@ -94,6 +100,9 @@ var deviceCases = []rule{
 	{"devices/part", "DeviceFilter.Part chooses devices that were last sent in that part.", func(t *trial) {
 		t.filters(provision.DeviceFilter{Part: 1}, provision.DeviceFilter{Part: 2}, provision.DeviceFilter{Part: 9})
 	}},
+	{"devices/existing", "DeviceFilter.Existing chooses devices with certificates in Existing.", func(t *trial) {
+		t.filters(provision.DeviceFilter{Existing: true}, provision.DeviceFilter{Existing: true, AfterSeq: 30, Limit: 2})
+	}},
 	{"devices/after-and-limit", "DeviceFilter.AfterSeq chooses devices behind that one; DeviceFilter.Limit ends the sequence after so many.", func(t *trial) {
 		var filters []provision.DeviceFilter
 		for _, after := range []int64{0, 1, 89, 90, 91, 1 << 60} {
@@ -113,7 +122,9 @@ var deviceCases = []rule{
 							f := provision.DeviceFilter{Verdicts: verdicts, Causes: causes, Part: part, AfterSeq: after, Limit: limit}
 							named := f
 							named.Name = "device-7"
-							filters = append(filters, f, named)
+							existing := f
+							existing.Existing = true
+							filters = append(filters, f, named, existing)
 						}
 					}
 				}

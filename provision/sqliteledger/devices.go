@@ -82,8 +82,8 @@ func (l *Ledger) page(ctx context.Context, f provision.DeviceFilter, limit int) 
 	return page, len(page) == limit, errors.Join(rows.Err(), rows.Close())
 }
 
-// pageQuery finds the next devices by the index that narrows most: the name's, else the part's, else the verdict's,
-// else the order of the table itself. Each index has the devices of one value in order of seq, so several verdicts are
+// pageQuery finds the next devices by the index that narrows most: the name's, else the part's, else the one of devices
+// with existing certificates, else the verdict's, else the order of the table itself. Each index has the devices of one value in order of seq, so several verdicts are
 // merged from one query each, and no query sorts more than a few pages.
 func pageQuery(f provision.DeviceFilter, limit int) (string, []any) {
 	var (
@@ -105,7 +105,14 @@ func pageQuery(f provision.DeviceFilter, limit int) (string, []any) {
 		}
 		where, fixed = append(where, column+" = ?"), append(fixed, f.Part)
 	}
-	single := f.Name != "" || f.Part != 0 || len(f.Verdicts) == 0 // one index, or none, has all of it in order
+	table := "devices"
+	if f.Existing {
+		where = append(where, "existing IS NOT NULL AND existing <> '[]'")
+		if f.Name == "" && f.Part == 0 {
+			table += " INDEXED BY devices_with_existing" // SQLite does not know how few they are
+		}
+	}
+	single := f.Name != "" || f.Part != 0 || f.Existing || len(f.Verdicts) == 0 // one index, or none, has all of it in order
 	if single && len(f.Verdicts) > 0 {
 		in("verdict", anys(f.Verdicts))
 	}
@@ -118,7 +125,7 @@ func pageQuery(f provision.DeviceFilter, limit int) (string, []any) {
 			" ORDER BY seq LIMIT ?"
 	}
 	if single {
-		return "SELECT " + names(deviceColumns) + " FROM devices WHERE " + strings.Join(where, " AND ") + " ORDER BY seq LIMIT ?",
+		return "SELECT " + names(deviceColumns) + " FROM " + table + " WHERE " + strings.Join(where, " AND ") + " ORDER BY seq LIMIT ?",
 			append(fixed, limit)
 	}
 	var (

@@ -38,20 +38,13 @@ type (
 	Holder = sqlitefile.Holder
 )
 
-// The versions of the schema: schema.sql is the first one, and each further file takes a ledger to the next.
-var (
-	//go:embed schema.sql
-	schema string
-	//go:embed schema2.sql
-	schema2 string
-	//go:embed schema3.sql
-	schema3 string
-)
+//go:embed schema.sql
+var schema string
 
 // ledgerFile is what a ledger is to SQLite. The application id is "IoTf". A version of the schema that was released is
 // never changed; the next one is appended to Steps.
 var ledgerFile = sqlitefile.Kind{
-	Name: "ledger", ApplicationID: 0x496f5466, Steps: []string{schema, schema2, schema3}, Check: checkNumbers,
+	Name: "ledger", ApplicationID: 0x496f5466, Steps: []string{schema}, Check: checkNumbers,
 	InUse: ErrInUse, Foreign: ErrNotLedger, Newer: ErrNewer, Older: ErrOlder, Damaged: ErrDamaged, ReadOnly: ErrReadOnly, Closed: ErrClosed,
 }
 

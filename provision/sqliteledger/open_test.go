@@ -257,7 +257,7 @@ func TestWhatIsNoLedgerIsRefusedAndLeftAsItIs(t *testing.T) {
 		}, ErrNotLedger, "no regular file"},
 		"a newer version": {func(t *testing.T, path string) {
 			mustExec(t, path, "PRAGMA user_version = 99")
-		}, ErrNewer, "99, this program knows versions up to 3"},
+		}, ErrNewer, "99, this program knows versions up to 1"},
 		"an impossible version": {func(t *testing.T, path string) {
 			mustExec(t, path, "PRAGMA user_version = -1")
 		}, ErrDamaged, "-1"},

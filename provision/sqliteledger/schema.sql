@@ -18,7 +18,8 @@ CREATE TABLE runs (              -- one row: a ledger holds one run
     input           INTEGER NOT NULL,  -- of them, those that came with the input; they are next
     finished        TEXT,
     preflight_sha256 TEXT,       -- digest of the template and role that the account was looked at for
-    sites_sha256    TEXT         -- in the ledger of a fleet: digest of the names of its sites
+    sites_sha256    TEXT,        -- in the ledger of a fleet: digest of the names of its sites
+    orphans_looked  TEXT         -- when the account was looked through for orphans; NULL if something was sent since
 );
 
 CREATE TABLE parts (             -- one row for each data file and its registration task
@@ -43,7 +44,9 @@ CREATE TABLE parts (             -- one row for each data file and its registrat
     started             TEXT,
     ended               TEXT,
     collected           TEXT,
-    credentials_took_ns INTEGER NOT NULL  -- nanoseconds that keys and requests took
+    credentials_took_ns INTEGER NOT NULL,  -- nanoseconds that keys and requests took
+    looked              TEXT,    -- when the account was looked at before its devices were sent
+    task_created        TEXT     -- when AWS made the task, by its own clock
 );
 
 CREATE TABLE devices (           -- one row for each device of the input
@@ -65,7 +68,10 @@ CREATE TABLE devices (           -- one row for each device of the input
     policies        TEXT,        -- a JSON array of names
     row             TEXT,        -- a JSON object: the values given for it
     original        TEXT,        -- the row as the input had it, if it was mended since
-    certificate_pem TEXT
+    certificate_pem TEXT,
+    thing_existed   INTEGER NOT NULL DEFAULT 0,  -- 1: the account had its thing before it was sent
+    existing        TEXT,        -- a JSON array: the ACTIVE certificates that thing had, not this run's
+    meta            TEXT         -- a JSON object: columns of the list that are kept beside the device and never sent
 );
 CREATE INDEX devices_by_name        ON devices (name)           WHERE name IS NOT NULL;
 CREATE INDEX devices_by_match       ON devices (match)          WHERE match IS NOT NULL;
@@ -73,6 +79,7 @@ CREATE INDEX devices_by_certificate ON devices (certificate_id) WHERE certificat
 CREATE INDEX devices_by_part        ON devices (part)           WHERE part IS NOT NULL;
 CREATE INDEX devices_by_verdict     ON devices (verdict);       -- within one verdict, in order of seq
 CREATE INDEX devices_by_cause       ON devices (cause)          WHERE cause IS NOT NULL;
+CREATE INDEX devices_with_existing  ON devices (seq)            WHERE existing IS NOT NULL;
 
 CREATE TABLE orphans (           -- one row for each certificate that this run caused and no device uses
     position        INTEGER PRIMARY KEY,  -- in the order they were found
