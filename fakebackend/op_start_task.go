@@ -86,8 +86,13 @@ func (b *account) startThingRegistrationTask(now time.Time, in *startThingRegist
 	return &startThingRegistrationTaskOutput{r.id}, nil
 }
 
-// compile reads a template. The error is in AWS's words.
+// compile reads a template for a registration task or RegisterThing. The error is in AWS's words.
 func (b *account) compile(body string) (*template.Program, error) {
+	return b.compileAs(template.Bulk, body)
+}
+
+// compileAs reads a template of a kind.
+func (b *account) compileAs(kind template.Kind, body string) (*template.Program, error) {
 	t, err := template.Parse([]byte(body))
 	if err != nil {
 		return nil, fmt.Errorf("Invalid registration template. %w", err) //nolint:staticcheck // AWS's words
@@ -95,11 +100,27 @@ func (b *account) compile(body string) (*template.Program, error) {
 	if t.Wrapped() { // package template reads it out of a request or a JSON string; no source reports that AWS does
 		return nil, errors.New("Invalid registration template. The template stands inside another JSON document; send the template alone.") //nolint:staticcheck // in AWS's form
 	}
-	p, err := t.Compile(template.CompileOptions{AllowFunctions: b.opts.AllowFunctions, EmptyIsMissing: b.opts.EmptyIsMissing})
+	if kind != template.Bulk {
+		if err := certificateByID(t); err != nil {
+			return nil, err
+		}
+	}
+	p, err := t.Compile(template.CompileOptions{Kind: kind, AllowFunctions: b.opts.AllowFunctions, EmptyIsMissing: b.opts.EmptyIsMissing})
 	if err != nil {
 		return nil, errors.New(template.AWSMessage(err))
 	}
 	return p, nil
+}
+
+// certificateByID refuses a template that makes or registers its certificate: where the device has one when the template
+// runs, AWS takes CertificateId only.
+func certificateByID(t *template.Template) error {
+	for _, r := range t.Resources {
+		if c, ok := r.(template.Certificate); ok && (c.CertificateSigningRequest != nil || c.CertificatePEM != nil) {
+			return errors.New("Invalid registration template. A certificate must be given by its CertificateId.") //nolint:staticcheck // in AWS's form
+		}
+	}
+	return nil
 }
 
 // assume takes on the service role, and makes sure that it can read the data file.

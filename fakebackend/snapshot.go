@@ -81,10 +81,11 @@ type snapshotData struct {
 	Billing      []billingData
 	Policies     []policyData
 	CAs          []caData
+	Templates    []templateData
 	Certificates []certificateData
 	Things       []thingData
 	Tasks        []taskData
-	Last         [8]uint64 // last number of each table, in the order of tables
+	Last         [9]uint64 // last number of each table, in the order of tables
 	Tags         map[string][]tag
 	Starts       uint64
 	Codes        uint64
@@ -134,6 +135,20 @@ type (
 		Config            *registrationConfig
 		Created, Modified time.Time
 		CustomerVersion   int32
+	}
+	templateData struct {
+		N                             uint64
+		Name, Description, Type, Role string
+		Enabled                       bool
+		Hook                          *provisioningHook
+		Created, Modified             time.Time
+		Versions                      []templateVersionData
+		Standard, Next                int32
+	}
+	templateVersionData struct {
+		ID      int32
+		Body    string
+		Created time.Time
 	}
 	certificateData struct {
 		N                 uint64

@@ -65,6 +65,9 @@ func (w *snapshotWriter) write() {
 	for c := range st.cas.all() {
 		d.CAs = append(d.CAs, caOut(c))
 	}
+	for t := range st.templates.all() {
+		d.Templates = append(d.Templates, templateOut(t))
+	}
 	for r := range st.tasks.all() {
 		d.Tasks = append(d.Tasks, w.task(r))
 	}
@@ -110,6 +113,15 @@ func policyOut(p *policy) policyData {
 	out := policyData{N: p.number(), Gone: p.gone(), Name: p.name, Created: p.created, Modified: p.modified, Standard: p.standard, Next: p.next}
 	for _, v := range p.versions {
 		out.Versions = append(out.Versions, versionData{v.id, v.document, v.created})
+	}
+	return out
+}
+
+func templateOut(t *provisioningTemplate) templateData {
+	out := templateData{N: t.number(), Name: t.name, Description: t.description, Type: t.kind, Role: t.role, Enabled: t.enabled,
+		Hook: t.hook, Created: t.created, Modified: t.modified, Standard: t.standard, Next: t.next}
+	for _, v := range t.versions {
+		out.Versions = append(out.Versions, templateVersionData{v.id, v.body, v.created})
 	}
 	return out
 }
@@ -282,6 +294,9 @@ func (r *snapshotReader) read() (*state, error) {
 			r.cas[ca.id] = ca
 		}
 	}
+	for i := range d.Templates {
+		r.template(&d.Templates[i])
+	}
 	r.registry()
 	for i := range d.Tasks {
 		r.task(&d.Tasks[i])
@@ -297,6 +312,21 @@ func (r *snapshotReader) read() (*state, error) {
 		}
 	}
 	return st, r.err
+}
+
+func (r *snapshotReader) template(t *templateData) {
+	out := &provisioningTemplate{name: t.Name, description: t.Description, kind: t.Type, role: t.Role, enabled: t.Enabled, hook: t.Hook,
+		created: t.Created, modified: t.Modified, standard: t.Standard, next: t.Next}
+	for _, v := range t.Versions {
+		out.versions = append(out.versions, templateVersion{v.ID, v.Body, v.Created})
+	}
+	if templateKinds[t.Type] == "" {
+		r.fail("provisioning template %s has no type %q", t.Name, t.Type)
+	}
+	if out.version(t.Standard) == nil {
+		r.fail("provisioning template %s has no default version", t.Name)
+	}
+	put(r, &r.st.templates, t.Name, out, t.N)
 }
 
 // registry reads things and certificates, and ties them to each other.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // state is everything an account holds. All of it is guarded by IoT's turn.
@@ -23,6 +24,7 @@ type state struct {
 	billingGroups table[string, *billingGroup]
 	policies      table[string, *policy]
 	cas           table[certificateID, *caCertificate]
+	templates     table[string, *provisioningTemplate]
 	tasks         table[string, *registration]
 
 	running *registration // the task in progress, or being cancelled; nil if there is none
@@ -33,9 +35,9 @@ type state struct {
 }
 
 // last are the numbers of the records made last, in the order in which a snapshot has them.
-func (st *state) last() [8]*uint64 {
-	return [8]*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
-		&st.policies.last, &st.cas.last, &st.tasks.last}
+func (st *state) last() [9]*uint64 {
+	return [9]*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
+		&st.policies.last, &st.cas.last, &st.tasks.last, &st.templates.last}
 }
 
 // emptied is a state without records that goes on counting, so that no id comes a second time.
@@ -201,6 +203,30 @@ type caCertificate struct {
 	version  int32
 }
 
+// provisioningTemplate is a provisioning template with its versions.
+type provisioningTemplate struct {
+	mark
+	name        string
+	description string
+	kind        string // typeFleet or typeJITP
+	enabled     bool
+	role        string // its ARN
+	hook        *provisioningHook
+	created     time.Time
+	modified    time.Time
+	versions    []templateVersion // oldest first
+	standard    int32             // id of the default version
+	next        int32             // id of the version made last
+
+	program *template.Program // of the default version; see programOf
+}
+
+type templateVersion struct {
+	id      int32
+	body    string
+	created time.Time
+}
+
 // uuid makes the nth id of a kind, in the form of a random UUID. It depends on the seed alone.
 func (b *account) uuid(kind string, n uint64) string {
 	sum := b.digest(kind, n)
@@ -230,6 +256,9 @@ func (b *account) thingTypeARN(t *thingType) string       { return b.arn("thingt
 func (b *account) thingGroupARN(g *thingGroup) string     { return b.arn("thinggroup", g.name) }
 func (b *account) billingGroupARN(g *billingGroup) string { return b.arn("billinggroup", g.name) }
 func (b *account) caARN(c *caCertificate) string          { return b.arn("cacert", c.id.String()) }
+func (b *account) templateARN(t *provisioningTemplate) string {
+	return b.arn("provisioningtemplate", t.name)
+}
 
 // stamp cuts a time to milliseconds, which is what AWS's answers show.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -24,6 +24,7 @@ type stateJSON struct {
 	ThingTypes    []thingTypeJSON    `json:"thingTypes"`
 	ThingGroups   []thingGroupJSON   `json:"thingGroups"`
 	BillingGroups []billingGroupJSON `json:"billingGroups"`
+	Templates     []templateJSON     `json:"provisioningTemplates"`
 	Roles         []roleJSON         `json:"roles"` // by name
 	Faults        []FaultStatus      `json:"faults"`
 }
@@ -85,6 +86,17 @@ type (
 		BillingGroupName string `json:"billingGroupName"`
 		BillingGroupARN  string `json:"billingGroupArn"`
 	}
+	templateJSON struct {
+		TemplateName        string    `json:"templateName"`
+		TemplateARN         string    `json:"templateArn"`
+		Type                string    `json:"type"`
+		Enabled             bool      `json:"enabled"`
+		ProvisioningRoleARN string    `json:"provisioningRoleArn"`
+		HookTargetARN       string    `json:"hookTargetArn,omitempty"` // of the pre-provisioning hook
+		DefaultVersionID    int32     `json:"defaultVersionId"`
+		TemplateBody        string    `json:"templateBody"` // of the default version
+		CreationDate        time.Time `json:"creationDate"`
+	}
 	roleJSON struct {
 		RoleName           string   `json:"roleName"`
 		RoleARN            string   `json:"roleArn"`
@@ -96,7 +108,7 @@ type (
 
 // StateJSON writes the account as one JSON document, for people to look at and for tests in other languages: the members
 // now, account, region, fake, counts, tasks, things, certificates, policies, thingTypes, thingGroups, billingGroups,
-// roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
+// provisioningTemplates, roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
 // when it is empty, and a string that is not set is left out. All of it is of one moment, the faults excepted. It holds
 // no private key and no link.
 func (b *Backend) StateJSON() ([]byte, error) {
@@ -111,7 +123,7 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 		Now: now, Account: b.opts.Account, Region: b.opts.Region, Fake: true,
 		Counts: Counts{st.things.len(), st.certificates.len(), st.policies.len(), st.tasks.len()},
 		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, Policies: []policyJSON{},
-		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Roles: []roleJSON{},
+		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Templates: []templateJSON{}, Roles: []roleJSON{},
 	}
 	for r := range st.tasks.all() {
 		d := taskDescription(b.described(r))
@@ -145,6 +157,14 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 	}
 	for g := range st.billingGroups.all() {
 		s.BillingGroups = append(s.BillingGroups, billingGroupJSON{g.name, b.billingGroupARN(g)})
+	}
+	for t := range st.templates.all() {
+		out := templateJSON{TemplateName: t.name, TemplateARN: b.templateARN(t), Type: t.kind, Enabled: t.enabled, ProvisioningRoleARN: t.role,
+			DefaultVersionID: t.standard, TemplateBody: t.version(t.standard).body, CreationDate: t.created}
+		if t.hook != nil {
+			out.HookTargetARN = t.hook.TargetARN
+		}
+		s.Templates = append(s.Templates, out)
 	}
 	for _, r := range b.roles.Roles("/") {
 		s.Roles = append(s.Roles, roleJSON{r.Name, r.ARN, r.Trust, append([]string{}, slices.Sorted(maps.Keys(r.Inline))...), append([]string{}, r.Attached...)})

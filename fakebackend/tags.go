@@ -12,8 +12,8 @@ import (
 
 // Tags: TagResource, UntagResource, ListTagsForResource.
 //
-// Models: tags of thing types, thing groups, billing groups, policies and CA certificates. AWS tags more kinds of
-// resource, none of which the fake has.
+// Models: tags of thing types, thing groups, billing groups, policies, CA certificates and provisioning templates. AWS
+// tags more kinds of resource, none of which the fake has.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_TagResource.html
 
@@ -125,6 +125,8 @@ func (b *account) taggable(arn string) *task.Error {
 	case kind == "cacert":
 		id, _ := parseCertificateID(name)
 		_, ok = b.st.cas.get(id)
+	case kind == "provisioningtemplate":
+		_, ok = b.st.templates.get(name)
 	default:
 		return refuse(codeInvalidRequest, "Resource %s cannot have tags", restjson.Cut(arn))
 	}

@@ -29,6 +29,9 @@ func TestTheStateHasEverythingWithNamesOfOneCase(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.iot.CreateBillingGroup(ctx, &iot.CreateBillingGroupInput{BillingGroupName: new("costs")})
 	require.NoError(t, err)
+	_, err = c.iot.CreateProvisioningTemplate(ctx, &iot.CreateProvisioningTemplateInput{TemplateName: new("fleet"),
+		TemplateBody: new(`{"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"Serial"}}}}}`), ProvisioningRoleArn: new("arn:aws:iam::123456789012:role/r")})
+	require.NoError(t, err)
 	line, _ := newLine(t, "device-one")
 	c.upload(ctx, t, "k", line)
 	_, err = c.start(ctx, "k")

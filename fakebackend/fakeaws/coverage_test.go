@@ -152,7 +152,7 @@ could point at this machine: IP addresses, localhost and names without a dot, su
 | request | what it does |
 |---|---|
 | ` + "`GET /_fake/ca.pem`" + ` | the certificate of the CA that device certificates verify against |
-| ` + "`GET /_fake/state`" + ` | the account as one JSON document: ` + "`now`, `account`, `region`, `fake`, `counts`, `tasks`, `things`, `certificates`, `policies`, `thingTypes`, `thingGroups`, `billingGroups`, `roles`, `faults`" + `. Names begin in lower case and are AWS's own, such as ` + "`thingName`, `certificateIds`, `policyNames`" + `; lists are never null |
+| ` + "`GET /_fake/state`" + ` | the account as one JSON document: ` + "`now`, `account`, `region`, `fake`, `counts`, `tasks`, `things`, `certificates`, `policies`, `thingTypes`, `thingGroups`, `billingGroups`, `provisioningTemplates`, `roles`, `faults`" + `. Names begin in lower case and are AWS's own, such as ` + "`thingName`, `certificateIds`, `policyNames`" + `; lists are never null |
 | ` + "`POST /_fake/reset`" + ` | empties the account and removes the faults. The clock, the CA and the counts of calls stay. With a seed the same ids and keys come again, without one none does |
 | ` + "`GET /_fake/snapshot`" + ` | everything the account holds, with the CA's secret, as a file to keep |
 | ` + "`PUT /_fake/snapshot`" + ` | puts the account back to such a file, with its clock and faults |
