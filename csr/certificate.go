@@ -25,8 +25,10 @@ type Certificate struct {
 }
 
 // PEM returns the certificate in PEM, as it was handed in otherwise.
-func (c *Certificate) PEM() string {
-	return string(appendPEM(make([]byte, 0, pemLen(certificateLabel, len(c.Raw))), certificateLabel, c.Raw))
+func (c *Certificate) PEM() string { return encodePEM(c.Raw) }
+
+func encodePEM(der []byte) string {
+	return string(appendPEM(make([]byte, 0, pemLen(certificateLabel, len(der))), certificateLabel, der))
 }
 
 // ParseCertificates reads the certificates in what was handed over, each once, in the forms that [Parse] reads requests

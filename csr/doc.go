@@ -1,5 +1,5 @@
-// Package csr makes device keys and certificate signing requests, one or a million, and checks the requests that were
-// made elsewhere before AWS IoT has to refuse them.
+// Package csr makes device keys with certificate signing requests, or with certificates of the user's own CA, one or a
+// million, and checks the requests that were made elsewhere before AWS IoT has to refuse them.
 //
 // [Generator.All] takes devices and yields a key and a signed request (PKCS #10) for each, in the order of the input,
 // made by several workers at once and never holding more than a window of them:
@@ -22,6 +22,10 @@
 // The zero Generator works too: P-256 keys and CN=<device name>. Keys that live in an HSM, a KMS or a secure element
 // come in through [KeySource]. Requests made by somebody else come in through [Parse], in the forms people hand over.
 // Package keystore, below this one, is where keys rest.
+//
+// With a [CA] in [Generator].CA the result has a certificate in place of the request:
+//
+//	ca, err := csr.NewCA(caCertificate, caSigner, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
 //
 // AWS IoT takes RSA keys of at least 2,048 bits and elliptic curve keys on P-256, P-384 and P-521, in a request of at
 // most 4,096 characters:

@@ -14,7 +14,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// Device is one device to make a key and a request for.
+// Device is one device to make a key for, and a request or a certificate.
 type Device struct {
 	Name string            // the thing's name; the default subject is CN=<Name>
 	Row  map[string]string // its parameters by name, for [Pattern]; may be nil
@@ -26,21 +26,26 @@ type Result struct {
 	Index   int64      // position in the input, from 0
 	Device  Device     // as it came in
 	Key     PrivateKey // the key, or a handle of it if it rests in hardware; zero when the request was [Generator.Kept]
-	Request *Request   // the signed request; nil when Err is set
-	Err     error      // why this device has none; it names the device
+	Request *Request   // the signed request; nil when Err is set, and with [Generator.CA]
+	// CertificatePEM is the certificate, with Generator.CA; empty when Err is set.
+	CertificatePEM string
+	Err            error // why this device has none; it names the device
 }
 
-// Generator makes keys and requests for many devices. The zero value makes P-256 keys in software and subjects
-// CN=<device name>. Do not change a Generator while it is in use; then it is safe for concurrent use.
+// Generator makes keys for many devices, and requests or certificates. The zero value makes P-256 keys in software and
+// requests with the subject CN=<device name>. Do not change a Generator while it is in use; then it is safe for concurrent use.
 type Generator struct {
 	// Keys is where keys come from. Nil means Software(P256).
 	Keys KeySource
 	// Subject names a device. Nil means CommonName(device.Name). It is called from several goroutines at once.
 	// [Pattern.Subject] fits here.
 	Subject func(Device) (Subject, error)
-	// Kept returns the request that a device has from earlier, with a key that is kept somewhere; then none is made. A
-	// nil request means that the device has none yet. Nil asks nobody. It is called from several goroutines at once.
-	Kept func(context.Context, Device) (*Request, error)
+	// CA issues a certificate for each key in place of a request. Nil makes requests.
+	CA *CA
+	// Kept sets the Request, or the CertificatePEM, that the result's device has from earlier, with a key that is kept
+	// somewhere; then none is made. If it sets neither, the device has none yet. Nil asks nobody. It is called from several
+	// goroutines at once.
+	Kept func(context.Context, *Result) error
 	// Workers is how many keys are made at once. 0 or less means GOMAXPROCS.
 	Workers int
 	// Window is the greatest number of devices held at once: read from the input and not yet given out, the one being
@@ -49,7 +54,7 @@ type Generator struct {
 	Window int
 }
 
-// All makes a key and a request for each device and yields the results in the order of the input.
+// All makes a key for each device, and a request or a certificate, and yields the results in the order of the input.
 //
 // What fails for one device is in its Result.Err and the others go on. The iterator's error ends it: it comes at most
 // once, last and alone, and is either the error that devices gave (after the results of all devices before it) or the
@@ -80,7 +85,7 @@ func (g *Generator) All(ctx context.Context, devices iter.Seq2[Device, error]) i
 	}
 }
 
-// One makes a key and a request for one device, in the calling goroutine. It never returns nil; a failure is in
+// One does for one device what All does, in the calling goroutine. It never returns nil; a failure is in
 // Result.Err.
 func (g *Generator) One(ctx context.Context, d Device) *Result {
 	r := &Result{Device: d}
@@ -108,19 +113,17 @@ func (e *panicError) Unwrap() error {
 	return err
 }
 
-// fill makes the key and the request of r.Device.
+// fill makes what r.Device is to have.
 func (g *Generator) fill(ctx context.Context, r *Result) {
 	fail := func(doing string, err error) {
 		r.Err = fmt.Errorf("device %s: %s: %w", rule.Quote(r.Device.Name), doing, err)
 	}
 	if g.Kept != nil {
-		request, err := g.Kept(ctx, r.Device)
-		if err != nil {
-			fail("look for an earlier request", err)
+		if err := g.Kept(ctx, r); err != nil {
+			fail("look for an earlier key", err)
 			return
 		}
-		if request != nil {
-			r.Request = request
+		if r.Request != nil || r.CertificatePEM != "" {
 			return
 		}
 	}
@@ -137,7 +140,7 @@ func (g *Generator) fill(ctx context.Context, r *Result) {
 	// Before a key is made for nothing: hardware may have no way to take it back.
 	name, err := subject.DER()
 	if err != nil {
-		fail("make the request", err)
+		fail(g.making(), err)
 		return
 	}
 	keys := g.Keys
@@ -158,12 +161,28 @@ func (g *Generator) fill(ctx context.Context, r *Result) {
 		return
 	}
 	_, own := keys.(software)
-	request, err := create(signer, name, own)
+	switch {
+	case g.CA == nil:
+		r.Request, err = create(signer, name, own)
+	case own:
+		r.CertificatePEM, err = g.CA.issue(signer.Public(), name)
+	default:
+		if err = holdsKey(signer); err == nil {
+			r.CertificatePEM, err = g.CA.issue(signer.Public(), name)
+		}
+	}
 	if err != nil {
-		fail("make the request", err)
+		fail(g.making(), err)
 		return
 	}
-	r.Key, r.Request = NewPrivateKey(signer), request
+	r.Key = NewPrivateKey(signer)
+}
+
+func (g *Generator) making() string {
+	if g.CA != nil {
+		return "issue the certificate"
+	}
+	return "make the request"
 }
 
 // slot holds a device from being read until its result was looked at. There are as many as the window is wide.

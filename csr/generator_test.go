@@ -346,14 +346,14 @@ func TestAnInputThatSeesTheEndOfTheContextFirstIsNotTakenForComplete(t *testing.
 func TestARequestThatIsKeptIsGivenInItsPlace(t *testing.T) {
 	var first csr.Generator
 	kept := first.One(t.Context(), csr.Device{Name: deviceName(1)}).Request
-	g := csr.Generator{Kept: func(_ context.Context, d csr.Device) (*csr.Request, error) {
-		switch d.Name {
+	g := csr.Generator{Kept: func(_ context.Context, r *csr.Result) error {
+		switch r.Device.Name {
 		case deviceName(1):
-			return kept, nil
+			r.Request = kept
 		case deviceName(2):
-			return nil, errors.New("bad sector")
+			return errors.New("bad sector")
 		}
-		return nil, nil
+		return nil
 	}}
 	var got []*csr.Result
 	for r, err := range g.All(t.Context(), deviceSeq(4)) {

@@ -288,7 +288,7 @@ func TestCreateVerifiesWhatASignerSigned(t *testing.T) {
 		"r and s side by side": {signerFunc{good.Public(), raw}, csr.ErrSignature, "r and s side by side"},
 		"garbage":              {signerFunc{good.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return []byte("x"), nil }}, csr.ErrSignature, ""},
 		"garbage from RSA":     {signerFunc{rsaKey.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return make([]byte, 256), nil }}, csr.ErrSignature, ""},
-		"its own error":        {signerFunc{good.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, io.ErrClosedPipe }}, io.ErrClosedPipe, "sign the request"},
+		"its own error":        {signerFunc{good.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, io.ErrClosedPipe }}, io.ErrClosedPipe, "sign: "},
 		"halves of two keys":   {&mixed, csr.ErrSignature, ""},
 		"weak RSA":             {weakRSA(t), csr.ErrKey, "1024 bits"},
 		"Ed25519":              {ed25519.NewKeyFromSeed(make([]byte, 32)), csr.ErrKey, "P-256"},

@@ -114,7 +114,13 @@ func (k PrivateKey) PEM() ([]byte, error) {
 	if !k.Exportable() {
 		return nil, fmt.Errorf("%w: the signer is a %T", ErrNotExportable, signer)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(signer)
+	var der []byte
+	var err error
+	if ec, ok := signer.(*ecdsa.PrivateKey); ok && curveOf(ec.Curve) != nil {
+		der, err = ecPKCS8(ec)
+	} else {
+		der, err = x509.MarshalPKCS8PrivateKey(signer)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode the private key: %w", err)
 	}

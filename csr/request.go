@@ -192,16 +192,8 @@ func create(signer crypto.Signer, name []byte, own bool) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	outer := len(tbs) + len(signatureAlgorithm) + elementLen(1+len(signature))
-	der := make([]byte, 0, elementLen(outer))
-	der = appendHeader(der, tagSequence, outer)
-	start := len(der) + headerLen(content) + 3
-	der = append(der, tbs...)
-	der = append(der, signatureAlgorithm...)
-	der = appendHeader(der, tagBitString, 1+len(signature))
-	der = append(der, 0)
-	der = append(der, signature...)
-
+	der := signed(tbs, signatureAlgorithm, signature)
+	start := len(der) - elementLen(1+len(signature)) - len(signatureAlgorithm) - len(tbs) + headerLen(content) + 3
 	if err := checkLength(len(der)); err != nil {
 		return nil, err
 	}
@@ -212,6 +204,18 @@ func create(signer crypto.Signer, name []byte, own bool) (*Request, error) {
 		public:    public,
 		algorithm: algorithm,
 	}, nil
+}
+
+// signed puts what was signed and its signature together.
+func signed(tbs, algorithm, signature []byte) []byte {
+	outer := len(tbs) + len(algorithm) + elementLen(1+len(signature))
+	der := make([]byte, 0, elementLen(outer))
+	der = appendHeader(der, tagSequence, outer)
+	der = append(der, tbs...)
+	der = append(der, algorithm...)
+	der = appendHeader(der, tagBitString, 1+len(signature))
+	der = append(der, 0)
+	return append(der, signature...)
 }
 
 func checkLength(der int) error {
@@ -241,7 +245,7 @@ func sign(signer crypto.Signer, public crypto.PublicKey, tbs []byte, own bool) (
 		signature, err = crypto.SignMessage(signer, rand.Reader, tbs, hash)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("sign the request: %w", err)
+		return nil, nil, fmt.Errorf("sign: %w", err)
 	}
 	if own {
 		return algorithm, signature, nil

@@ -2,6 +2,7 @@ package fakebackend
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,8 @@ import (
 type account struct {
 	// Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
 	// ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running
-	// task that are due. The clock, the faults and the issuer, IAM and S3 stores have locks of their own, which are
-	// leaves: none of them is held while another is taken, and none calls back. No lock is held while a fault delays or
+	// task that are due. The clock, the faults, the events and the issuer, IAM and S3 stores have locks of their own,
+	// which are leaves: none of them is held while another is taken, and none calls back. No lock is held while a fault delays or
 	// hangs a request, nor while a caller reads a body.
 
 	opts      Options
@@ -28,23 +29,38 @@ type account struct {
 	roles     *iam.Store
 	objects   *s3.Store
 
-	turn chan struct{}
-	st   state
+	turn    chan struct{}
+	st      state
+	hosts   []string // of the gateways that are attached
+	changed bool     // something that decisions about devices depend on, since the turn was taken
+
+	generation atomic.Uint64 // counts the turns that changed something
+	watchers   watchers
+	events     events
 }
 
-// keys is what follows from the seed: the CA, the key that signs links, and all ids.
+// keys is what follows from the seed: the CA, the root that devices trust, the key that signs links, and all ids.
 type keys struct {
 	seed   []byte
 	issuer *issuer.Issuer
+	root   *issuer.Issuer
 	links  *s3.Signer
 }
+
+// rootName is the name of the root CA, which tells what it is.
+const rootName = "iotfleet fake root CA, for a device gateway on a desk"
 
 func newKeys(seed []byte, opts Options) (*keys, error) {
 	ca, err := issuer.New(issuer.Options{Name: opts.IssuerName, Algorithm: issuer.Algorithm(opts.IssuerKey), Seed: seed})
 	if err != nil {
 		return nil, fmt.Errorf("fakebackend: make the certificate authority: %w", err)
 	}
-	return &keys{seed, ca, s3.NewSigner(seed, opts.Region)}, nil
+	rootSeed := sha256.Sum256(append([]byte("root CA\x00"), seed...))
+	root, err := issuer.New(issuer.Options{Name: rootName, Seed: rootSeed[:]})
+	if err != nil {
+		return nil, fmt.Errorf("fakebackend: make the root CA: %w", err)
+	}
+	return &keys{seed, ca, root, s3.NewSigner(seed, opts.Region)}, nil
 }
 
 // setKeys makes everything follow from a seed that was not the account's before.
@@ -94,4 +110,16 @@ func (b *account) enter(ctx context.Context, op string) (time.Time, error) {
 	return now, nil
 }
 
-func (b *account) leave() { <-b.turn }
+// leave ends the turn. If it has changed something, every admitted device is decided about anew, and the watchers are
+// told.
+func (b *account) leave() {
+	changed := b.changed
+	b.changed = false
+	if changed {
+		b.generation.Add(1)
+	}
+	<-b.turn
+	if changed {
+		b.watchers.call()
+	}
+}

@@ -53,6 +53,12 @@ func (b *Backend) CA() []byte {
 	return b.keys.Load().issuer.CertificatePEM()
 }
 
+// RootCA returns the certificate, as PEM, of the root CA that devices trust: a device gateway's server certificate
+// verifies against it. As on AWS it is not the CA of the device certificates. It follows from the seed.
+func (b *Backend) RootCA() []byte {
+	return b.keys.Load().root.CertificatePEM()
+}
+
 // Options returns the options in force, with defaults filled in. The seed is left out.
 func (b *Backend) Options() Options {
 	o := b.opts
@@ -60,13 +66,16 @@ func (b *Backend) Options() Options {
 	return o
 }
 
-// Reset empties the account: things, certificates, tasks, roles, objects and faults. The clock and the CA stay as they
-// are, and the bucket is there again unless NoBucket is set. With Options.Seed the same ids, serial numbers and keys
+// Reset empties the account: things, certificates, tasks, roles, objects, faults and events. The clock, the CA and the
+// root CA stay as they are, and the bucket is there again unless NoBucket is set. With Options.Seed the same ids, serial numbers and keys
 // come again; without it none does.
 func (b *Backend) Reset() {
 	b.turn <- struct{}{}
 	defer b.leave()
+	b.changed = true
 	b.faults.clear()
+	b.events.forget()
+	b.record(Event{Kind: EventReset})
 	_ = b.empty() // the bucket's name was good when New made it
 }
 

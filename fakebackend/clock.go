@@ -22,6 +22,13 @@ func (c *clock) now() time.Time {
 	return time.Now().Add(c.offset).UTC()
 }
 
+// set puts the clock at a time, from which it goes on unless it is frozen.
+func (c *clock) set(frozen bool, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen, c.at, c.offset = frozen, at, time.Until(at)
+}
+
 // SetTime stops the fake's clock at t. From then on it moves by [Backend.Advance], by SetTime, and by the waits of the
 // clients that fakeaws.Config makes. What was done stays done when the clock is set back.
 func (b *Backend) SetTime(t time.Time) {

@@ -12,7 +12,8 @@ import (
 // DescribeEndpoint.
 //
 // Models: the account's prefix in front of hosts of AWS's shape; the types iot:Data and iot:Jobs, which AWS's reference
-// still lists, are refused as AWS was seen to do. No fake device can connect there: the hosts are names only.
+// still lists, are refused as AWS was seen to do. While a device gateway is attached, its host is the one for data; the
+// others are names only.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeEndpoint.html
 
@@ -32,15 +33,16 @@ type describeEndpointOutput struct {
 // describeEndpoint returns the host for a kind of traffic.
 func (b *account) describeEndpoint(_ time.Time, in *describeEndpointInput) (*describeEndpointOutput, *task.Error) {
 	host := b.accountPrefix()
-	domain := ".iot." + b.opts.Region + "." + b.partition().DNSSuffix
+	domain := b.endpointDomain()
 	old := b.opts.OldEndpointTypes
+	data := in.EndpointType == "" || in.EndpointType == "iot:Data-ATS" || in.EndpointType == "iot:Data" && old
 	switch kind := in.EndpointType; {
-	case kind == "", kind == "iot:Data" && old:
-		host += domain
-	case kind == "iot:Data-ATS" && b.partition().Name == "aws-cn":
-		host += ".ats" + domain
+	case data && len(b.hosts) > 0:
+		host = b.hosts[len(b.hosts)-1]
 	case kind == "iot:Data-ATS":
-		host += "-ats" + domain
+		host = b.dataEndpoint()
+	case data:
+		host += domain
 	case kind == "iot:CredentialProvider":
 		host += ".credentials" + domain
 	case kind == "iot:Jobs" && old:
@@ -49,6 +51,19 @@ func (b *account) describeEndpoint(_ time.Time, in *describeEndpointInput) (*des
 		return nil, refuse(codeInvalidRequest, "Endpoint type %s is not one of iot:Data-ATS, iot:CredentialProvider", restjson.Cut(kind))
 	}
 	return &describeEndpointOutput{host}, nil
+}
+
+// dataEndpoint is the host that devices of the account connect to on AWS.
+func (b *account) dataEndpoint() string {
+	if b.partition().Name == "aws-cn" {
+		return b.accountPrefix() + ".ats" + b.endpointDomain()
+	}
+	return b.accountPrefix() + "-ats" + b.endpointDomain()
+}
+
+// endpointDomain follows what stands for the account in a host.
+func (b *account) endpointDomain() string {
+	return ".iot." + b.opts.Region + "." + b.partition().DNSSuffix
 }
 
 // accountPrefix is the 14 characters that AWS puts before an account's hosts.

@@ -77,10 +77,11 @@ func Steps() []Step {
 type Fault struct {
 	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject, Open is
 	// GetObject, EnsureBucket is CreateBucket and EnsureRole is CreateRole; the other operations of S3, IAM and STS are
-	// requested through package fakeaws only. A name that is none of the fake's operations (docs/coverage.md lists them)
-	// is an error: the fault could never strike. For lines it is ignored.
+	// requested through package fakeaws only. What devices do has names too, such as Connect. A name that is none of
+	// the fake's operations (docs/coverage.md lists them) is an error: the fault could never strike. For lines it is
+	// ignored.
 	Operation string `json:"operation,omitempty"`
-	// Thing is the name of the thing that the request or the line is about.
+	// Thing is the name of the thing that the request or the line is about; the client id of a device's connection.
 	Thing string `json:"thing,omitempty"`
 	// Line is the line's number in its data file, from 1.
 	Line int64 `json:"line,omitempty"`
@@ -177,6 +178,9 @@ func (f *Fault) check() error {
 func operationNames() []string {
 	names := slices.Concat(other.S3, other.IAM, other.STS)
 	for _, o := range operations {
+		names = append(names, o.Name)
+	}
+	for _, o := range other.Devices {
 		names = append(names, o.Name)
 	}
 	slices.Sort(names)

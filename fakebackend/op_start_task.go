@@ -83,6 +83,7 @@ func (b *account) startThingRegistrationTask(now time.Time, in *startThingRegist
 	r.id = b.uuid("task", b.st.starts)
 	b.st.tasks.add(r.id, r)
 	b.st.running = r
+	b.events.add(Event{Time: now, Kind: EventTaskStarted, TaskID: r.id, Text: fmt.Sprintf("%d lines of s3://%s/%s", r.total, r.bucket, r.key)})
 	return &startThingRegistrationTaskOutput{r.id}, nil
 }
 

@@ -21,6 +21,7 @@ type operation struct {
 	*restjson.Operation
 	output reflect.Type
 	list   string // the member that holds the items of a page; "" when the operation does not list
+	reads  bool   // it changes nothing
 	act    func(b *account, now time.Time, in any) (out any, refusal *task.Error)
 }
 
@@ -30,6 +31,7 @@ type operation struct {
 func operationOf[I, O any](name, request string, act func(b *account, now time.Time, in *I) (*O, *task.Error)) *operation {
 	return &operation{
 		Operation: restjson.New(name, request, reflect.TypeFor[I](), shapes), output: reflect.TypeFor[O](),
+		reads: strings.HasPrefix(name, "Describe") || strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "Test"),
 		act: func(b *account, now time.Time, in any) (any, *task.Error) {
 			out, err := act(b, now, in.(*I))
 			return out, err
@@ -45,7 +47,7 @@ type nothing struct{}
 func listOf[I paged, T any](name, request, member string, act func(b *account, in I, p *page) ([]T, *task.Error)) *operation {
 	input := reflect.TypeFor[I]().Elem()
 	return &operation{
-		Operation: restjson.New(name, request, input, shapes), output: reflect.TypeFor[listOutput[T]](), list: member,
+		Operation: restjson.New(name, request, input, shapes), output: reflect.TypeFor[listOutput[T]](), list: member, reads: true,
 		act: func(b *account, now time.Time, in any) (any, *task.Error) {
 			list := in.(I)
 			p, err := pageFor(b, now, list)
@@ -143,6 +145,7 @@ func all[T any](ctx context.Context, b *account, name string, in paged) (items [
 // members in empty are present; others that are "" were left out.
 func (o *operation) do(ctx context.Context, b *account, in any, empty restjson.Empty) (any, error) {
 	return b.answer(ctx, o.Name, o.subject(in), func() string { return o.Check(in, empty) }, func(now time.Time) (any, *task.Error) {
+		b.changed = b.changed || !o.reads
 		return o.act(b, now, in)
 	})
 }

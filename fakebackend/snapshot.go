@@ -217,7 +217,8 @@ func (b *Backend) Snapshot() *Snapshot {
 
 // Restore puts the account back to a snapshot: of this fake or of another with the same region and account. The clock
 // goes on from the time of the snapshot, frozen if it was. A task in progress goes on too, with what its role allowed
-// when it started. Options stay as they are. On an error nothing has changed.
+// when it started. Options stay as they are, and gateways attached. Events are in no snapshot. On an error nothing has
+// changed.
 func (b *Backend) Restore(s *Snapshot) error {
 	if s == nil || s.data == nil {
 		return errors.New("fakebackend: the snapshot is empty; make one with Backend.Snapshot")
@@ -244,9 +245,10 @@ func (b *Backend) Restore(s *Snapshot) error {
 	b.setKeys(keys)
 	b.st = *st
 	b.faults.restore(d.Faults, d.LastFault)
-	b.clock.mu.Lock()
-	defer b.clock.mu.Unlock()
-	b.clock.frozen, b.clock.at, b.clock.offset = d.Frozen, d.Now, time.Until(d.Now)
+	b.clock.set(d.Frozen, d.Now)
+	b.changed = true
+	b.events.forget()
+	b.record(Event{Kind: EventRestored})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package fakebackend
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
@@ -156,11 +157,25 @@ func (b *account) end(r *registration, status task.Status, message string, at ti
 	r.file, r.input, r.program, r.session, r.shared, r.met = nil, nil, nil, nil, nil, nil
 	r.failure = ""
 	b.st.running = nil
+	b.events.add(Event{Time: at, Kind: EventTaskEnded, TaskID: r.id, Text: r.summary()})
+}
+
+// summary tells how a task has ended.
+func (r *registration) summary() string {
+	text := fmt.Sprintf("%s: %d of %d lines registered, %d failed", r.status, r.succeeded.n, r.total, len(r.failed))
+	if r.message != "" {
+		text += "; " + r.message
+	}
+	if len(r.failed) > 0 {
+		text += fmt.Sprintf("; line %d: %s", r.failed[0].line, r.failed[0].message)
+	}
+	return text
 }
 
 // doLine does the next line of a task, at the time it is due. Whatever is wrong with a line fails that line alone.
 func (b *account) doLine(r *registration, at time.Time) {
 	line, lineErr := r.input.next()
+	b.changed = true
 	r.next++
 	r.modified = at
 	if lineErr == nil && b.opts.LenientLines && line.Blank() {

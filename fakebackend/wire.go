@@ -2,17 +2,19 @@ package fakebackend
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
-// hook lets package fakeaws reach the account; see package wire.
+// hook lets fakeaws and fakegateway reach the account; see package wire.
 type hook = wire.Hook
 
-// served is the account as package fakeaws sees it.
+// served is the account as the packages see it that serve it over a protocol.
 type served struct{ b *account }
 
 var _ wire.Account = served{}
@@ -69,3 +71,29 @@ func (s served) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSe
 
 // Pass moves a clock that is stopped.
 func (s served) Pass(d time.Duration) bool { return s.b.clock.pass(d) }
+
+// Watch has f called when the account has changed.
+func (s served) Watch(f func()) (stop func()) { return s.b.watchers.add(f) }
+
+// Record adds an event.
+func (s served) Record(e wire.Event) { s.b.record(Event(e)) }
+
+// ServerTLS returns a server certificate of the root CA.
+func (s served) ServerTLS(hosts []string) (tls.Certificate, error) {
+	return s.b.keys.Load().root.Server(hosts)
+}
+
+// Attach makes a host the one that devices connect to.
+func (s served) Attach(host string) (detach func()) {
+	s.b.turn <- struct{}{}
+	defer s.b.leave()
+	s.b.hosts = append(s.b.hosts, host)
+	return sync.OnceFunc(func() {
+		s.b.turn <- struct{}{}
+		defer s.b.leave()
+		s.b.hosts = without(s.b.hosts, host)
+	})
+}
+
+// Endpoint returns the account's host on AWS.
+func (s served) Endpoint() string { return s.b.dataEndpoint() }

@@ -123,18 +123,19 @@ func (m *MakeCSR) MatchLine(thing string, values map[string]string) (Match, erro
 var errStore = errors.New("reading its key")
 
 // kept looks for a request that the device has already.
-func (m *MakeCSR) kept(ctx context.Context, d csr.Device) (*csr.Request, error) {
-	rec, err := m.Store.Get(ctx, d.Name)
+func (m *MakeCSR) kept(ctx context.Context, r *csr.Result) error {
+	rec, err := m.Store.Get(ctx, r.Device.Name)
 	if errors.Is(err, keystore.ErrNotFound) {
-		return nil, nil
+		return nil
 	}
 	if err == nil {
-		err = m.own(rec, d.Tag.(Candidate).Run)
+		err = m.own(rec, r.Device.Tag.(Candidate).Run)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errStore, err)
+		return fmt.Errorf("%w: %w", errStore, err)
 	}
-	return rec.Request, nil
+	r.Request = rec.Request
+	return nil
 }
 
 // own returns an error unless a record was made for a run.

@@ -2,6 +2,7 @@ package fakeaws
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ import (
 // controlRoutes are the handler's own interface, by what follows /_fake/ and by method.
 var controlRoutes = map[string]map[string]func(*Handler, http.ResponseWriter, *http.Request){
 	"ca.pem":   {http.MethodGet: (*Handler).getCA},
+	"root.pem": {http.MethodGet: (*Handler).getRootCA},
+	"events":   {http.MethodGet: (*Handler).getEvents},
 	"state":    {http.MethodGet: (*Handler).getState},
 	"reset":    {http.MethodPost: (*Handler).reset},
 	"faults":   {http.MethodGet: (*Handler).getFaults, http.MethodPost: (*Handler).setFaults, http.MethodDelete: (*Handler).removeFaults},
@@ -85,9 +88,43 @@ func (h *Handler) ownHost(host string) bool {
 		slices.ContainsFunc(h.opts.ControlHosts, func(own string) bool { return strings.EqualFold(own, host) })
 }
 
-func (h *Handler) getCA(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) getCA(w http.ResponseWriter, _ *http.Request) { controlPEM(w, h.backend.CA()) }
+
+func (h *Handler) getRootCA(w http.ResponseWriter, _ *http.Request) {
+	controlPEM(w, h.backend.RootCA())
+}
+
+func controlPEM(w http.ResponseWriter, text []byte) {
 	w.Header().Set("Content-Type", "application/x-pem-file")
-	w.Write(h.backend.CA())
+	w.Write(text)
+}
+
+// getEvents streams the events, each a line that is sent at once, until the client goes or the server closes.
+func (h *Handler) getEvents(w http.ResponseWriter, r *http.Request) {
+	follow := true
+	if text := r.URL.Query().Get("follow"); text != "" {
+		var err error
+		if follow, err = strconv.ParseBool(text); err != nil {
+			controlError(w, http.StatusBadRequest, "the query member follow must be true or false, not "+strconv.Quote(text))
+			return
+		}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if !follow || r.Method == http.MethodHead {
+		cancel()
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	lines, flush := json.NewEncoder(w), http.NewResponseController(w)
+	_ = flush.Flush() // a writer that cannot flush sends all at the end
+	for e := range h.backend.Events(ctx) {
+		if lines.Encode(e) != nil {
+			return
+		}
+		_ = flush.Flush()
+	}
 }
 
 func (h *Handler) getState(w http.ResponseWriter, _ *http.Request) {

@@ -133,6 +133,10 @@ other algorithms (InvalidRequest) are refused. An operation that is not here is 
 			writeRow(&b, a.name, "POST / Action="+a.name, have, missing(known, have, strings.Clone))
 		}
 	}
+	b.WriteString(deviceSide)
+	for _, o := range operation.Devices {
+		fmt.Fprintf(&b, "| %s | %s |\n", o.Name, o.Does)
+	}
 	b.WriteString(controlInterface)
 	for path, methods := range controlRoutes {
 		for method := range methods {
@@ -141,6 +145,16 @@ other algorithms (InvalidRequest) are refused. An operation that is not here is 
 	}
 	return b.String()
 }
+
+const deviceSide = `
+## Devices
+
+What devices do is no operation of an API. Faults (` + "`fakebackend.Fault`, `POST /_fake/faults`" + `) can be set for it by these names; the ` + "`thing`" + ` of
+such a fault is the client id.
+
+| name | when |
+|---|---|
+`
 
 const controlInterface = `
 ## The control interface
@@ -152,6 +166,8 @@ could point at this machine: IP addresses, localhost and names without a dot, su
 | request | what it does |
 |---|---|
 | ` + "`GET /_fake/ca.pem`" + ` | the certificate of the CA that device certificates verify against |
+| ` + "`GET /_fake/root.pem`" + ` | the certificate of the root CA that devices trust: that of a device gateway's server certificate |
+| ` + "`GET /_fake/events`" + ` | what happens, as a stream of JSON lines: first what is still kept, up to 4,096 events, then what is to come, until the client goes; with ` + "`?follow=false`" + ` only what is kept. The members are those of ` + "`fakebackend.Event`" + `: ` + "`number`, `time`, `kind`, `reason`, `clientId`, `certificateId`, `thingName`, `source`, `protocol`, `action`, `resource`, `policyName`, `statement`, `sid`, `taskId`, `text`" + ` |
 | ` + "`GET /_fake/state`" + ` | the account as one JSON document: ` + "`now`, `account`, `region`, `fake`, `counts`, `tasks`, `things`, `certificates`, `policies`, `thingTypes`, `thingGroups`, `billingGroups`, `provisioningTemplates`, `roles`, `faults`" + `. Names begin in lower case and are AWS's own, such as ` + "`thingName`, `certificateIds`, `policyNames`" + `; lists are never null |
 | ` + "`POST /_fake/reset`" + ` | empties the account and removes the faults. The clock, the CA and the counts of calls stay. With a seed the same ids and keys come again, without one none does |
 | ` + "`GET /_fake/snapshot`" + ` | everything the account holds, with the CA's secret, as a file to keep |

@@ -50,6 +50,9 @@ type Options struct {
 // another site, and names that are not this machine's own (see [Options.ControlHosts]):
 //
 //	GET    /_fake/ca.pem     the certificate of the CA that device certificates verify against
+//	GET    /_fake/root.pem   the certificate of the root CA that devices trust
+//	GET    /_fake/events     what happens, a JSON object a line, until the client goes (see fakebackend.Event); with
+//	                         ?follow=false only what has happened so far
 //	GET    /_fake/state      the account's state as JSON (see fakebackend.Backend.StateJSON)
 //	POST   /_fake/reset      empties the account and removes the faults; the clock, the CA and the count of calls stay
 //	                         as they are (see fakebackend.Backend.Reset)

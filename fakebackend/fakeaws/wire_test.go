@@ -646,7 +646,7 @@ func TestTheControlInterface(t *testing.T) {
 	list, err := c.iot.ListThings(t.Context(), &iot.ListThingsInput{})
 	require.NoError(t, err)
 	assert.Empty(t, list.Things)
-	assert.Contains(t, do("GET", "nothing", "", 404), "advance, ca.pem, calls, faults, reset, snapshot, state")
+	assert.Contains(t, do("GET", "nothing", "", 404), "advance, ca.pem, calls, events, faults, reset, root.pem, snapshot, state")
 	do("GET", "", "", 404)
 	for path, allowed := range map[string]string{"ca.pem": "GET", "reset": "POST", "faults": "DELETE, GET, POST"} {
 		status, answer, header := send(t, c, http.MethodPut, "/_fake/"+path, "")

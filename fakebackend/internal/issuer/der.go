@@ -20,6 +20,8 @@ const (
 	tagSequence          = 0x30
 	tagSet               = 0x31
 	tagContext0Primitive = 0x80
+	tagContext2Primitive = 0x82
+	tagContext7Primitive = 0x87
 	tagContext3          = 0xa3
 )
 
@@ -37,6 +39,10 @@ var (
 	oidKeyUsage         = []byte{tagOID, 3, 0x55, 0x1d, 0x0f}
 	oidBasicConstraints = []byte{tagOID, 3, 0x55, 0x1d, 0x13}
 	oidAuthorityKeyID   = []byte{tagOID, 3, 0x55, 0x1d, 0x23}
+
+	oidSubjectAlternativeName = []byte{tagOID, 3, 0x55, 0x1d, 0x11}
+	oidExtendedKeyUsage       = []byte{tagOID, 3, 0x55, 0x1d, 0x25}
+	oidServerAuth             = []byte{tagOID, 8, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01}
 )
 
 // der puts a tag and a length before the parts.

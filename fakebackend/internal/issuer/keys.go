@@ -53,8 +53,12 @@ func (i *Issuer) Create(now time.Time) (*KeyedCertificate, error) {
 }
 
 // createdSubject is CN=AWS IoT Certificate.
-var createdSubject = der(tagSequence, der(tagSet, der(tagSequence,
-	[]byte{tagOID, 3, 0x55, 0x04, 0x03}, der(tagUTF8String, []byte("AWS IoT Certificate")))))
+var createdSubject = commonName("AWS IoT Certificate")
+
+// commonName is a distinguished name of one common name.
+func commonName(name string) []byte {
+	return der(tagSequence, der(tagSet, der(tagSequence, []byte{tagOID, 3, 0x55, 0x04, 0x03}, der(tagUTF8String, []byte(name)))))
+}
 
 // The functions below derive keys from a seed. The standard library's own generators take no source of randomness any
 // more; for a fake's CA the point is that a test can have the same one again.

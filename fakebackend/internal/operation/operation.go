@@ -1,6 +1,6 @@
-// Package operation lists the operations of S3, IAM and STS that package fakeaws serves, for package fakebackend, which
-// refuses a fault for any other: it could never strike. The operations of AWS IoT are in package fakebackend's own
-// table.
+// Package operation lists the operations of S3, IAM and STS that package fakeaws serves, and what devices do, for package
+// fakebackend, which refuses a fault for anything else: it could never strike. The operations of AWS IoT are in package
+// fakebackend's own table.
 package operation
 
 // S3 are the operations of Amazon S3.
@@ -23,3 +23,12 @@ var IAM = []string{
 var STS = []string{
 	"GetCallerIdentity",
 }
+
+// Devices are the steps in the life of a connection that faults can be set for. AWS has no names for them. The thing of
+// such a fault is the client id.
+var Devices = []struct{ Name, Does string }{
+	{Connect, "a device connects, or publishes a message over HTTPS: before, its certificate is not looked at; after, all of it is done and the connection is cut"},
+}
+
+// The names in [Devices].
+const Connect = "Connect"

@@ -1,4 +1,4 @@
-// Package wire is the way into a fake account for the packages that serve it over a protocol, such as fakeaws. What
+// Package wire is the way into a fake account for the packages that serve it over a protocol, fakeaws and fakegateway. What
 // they need of the account is no user's, so it is no part of package fakebackend's API.
 //
 // A Backend of package fakebackend embeds a [Hook]. The hook's one method is not exported, so nobody sees it, and yet a
@@ -36,6 +36,8 @@ type Account interface {
 	OpenReport(ctx context.Context, bucket, key string) (io.ReadSeeker, bool, error)
 	// Pass moves a clock that is stopped by d, and reports whether it is stopped.
 	Pass(d time.Duration) bool
+
+	Devices
 }
 
 // Services are the services of an account beside AWS IoT.

@@ -1,0 +1,261 @@
+package fakebackend
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	other "github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
+	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
+	"github.com/seed1ff6f450/iotfleet/task"
+)
+
+// What a device may do that connects to a gateway.
+//
+// Models: certificates that are unknown, not ACTIVE, or outside their dates; SNI_ONLY certificates, whose device must
+// name the endpoint; iot:Connect and what follows by the policies of the certificate and of the groups of the thing.
+//
+// AWS: https://docs.aws.amazon.com/iot/latest/developerguide/x509-client-certs.html
+
+// Admit decides about a device that wants to connect.
+func (s served) Admit(ctx context.Context, h wire.Hello) (wire.Device, error) {
+	c := &connection{b: s.b, hello: h}
+	refused, err := c.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	return c, nil
+}
+
+// connection is a device that was admitted.
+type connection struct {
+	b     *account
+	hello wire.Hello
+	id    certificateID
+	cert  *x509.Certificate // of the device
+	now   atomic.Pointer[standing]
+}
+
+// standing is how the account stands towards a connection, as of one generation.
+type standing struct {
+	generation uint64
+	active     bool
+	thing      string
+	rights     *policydoc.Connection
+	names      []string // of the policies
+	documents  []*policydoc.Document
+}
+
+// admit lets the device in, or returns why not. An error is the context's.
+func (c *connection) admit(ctx context.Context) (*wire.Refused, error) {
+	strike, err := c.b.faults.request(ctx, other.Connect, c.hello.ClientID)
+	switch refusal, ok := errors.AsType[*task.Error](err); {
+	case ok:
+		return c.refused(wire.Faulty, "%s", refusal.Message), nil
+	case errors.Is(err, task.ErrOutcomeUnknown):
+		return c.cut(), nil
+	case err != nil:
+		return nil, err
+	}
+	now, err := c.b.enter(ctx, other.Connect)
+	if err != nil {
+		return nil, err
+	}
+	defer c.b.leave()
+	refused := c.decide(now)
+	if strike.dropAfter {
+		return c.cut(), nil
+	}
+	return refused, nil
+}
+
+func (c *connection) cut() *wire.Refused {
+	refused := c.refused(wire.Faulty, "the connection was cut by a fault that the test has set")
+	refused.Cut = true
+	return refused
+}
+
+// refused makes a refusal, and the event of it.
+func (c *connection) refused(reason, format string, args ...any) *wire.Refused {
+	e := c.Event(EventRefused, fmt.Sprintf(format, args...))
+	e.Reason = reason
+	c.b.record(Event(e))
+	return &wire.Refused{Reason: reason, Text: e.Text}
+}
+
+// decide is admit with the turn held.
+func (c *connection) decide(now time.Time) *wire.Refused {
+	if len(c.hello.Chain) == 0 {
+		return c.refused(wire.NoCertificate, "the device sent no certificate")
+	}
+	var err error
+	if c.cert, _, err = lenientx509.Certificate(c.hello.Chain[0]); err != nil {
+		return c.refused(wire.BadCertificate, "the device's certificate cannot be read: %v", err)
+	}
+	c.id = sha256.Sum256(c.cert.Raw)
+	cert, ok := c.b.st.certificates.get(c.id)
+	if !ok {
+		return c.refused(wire.UnknownCertificate, "the certificate %s is not registered in this account", c.id)
+	}
+	if refused := c.unfit(cert, now); refused != nil {
+		return refused
+	}
+	c.refresh()
+	if c.hello.Protocol == wire.ProtocolHTTPS {
+		return nil
+	}
+	if e, ok := c.judge(c.now.Load(), policydoc.ActionConnect, c.hello.ClientID); !ok {
+		e.Reason = wire.NoConnect
+		c.b.record(Event(e))
+		return &wire.Refused{Reason: e.Reason, Text: e.Text}
+	}
+	return nil
+}
+
+// statusReasons are the reasons for which a certificate that is not ACTIVE is refused.
+var statusReasons = map[certStatus]string{
+	statusInactive: wire.Inactive, statusRevoked: wire.Revoked, statusPendingTransfer: wire.Inactive,
+	statusRegisterInactive: wire.Inactive, statusPendingActivation: wire.PendingActivation,
+}
+
+// unfit refuses a registered certificate for what it is, whatever its policies are.
+func (c *connection) unfit(cert *certificate, now time.Time) *wire.Refused {
+	switch {
+	case cert.status != statusActive:
+		return c.refused(statusReasons[cert.status], "the certificate %s is %s", c.id, cert.status)
+	case now.Before(c.cert.NotBefore):
+		return c.refused(wire.NotYetValid, "the certificate %s is valid from %s on, and the account's clock shows %s",
+			c.id, c.cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case now.After(c.cert.NotAfter):
+		return c.refused(wire.Expired, "the certificate %s expired at %s, and the account's clock shows %s",
+			c.id, c.cert.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case cert.sniOnly && !c.namesEndpoint():
+		return c.refused(wire.WrongServerName, "the certificate %s is in SNI_ONLY mode, and the device named the server %q in the TLS handshake instead of %s",
+			c.id, c.hello.ServerName, c.b.host())
+	}
+	return nil
+}
+
+// namesEndpoint reports whether the device named a host of the account in its TLS handshake.
+func (c *connection) namesEndpoint() bool {
+	name := strings.TrimSuffix(c.hello.ServerName, ".")
+	return strings.EqualFold(name, c.b.dataEndpoint()) ||
+		slices.ContainsFunc(c.b.hosts, func(host string) bool { return strings.EqualFold(name, host) })
+}
+
+// host is where devices connect to.
+func (b *account) host() string {
+	if len(b.hosts) > 0 {
+		return b.hosts[len(b.hosts)-1]
+	}
+	return b.dataEndpoint()
+}
+
+// standing returns how the account stands towards the device now.
+func (c *connection) standing() *standing {
+	if s := c.now.Load(); s.generation == c.b.generation.Load() {
+		return s
+	}
+	c.b.turn <- struct{}{}
+	defer c.b.leave()
+	return c.refresh()
+}
+
+// refresh reads the account. The caller holds the turn.
+func (c *connection) refresh() *standing {
+	s := &standing{generation: c.b.generation.Load()}
+	if c.b.changed {
+		s.generation++ // as it will be when the turn is left
+	}
+	if cert, ok := c.b.st.certificates.get(c.id); ok {
+		t := cert.thingOf(c.hello.ClientID)
+		s.active = cert.status == statusActive
+		if t != nil {
+			s.thing = t.name
+		}
+		for _, p := range cert.effective(t) {
+			s.names, s.documents = append(s.names, p.name), append(s.documents, p.compiled())
+		}
+		d := c.b.device(nil, t, c.hello.ClientID)
+		d.Certificate, d.SourceIP, d.DomainName, d.LastWillTopic = c.cert, c.hello.Source, c.hello.ServerName, c.hello.WillTopic
+		if c.hello.Persistent {
+			d.ConnectAttributes = append(d.ConnectAttributes, "PersistentConnect")
+		}
+		if c.hello.WillTopic != "" {
+			d.ConnectAttributes = append(d.ConnectAttributes, "LastWill")
+		}
+		s.rights = policydoc.NewConnection(d)
+	}
+	c.now.Store(s)
+	return s
+}
+
+// Allows decides about an action.
+func (c *connection) Allows(action, name string) bool {
+	s := c.standing()
+	if !s.active {
+		c.refused(wire.Inactive, "%s on %s: the certificate %s is no longer active", action, policydoc.ActsOn(action, name), c.id)
+		return false
+	}
+	e, ok := c.judge(s, action, name)
+	if !ok {
+		c.b.record(Event(e))
+	}
+	return ok
+}
+
+// judge asks the policies. If they do not allow the action, it returns the event that names what decided.
+func (c *connection) judge(s *standing, action, name string) (wire.Event, bool) {
+	decision := s.rights.Decide(action, name, s.documents...)
+	if decision.Allowed() {
+		return wire.Event{}, true
+	}
+	e := c.Event(EventRefused, "")
+	e.Reason, e.Action, e.Resource, e.ThingName = "policy", action, policydoc.ActsOn(action, name), s.thing
+	switch {
+	case decision.Statement != nil:
+		e.PolicyName = s.names[decision.Policy]
+		e.Statement, e.SID = decision.Statement.Index+1, decision.Statement.SID
+		e.Text = fmt.Sprintf("%s on %s: %s", action, e.Resource, decision.In("the policy "+e.PolicyName))
+	case len(s.names) == 0:
+		e.Text = fmt.Sprintf("%s on %s: the certificate has no policy", action, e.Resource)
+	default:
+		e.Text = fmt.Sprintf("%s on %s: no statement allows it in %s", action, e.Resource, strings.Join(s.names, ", "))
+	}
+	return e, false
+}
+
+// Active reports whether the certificate is still ACTIVE.
+func (c *connection) Active() bool { return c.standing().active }
+
+// CertificateID returns the id of the certificate.
+func (c *connection) CertificateID() string { return c.id.String() }
+
+// ThingName returns the name of the thing that the device connects as.
+func (c *connection) ThingName() string { return c.standing().thing }
+
+// Event makes an event about the device.
+func (c *connection) Event(kind, text string) wire.Event {
+	e := wire.Event{Kind: kind, ClientID: c.hello.ClientID, Protocol: c.hello.Protocol, Text: text}
+	if c.id != (certificateID{}) {
+		e.CertificateID = c.id.String()
+	}
+	if s := c.now.Load(); s != nil {
+		e.ThingName = s.thing
+	}
+	if c.hello.Source.IsValid() {
+		e.Source = c.hello.Source.Unmap().String()
+	}
+	return e
+}
