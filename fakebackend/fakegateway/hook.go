@@ -1,0 +1,319 @@
+package fakegateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+)
+
+// hook is what the broker asks. It finds the session of a client by its connection.
+type hook struct {
+	mqtt.HookBase
+	server *Server
+}
+
+// ID names the hook.
+func (h *hook) ID() string { return "fakegateway" }
+
+// Provides lists what the broker is to ask.
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnACLCheck,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnUnsubscribed,
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWill, mqtt.OnClientExpired:
+		return true
+	}
+	return false
+}
+
+// sessionOf returns the session of a client, or the last one of a client that is not connected; nil for the server's
+// own.
+func sessionOf(cl *mqtt.Client) *session {
+	if t, ok := cl.Net.Conn.(*transport); ok {
+		return t.session
+	}
+	return nil
+}
+
+// errRefused makes the broker close a connection.
+var errRefused = errors.New("refused")
+
+// OnConnect decides about a CONNECT.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := sessionOf(cl)
+	c.client, c.id, c.five = cl, cl.ID, cl.Properties.ProtocolVersion == 5
+	if err := c.connect(pk); err != nil {
+		return err
+	}
+	return nil
+}
+
+// keepAlive is what AWS IoT makes of the seconds that a client asks for.
+func keepAlive(asked uint16) uint16 {
+	if asked == 0 {
+		return 1200
+	}
+	return min(max(asked, 30), 1200)
+}
+
+// connect admits the device, or refuses it: with a CONNACK in MQTT 5, without an answer in 3.1.1, as AWS IoT does.
+func (c *session) connect(pk packets.Packet) error {
+	cl := c.client
+	if cl.Properties.Props.AssignedClientID != "" {
+		c.id = "$GEN/" + newUUID()
+		cl.ID, cl.Properties.Props.AssignedClientID = c.id, c.id
+	} else if code, text := checkClientID(c.id); text != "" {
+		return c.refuseConnect(code, badLimit, text)
+	}
+	c.hello.ClientID = c.id
+	c.hello.Persistent = !pk.Connect.Clean || pk.Properties.SessionExpiryInterval > 0
+	var will kind
+	if pk.Connect.WillFlag {
+		c.hello.WillTopic = pk.Connect.WillTopic
+		var wrong problem
+		if will, wrong = checkTopic(pk.Connect.WillTopic); wrong == "" && will != ordinary {
+			wrong = reserved
+		}
+		if wrong != "" {
+			return c.refuseConnect(packets.ErrTopicNameInvalid, badTopic, fmt.Sprintf("the topic of the will, %q: %s", pk.Connect.WillTopic, wrong))
+		}
+		if len(pk.Connect.WillPayload) > payloadLimit {
+			return c.refuseConnect(packets.ErrQuotaExceeded, badLimit, "the will has more than 128 KiB")
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.opts.ConnectTimeout)
+	defer cancel()
+	device, err := c.server.account.Admit(ctx, c.hello)
+	if refused, ok := errors.AsType[*wire.Refused](err); ok {
+		return c.refused(refused)
+	}
+	if err != nil {
+		return err
+	}
+	c.device = device
+	if w := pk.Connect; w.WillFlag && (!device.Allows(actionPublish, w.WillTopic) || w.WillRetain && !device.Allows(actionRetain, w.WillTopic)) {
+		c.publishConnectFailed()
+		c.connack(packets.ErrNotAuthorized)
+		return errRefused
+	}
+	if !device.Active() { // since the account was asked
+		c.connack(packets.ErrNotAuthorized)
+		return errRefused
+	}
+	cl.State.Keepalive, cl.State.ServerKeepalive = keepAlive(pk.Connect.Keepalive), true
+	return c.takeOver(ctx)
+}
+
+// checkClientID returns what is wrong with a client id.
+func checkClientID(id string) (code packets.Code, text string) {
+	switch {
+	case len(id) > clientIDLimit:
+		return packets.ErrClientIdentifierNotValid, fmt.Sprintf("the client id has %d bytes, and AWS IoT takes %d", len(id), clientIDLimit)
+	case strings.HasPrefix(id, "$"):
+		return packets.ErrClientIdentifierNotValid, "the client id begins with $, which AWS IoT keeps for itself"
+	}
+	return packets.Code{}, ""
+}
+
+// refuseConnect refuses a CONNECT by the gateway's own rules.
+func (c *session) refuseConnect(code packets.Code, reason, text string) error {
+	c.server.record(c.event(wire.EventRefused, reason, text))
+	c.connack(code)
+	return errRefused
+}
+
+// refused tells device and subscribers that the account has refused the device, which is an event already.
+func (c *session) refused(why *wire.Refused) error {
+	for _, m := range why.Messages {
+		c.server.publish(m.Topic, m.Payload)
+		c.server.registered(m)
+	}
+	if why.Reason == wire.NoConnect {
+		c.publishConnectFailed()
+	}
+	if !why.Cut {
+		c.connack(packets.ErrNotAuthorized)
+	}
+	return errRefused
+}
+
+// connack refuses a CONNECT of MQTT 5.
+func (c *session) connack(code packets.Code) {
+	if c.five {
+		_ = c.server.broker.SendConnack(c.client, code, false, nil)
+	}
+}
+
+// OnConnectAuthenticate lets in whom OnConnect has not refused.
+func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnSessionEstablish drops what the broker still has to acknowledge to an older connection: the client has forgotten it.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	old, ok := h.server.broker.Clients.Get(cl.ID)
+	if !ok {
+		return
+	}
+	for _, pk := range old.State.Inflight.GetAll(false) {
+		if pk.FixedHeader.Type != packets.Publish {
+			old.State.Inflight.Delete(pk.PacketID)
+		}
+	}
+}
+
+// OnSessionEstablished tells subscribers that a client is there.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	c := sessionOf(cl)
+	c.noteFilters()
+	c.established.Store(true)
+	c.publishConnected()
+	c.server.account.Record(c.device.Event(wire.EventConnected, ""))
+	if c.server.ctx.Err() != nil || !c.device.Active() { // while the session was made
+		c.end(packets.ErrNotAuthorized, authError, inactiveText)
+	}
+}
+
+const inactiveText = "the certificate is no longer ACTIVE"
+
+// OnPacketRead judges each packet before the broker does.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := sessionOf(cl)
+	if c == nil {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		// The broker's own account of what a client has not acknowledged can come to a standstill, so it keeps none.
+		pk.Properties.ReceiveMaximum = 0
+	case packets.Publish:
+		pk = c.readPublish(pk)
+	case packets.Subscribe:
+		pk = c.readSubscribe(pk)
+	case packets.Unsubscribe:
+		pk = c.readUnsubscribe(pk)
+	case packets.Pubrec, packets.Pubrel, packets.Pubcomp, packets.Auth:
+		pk = c.fatal(packets.ErrProtocolViolation, badPacket, "AWS IoT has no packets of QoS 2 and no AUTH")
+	case packets.Disconnect:
+		c.parted.Store(true)
+	}
+	return pk, nil
+}
+
+// fatal ends the connection over a packet, and returns one that makes the broker do so, too.
+func (c *session) fatal(code packets.Code, reason, text string) packets.Packet {
+	c.refuse(reason, text)
+	return c.over(code, clientError, text)
+}
+
+// over ends the connection as the packet that was read demands.
+func (c *session) over(code packets.Code, reason, text string) packets.Packet {
+	if c.ended.CompareAndSwap(nil, &ending{reason, text}) {
+		c.disconnect(code)
+	}
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Reserved}} // none that the broker knows
+}
+
+// nothing is a packet that the broker takes without any effect.
+func nothing() packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
+}
+
+// own gives a packet an id in the broker that none of its own messages has. The broker keeps both in one list, where a
+// message from a client would push out one that waits for the client's PUBACK.
+func (c *session) own(id uint16) uint16 {
+	c.packetID = id
+	mine := uint16(0xffff)
+	for taken := true; taken && mine > 1; {
+		if _, taken = c.client.State.Inflight.Get(mine); taken {
+			mine--
+		}
+	}
+	return mine
+}
+
+// OnPacketEncode makes what the broker sends into what AWS IoT sends.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := sessionOf(cl)
+	if c == nil {
+		return pk
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		if !c.five && pk.ReasonCode > packets.Err3NotAuthorized.Code {
+			return unsent(pk) // a code that 3.1.1 does not have
+		}
+		if pk.ReasonCode == 0 {
+			p := &pk.Properties
+			p.TopicAliasMaximum, p.MaximumPacketSize = aliasLimit, packetLimit
+			p.SubIDAvailable, p.SubIDAvailableFlag = 0, true
+		}
+	case packets.Disconnect:
+		if !c.five {
+			return unsent(pk)
+		}
+		c.parted.Store(true)
+	case packets.Puback, packets.Suback, packets.Unsuback:
+		pk.PacketID = c.packetID
+	case packets.Publish:
+		pk.TopicName = public(pk.TopicName)
+	}
+	return pk
+}
+
+// unsent is a packet that the broker does not send.
+func unsent(pk packets.Packet) packets.Packet {
+	pk.Mods.MaxSize = 1
+	return pk
+}
+
+// OnACLCheck decides whether a message may be delivered. What a client publishes and subscribes to was judged before.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	c := sessionOf(cl)
+	return c != nil && (write || c.subscribes(topic) && c.device.Allows(actionReceive, public(topic)))
+}
+
+// subscribes reports whether the client has subscribed to what the broker would deliver: it takes a/# for a, too.
+func (c *session) subscribes(topic string) bool {
+	filters := c.filters.Load()
+	return filters == nil || slices.ContainsFunc(*filters, func(f string) bool { return matches(f, topic) })
+}
+
+// noteFilters is to be called when the client's subscriptions have changed.
+func (c *session) noteFilters() {
+	var filters []string
+	below := false
+	for f := range c.client.State.Subscriptions.GetAll() {
+		filters = append(filters, f)
+		below = below || strings.HasSuffix(f, "/#")
+	}
+	if !below {
+		c.filters.Store(nil)
+		return
+	}
+	c.filters.Store(&filters)
+}
+
+// OnPublishDropped records that a client lost a message.
+func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
+	if c := sessionOf(cl); c != nil {
+		c.refuse(badLimit, fmt.Sprintf("a message on %s was lost: the client does not read as fast as others publish", public(pk.TopicName)))
+	}
+}
+
+// OnWill withholds a will that the policies have come to forbid.
+func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	c := sessionOf(cl)
+	if c == nil || c.device.Allows(actionPublish, will.TopicName) {
+		return will, nil
+	}
+	return mqtt.Will{}, nil // on no topic, where nobody has subscribed
+}
+
+// OnClientExpired removes the subscriptions of a session that has expired, which the broker leaves behind.
+func (h *hook) OnClientExpired(cl *mqtt.Client) { h.server.broker.UnsubscribeClient(cl) }

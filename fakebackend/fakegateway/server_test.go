@@ -1,0 +1,92 @@
+package fakegateway_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+)
+
+func TestADeviceConnectsPublishesAndSubscribesAsItsPolicyAllows(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	one := l.connect(l.device("own"), "device-one")
+	ack := l.subscribe(one, "dt/device-one/#", "dt/device-two/x", "all/news")
+	assert.Equal(t, []byte{1, 0x87, 1}, ack.Reasons)
+	assert.Zero(t, l.publish(one, "dt/device-one/hello", "hi"))
+	m := l.next(one)
+	assert.Equal(t, "dt/device-one/hello", m.Topic)
+	assert.Equal(t, "hi", string(m.Payload))
+	assert.EqualValues(t, 0x87, l.publish(one, "dt/device-two/hello", "hi"))
+
+	// What it may subscribe to and may not receive, it does not get.
+	two := l.connect(l.device("anything"), "device-two")
+	assert.Zero(t, l.publish(two, "all/news", "secret"))
+	assert.Zero(t, l.publish(two, "dt/device-one/news", "open"))
+	assert.Equal(t, "dt/device-one/news", l.next(one).Topic)
+	e := l.refusal("policy")
+	assert.Equal(t, "iot:Subscribe", e.Action)
+	assert.Equal(t, "device-one", e.ClientID)
+}
+
+func TestADeviceIsRefusedAtItsConnectAndNotInTheHandshake(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	off := l.device("anything")
+	l.status(off, "INACTIVE")
+	for reason, d := range map[string]*device{
+		"unknown-certificate": strangeCertificate(t, nil), "inactive": off, "no-connect": l.device(),
+	} {
+		c, err := l.mqtt5(l.dial(d), "device-one")
+		assert.ErrorContains(t, err, "not authorized", reason)
+		assert.EqualValues(t, 0x87, c.connack.ReasonCode, reason)
+		r := l.raw(d)
+		r.send(connect3("device-one")...)
+		assert.Empty(t, r.closed(), "3.1.1: %s", reason)
+		l.refusal(reason)
+	}
+}
+
+func TestTheServerListensOnAPortAndHasACertificateForItsName(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	require.NoError(t, l.gateway.Start())
+	assert.Regexp(t, `^localhost:\d+$`, l.gateway.Endpoint)
+	assert.Error(t, l.gateway.Start())
+	d := l.device("anything")
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := l.trust(d, "x-amzn-mqtt-ca")
+		config.MinVersion, config.MaxVersion = version, version
+		conn, err := tls.Dial("tcp", l.gateway.Endpoint, config)
+		require.NoError(t, err)
+		c, err := l.mqtt5(conn, "device-one")
+		require.NoError(t, err)
+		assert.Zero(t, l.publish(c, "a", "b"))
+		conn.Close()
+	}
+	config := l.trust(d)
+	config.MaxVersion = tls.VersionTLS11
+	_, err := tls.Dial("tcp", l.gateway.Endpoint, config)
+	assert.Error(t, err)
+	l.refusal("handshake")
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		c := l.connect(l.device("anything"), "device-one")
+		l.dial(l.device("anything"))          // sends nothing
+		_, err := l.gateway.Dial(t.Context()) // nor this one, not even a handshake
+		require.NoError(t, err)
+		l.gateway.Close()
+		l.gateway.Close()
+		assert.EqualValues(t, 0x8b, (<-c.gone).ReasonCode)
+		_, err = l.gateway.Dial(t.Context())
+		assert.ErrorContains(t, err, "closed")
+		assert.Error(t, l.gateway.Start())
+	})
+}
+
+var _ = http.StatusOK
