@@ -191,6 +191,29 @@ func (c *CA) Issue(public crypto.PublicKey, subject Subject) (certificatePEM str
 	return c.issue(public, name)
 }
 
+// VerificationCertificate returns a certificate in PEM that proves to AWS IoT that the caller has the CA's key: its common
+// name is the account's registration code (GetRegistrationCode). Its own key is thrown away.
+func (c *CA) VerificationCertificate(registrationCode string) (string, error) {
+	key, err := P256.generate()
+	if err != nil {
+		return "", err
+	}
+	return c.Issue(key.Public(), CommonName(registrationCode))
+}
+
+// Check returns an [ErrCA] unless the CA's key has signed a certificate, given in PEM: unless this CA may have issued it.
+func (c *CA) Check(certificatePEM string) error {
+	certs, err := ParseCertificates([]byte(certificatePEM))
+	if err != nil {
+		return err
+	}
+	if err := certs[0].CheckSignatureFrom(c.certificate); err != nil {
+		return fmt.Errorf("%w: it did not issue the certificate of %s (%w); give the CA that did",
+			ErrCA, rule.Quote(certs[0].Subject.String()), err)
+	}
+	return nil
+}
+
 // issue issues a certificate for an encoded subject.
 func (c *CA) issue(public crypto.PublicKey, name []byte) (string, error) {
 	info, err := publicKeyInfo(public)

@@ -8,7 +8,7 @@ import (
 )
 
 // Credential is the step that gives each device what its line needs for a certificate. The forms here are [MakeCSR],
-// [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent, awaited and matched does
+// [IssueCertificate], [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent, awaited and matched does
 // not care which.
 type Credential interface {
 	// Fills names the template parameters that the step gives a value. A record with a value of its own for one of them is

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,7 +29,16 @@ func ForTemplate(step Credential, t *template.Template) Credential {
 		}
 	case *GivenCertificate:
 		if s != nil && s.Parameter == "" {
-			return &GivenCertificate{Parameter: certificateParameter(t, pemOf)}
+			s := *s
+			s.Parameter = certificateParameter(t, pemOf)
+			return &s
+		}
+	case *IssueCertificate:
+		if s != nil {
+			s := *s
+			s.Parameter = cmp.Or(s.Parameter, certificateParameter(t, pemOf))
+			s.CAParameter = cmp.Or(s.CAParameter, certificateParameter(t, caOf))
+			return &s
 		}
 	case *GivenCertificateID:
 		if s != nil && s.Parameter == "" {
@@ -41,6 +51,7 @@ func ForTemplate(step Credential, t *template.Template) Credential {
 // What a certificate can be made from.
 func requestOf(c template.Certificate) template.Value { return c.CertificateSigningRequest }
 func pemOf(c template.Certificate) template.Value     { return c.CertificatePEM }
+func caOf(c template.Certificate) template.Value      { return c.CACertificatePEM }
 func idOf(c template.Certificate) template.Value      { return c.CertificateID }
 
 // certificateParameter returns the parameter that a property of the template's certificate is; "" if it is none.
@@ -71,6 +82,8 @@ func checkStep(step Credential, t *template.Template, parameters []string) error
 		parameter, property, takes = s.Fills()[0], "CertificateSigningRequest", certificateParameter(t, requestOf)
 	case *GivenCertificate:
 		parameter, property, takes = s.Fills()[0], "CertificatePem", certificateParameter(t, pemOf)
+	case *IssueCertificate:
+		parameter, property, takes = s.Fills()[0], "CertificatePem", certificateParameter(t, pemOf)
 	case *GivenCertificateID:
 		parameter, property, takes = s.parameter(), "CertificateId", certificateParameter(t, idOf)
 	}
@@ -84,7 +97,7 @@ func checkStep(step Credential, t *template.Template, parameters []string) error
 	for _, res := range t.Resources {
 		if _, ok := res.(template.Certificate); ok {
 			return errors.New("provision: the credential step is NoCertificate, and the template makes a certificate; " +
-				"take MakeCSR, GivenCSR, GivenCertificate or GivenCertificateID")
+				"take MakeCSR, IssueCertificate, GivenCSR, GivenCertificate or GivenCertificateID")
 		}
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime"
 	"strings"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
@@ -49,44 +48,24 @@ func (m *MakeCSR) Sync(ctx context.Context) error { return m.Store.Sync(ctx) }
 // Prepare makes keys and requests, concurrently, and yields them in order. It reads devices ahead of what it has
 // yielded, by no more than 32 for each worker.
 func (m *MakeCSR) Prepare(ctx context.Context, devices iter.Seq2[Candidate, error]) iter.Seq2[Candidate, error] {
-	return func(yield func(Candidate, error) bool) {
-		workers := m.Workers
-		if workers <= 0 {
-			workers = runtime.GOMAXPROCS(0)
-		}
-		todo := func(yield func(csr.Device, error) bool) {
-			for c, err := range devices {
-				if !yield(csr.Device{Name: c.Name, Row: together(c.Row, c.Meta), Tag: c}, err) {
-					return
-				}
-			}
-		}
-		gen := csr.Generator{Keys: m.Keys, Subject: m.Subject, Kept: m.kept, Workers: workers, Window: 32 * workers}
-		for res, err := range gen.All(ctx, todo) {
-			if err != nil {
-				yield(Candidate{}, fmt.Errorf("making keys: %w", err))
-				return
-			}
-			c := res.Device.Tag.(Candidate)
-			err = m.keep(ctx, &c, res)
-			if !yield(c, err) || err != nil {
-				return
-			}
-		}
+	return m.maker().prepare(ctx, devices)
+}
+
+func (m *MakeCSR) maker() *keyMaker {
+	return &keyMaker{
+		store: m.Store, keys: m.Keys, subject: m.Subject, workers: m.Workers,
+		complete: func(c *Candidate, res *csr.Result) error {
+			c.Values = map[string]string{m.Fills()[0]: res.Request.PEM()}
+			c.Match = MatchKey(res.Request.PublicKeySHA256())
+			return nil
+		},
 	}
 }
 
 // Unused returns an error that wraps keystore.ErrExists if the store has a key of the device that was not made for this
 // run. A run asks before it makes keys.
 func (m *MakeCSR) Unused(ctx context.Context, device, run string) error {
-	switch rec, err := m.Store.Get(ctx, device); {
-	case errors.Is(err, keystore.ErrNotFound):
-		return nil
-	case err != nil:
-		return fmt.Errorf("reading the key of device %q: %w", device, err)
-	default:
-		return m.own(rec, run)
-	}
+	return m.maker().unused(ctx, device, run)
 }
 
 // CheckRow refuses a record that comes with a request of its own, which would be replaced with another, and one that no
@@ -96,17 +75,7 @@ func (m *MakeCSR) CheckRow(thing string, row map[string]string) error {
 		return &causeError{CauseInvalidRecord, fmt.Errorf("%s: the record comes with a request of its own, and this run makes another one, "+
 			"with another key; have the list's requests sent (GivenCSR, -credential csr), or leave the column out", rule.Quote(name))}
 	}
-	subject := csr.CommonName(thing)
-	if m.Subject != nil {
-		var err error
-		if subject, err = m.Subject(csr.Device{Name: thing, Row: row}); err != nil {
-			return keyError(fmt.Errorf("make the subject: %w", err))
-		}
-	}
-	if err := subject.Check(); err != nil {
-		return keyError(fmt.Errorf("make the request: %w", err))
-	}
-	return nil
+	return m.maker().checkSubject(thing, row)
 }
 
 // VerifyKey asks the store.
@@ -117,66 +86,4 @@ func (m *MakeCSR) VerifyKey(ctx context.Context, device string, publicKeySHA256 
 // MatchLine recognises a line by the request that it was sent with.
 func (m *MakeCSR) MatchLine(thing string, values map[string]string) (Match, error) {
 	return (&GivenCSR{Parameter: m.Parameter}).MatchLine(thing, values)
-}
-
-// errStore marks what went wrong with the store: it is no fault of the device.
-var errStore = errors.New("reading its key")
-
-// kept looks for a request that the device has already.
-func (m *MakeCSR) kept(ctx context.Context, r *csr.Result) error {
-	rec, err := m.Store.Get(ctx, r.Device.Name)
-	if errors.Is(err, keystore.ErrNotFound) {
-		return nil
-	}
-	if err == nil {
-		err = m.own(rec, r.Device.Tag.(Candidate).Run)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errStore, err)
-	}
-	r.Request = rec.Request
-	return nil
-}
-
-// own returns an error unless a record was made for a run.
-func (m *MakeCSR) own(rec keystore.Record, run string) error {
-	if run == "" || rec.Run != run {
-		return m.taken(rec.Device, rec.Run)
-	}
-	return nil
-}
-
-// keep stores what was made for a device, and completes it. Its error ends the run.
-func (m *MakeCSR) keep(ctx context.Context, c *Candidate, res *csr.Result) error {
-	switch {
-	case errors.Is(res.Err, errStore):
-		return res.Err
-	case res.Err != nil:
-		c.Err = keyError(res.Err)
-		return nil
-	case !res.Key.IsZero():
-		rec := keystore.Record{Device: c.Name, Key: res.Key, Request: res.Request, Run: c.Run, Row: res.Device.Row}
-		if err := m.Store.Put(ctx, rec); err != nil {
-			return fmt.Errorf("keeping the key of device %q: %w", c.Name, err)
-		}
-	}
-	c.Values = map[string]string{m.Fills()[0]: res.Request.PEM()}
-	c.Match = MatchKey(res.Request.PublicKeySHA256())
-	return nil
-}
-
-// taken is the error for a device whose key is of another run.
-func (m *MakeCSR) taken(device, run string) error {
-	place, whose := "", "another run"
-	switch s := m.Store.(type) {
-	case interface{ Path(device string) string }: // a folder for each
-		place = " in " + s.Path(device)
-	case interface{ Path() string }: // one file
-		place = " in " + s.Path()
-	}
-	if run != "" {
-		whose = "run " + run
-	}
-	return fmt.Errorf("device %q has a key of %s%s, which is left as it is: %w; give this run another place for its keys, or, if that run's ledger was lost, take its devices over (Options.Existing, -existing take-over)",
-		device, whose, place, keystore.ErrExists)
 }

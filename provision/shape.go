@@ -228,8 +228,12 @@ func (s *shape) columns() []string { return s.ofRecord(s.program.Parameters()) }
 // makes reports whether the credential step makes the value of a parameter, and refuses one that a record has.
 func (s *shape) makes(name string) bool {
 	_, fills := s.fills[name]
-	_, makesCSR := s.rows.(*MakeCSR)
-	return fills && (makesCSR || !slices.Contains(s.takes, name))
+	makesAll := false
+	switch s.rows.(type) {
+	case *MakeCSR, *IssueCertificate:
+		makesAll = true
+	}
+	return fills && (makesAll || !slices.Contains(s.takes, name))
 }
 
 func (s *shape) ofRecord(parameters []string) []string {

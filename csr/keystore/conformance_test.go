@@ -173,7 +173,7 @@ func TestEveryStoreThatKeepsKeysKeepsTheSamePromises(t *testing.T) {
 			require.ErrorIs(t, s.Put(t.Context(), nameless), keystore.ErrName)
 			empty := record(t, "d")
 			empty.Request = nil
-			require.ErrorContains(t, s.Put(t.Context(), empty), "no request")
+			require.ErrorContains(t, s.Put(t.Context(), empty), "neither a request nor a certificate")
 			_, err := s.Get(t.Context(), "d")
 			require.ErrorIs(t, err, keystore.ErrNotFound)
 			require.ErrorIs(t, err, fs.ErrNotExist)

@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ const (
 
 // Copy puts every record of one store into another: the keys of a large fleet from a database into a folder for each
 // device, for instance. It can be called again, also after a crash: what is there already is compared and left alone. A
-// device with another key or request there is an [ErrExists], and ends it.
+// device with another key, request or certificate there is an [ErrExists], and ends it.
 //
 // It returns how many records are there and durable when it returns. A damaged record does not keep the others from
 // being copied; the error at the end names it, as [ErrDamaged].
@@ -75,12 +74,12 @@ func copyRecord(ctx context.Context, to Store, rec Record) error {
 		return to.Put(ctx, rec)
 	case err != nil:
 		return err
-	case !there.Key.Equal(rec.Key) || !bytes.Equal(there.Request.DER(), rec.Request.DER()):
+	case !there.Key.Equal(rec.Key) || there.PEM() != rec.PEM():
 		place := ""
 		if f, ok := to.(interface{ Path(device string) string }); ok {
 			place = " in " + f.Path(rec.Device)
 		}
-		return &differentError{fmt.Sprintf("device %s: another key or request%s was left as it is; move it away if it is not wanted any more",
+		return &differentError{fmt.Sprintf("device %s: another key, request or certificate%s was left as it is; move it away if it is not wanted any more",
 			rule.Quote(rec.Device), place)}
 	}
 	return nil

@@ -1,6 +1,7 @@
 // Package keystore is where device keys rest between being made and being shipped.
 //
-// A lost key is a dead device, so a record (key and request together) is on disk before its request leaves the process:
+// A lost key is a dead device, so a record (key and request together, or key and certificate) is on disk before its request
+// or certificate leaves the process:
 // [Store.Put] takes records in, and when [Store.Sync] returns nil everything put before is durable. A record is there
 // whole or not at all, also after a crash or a power cut, and is never replaced.
 //

@@ -23,6 +23,9 @@ const (
 	// the record has one, and a line "Device: " with the device's name, if the folder's is not that of [FileName]. Whoever
 	// reads PEM passes over both.
 	RequestFile = "request.pem"
+	// IssuedFile stands in place of RequestFile, with the same lines, when the record has a certificate that a CA of the
+	// user's own issued. Whether it was registered, it does not tell: an output of a run writes certificate.pem beside it.
+	IssuedFile = "issued.pem"
 	// NoKeyFile stands in place of KeyFile when the record was put without a key, so that a key that went missing is
 	// never taken for one that is kept elsewhere.
 	NoKeyFile = "key-is-elsewhere.txt"
@@ -102,6 +105,7 @@ type pending struct {
 	device string
 	path   string // in the group's folder
 	keyed  bool   // with KeyFile, else NoKeyFile
+	file   string // RequestFile or IssuedFile
 	ready  bool   // completely written
 }
 
@@ -173,7 +177,7 @@ func (f *Folder) Put(ctx context.Context, rec Record) error {
 		return err
 	}
 	for i := range files {
-		if files[i].name == RequestFile {
+		if files[i].name == documentFile(rec) {
 			files[i].data = append([]byte(header(rec, name)), files[i].data...)
 		}
 	}
@@ -196,16 +200,24 @@ type newFile struct {
 }
 
 func (f *Folder) filesOf(rec Record) ([]newFile, error) {
-	request := newFile{RequestFile, []byte(rec.Request.PEM())}
+	document := newFile{documentFile(rec), []byte(rec.PEM())}
 	if rec.Key.IsZero() || f.opts.KeysElsewhere && !rec.Key.Exportable() {
-		return []newFile{request, {NoKeyFile, []byte(noKeyText)}}, nil
+		return []newFile{document, {NoKeyFile, []byte(noKeyText)}}, nil
 	}
 	key, err := rec.Key.PEM()
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w; if it rests in hardware, open the folder with KeysElsewhere or leave Record.Key empty",
 			rule.Quote(rec.Device), err)
 	}
-	return []newFile{{KeyFile, key}, request}, nil
+	return []newFile{{KeyFile, key}, document}, nil
+}
+
+// documentFile is the file that holds what [Record.PEM] returns.
+func documentFile(rec Record) string {
+	if rec.Request == nil {
+		return IssuedFile
+	}
+	return RequestFile
 }
 
 // reserve makes sure of the name of the device's folder within this process and finds a place to write to.
@@ -239,7 +251,7 @@ func (f *Folder) reserve(ctx context.Context, rec Record) (p *pending, name stri
 		}
 		f.group, f.sync = group, sync
 	}
-	p = &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable()}
+	p = &pending{device: rec.Device, path: filepath.Join(f.group, name), keyed: !rec.Key.IsZero() && rec.Key.Exportable(), file: documentFile(rec)}
 	f.pending[name] = p
 	return p, name, nil
 }
@@ -374,7 +386,7 @@ func (f *Folder) settle(ctx context.Context, sync *durable.Group, batch map[stri
 		}
 		entries[i] = durable.Entry{
 			Name:  "device " + rule.Quote(p.device),
-			Files: []string{filepath.Join(p.path, RequestFile), filepath.Join(p.path, second)}, Folder: p.path,
+			Files: []string{filepath.Join(p.path, p.file), filepath.Join(p.path, second)}, Folder: p.path,
 		}
 	}
 	err = sync.Sync(ctx, entries)

@@ -75,7 +75,7 @@ func (f *Folder) find(device string) (path, free string, err error) {
 
 // owner returns the device whose record is in a folder; empty for a folder that is no device's.
 func (f *Folder) owner(path string) (string, error) {
-	text, err := f.readFile(path, RequestFile)
+	_, text, err := f.document(path)
 	if err != nil {
 		return "", err
 	}

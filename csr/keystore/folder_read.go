@@ -87,11 +87,13 @@ func (f *Folder) Verify(ctx context.Context, device string, publicKeySHA256 [32]
 	}
 	var digest [32]byte
 	if key.IsZero() {
-		request, _, err := f.readRequest(device, path)
-		if err != nil {
+		rec := Record{Device: device}
+		if err := f.readDocument(&rec, path); err != nil {
 			return err
 		}
-		digest = request.PublicKeySHA256()
+		if digest, err = rec.PublicKeySHA256(); err != nil {
+			return damaged(device, "%s: %v", path, err)
+		}
 	} else if digest, err = csr.PublicKeySHA256(key.Public()); err != nil {
 		return damaged(device, "%s: %v", filepath.Join(path, KeyFile), err)
 	}
@@ -105,16 +107,13 @@ func (f *Folder) read(device, path string) (Record, error) {
 	if err := f.look(device, path); err != nil {
 		return Record{}, err
 	}
-	rec := Record{Device: device}
-	var err error
-	if rec.Request, rec.Run, err = f.readRequest(device, path); err != nil {
+	key, err := f.readKey(device, path)
+	if err != nil {
 		return Record{}, err
 	}
-	if rec.Key, err = f.readKey(device, path); err != nil {
+	rec := Record{Device: device, Key: key}
+	if err := f.readDocument(&rec, path); err != nil {
 		return Record{}, err
-	}
-	if !rec.Key.IsZero() && !rec.Request.Matches(rec.Key.Public()) {
-		return Record{}, fmt.Errorf("device %s: %w: %w: %s and %s in %s", rule.Quote(device), ErrDamaged, ErrMismatch, KeyFile, RequestFile, path)
 	}
 	return rec, nil
 }
@@ -144,27 +143,42 @@ func (f *Folder) look(device, path string) error {
 	return nil
 }
 
-// readRequest returns the request in a device's folder, and the run that stands before it.
-func (f *Folder) readRequest(device, path string) (request *csr.Request, run string, err error) {
-	text, err := f.readFile(path, RequestFile)
+// readDocument reads the request or certificate in a device's folder, and the run that stands before it.
+func (f *Folder) readDocument(rec *Record, path string) error {
+	file, text, err := f.document(path)
 	if err != nil {
-		return nil, "", fmt.Errorf("device %s: %w", rule.Quote(device), err)
+		return fmt.Errorf("device %s: %w", rule.Quote(rec.Device), err)
 	}
 	if text == nil {
-		return nil, "", damaged(device, "%s has no %s; restore it, or move the folder away so that the device gets a new key", path, RequestFile)
+		return damaged(rec.Device, "%s has no %s and no %s; restore it, or move the folder away so that the device gets a new key",
+			path, RequestFile, IssuedFile)
 	}
 	run, owner, text, err := cutHeader(text)
 	if err != nil {
-		return nil, "", fmt.Errorf("device %s: %s: %w", rule.Quote(device), filepath.Join(path, RequestFile), err)
+		return fmt.Errorf("device %s: %s: %w", rule.Quote(rec.Device), filepath.Join(path, file), err)
 	}
-	if owner != "" && owner != device {
-		return nil, "", fmt.Errorf("device %s: %w: %s is the folder of device %s; open the folders with the FolderOptions.Name that they were made with",
-			rule.Quote(device), ErrName, path, rule.Quote(owner))
+	if owner != "" && owner != rec.Device {
+		return fmt.Errorf("device %s: %w: %s is the folder of device %s; open the folders with the FolderOptions.Name that they were made with",
+			rule.Quote(rec.Device), ErrName, path, rule.Quote(owner))
 	}
-	if request, err = csr.Parse(text); err != nil {
-		return nil, "", damaged(device, "%s: %v", filepath.Join(path, RequestFile), err)
+	switch err := rec.SetPEM(text); {
+	case errors.Is(err, ErrMismatch):
+		return fmt.Errorf("device %s: %w: %s and %s in %s", rule.Quote(rec.Device), err, KeyFile, file, path)
+	case err != nil:
+		return fmt.Errorf("device %s: %s: %w", rule.Quote(rec.Device), filepath.Join(path, file), err)
 	}
-	return request, run, nil
+	rec.Run = run
+	return nil
+}
+
+// document returns the file with the request or certificate in a device's folder; a nil text if there is none.
+func (f *Folder) document(path string) (file string, text []byte, err error) {
+	for _, file = range []string{RequestFile, IssuedFile} {
+		if text, err = f.readFile(path, file); text != nil || err != nil {
+			break
+		}
+	}
+	return file, text, err
 }
 
 // readKey returns the key in a device's folder, the zero value if the record was put without one.

@@ -3,15 +3,20 @@ package keystore_test
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -147,6 +152,57 @@ func TestOfTwoProcessesTheFirstToSyncWinsAndTheOtherIsTold(t *testing.T) {
 	requireSame(t, first, got)
 }
 
+func TestAnIssuedCertificateStandsInPlaceOfTheRequest(t *testing.T) {
+	caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
+	require.NoError(t, err)
+	of := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: time.Now(), NotAfter: time.Now().Add(2 * time.Hour),
+		BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, caKey.Public(), caKey)
+	require.NoError(t, err)
+	root, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	ca, err := csr.NewCA(root, caKey, csr.Profile{Validity: time.Hour})
+	require.NoError(t, err)
+	g := csr.Generator{CA: ca}
+	r := g.One(t.Context(), csr.Device{Name: "d"})
+	require.NoError(t, r.Err)
+	for _, named := range []bool{false, true} {
+		dir := t.TempDir()
+		opts := &keystore.FolderOptions{}
+		if named {
+			opts.Name = func(device string) string { return "serial-" + device }
+		}
+		f, err := keystore.OpenFolder(dir, opts)
+		require.NoError(t, err)
+		require.NoError(t, f.Put(t.Context(), keystore.Record{Device: "d", Key: r.Key, CertificatePEM: r.CertificatePEM, Run: "run-1"}))
+		require.NoError(t, f.Sync(t.Context()))
+		got, err := f.Get(t.Context(), "d")
+		require.NoError(t, err)
+		assert.Equal(t, r.CertificatePEM, got.CertificatePEM)
+		assert.Equal(t, "run-1", got.Run)
+		path := filepath.Join(f.Path("d"), keystore.IssuedFile)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.NoFileExists(t, filepath.Join(f.Path("d"), keystore.RequestFile))
+		assert.NoFileExists(t, filepath.Join(f.Path("d"), "certificate.pem"), "only an output writes that")
+
+		head, _, found := strings.Cut(string(text), "-----BEGIN")
+		require.True(t, found)
+		for name, damage := range map[string]string{
+			"cut": r.CertificatePEM[:len(r.CertificatePEM)-40], "twice": r.CertificatePEM + encodeCertificate(root), "empty": "",
+			"another key's": encodeCertificate(root),
+		} {
+			require.NoError(t, os.WriteFile(path, []byte(head+damage), 0o600))
+			_, err = f.Get(t.Context(), "d")
+			require.ErrorIs(t, err, keystore.ErrDamaged, name)
+		}
+	}
+}
+
+func encodeCertificate(c *x509.Certificate) string { return (&csr.Certificate{Certificate: c}).PEM() }
+
 func TestARecordMustBeWhole(t *testing.T) {
 	for name, store := range map[string]keystore.Store{"Folder": open(t, t.TempDir()), "None": keystore.None()} {
 		t.Run(name, func(t *testing.T) {
@@ -160,9 +216,9 @@ func TestARecordMustBeWhole(t *testing.T) {
 			require.ErrorIs(t, store.Put(t.Context(), nameless), keystore.ErrName)
 			empty := record(t, "d")
 			empty.Request = nil
-			require.ErrorContains(t, store.Put(t.Context(), empty), "no request")
+			require.ErrorContains(t, store.Put(t.Context(), empty), "neither a request nor a certificate")
 			empty.Request = new(csr.Request)
-			require.ErrorContains(t, store.Put(t.Context(), empty), "no request")
+			require.ErrorContains(t, store.Put(t.Context(), empty), "neither a request nor a certificate")
 			_, err = store.Get(t.Context(), "d")
 			require.ErrorIs(t, err, keystore.ErrNotFound)
 			require.ErrorIs(t, err, fs.ErrNotExist)
@@ -243,14 +299,14 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 		want   error
 		text   string
 	}{
-		"no key":              {func(dir string) error { return os.Remove(filepath.Join(dir, "private-key.pem")) }, keystore.ErrDamaged, "has no private-key.pem"},
-		"no request":          {func(dir string) error { return os.Remove(filepath.Join(dir, "request.pem")) }, keystore.ErrDamaged, "has no request.pem"},
-		"an empty key":        {write("private-key.pem", nil), keystore.ErrDamaged, "private-key.pem"},
-		"an empty request":    {write("request.pem", nil), keystore.ErrDamaged, "request.pem"},
-		"half a key":          {write("private-key.pem", otherKey[:80]), keystore.ErrDamaged, "private-key.pem"},
-		"noise for a request": {write("request.pem", []byte("hunter2")), keystore.ErrDamaged, "request.pem"},
-		"somebody else's key": {write("private-key.pem", otherKey), keystore.ErrMismatch, "private-key.pem and request.pem"},
-		"a huge key":          {write("private-key.pem", make([]byte, 1<<20)), keystore.ErrDamaged, "more than"},
+		"no key":                              {func(dir string) error { return os.Remove(filepath.Join(dir, "private-key.pem")) }, keystore.ErrDamaged, "has no private-key.pem"},
+		"neither a request nor a certificate": {func(dir string) error { return os.Remove(filepath.Join(dir, "request.pem")) }, keystore.ErrDamaged, "has no request.pem"},
+		"an empty key":                        {write("private-key.pem", nil), keystore.ErrDamaged, "private-key.pem"},
+		"an empty request":                    {write("request.pem", nil), keystore.ErrDamaged, "request.pem"},
+		"half a key":                          {write("private-key.pem", otherKey[:80]), keystore.ErrDamaged, "private-key.pem"},
+		"noise for a request":                 {write("request.pem", []byte("hunter2")), keystore.ErrDamaged, "request.pem"},
+		"somebody else's key":                 {write("private-key.pem", otherKey), keystore.ErrMismatch, "private-key.pem and request.pem"},
+		"a huge key":                          {write("private-key.pem", make([]byte, 1<<20)), keystore.ErrDamaged, "more than"},
 		"a key that is a folder": {func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, "private-key.pem")), os.Mkdir(filepath.Join(dir, "private-key.pem"), 0o700))
 		}, keystore.ErrDamaged, "not a regular file"},

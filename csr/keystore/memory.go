@@ -53,7 +53,11 @@ func (m *memory) Get(ctx context.Context, device string) (Record, error) {
 
 func (m *memory) Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error {
 	rec, err := m.Get(ctx, device)
-	if err == nil && rec.Request.PublicKeySHA256() != publicKeySHA256 {
+	if err != nil {
+		return err
+	}
+	digest, err := rec.PublicKeySHA256()
+	if err == nil && digest != publicKeySHA256 {
 		return otherKey(device, "memory")
 	}
 	return err

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 type Record struct {
 	Device  string         // the device's name, 1 character at least
 	Key     csr.PrivateKey // its private key; the zero value when that is kept elsewhere, in hardware for instance
-	Request *csr.Request   // the request for that key
+	Request *csr.Request   // the request for that key; nil with CertificatePEM
+	// CertificatePEM is the certificate for that key, one PEM block, in place of a request: a CA of the user's own issued it.
+	CertificatePEM string
 	// Run is the id of the run that the key was made for, as opaque text: one line of printable UTF-8, at most 200 bytes.
 	// By it, and by nothing else, a run knows its own keys from another's. Empty when no run made the key.
 	Run string
@@ -30,12 +33,12 @@ type Record struct {
 // Store keeps records. Its methods are safe for concurrent use and honour their context.
 type Store interface {
 	// Put takes a record in. It refuses to replace one, even by the same, with an [ErrExists] that names device and
-	// place: ask Get first when a run is resumed. It refuses a key that does not belong to the request
+	// place: ask Get first when a run is resumed. It refuses a key that does not belong to the request or certificate
 	// ([ErrMismatch]). What Put took is durable only after Sync.
 	Put(ctx context.Context, rec Record) error
 
 	// Sync makes everything durable that Put took, and that Get returned, before Sync was called. Until it has
-	// returned nil, no request may leave the process.
+	// returned nil, no request and no certificate may leave the process.
 	Sync(ctx context.Context) error
 
 	// Get returns the record of a device, also one that was not synced yet. It is an [ErrNotFound] when there is none,
@@ -51,7 +54,7 @@ type Store interface {
 	// A store does by what it can, and never needs to show the key: one that holds plain keys reads and compares them,
 	// one that seals them compares the sealed bytes with the digest that it recorded beside the public key when it sealed
 	// them, one in hardware asks the hardware for its public key. A record that was put without its key, because that
-	// rests elsewhere, is compared by its request. Verify is called for every device, before it counts as provisioned and
+	// rests elsewhere, is compared by its request or certificate. Verify is called for every device, before it counts as provisioned and
 	// whenever a run is confirmed, by several goroutines at once.
 	Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error
 }
@@ -66,8 +69,8 @@ var (
 	ErrOtherKey = errors.New("another key")
 	// ErrDamaged: the record is not whole, or not what Put wrote.
 	ErrDamaged = errors.New("record damaged")
-	// ErrMismatch: the private key does not belong to the request.
-	ErrMismatch = errors.New("private key and request do not belong together")
+	// ErrMismatch: the private key does not belong to the request or certificate.
+	ErrMismatch = errors.New("private key and request or certificate do not belong together")
 	// ErrPermissions: other users of the machine can read the key or replace it.
 	ErrPermissions = errors.New("private key is open to other users")
 	// ErrName: the device's name cannot be used.
@@ -121,8 +124,8 @@ func isRun(s string) bool {
 }
 
 // Check reports what no store keeps: a record without a name or with one that no [Folder] could have ([ErrName]),
-// without a request, with a key that does not belong to it ([ErrMismatch]), or of a run whose id is not one printable
-// line.
+// without a request and a certificate or with both, with a key that does not belong to it ([ErrMismatch]), or of a run
+// whose id is not one printable line.
 func (rec Record) Check() error {
 	if rec.Device == "" {
 		return fmt.Errorf("%w: it is empty", ErrName)
@@ -131,14 +134,77 @@ func (rec Record) Check() error {
 		return fmt.Errorf("%w: %s needs a file name of %d bytes, file systems take %d; shorten it (a thing's name has at most 128 characters)",
 			ErrName, rule.Quote(rec.Device), n, maxFileName)
 	}
-	if rec.Request == nil || len(rec.Request.DER()) == 0 {
-		return fmt.Errorf("device %s: the record has no request", rule.Quote(rec.Device))
+	requested := rec.Request != nil && len(rec.Request.DER()) > 0
+	switch {
+	case requested && rec.CertificatePEM != "":
+		return fmt.Errorf("device %s: the record has both a request and a certificate", rule.Quote(rec.Device))
+	case !requested && rec.CertificatePEM == "":
+		return fmt.Errorf("device %s: the record has neither a request nor a certificate", rule.Quote(rec.Device))
 	}
-	if !rec.Key.IsZero() && !rec.Request.Matches(rec.Key.Public()) {
+	digest, err := rec.PublicKeySHA256()
+	if err != nil {
+		return fmt.Errorf("device %s: %w", rule.Quote(rec.Device), err)
+	}
+	if !rec.holds(digest) {
 		return fmt.Errorf("device %s: %w", rule.Quote(rec.Device), ErrMismatch)
 	}
 	if !isRun(rec.Run) {
 		return fmt.Errorf("device %s: the id of its run has to be one printable line of at most %d bytes", rule.Quote(rec.Device), maxRun)
+	}
+	return nil
+}
+
+// holds reports whether the record's private key is the one of a public key. One without it holds any.
+func (rec Record) holds(publicKeySHA256 [32]byte) bool {
+	if rec.Key.IsZero() {
+		return true
+	}
+	digest, err := csr.PublicKeySHA256(rec.Key.Public())
+	return err == nil && digest == publicKeySHA256
+}
+
+// PublicKeySHA256 returns the SHA-256 of the public key in the record's request or certificate, as
+// [csr.Request.PublicKeySHA256] returns it.
+func (rec Record) PublicKeySHA256() ([32]byte, error) {
+	if rec.Request != nil {
+		return rec.Request.PublicKeySHA256(), nil
+	}
+	return csr.CertificateKeySHA256([]byte(rec.CertificatePEM))
+}
+
+// PEM returns the record's request, or its certificate: what a store keeps beside the key.
+func (rec Record) PEM() string {
+	if rec.Request != nil {
+		return rec.Request.PEM()
+	}
+	return rec.CertificatePEM
+}
+
+// SetPEM sets Request or CertificatePEM from what PEM returned. Text that is damaged, or is of another key than the record's
+// Key, is an [ErrDamaged].
+func (rec *Record) SetPEM(text []byte) error {
+	if bytes.Contains(text, []byte("-----BEGIN CERTIFICATE-----")) {
+		certs, err := csr.ParseCertificates(text)
+		if err == nil && len(certs) > 1 {
+			err = fmt.Errorf("%d certificates stand in place of one", len(certs))
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		rec.Request, rec.CertificatePEM = nil, certs[0].PEM()
+	} else {
+		request, err := csr.Parse(text)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		rec.Request, rec.CertificatePEM = request, ""
+	}
+	digest, err := rec.PublicKeySHA256()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if !rec.holds(digest) {
+		return fmt.Errorf("%w: %w", ErrDamaged, ErrMismatch)
 	}
 	return nil
 }

@@ -22,7 +22,8 @@
 //	position           the order the records were put in, from 1
 //	device             the device's name
 //	private_key_pem    PKCS #8 in PEM; NULL when the key is kept elsewhere, in hardware for instance
-//	csr_pem            the certificate signing request
+//	csr_pem            the certificate signing request; NULL when there is a certificate in its place
+//	certificate_pem    the certificate that a CA of the user's own issued; NULL when there is a request
 //	public_key_sha256  SHA-256 of the SubjectPublicKeyInfo, hexadecimal: what ties a certificate to its key
 //	run                the id of the run that the key was made for; empty if no run made it
 //	created            when it was put, in UTC, such as 2026-11-23T08:15:00.000000000Z

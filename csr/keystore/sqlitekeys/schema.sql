@@ -4,8 +4,10 @@ CREATE TABLE keys (              -- one row for each device
     position          INTEGER PRIMARY KEY,
     device            TEXT NOT NULL UNIQUE,
     private_key_pem   TEXT,
-    csr_pem           TEXT NOT NULL,
+    csr_pem           TEXT,
+    certificate_pem   TEXT,      -- in place of csr_pem
     public_key_sha256 TEXT NOT NULL,
     run               TEXT NOT NULL,
-    created           TEXT NOT NULL
+    created           TEXT NOT NULL,
+    CHECK ((csr_pem IS NULL) <> (certificate_pem IS NULL))
 );

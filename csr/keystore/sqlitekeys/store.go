@@ -160,16 +160,22 @@ func (s *Store) add(ctx context.Context, h held) error {
 		key = string(text)
 		clear(text)
 	}
-	digest := h.rec.Request.PublicKeySHA256()
-	_, err := s.insert.ExecContext(ctx, h.rec.Device, key, h.rec.Request.PEM(), hex.EncodeToString(digest[:]), h.rec.Run,
-		h.created.UTC().Format(sqlitefile.TimeFormat))
+	var request, certificate any = h.rec.PEM(), nil
+	if h.rec.Request == nil {
+		request, certificate = nil, request
+	}
+	digest, err := h.rec.PublicKeySHA256()
+	if err == nil {
+		_, err = s.insert.ExecContext(ctx, h.rec.Device, key, request, certificate, hex.EncodeToString(digest[:]), h.rec.Run,
+			h.created.UTC().Format(sqlitefile.TimeFormat))
+	}
 	if err != nil {
 		return fmt.Errorf("device %s: %w", rule.Quote(h.rec.Device), err)
 	}
 	return nil
 }
 
-// Get implements [keystore.Store]. It checks that key and request are whole and belong together.
+// Get implements [keystore.Store]. It checks that key and request or certificate are whole and belong together.
 func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return keystore.Record{}, err
@@ -187,16 +193,16 @@ func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error)
 	if ok {
 		return h.rec, nil
 	}
-	var key sql.NullString
-	var request, digest, run string
-	err := s.get.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&key, &request, &digest, &run)
+	var key, request, certificate sql.NullString
+	var digest, run string
+	err := s.get.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&key, &request, &certificate, &digest, &run)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return keystore.Record{}, fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
 	case err != nil:
 		return keystore.Record{}, s.fail(ctx, device, "reading its key", err)
 	}
-	rec, err := parse(device, key, request, digest)
+	rec, err := parse(device, key, request, certificate, digest)
 	if err == nil {
 		rec.Run = run
 	}
@@ -242,24 +248,24 @@ func (s *Store) Verify(ctx context.Context, device string, publicKeySHA256 [32]b
 }
 
 // parse makes a record of a row. Its errors hold nothing of the row.
-func parse(device string, key sql.NullString, request, digest string) (keystore.Record, error) {
+func parse(device string, key, request, certificate sql.NullString, digest string) (rec keystore.Record, err error) {
 	none := keystore.Record{}
-	req, err := csr.Parse([]byte(request))
-	if err != nil {
-		return none, fmt.Errorf("%w: csr_pem: %w", keystore.ErrDamaged, err)
+	rec.Device = device
+	column, text := "csr_pem", request.String
+	if certificate.Valid {
+		column, text = "certificate_pem", certificate.String
 	}
-	if sum := req.PublicKeySHA256(); subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(digest)) != 1 {
-		return none, fmt.Errorf("%w: public_key_sha256 is not that of csr_pem", keystore.ErrDamaged)
+	if key.Valid {
+		if rec.Key, err = csr.ParsePrivateKey([]byte(key.String)); err != nil {
+			return none, fmt.Errorf("%w: private_key_pem: %w", keystore.ErrDamaged, err)
+		}
 	}
-	rec := keystore.Record{Device: device, Request: req}
-	if !key.Valid {
-		return rec, nil
+	if err := rec.SetPEM([]byte(text)); err != nil {
+		return none, fmt.Errorf("%s: %w", column, err)
 	}
-	if rec.Key, err = csr.ParsePrivateKey([]byte(key.String)); err != nil {
-		return none, fmt.Errorf("%w: private_key_pem: %w", keystore.ErrDamaged, err)
-	}
-	if !req.Matches(rec.Key.Public()) {
-		return none, fmt.Errorf("%w: %w", keystore.ErrDamaged, keystore.ErrMismatch)
+	sum, err := rec.PublicKeySHA256()
+	if err != nil || subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(digest)) != 1 {
+		return none, fmt.Errorf("%w: public_key_sha256 is not that of %s", keystore.ErrDamaged, column)
 	}
 	return rec, nil
 }

@@ -30,6 +30,28 @@ var recordCases = []Case{
 		},
 	},
 	{
+		Name:        "record/certificate",
+		Explanation: "A record may have a certificate in place of a request. It is kept exactly: a resumed run sends it once more, and another one would be the device's second.",
+		try: func(ctx context.Context, t *trial) {
+			s := t.open(ctx)
+			requested := t.put(ctx, s, "run-1", "device-one")[0]
+			issued := t.issued(ctx, "device-two", "run-1")
+			t.ok(s.Put(ctx, issued), "Put of a record with a certificate")
+			t.holds(ctx, s, issued, "after Put")
+			t.ok(s.Sync(ctx), "Sync")
+			t.holds(ctx, s, issued, "after Sync")
+			t.holds(ctx, s, requested, "after Sync")
+			t.verified(ctx, s, issued, "after Sync")
+			t.is(s.Put(ctx, t.issued(ctx, "device-two", "run-1")), keystore.ErrExists, "Put of another certificate")
+			if t.harness.Reopen == nil {
+				return
+			}
+			s = t.reopen(ctx, s)
+			t.holds(ctx, s, issued, "after the store was opened again")
+			t.verified(ctx, s, issued, "after the store was opened again")
+		},
+	},
+	{
 		Name:        "record/missing",
 		Explanation: "Get of a device without a record is an ErrNotFound, on which a run makes a new key.",
 		try: func(ctx context.Context, t *trial) {
@@ -63,9 +85,14 @@ var recordCases = []Case{
 			mixed.Request = t.record(ctx, "device-one", "run-1").Request
 			empty := t.record(ctx, "device-one", "run-1")
 			empty.Request = nil
+			both := t.record(ctx, "device-one", "run-1")
+			both.CertificatePEM = t.issued(ctx, "device-one", "run-1").CertificatePEM
+			otherCertificate := t.record(ctx, "device-one", "run-1")
+			otherCertificate.Request, otherCertificate.CertificatePEM = nil, both.CertificatePEM
 			lines := t.record(ctx, "device-one", "run-1\nrun-2")
 			for what, rec := range map[string]keystore.Record{
 				"another key's request": mixed, "no request": empty, "a run's id of two lines": lines,
+				"a request and a certificate": both, "another key's certificate": otherCertificate,
 			} {
 				if rec.Check() != nil && s.Put(ctx, rec) == nil {
 					t.failf("Put took a record with %s", what)

@@ -146,6 +146,10 @@ var breaks = map[string][]func(*broken){
 			rec.Key = r.Key
 		}),
 	},
+	"record/certificate": {
+		onGet(func(rec *keystore.Record) { rec.CertificatePEM = "" }),
+		onGet(func(rec *keystore.Record) { rec.CertificatePEM += rec.CertificatePEM }),
+	},
 	"record/missing": {func(b *broken) {
 		b.get = func(ctx context.Context, device string) (keystore.Record, error) {
 			rec, err := b.Store.Get(ctx, device)

@@ -1,0 +1,247 @@
+package provision_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// myCA makes a CA of the user's own.
+func myCA(t testing.TB) *csr.CA {
+	t.Helper()
+	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
+	require.NoError(t, err)
+	return ownCAOf(t, key)
+}
+
+func ownCAOf(t testing.TB, key crypto.Signer) *csr.CA {
+	t.Helper()
+	of := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * 365 * 24 * time.Hour),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	require.NoError(t, err)
+	certificate, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
+	require.NoError(t, err)
+	return ca
+}
+
+// registerCA registers a CA in the account, as its owner would by hand.
+func (w *world) registerCA(t *testing.T, ca *csr.CA) {
+	t.Helper()
+	client := awsIoT(w.fake)
+	code, err := client.GetRegistrationCode(t.Context(), &iot.GetRegistrationCodeInput{})
+	require.NoError(t, err)
+	proof, err := ca.VerificationCertificate(*code.RegistrationCode)
+	require.NoError(t, err)
+	_, err = client.RegisterCACertificate(t.Context(), &iot.RegisterCACertificateInput{
+		CaCertificate: new(ca.PEM()), VerificationCertificate: new(proof), SetAsActive: true,
+	})
+	require.NoError(t, err)
+}
+
+// issuing is a template that takes the device's certificate, and with withCA that of its CA, too.
+func issuing(t *testing.T, withCA bool) *template.Template {
+	t.Helper()
+	parameter, property := "", ""
+	if withCA {
+		parameter, property = `,"Issuer":{"Type":"String"}`, `"CACertificatePem":{"Ref":"Issuer"},`
+	}
+	tmpl, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"SerialNumber":{"Type":"String"},"Cert":{"Type":"String"}` + parameter + `},
+		"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"},"AttributePayload":{"serial":{"Ref":"SerialNumber"}}}},
+		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificatePem":{"Ref":"Cert"},` + property + `"Status":"ACTIVE"},
+		"OverrideSettings":{"Status":"REPLACE"}}}}`))
+	require.NoError(t, err)
+	return tmpl
+}
+
+func TestCertificatesOfAnOwnCAAreRegistered(t *testing.T) {
+	for name, withCA := range map[string]bool{"under the registered CA": true, "without a CA": false} {
+		t.Run(name, func(t *testing.T) {
+			w := folderWorld(t, fakebackend.Options{})
+			ca := myCA(t)
+			if withCA {
+				w.registerCA(t, ca)
+			} else {
+				_, err := w.fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration", RegisterWithoutCA: true})
+				require.NoError(t, err)
+			}
+			subject, err := csr.ParsePattern("O=MyOrg,serialNumber={SerialNumber},CN={ThingName}")
+			require.NoError(t, err)
+			w.opts.Template = issuing(t, withCA)
+			w.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w.keys, Subject: subject.Subject}
+			run := w.run(t)
+			_, err = run.Run(t.Context(), rows(3))
+			require.NoError(t, err)
+			w.requireWorking(t, results(t, run))
+			for _, r := range results(t, run) {
+				cert := certificate(t, r.CertificatePEM)
+				require.NoError(t, cert.CheckSignatureFrom(ca.Certificate()))
+				assert.Equal(t, r.Name, cert.Subject.CommonName)
+				assert.Equal(t, r.Row["SerialNumber"], cert.Subject.SerialNumber)
+				rec, err := w.keys.Get(t.Context(), r.Name)
+				require.NoError(t, err)
+				assert.Equal(t, rec.CertificatePEM, r.CertificatePEM)
+				assert.NoFileExists(t, filepath.Join(w.folder.Path(r.Name), keystore.RequestFile))
+			}
+
+			openssl, err := exec.LookPath("openssl")
+			if err != nil {
+				t.Skip("the openssl program is not installed")
+			}
+			root := filepath.Join(t.TempDir(), "ca.pem")
+			require.NoError(t, os.WriteFile(root, []byte(ca.PEM()), 0o600))
+			out, err := exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", root,
+				filepath.Join(w.folder.Path("device-2"), "certificate.pem")).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		})
+	}
+}
+
+// ownCAWorld has a CA that is registered, and a run that issues its certificates.
+func ownCAWorld(t *testing.T) (*world, *csr.CA) {
+	t.Helper()
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	ca := myCA(t)
+	w.registerCA(t, ca)
+	w.opts.Template = issuing(t, true)
+	w.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w.keys}
+	return w, ca
+}
+
+func TestADeviceThatIsSentAgainIsSentWithTheSameCertificate(t *testing.T) {
+	w, _ := ownCAWorld(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
+	require.NoError(t, err)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	before, err := w.keys.Get(t.Context(), "device-2")
+	require.NoError(t, err)
+	_, err = w.run(t).Retry(t.Context())
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+	assert.Equal(t, before.CertificatePEM, results(t, run)[1].CertificatePEM)
+	certs, err := awsIoT(w.fake).ListCertificates(t.Context(), &iot.ListCertificatesInput{})
+	require.NoError(t, err)
+	assert.Len(t, certs.Certificates, 3)
+}
+
+func TestAPartThatWasLostIsMadeAgainOfTheSameCertificates(t *testing.T) {
+	w, _ := ownCAWorld(t)
+	_, err := w.run(t).Prepare(t.Context(), rows(3))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(w.opts.PartDir, "*.json"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	before, err := os.ReadFile(files[0])
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(files[0]))
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	after, err := os.ReadFile(files[0])
+	require.NoError(t, err)
+	assert.Equal(t, string(before), string(after))
+	w.requireWorking(t, results(t, run))
+}
+
+func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
+	caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
+	require.NoError(t, err)
+	w, _ := ownCAWorld(t)
+	first := ownCAOf(t, caKey)
+	w.registerCA(t, first)
+	w.opts.Credential = &provision.IssueCertificate{CA: first, Store: w.keys}
+	_, err = w.run(t).Prepare(t.Context(), rows(2))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(w.opts.PartDir, "*.json"))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(files[0])) // so that the certificates are asked for again
+
+	w.opts.Credential = &provision.IssueCertificate{CA: myCA(t), Store: w.keys}
+	_, err = w.run(t).Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, csr.ErrCA)
+	require.ErrorContains(t, err, "give the CA that did")
+
+	w.opts.Credential = &provision.IssueCertificate{CA: first, Store: w.keys}
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(2))
+	require.NoError(t, err)
+	w.requireWorking(t, results(t, run))
+}
+
+func TestAKeyWithARequestIsNoKeyWithACertificate(t *testing.T) {
+	g := csr.Generator{}
+	made := g.One(t.Context(), csr.Device{Name: "device-1"})
+	require.NoError(t, made.Err)
+	w, _ := ownCAWorld(t)
+	run := w.run(t)
+	_, err := run.Prepare(t.Context(), provision.Devices()) // the run's id is known from here on
+	require.NoError(t, err)
+	record, err := w.opts.Ledger.Run(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, w.keys.Put(t.Context(), keystore.Record{Device: "device-1", Key: made.Key, Request: made.Request, Run: record.ID}))
+	_, err = run.Run(t.Context(), rows(1))
+	require.ErrorContains(t, err, "made its key with a request")
+}
+
+func TestARecordWithACertificateOfItsOwnIsRefused(t *testing.T) {
+	w, ca := ownCAWorld(t)
+	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
+	require.NoError(t, err)
+	own, err := ca.Issue(key.Public(), csr.CommonName("device-1"))
+	require.NoError(t, err)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), provision.Rows(map[string]string{"ThingName": "device-1", "SerialNumber": "1", "Cert": own}))
+	require.Error(t, err)
+	if !errors.Is(err, provision.ErrIncomplete) {
+		require.ErrorContains(t, err, "Cert") // the header of the list is refused
+		return
+	}
+	assert.Contains(t, results(t, run)[0].Message, "GivenCertificate")
+}
+
+func TestAStepWithoutCAOrStoreIsRefused(t *testing.T) {
+	w, ca := ownCAWorld(t)
+	for text, step := range map[string]*provision.IssueCertificate{
+		"CA is missing": {Store: w.keys}, "Store is missing": {CA: ca}, "gives the parameter": {CA: ca, Store: w.keys, Parameter: "Issuer"},
+	} {
+		w.opts.Credential = step
+		_, err := provision.New(w.opts)
+		if text == "gives the parameter" {
+			require.ErrorContains(t, err, "does not take its certificate's CertificatePem from it")
+			continue
+		}
+		require.ErrorContains(t, err, text)
+	}
+}
+
+func TestAStepForATemplateKeepsItsSettings(t *testing.T) {
+	tmpl := issuing(t, false)
+	assert.Equal(t, &provision.GivenCertificate{Parameter: "Cert", Lenient: true}, provision.ForTemplate(&provision.GivenCertificate{Lenient: true}, tmpl))
+}
