@@ -11,13 +11,14 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/restjson"
 	"github.com/seed1ff6f450/iotfleet/internal/lenientx509"
 	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // CA certificates of the customer's own: GetRegistrationCode, DeleteRegistrationCode, RegisterCACertificate,
 // DescribeCACertificate, UpdateCACertificate, DeleteCACertificate, ListCACertificates.
 //
 // Models: the verification certificate with the registration code as its common name; CAs in SNI_ONLY mode without one;
-// at most ten CAs with one subject. Not modelled: registration at a device's first connection, transfers.
+// at most ten CAs with one subject; registration at a device's first connection (jit.go). Not modelled: transfers.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterCACertificate.html
 
@@ -59,8 +60,8 @@ func (b *account) deleteRegistrationCode(_ time.Time, _ *nothing) (*nothing, *ta
 	return nil, nil
 }
 
-// registrationConfig is how devices with certificates of a CA are registered when they first connect. It is kept and
-// returned.
+// registrationConfig is how devices with certificates of a CA are provisioned when they first connect: by a template, and
+// with the permissions of a role. A provisioning template, given by its name, has a role of its own.
 type registrationConfig struct {
 	TemplateBody string `json:"templateBody,omitempty" is:"TemplateBody"`
 	RoleARN      string `json:"roleArn,omitempty" is:"RoleArn"`
@@ -97,6 +98,9 @@ func (b *account) registerCACertificate(now time.Time, in *registerCACertificate
 	case now.After(ca.NotAfter):
 		return nil, refuse(codeCertificateInvalid, "The CA certificate has expired")
 	}
+	if err := b.checkConfig(in.RegistrationConfig); err != nil {
+		return nil, err
+	}
 	id := certificateID(sha256.Sum256(ca.Raw))
 	if old, ok := b.st.cas.get(id); ok {
 		return nil, withResource(refuse(codeAlreadyExists, "The CA certificate is registered already: %s", id), old.id.String(), b.caARN(old))
@@ -125,6 +129,32 @@ func (b *account) registerCACertificate(now time.Time, in *registerCACertificate
 	b.st.cas.add(id, c)
 	b.setTags(b.caARN(c), in.Tags)
 	return &registerCACertificateOutput{b.caARN(c), c.id.String()}, nil
+}
+
+// checkConfig refuses a configuration that could provision no device. Nil is none.
+func (b *account) checkConfig(c *registrationConfig) *task.Error {
+	switch {
+	case c == nil:
+		return nil
+	case c.TemplateBody != "" && c.TemplateName != "":
+		return refuse(codeInvalidRequest, "A registration configuration has a templateBody or a templateName, not both")
+	case c.TemplateBody != "":
+		if c.RoleARN == "" {
+			return refuse(codeInvalidRequest, "A registration configuration with a templateBody must have a roleArn")
+		}
+		if _, err := b.compileAs(template.JITP, c.TemplateBody); err != nil {
+			return refuse(codeInvalidRequest, "%s", err)
+		}
+	case c.TemplateName != "":
+		t, err := b.findTemplate(c.TemplateName)
+		if err != nil {
+			return err
+		}
+		if t.kind != typeJITP {
+			return refuse(codeInvalidRequest, "The provisioning template %s is of type %s, not %s", t.name, t.kind, typeJITP)
+		}
+	}
+	return nil
 }
 
 // proves checks a verification certificate: signed by the CA, with the registration code as its common name.
@@ -209,10 +239,8 @@ func (b *account) updateCACertificate(now time.Time, in *updateCACertificateInpu
 	if err != nil {
 		return nil, err
 	}
-	if in.RegistrationConfig != nil && in.RegistrationConfig.TemplateBody != "" {
-		if _, err := b.compile(in.RegistrationConfig.TemplateBody); err != nil {
-			return nil, refuse(codeInvalidRequest, "%s", err)
-		}
+	if err := b.checkConfig(in.RegistrationConfig); err != nil {
+		return nil, err
 	}
 	if in.NewStatus != "" {
 		c.active = in.NewStatus == "ACTIVE"

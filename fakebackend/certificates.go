@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -391,12 +392,8 @@ func (b *account) readDeviceCertificate(text, caText string) (*signedCertificate
 		}
 	}
 	var inactive *caCertificate
-	for ca := range b.st.cas.all() {
-		parsed, _, err := lenientx509.Certificate(ca.der)
-		if err != nil || only != nil && !parsed.Equal(only) || !slices.Equal(parsed.RawSubject, cert.RawIssuer) {
-			continue
-		}
-		if cert.CheckSignatureFrom(parsed) != nil {
+	for ca := range b.signersOf(cert) {
+		if only != nil && !slices.Equal(ca.der, only.Raw) {
 			continue
 		}
 		if !ca.active {
@@ -413,4 +410,19 @@ func (b *account) readDeviceCertificate(text, caText string) (*signedCertificate
 		return nil, refuse(codeCertificateInvalid, "The certificate is not signed by the given CA, or the CA is not registered")
 	}
 	return signed, nil
+}
+
+// signersOf yields the registered CAs whose key has signed a certificate, oldest first.
+func (b *account) signersOf(cert *x509.Certificate) iter.Seq[*caCertificate] {
+	return func(yield func(*caCertificate) bool) {
+		for ca := range b.st.cas.all() {
+			parsed, _, err := lenientx509.Certificate(ca.der)
+			if err != nil || !slices.Equal(parsed.RawSubject, cert.RawIssuer) || cert.CheckSignatureFrom(parsed) != nil {
+				continue
+			}
+			if !yield(ca) {
+				return
+			}
+		}
+	}
 }

@@ -44,6 +44,7 @@ type connection struct {
 	hello wire.Hello
 	id    certificateID
 	cert  *x509.Certificate // of the device
+	let   string            // the operation of just-in-time registration that no fault has kept the connection from
 	now   atomic.Pointer[standing]
 }
 
@@ -59,30 +60,59 @@ type standing struct {
 
 // admit lets the device in, or returns why not. An error is the context's.
 func (c *connection) admit(ctx context.Context) (*wire.Refused, error) {
-	strike, err := c.b.faults.request(ctx, other.Connect, c.hello.ClientID)
-	switch refusal, ok := errors.AsType[*task.Error](err); {
-	case ok:
-		return c.refused(wire.Faulty, "%s", refusal.Message), nil
-	case errors.Is(err, task.ErrOutcomeUnknown):
-		return c.cut(), nil
-	case err != nil:
-		return nil, err
+	strike, refused, err := c.strike(ctx, other.Connect)
+	if refused != nil || err != nil {
+		return refused, err
 	}
-	now, err := c.b.enter(ctx, other.Connect)
-	if err != nil {
-		return nil, err
+	for {
+		refused, ask, err := c.turn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ask == "" {
+			if strike.dropAfter {
+				refused = c.cut(refused)
+			}
+			return refused, nil
+		}
+		more, refused, err := c.strike(ctx, ask)
+		if refused != nil || err != nil {
+			return refused, err
+		}
+		c.let, strike.dropAfter = ask, strike.dropAfter || more.dropAfter
 	}
-	defer c.b.leave()
-	refused := c.decide(now)
-	if strike.dropAfter {
-		return c.cut(), nil
-	}
-	return refused, nil
 }
 
-func (c *connection) cut() *wire.Refused {
+// strike applies the faults that are set for an operation. No turn is held meanwhile.
+func (c *connection) strike(ctx context.Context, operation string) (struck, *wire.Refused, error) {
+	left, err := c.b.faults.request(ctx, operation, c.hello.ClientID)
+	if refusal, ok := errors.AsType[*task.Error](err); ok {
+		return left, c.refused(wire.Faulty, "%s", refusal.Message), nil
+	}
+	if errors.Is(err, task.ErrOutcomeUnknown) {
+		return left, c.cut(nil), nil
+	}
+	return left, nil, err
+}
+
+// turn decides about the device in one turn.
+func (c *connection) turn(ctx context.Context) (refused *wire.Refused, ask string, err error) {
+	now, err := c.b.enter(ctx, other.Connect)
+	if err != nil {
+		return nil, "", err
+	}
+	defer c.b.leave()
+	refused, ask = c.decide(now)
+	return refused, ask, nil
+}
+
+// cut refuses the device without an answer, whatever was decided about it. What was to be published stays to be.
+func (c *connection) cut(decided *wire.Refused) *wire.Refused {
 	refused := c.refused(wire.Faulty, "the connection was cut by a fault that the test has set")
 	refused.Cut = true
+	if decided != nil {
+		refused.Messages = decided.Messages
+	}
 	return refused
 }
 
@@ -94,39 +124,40 @@ func (c *connection) refused(reason, format string, args ...any) *wire.Refused {
 	return &wire.Refused{Reason: reason, Text: e.Text}
 }
 
-// decide is admit with the turn held.
-func (c *connection) decide(now time.Time) *wire.Refused {
+// decide refuses the device, or lets it in: then refused is nil. It may ask to be let do an operation first. The caller
+// holds the turn.
+func (c *connection) decide(now time.Time) (refused *wire.Refused, ask string) {
 	if len(c.hello.Chain) == 0 {
-		return c.refused(wire.NoCertificate, "the device sent no certificate")
+		return c.refused(wire.NoCertificate, "the device sent no certificate"), ""
 	}
 	var err error
 	if c.cert, _, err = lenientx509.Certificate(c.hello.Chain[0]); err != nil {
-		return c.refused(wire.BadCertificate, "the device's certificate cannot be read: %v", err)
+		return c.refused(wire.BadCertificate, "the device's certificate cannot be read: %v", err), ""
 	}
 	c.id = sha256.Sum256(c.cert.Raw)
 	cert, ok := c.b.st.certificates.get(c.id)
-	if !ok {
-		return c.refused(wire.UnknownCertificate, "the certificate %s is not registered in this account", c.id)
+	if !ok || cert.status == statusPendingActivation {
+		return c.introduce(cert, now)
 	}
 	if refused := c.unfit(cert, now); refused != nil {
-		return refused
+		return refused, ""
 	}
 	c.refresh()
 	if c.hello.Protocol == wire.ProtocolHTTPS {
-		return nil
+		return nil, ""
 	}
 	if e, ok := c.judge(c.now.Load(), policydoc.ActionConnect, c.hello.ClientID); !ok {
 		e.Reason = wire.NoConnect
 		c.b.record(Event(e))
-		return &wire.Refused{Reason: e.Reason, Text: e.Text}
+		return &wire.Refused{Reason: e.Reason, Text: e.Text}, ""
 	}
-	return nil
+	return nil, ""
 }
 
 // statusReasons are the reasons for which a certificate that is not ACTIVE is refused.
 var statusReasons = map[certStatus]string{
 	statusInactive: wire.Inactive, statusRevoked: wire.Revoked, statusPendingTransfer: wire.Inactive,
-	statusRegisterInactive: wire.Inactive, statusPendingActivation: wire.PendingActivation,
+	statusRegisterInactive: wire.Inactive,
 }
 
 // unfit refuses a registered certificate for what it is, whatever its policies are.
@@ -134,17 +165,24 @@ func (c *connection) unfit(cert *certificate, now time.Time) *wire.Refused {
 	switch {
 	case cert.status != statusActive:
 		return c.refused(statusReasons[cert.status], "the certificate %s is %s", c.id, cert.status)
-	case now.Before(c.cert.NotBefore):
-		return c.refused(wire.NotYetValid, "the certificate %s is valid from %s on, and the account's clock shows %s",
-			c.id, c.cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	case now.After(c.cert.NotAfter):
-		return c.refused(wire.Expired, "the certificate %s expired at %s, and the account's clock shows %s",
-			c.id, c.cert.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case now.Before(c.cert.NotBefore), now.After(c.cert.NotAfter):
+		return c.outdated(now)
 	case cert.sniOnly && !c.namesEndpoint():
 		return c.refused(wire.WrongServerName, "the certificate %s is in SNI_ONLY mode, and the device named the server %q in the TLS handshake instead of %s",
 			c.id, c.hello.ServerName, c.b.host())
 	}
 	return nil
+}
+
+// outdated refuses a certificate outside its dates.
+func (c *connection) outdated(now time.Time) *wire.Refused {
+	clock := now.UTC().Format(time.RFC3339)
+	if now.Before(c.cert.NotBefore) {
+		return c.refused(wire.NotYetValid, "the certificate %s is valid from %s on, and the account's clock shows %s",
+			c.id, c.cert.NotBefore.UTC().Format(time.RFC3339), clock)
+	}
+	return c.refused(wire.Expired, "the certificate %s expired at %s, and the account's clock shows %s",
+		c.id, c.cert.NotAfter.UTC().Format(time.RFC3339), clock)
 }
 
 // namesEndpoint reports whether the device named a host of the account in its TLS handshake.
@@ -175,9 +213,6 @@ func (c *connection) standing() *standing {
 // refresh reads the account. The caller holds the turn.
 func (c *connection) refresh() *standing {
 	s := &standing{generation: c.b.generation.Load()}
-	if c.b.changed {
-		s.generation++ // as it will be when the turn is left
-	}
 	if cert, ok := c.b.st.certificates.get(c.id); ok {
 		t := cert.thingOf(c.hello.ClientID)
 		s.active = cert.status == statusActive

@@ -21,16 +21,18 @@ type Event struct {
 	ClientID string    `json:"clientId,omitempty"` // of the device's MQTT connection
 	// CertificateID is that of the device; of a "registered" event, of the certificate that was registered.
 	CertificateID string `json:"certificateId,omitempty"`
-	ThingName     string `json:"thingName,omitempty"`  // that the device connects as, or that was provisioned
-	Source        string `json:"source,omitempty"`     // the device's address
-	Protocol      string `json:"protocol,omitempty"`   // mqtt or https
-	Action        string `json:"action,omitempty"`     // that was refused, such as iot:Publish
-	Resource      string `json:"resource,omitempty"`   // that it was refused on, such as topic/dt/device-one
-	PolicyName    string `json:"policyName,omitempty"` // the policy that decided; none if no statement allows it
-	Statement     int    `json:"statement,omitempty"`  // its statement, from 1
-	SID           string `json:"sid,omitempty"`        // the statement's Sid
-	TaskID        string `json:"taskId,omitempty"`
-	Text          string `json:"text,omitempty"` // a sentence for people
+	// CACertificateID is that of the CA whose certificate was registered or provisioned at its first connection.
+	CACertificateID string `json:"caCertificateId,omitempty"`
+	ThingName       string `json:"thingName,omitempty"`  // that the device connects as, or that was provisioned
+	Source          string `json:"source,omitempty"`     // the device's address
+	Protocol        string `json:"protocol,omitempty"`   // mqtt or https
+	Action          string `json:"action,omitempty"`     // that was refused, such as iot:Publish
+	Resource        string `json:"resource,omitempty"`   // that it was refused on, such as topic/dt/device-one
+	PolicyName      string `json:"policyName,omitempty"` // the policy that decided; none if no statement allows it
+	Statement       int    `json:"statement,omitempty"`  // its statement, from 1
+	SID             string `json:"sid,omitempty"`        // the statement's Sid
+	TaskID          string `json:"taskId,omitempty"`
+	Text            string `json:"text,omitempty"` // a sentence for people
 }
 
 // The kinds of events.
@@ -41,8 +43,10 @@ const (
 	EventDisconnected = wire.EventDisconnected
 	// EventRefused is a connection that was refused, with the reason, or an action, with the statement that decided.
 	EventRefused = wire.EventRefused
-	// EventRegistered is a certificate that just-in-time registration has registered as PENDING_ACTIVATION. Who plays
-	// the Lambda function of AWS's examples activates it now.
+	// EventRegistered is a certificate of a CA that waits to be activated: just-in-time registration has registered it as
+	// PENDING_ACTIVATION (the reason is "registered"), or a device has shown it again ("pending-activation"). Each time a
+	// message is published, as AWS does, so who plays the Lambda function of AWS's examples does its work now: attach
+	// policies, and set the certificate ACTIVE.
 	EventRegistered = wire.EventRegistered
 	// EventProvisioned is a device that just-in-time provisioning or a claim has provisioned.
 	EventProvisioned = wire.EventProvisioned

@@ -112,7 +112,10 @@ func TestATaskIsAnEventWhenItStartsAndWhenItEnds(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{Rate: 1})
 	id := start(t, fake, role, walkthrough(t), row(t, "a", "1"), "{", row(t, "b", "2"))
 	fake.Advance(time.Minute)
+	told := 0
+	defer gate(fake).Watch(func() { told++ })()
 	assert.Equal(t, 2, describe(t, fake, id).Succeeded)
+	assert.Equal(t, 1, told, "who looks has the task go on, which changes the account")
 	list := eventsSoFar(t, fake)
 	require.Len(t, list, 2)
 	assert.Equal(t, []any{fakebackend.EventTaskStarted, string(id), monday}, []any{list[0].Kind, list[0].TaskID, list[0].Time})

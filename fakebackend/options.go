@@ -89,6 +89,10 @@ type Options struct {
 	// ResourceRegistrationFailureException, as an observer saw; CreateThing has ResourceNotFoundException.
 	UnknownTypeCode string
 
+	// ProvisionOnce runs the template of just-in-time provisioning once for each certificate: one whose template failed
+	// stays PENDING_ACTIVATION. By default the next connection runs it again.
+	ProvisionOnce bool
+
 	// LenientLines passes over blank lines, a byte order mark and carriage returns in a data file. A blank line counts
 	// in the numbers of the lines after it, but neither as registered nor as failed. By default a line with any of them
 	// fails.

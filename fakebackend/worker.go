@@ -29,6 +29,7 @@ type worker struct {
 	session *iam.Session  // what the role allows; nil allows all
 	shared  **outcomeRest // of the line before; nil for RegisterThing
 	name    string        // of the thing, for faults
+	pending *certificate  // that waits for this template: it is as good as new, whatever the OverrideSettings of its status
 	undo    []func()      // only with UndoFailedLines
 }
 
@@ -352,7 +353,7 @@ func (w *worker) certificate(spec *template.CertificateSpec) (c *certificate, ex
 	default:
 		return w.lookUpCertificate(spec.CertificateID)
 	}
-	if err == nil && !existed {
+	if err == nil && !existed && c != w.pending {
 		w.onUndo(func() { w.b.forgetCertificate(c) })
 	}
 	return c, existed, err
@@ -389,7 +390,7 @@ func (w *worker) lookUpCertificate(id string) (*certificate, bool, *task.Error) 
 		return nil, false, err
 	}
 	c, err := w.b.findCertificate(id)
-	return c, true, err
+	return c, c != w.pending, err
 }
 
 // policies makes the policies that have a document, and looks up those that have a name. Only the former get into the

@@ -28,7 +28,13 @@ var STS = []string{
 // such a fault is the client id.
 var Devices = []struct{ Name, Does string }{
 	{Connect, "a device connects, or publishes a message over HTTPS: before, its certificate is not looked at; after, all of it is done and the connection is cut"},
+	{JustInTimeRegistration, "a connection registers its certificate as PENDING_ACTIVATION, or reports that it still is"},
+	{JustInTimeProvisioning, "a connection registers its certificate and runs the template of its CA. Faults at a step of it (`step`) strike here, too"},
 }
 
 // The names in [Devices].
-const Connect = "Connect"
+const (
+	Connect                = "Connect"
+	JustInTimeRegistration = "JustInTimeRegistration"
+	JustInTimeProvisioning = "JustInTimeProvisioning"
+)

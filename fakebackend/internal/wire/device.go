@@ -11,7 +11,8 @@ import (
 type Devices interface {
 	// Admit decides about a device that wants to connect, or to publish a message over HTTPS: its certificate must be
 	// known, ACTIVE and within its dates, and its policies must allow iot:Connect for the client id (over MQTT). A
-	// certificate of a CA with automatic registration is registered, and refused this one time.
+	// certificate of a CA with automatic registration is registered, and provisioned if the CA has a template; then it is
+	// refused this one time.
 	//
 	// The error is a *[Refused], or the context's cause. Refusals are events already; the gateway records that the
 	// device has connected.
@@ -72,7 +73,7 @@ type Refused struct {
 	Reason string
 	// Text is a sentence for people.
 	Text string
-	// Messages are for the gateway to publish before it closes the connection.
+	// Messages are for the gateway to publish before it closes the connection, in whatever way.
 	Messages []Message
 	// Cut means that a fault ends the connection without an answer.
 	Cut bool
@@ -107,22 +108,23 @@ const (
 
 // Event has the fields of fakebackend.Event, which documents them.
 type Event struct {
-	Number        uint64
-	Time          time.Time
-	Kind          string
-	Reason        string
-	ClientID      string
-	CertificateID string
-	ThingName     string
-	Source        string
-	Protocol      string
-	Action        string
-	Resource      string
-	PolicyName    string
-	Statement     int
-	SID           string
-	TaskID        string
-	Text          string
+	Number          uint64
+	Time            time.Time
+	Kind            string
+	Reason          string
+	ClientID        string
+	CertificateID   string
+	CACertificateID string
+	ThingName       string
+	Source          string
+	Protocol        string
+	Action          string
+	Resource        string
+	PolicyName      string
+	Statement       int
+	SID             string
+	TaskID          string
+	Text            string
 }
 
 // The kinds of events.
