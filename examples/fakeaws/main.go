@@ -4,7 +4,11 @@
 //	$ go run ./examples/fakeaws -addr 127.0.0.1:4566
 //	AWS_ENDPOINT_URL=http://127.0.0.1:4566
 //
-// Any access key is taken. Certificates made here are real ones, from a CA that no device trusts; its certificate is at
+// With -mqtt it also listens for devices, over MQTT and HTTPS with client certificates, and a second line has where:
+//
+//	MQTT_ENDPOINT=localhost:8883
+//
+// The root that devices are to trust is at /_fake/root.pem. Any access key is taken. Certificates made here are real ones, from a CA that no device trusts; its certificate is at
 // /_fake/ca.pem. It serves until it is interrupted, and keeps nothing.
 package main
 
@@ -23,6 +27,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
 )
 
 func main() {
@@ -48,6 +53,12 @@ func run(ctx context.Context, args []string) error {
 	var hosts []string
 	flags.Func("control-host", "`name` with dots under which /_fake may be asked, besides IP addresses, localhost, and names without a dot or below .internal and .test; may be repeated", func(name string) error {
 		hosts = append(hosts, name)
+		return nil
+	})
+	mqtt := flags.String("mqtt", "", "`address` to listen on for devices; port 0 picks a free one; none if empty")
+	var deviceHosts []string
+	flags.Func("mqtt-host", "`name` by which devices reach -mqtt, instead of localhost; may be repeated", func(name string) error {
+		deviceHosts = append(deviceHosts, name)
 		return nil
 	})
 	verbose := flags.Bool("v", false, "log every request to standard error")
@@ -81,7 +92,19 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer server.Close()
-	fmt.Printf("AWS_ENDPOINT_URL=%s\n", server.URL)
+	lines := "AWS_ENDPOINT_URL=" + server.URL + "\n"
+	if *mqtt != "" {
+		gateway := fakegateway.NewUnstartedServer(backend, fakegateway.Options{Hosts: deviceHosts})
+		defer gateway.Close()
+		if gateway.Listener, err = net.Listen("tcp", *mqtt); err != nil {
+			return fmt.Errorf("listen for devices on %s: %w", *mqtt, err)
+		}
+		if err := gateway.Start(); err != nil {
+			return err
+		}
+		lines += "MQTT_ENDPOINT=" + gateway.Endpoint + "\n"
+	}
+	fmt.Print(lines)
 	fmt.Printf("fake AWS account %s in %s; its CA, which no device trusts: %s/_fake/ca.pem\n", *account, *region, server.URL)
 	<-ctx.Done()
 	return nil

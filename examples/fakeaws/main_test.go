@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"os/exec"
@@ -34,7 +36,7 @@ func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		command := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0", "-account", "111122223333", "-region", "eu-central-1", "-seed", "s", "-rate", "15", "-control-host", "fake.ci.example")
+		command := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0", "-account", "111122223333", "-region", "eu-central-1", "-seed", "s", "-rate", "15", "-control-host", "fake.ci.example", "-mqtt", "127.0.0.1:0")
 		stdout, err := command.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, command.Start())
@@ -43,6 +45,11 @@ func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 		require.NoError(t, err)
 		url, ok := strings.CutPrefix(strings.TrimSpace(line), "AWS_ENDPOINT_URL=http://127.0.0.1:")
 		require.True(t, ok, line)
+		line, err = lines.ReadString('\n')
+		require.NoError(t, err)
+		endpoint, ok := strings.CutPrefix(strings.TrimSpace(line), "MQTT_ENDPOINT=")
+		require.True(t, ok, line)
+		handshake(t, endpoint, "http://127.0.0.1:"+url+"/_fake/root.pem")
 		answer, err := http.Get("http://127.0.0.1:" + url + "/_fake/ca.pem")
 		require.NoError(t, err)
 		pem, err := io.ReadAll(answer.Body)
@@ -66,12 +73,30 @@ func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 	}
 }
 
+// handshake makes a TLS connection to where devices connect, trusting the root alone.
+func handshake(t *testing.T, endpoint, root string) {
+	t.Helper()
+	answer, err := http.Get(root)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	pem, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pem))
+	conn, err := tls.Dial("tcp", endpoint, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Read(make([]byte, 1))
+	assert.ErrorContains(t, err, "certificate required") // which this client has not
+}
+
 func TestABadOptionIsAnErrorThatNamesIt(t *testing.T) {
 	for want, args := range map[string][]string{
 		"Account":          {"-account", "12"},
 		"Region":           {"-region", "Not A Region"},
 		"id:secret":        {"-key", "nocolon"},
 		"127.0.0.1:999999": {"-addr", "127.0.0.1:999999"},
+		"127.0.0.1:888888": {"-addr", "127.0.0.1:0", "-mqtt", "127.0.0.1:888888"},
 	} {
 		assert.ErrorContains(t, run(t.Context(), args), want)
 	}

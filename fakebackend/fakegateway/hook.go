@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // hook is what the broker asks. It finds the session of a client by its connection.
@@ -27,7 +28,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnACLCheck,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnUnsubscribed,
-		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWill, mqtt.OnClientExpired:
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnPacketProcessed, mqtt.OnWill, mqtt.OnClientExpired:
 		return true
 	}
 	return false
@@ -222,6 +223,36 @@ func (c *session) over(code packets.Code, reason, text string) packets.Packet {
 // nothing is a packet that the broker takes without any effect.
 func nothing() packets.Packet {
 	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
+}
+
+// fault applies the faults that are set for what a packet does. If it returns false the packet is over, with what the
+// broker gets instead.
+func (c *session) fault(operation string, pk packets.Packet) (packets.Packet, bool) {
+	strike, err := c.server.account.Request(c.server.ctx, operation, c.id)
+	const text = "a fault that the test has set"
+	switch refusal, ok := errors.AsType[*task.Error](err); {
+	case err == nil:
+		if c.cut = strike.DropAfter; c.cut {
+			c.conn.mute()
+		}
+		return pk, true
+	case ok && pk.FixedHeader.Type == packets.Publish:
+		return c.reject(pk, packets.ErrUnspecifiedError, serverError, faulty, refusal.Message), false
+	case ok:
+		c.refuse(faulty, refusal.Message)
+	default:
+		c.conn.mute()
+		c.refuse(faulty, "the connection was cut by "+text)
+	}
+	return c.over(packets.ErrUnspecifiedError, serverError, text), false
+}
+
+// OnPacketProcessed ends a connection whose answer a fault has lost.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
+	if c := sessionOf(cl); c != nil && c.cut {
+		c.cut = false
+		c.end(packets.ErrUnspecifiedError, serverError, "the connection was cut by a fault that the test has set")
+	}
 }
 
 // own gives a packet an id in the broker that none of its own messages has. The broker keeps both in one list, where a

@@ -15,7 +15,9 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // Publishing over HTTPS: POST /topics/TOPIC?qos=1.
@@ -114,12 +116,21 @@ func (s *Server) publishHTTP(c *session, r *http.Request) (status int, code, mes
 	if retain && len(payload) > 0 && !s.mayRetain(topic) {
 		return refuse(http.StatusTooManyRequests, "ThrottlingException", badLimit, fmt.Sprintf("the account has %d retained messages already", retainedLimit))
 	}
+	strike, err := s.account.Request(r.Context(), operation.Publish, "")
+	if refusal, ok := errors.AsType[*task.Error](err); ok {
+		return refuse(max(refusal.Status, 400), refusal.Code, faulty, refusal.Message)
+	} else if err != nil {
+		return 0, "", ""
+	}
 	if use == ordinary {
 		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: retain}, TopicName: topic, Payload: payload}
 		if qos == "1" {
 			pk.FixedHeader.Qos, pk.PacketID = 1, 1
 		}
 		_ = s.broker.InjectPacket(s.inline, pk)
+	}
+	if strike.DropAfter {
+		return 0, "", ""
 	}
 	return http.StatusOK, "", "OK"
 }

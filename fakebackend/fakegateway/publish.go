@@ -5,6 +5,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
 )
 
 // The actions of policies that a connected device is judged by.
@@ -54,11 +56,14 @@ func (c *session) readPublish(pk packets.Packet) packets.Packet {
 	case pk.FixedHeader.Retain && len(pk.Payload) > 0 && !c.server.mayRetain(topic):
 		return c.reject(pk, packets.ErrQuotaExceeded, clientError, badLimit, fmt.Sprintf("the account has %d retained messages already", retainedLimit))
 	}
+	pk, ok := c.fault(operation.Publish, pk)
+	if !ok {
+		return pk
+	}
 	switch use {
 	case rule:
 		c.discard = true
 	case request:
-		var ok bool
 		if c.asking, ok = c.server.asked(topic); !ok {
 			return c.reject(pk, packets.ErrTopicNameInvalid, clientError, badTopic, "a message on "+topic+", which AWS IoT does not have, or only publishes to")
 		}

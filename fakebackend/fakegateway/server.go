@@ -31,8 +31,9 @@ type Options struct {
 	// its own, which Close waits for, while the device's connection is being refused; several may run at once. It may use
 	// the fake. ctx ends when the gateway is closed. A panic in it ends the program, like in any goroutine.
 	Registered func(ctx context.Context, r Registration)
-	// Hosts are further names and IP addresses that the server's certificate is good for, beside localhost, 127.0.0.1, ::1
-	// and the account's AWS-shaped name. They are for gateways that others reach over a network.
+	// Hosts are names and IP addresses by which others reach the gateway over a network. The server's certificate is good
+	// for them, beside localhost, 127.0.0.1, ::1 and the account's AWS-shaped name. The first one takes the place of
+	// localhost in Endpoint, and in what DescribeEndpoint returns.
 	Hosts []string
 	// ConnectTimeout is how long a client may take from the first byte of its TLS handshake to the end of its CONNECT, and
 	// how long the account may take to decide about it. Default 30 s; AWS documents no time.
@@ -52,8 +53,8 @@ type Registration struct {
 
 // Server is the device gateway of one fake account. Its methods are safe for concurrent use.
 type Server struct {
-	// Endpoint is where devices connect to, "localhost:PORT" for a listener on this machine's own or on all addresses. A
-	// start sets it.
+	// Endpoint is where devices connect to: the first of Options.Hosts, or localhost, or the address of a listener that is
+	// neither on this machine's own nor on all addresses, with the port. A start sets it.
 	Endpoint string
 	// Listener is where the server accepts connections. NewUnstartedServer leaves it nil; Start then opens a free port of
 	// 127.0.0.1.
@@ -137,7 +138,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 	s.inline = s.broker.NewClient(nil, listenerID, "", true)
 	s.requests = newHandedOver()
 	s.web = s.newWeb()
-	s.undo = []func(){s.account.Attach(hostName), s.account.Watch(func() {
+	s.undo = []func(){s.account.Attach(s.host()), s.account.Watch(func() {
 		select {
 		case s.changed <- struct{}{}:
 		default: // it will be looked at anyway
@@ -165,7 +166,7 @@ func (s *Server) Start() error {
 	if s.closed {
 		return errClosed
 	}
-	s.Endpoint = reachable(s.Listener.Addr())
+	s.Endpoint = s.reachable(s.Listener.Addr())
 	s.running.Go(s.accept)
 	return nil
 }
@@ -174,16 +175,24 @@ var errClosed = errors.New("fakegateway: the server is closed")
 
 // reachable is the address for clients of a listener. On this machine it has the name localhost, since a client sends no
 // IP address as the server's name.
-func reachable(a net.Addr) string {
+func (s *Server) reachable(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return a.String()
 	}
-	host := tcp.IP.String()
-	if tcp.IP.IsUnspecified() || tcp.IP.IsLoopback() {
-		host = hostName
+	host := s.host()
+	if len(s.opts.Hosts) == 0 && !tcp.IP.IsUnspecified() && !tcp.IP.IsLoopback() {
+		host = tcp.IP.String()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// host is the name of the gateway for devices.
+func (s *Server) host() string {
+	if len(s.opts.Hosts) > 0 {
+		return s.opts.Hosts[0]
+	}
+	return hostName
 }
 
 func (s *Server) accept() {

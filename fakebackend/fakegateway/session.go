@@ -53,6 +53,7 @@ type session struct {
 	packetID  uint16     // that the client gave to the packet which is being worked on
 	asking    *asked     // what that packet asks for
 	discard   bool       // that packet is not for subscribers
+	cut       bool       // a fault loses the answer to that packet
 	decisions []decision // about the filters of a SUBSCRIBE that is being worked on
 	leaving   []string   // the filters of an UNSUBSCRIBE that is being worked on
 }
@@ -145,6 +146,7 @@ const (
 	badTopic  = "topic"        // a topic that AWS IoT does not accept
 	missing   = "not-modelled" // what AWS IoT has and this gateway has not
 	handshake = "handshake"    // of TLS
+	faulty    = wire.Faulty    // a fault that was set
 )
 
 // refuse records that the gateway has refused something to a device that is connected.

@@ -5,6 +5,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
 )
 
 // decision is what becomes of one filter of a SUBSCRIBE.
@@ -34,6 +36,7 @@ func (c *session) readSubscribe(pk packets.Packet) packets.Packet {
 		}
 	}
 	pk.PacketID = c.own(pk.PacketID)
+	pk, _ = c.fault(operation.Subscribe, pk)
 	return pk
 }
 

@@ -44,6 +44,7 @@ type transport struct {
 	spare    []byte
 	sending  bool
 	closing  bool
+	muted    bool // what is written is lost
 	finished bool // nothing more can be sent
 }
 
@@ -128,6 +129,9 @@ func (t *transport) Write(p []byte) (int, error) {
 	if t.closing || t.finished {
 		return 0, net.ErrClosed
 	}
+	if t.muted {
+		return len(p), nil
+	}
 	if len(t.queue)+len(p) > queueLimit {
 		if t.cause == nil {
 			t.cause = errSlow
@@ -137,6 +141,13 @@ func (t *transport) Write(p []byte) (int, error) {
 	}
 	t.enqueue(p)
 	return len(p), nil
+}
+
+// mute loses what is still queued, and what is written from now on.
+func (t *transport) mute() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.muted, t.queue = true, nil
 }
 
 // enqueue is Write with the lock held.

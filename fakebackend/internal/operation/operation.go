@@ -30,6 +30,8 @@ var Devices = []struct{ Name, Does string }{
 	{Connect, "a device connects, or publishes a message over HTTPS: before, its certificate is not looked at; after, all of it is done and the connection is cut"},
 	{JustInTimeRegistration, "a connection registers its certificate as PENDING_ACTIVATION, or reports that it still is"},
 	{JustInTimeProvisioning, "a connection registers its certificate and runs the template of its CA. Faults at a step of it (`step`) strike here, too"},
+	{Publish, "a device publishes a message: before, nobody gets it; after, it is published, and the connection is cut instead of the PUBACK"},
+	{Subscribe, "a device subscribes: before, nothing happens; after, the subscriptions are made, and the connection is cut instead of the SUBACK"},
 }
 
 // The names in [Devices].
@@ -37,4 +39,6 @@ const (
 	Connect                = "Connect"
 	JustInTimeRegistration = "JustInTimeRegistration"
 	JustInTimeProvisioning = "JustInTimeProvisioning"
+	Publish                = "Publish"
+	Subscribe              = "Subscribe"
 )
