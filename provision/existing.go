@@ -113,16 +113,21 @@ func existing(certs []*task.Certificate, replace bool) []ExistingCertificate {
 
 // failExisting is the verdict of a device that is not sent because of the certificates it has.
 func (d *DeviceRecord) failExisting(certs []ExistingCertificate, why string) {
-	const most = 3
 	d.Existing = certs
+	d.fail(CauseExists, fmt.Sprintf("its thing has an ACTIVE certificate that %s: %s; it was not sent. Choose with Options.Existing "+
+		"(-existing): replace it, add a second one, or take it over if its key is in this run's key store", why, d.existingText()))
+}
+
+// existingText lists the device's existing certificates with their dates, the first three by name.
+func (d *DeviceRecord) existingText() string {
+	const most = 3
 	var list []string
-	for i, c := range certs {
+	for i, c := range d.Existing {
 		if i == most {
-			list = append(list, fmt.Sprintf("%d more", len(certs)-most))
+			list = append(list, fmt.Sprintf("%d more", len(d.Existing)-most))
 			break
 		}
 		list = append(list, fmt.Sprintf("%s of %s", rule.Visible(c.ID), c.Created.UTC().Format(time.RFC3339)))
 	}
-	d.fail(CauseExists, fmt.Sprintf("its thing has an ACTIVE certificate that %s: %s; it was not sent. Choose with Options.Existing "+
-		"(-existing): replace it, add a second one, or take it over if its key is in this run's key store", why, strings.Join(list, ", ")))
+	return strings.Join(list, ", ")
 }

@@ -108,8 +108,12 @@ func (l *looker) refuseDelivered(ctx context.Context, devices []*DeviceRecord) e
 		err := out.Undelivered(ctx, d.Name)
 		switch {
 		case errors.Is(err, fs.ErrExist):
-			d.fail(CauseExists, fmt.Sprintf("the output holds an earlier certificate of it, which is not replaced: %v; it was not sent. "+
-				"Move the earlier one away and try again", err))
+			text := fmt.Sprintf("the output holds an earlier certificate of it, which is not replaced: %v; it was not sent. "+
+				"Move the earlier one away and try again", err)
+			if len(d.Existing) > 0 {
+				text += "; its thing has in the account: " + d.existingText()
+			}
+			d.fail(CauseExists, text)
 		case err != nil:
 			return fmt.Errorf("looking whether a credential of device %q was delivered already: %w", d.Name, err)
 		}

@@ -109,3 +109,17 @@ func TestWhatWasPreparedIsNotSentWhileTheOutputHoldsItsCertificate(t *testing.T)
 	requireDeliveredBefore(t, list[1])
 	assert.Equal(t, 1, w.fake.Counts().Certificates)
 }
+
+func TestADeviceWhoseOutputIsTakenNamesTheCertificatesThatItsThingHas(t *testing.T) {
+	w := deliveredFolders(t, 1)
+	first := results(t, w.run(t))[0]
+	w.opts.Credential, w.opts.Existing = &provision.MakeCSR{Store: keystore.Memory()}, provision.ReplaceExisting
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(1))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	got := results(t, run)[0]
+	requireDeliveredBefore(t, got)
+	assert.Contains(t, got.Message, first.CertificateID)
+	assert.Equal(t, 1, activeCertificates(t, w.fake, "device-1"), "the first one stays")
+}
