@@ -337,6 +337,7 @@ func (b *account) forgetCertificate(c *certificate) {
 		b.detachPolicyFrom(p, &c.policies)
 	}
 	b.st.certificates.remove(c.id)
+	b.st.ownerships.remove(c.id)
 }
 
 func (b *account) findCertificate(id string) (*certificate, *task.Error) {

@@ -135,7 +135,7 @@ func (c *connection) decide(now time.Time) (refused *wire.Refused, ask string) {
 		return c.refused(wire.BadCertificate, "the device's certificate cannot be read: %v", err), ""
 	}
 	c.id = sha256.Sum256(c.cert.Raw)
-	cert, ok := c.b.st.certificates.get(c.id)
+	cert, ok := c.b.deviceCertificate(c.id)
 	if !ok || cert.status == statusPendingActivation {
 		return c.introduce(cert, now)
 	}
@@ -213,7 +213,7 @@ func (c *connection) standing() *standing {
 // refresh reads the account. The caller holds the turn.
 func (c *connection) refresh() *standing {
 	s := &standing{generation: c.b.generation.Load()}
-	if cert, ok := c.b.st.certificates.get(c.id); ok {
+	if cert, ok := c.b.deviceCertificate(c.id); ok {
 		t := cert.thingOf(c.hello.ClientID)
 		s.active = cert.status == statusActive
 		if t != nil {

@@ -48,6 +48,8 @@ const (
 	// message is published, as AWS does, so who plays the Lambda function of AWS's examples does its work now: attach
 	// policies, and set the certificate ACTIVE.
 	EventRegistered = wire.EventRegistered
+	// EventIssued is a certificate that a device got by a claim; it is PENDING_ACTIVATION.
+	EventIssued = wire.EventIssued
 	// EventProvisioned is a device that just-in-time provisioning or a claim has provisioned.
 	EventProvisioned = wire.EventProvisioned
 	// EventFailed is a device that could not be provisioned; the text tells why.

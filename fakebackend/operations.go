@@ -86,8 +86,8 @@ func (l *listOutput[T]) Members() map[string]any {
 // operations is the table of AWS IoT's operations, sorted by name.
 var operations = slices.SortedFunc(slices.Values(slices.Concat(
 	attachmentOperations, authorizationOperations, billingGroupOperations, caOperations, certificateOperations, endpointOperations,
-	policyOperations, provisioningTemplateOperations, registerThingOperations, reportOperations, startTaskOperations, tagOperations,
-	taskOperations, thingGroupOperations, thingOperations, thingTypeOperations,
+	policyOperations, provisioningClaimOperations, provisioningTemplateOperations, registerThingOperations, reportOperations,
+	startTaskOperations, tagOperations, taskOperations, thingGroupOperations, thingOperations, thingTypeOperations,
 )), func(x, y *operation) int { return strings.Compare(x.Name, y.Name) })
 
 // operationNamed finds an operation; nil if there is none of that name.

@@ -41,6 +41,10 @@ type Options struct {
 	// all that S3 allows. Default 86,400 s, as for the links in AWS's walkthrough.
 	LinkLife time.Duration
 
+	// Hooks are the pre-provisioning hooks, by the ARN of the Lambda function that provisioning templates name. A device
+	// of a template whose hook is not among them is refused. [HTTPHook] asks a program of any language.
+	Hooks map[string]ProvisioningHook
+
 	// Seed makes ids, serial numbers, the CA and the certificates depend on nothing but the calls made and the clock.
 	// Nil means random.
 	Seed []byte
@@ -112,6 +116,9 @@ type Options struct {
 	FailOnlyIfDifferent bool
 	// UndoFailedLines takes back what a line made before it failed. By default it stays.
 	UndoFailedLines bool
+	// TokensOnce refuses an ownership token with which a device was provisioned already. By default it is good until it
+	// expires, so that a device whose answer was lost can ask once more.
+	TokensOnce bool
 	// PolicyPerLine makes a policy of its own for each line whose template has a policy document. By default the name of
 	// the policy depends on the document alone, so that lines with the same document share one.
 	PolicyPerLine bool

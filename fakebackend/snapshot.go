@@ -82,10 +82,12 @@ type snapshotData struct {
 	Policies     []policyData
 	CAs          []caData
 	Templates    []templateData
+	Claims       []claimData
+	Ownerships   []ownershipData
 	Certificates []certificateData
 	Things       []thingData
 	Tasks        []taskData
-	Last         [9]uint64 // last number of each table, in the order of tables
+	Last         [11]uint64 // last number of each table, in the order of tables
 	Tags         map[string][]tag
 	Starts       uint64
 	Codes        uint64
@@ -144,6 +146,19 @@ type (
 		Created, Modified             time.Time
 		Versions                      []templateVersionData
 		Standard, Next                int32
+	}
+	claimData struct {
+		N                uint64
+		DER              []byte
+		Template         string
+		Created, Expires time.Time
+	}
+	ownershipData struct {
+		N           uint64
+		Certificate int
+		Claim       string
+		Expires     time.Time
+		Provisioned bool
 	}
 	templateVersionData struct {
 		ID      int32

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // snapshotWriter turns the records into numbers.
@@ -67,6 +68,13 @@ func (w *snapshotWriter) write() {
 	}
 	for t := range st.templates.all() {
 		d.Templates = append(d.Templates, templateOut(t))
+	}
+	for c := range st.claims.all() {
+		created := time.UnixMilli(c.certificate.created).UTC()
+		d.Claims = append(d.Claims, claimData{c.number(), c.certificate.der, c.template, created, c.expires})
+	}
+	for o := range st.ownerships.all() {
+		d.Ownerships = append(d.Ownerships, ownershipData{o.number(), w.cert(o.certificate), o.claim.String(), o.expires, o.provisioned})
 	}
 	for r := range st.tasks.all() {
 		d.Tasks = append(d.Tasks, w.task(r))
@@ -298,6 +306,7 @@ func (r *snapshotReader) read() (*state, error) {
 		r.template(&d.Templates[i])
 	}
 	r.registry()
+	r.claims()
 	for i := range d.Tasks {
 		r.task(&d.Tasks[i])
 	}
@@ -327,6 +336,23 @@ func (r *snapshotReader) template(t *templateData) {
 		r.fail("provisioning template %s has no default version", t.Name)
 	}
 	put(r, &r.st.templates, t.Name, out, t.N)
+}
+
+// claims reads temporary claims, and which certificates were asked for with which claim.
+func (r *snapshotReader) claims() {
+	for _, c := range r.d.Claims {
+		claim := &temporaryClaim{certificate: r.b.claimCertificate(c.DER, c.Created, c.Template), template: c.Template, expires: c.Expires}
+		put(r, &r.st.claims, claim.certificate.id, claim, c.N)
+	}
+	for _, o := range r.d.Ownerships {
+		claim, ok := parseCertificateID(o.Claim)
+		c := at(r, r.certs, o.Certificate, "certificate")
+		if !ok || c == nil {
+			r.fail("ownership %d has no certificate or no claim", o.N)
+			continue
+		}
+		put(r, &r.st.ownerships, c.id, &ownership{certificate: c, claim: claim, expires: o.Expires, provisioned: o.Provisioned}, o.N)
+	}
 }
 
 // registry reads things and certificates, and ties them to each other.

@@ -25,6 +25,8 @@ type state struct {
 	policies      table[string, *policy]
 	cas           table[certificateID, *caCertificate]
 	templates     table[string, *provisioningTemplate]
+	claims        table[certificateID, *temporaryClaim]
+	ownerships    table[certificateID, *ownership] // by the certificate that is owned
 	tasks         table[string, *registration]
 
 	running *registration // the task in progress, or being cancelled; nil if there is none
@@ -35,9 +37,10 @@ type state struct {
 }
 
 // last are the numbers of the records made last, in the order in which a snapshot has them.
-func (st *state) last() [9]*uint64 {
-	return [9]*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
-		&st.policies.last, &st.cas.last, &st.tasks.last, &st.templates.last}
+func (st *state) last() [11]*uint64 {
+	return [11]*uint64{&st.things.last, &st.certificates.last, &st.thingTypes.last, &st.thingGroups.last, &st.billingGroups.last,
+		&st.policies.last, &st.cas.last, &st.tasks.last, &st.templates.last,
+		&st.claims.last, &st.ownerships.last}
 }
 
 // emptied is a state without records that goes on counting, so that no id comes a second time.

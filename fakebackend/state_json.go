@@ -25,7 +25,8 @@ type stateJSON struct {
 	ThingGroups   []thingGroupJSON   `json:"thingGroups"`
 	BillingGroups []billingGroupJSON `json:"billingGroups"`
 	Templates     []templateJSON     `json:"provisioningTemplates"`
-	Roles         []roleJSON         `json:"roles"` // by name
+	Claims        []claimJSON        `json:"provisioningClaims"` // of CreateProvisioningClaim, until they expire
+	Roles         []roleJSON         `json:"roles"`              // by name
 	Faults        []FaultStatus      `json:"faults"`
 }
 
@@ -97,6 +98,12 @@ type (
 		TemplateBody        string    `json:"templateBody"` // of the default version
 		CreationDate        time.Time `json:"creationDate"`
 	}
+	claimJSON struct {
+		CertificateID  string    `json:"certificateId"`
+		CertificatePEM string    `json:"certificatePem"`
+		TemplateName   string    `json:"templateName"`
+		Expiration     time.Time `json:"expiration"`
+	}
 	roleJSON struct {
 		RoleName           string   `json:"roleName"`
 		RoleARN            string   `json:"roleArn"`
@@ -108,7 +115,7 @@ type (
 
 // StateJSON writes the account as one JSON document, for people to look at and for tests in other languages: the members
 // now, account, region, fake, counts, tasks, things, certificates, policies, thingTypes, thingGroups, billingGroups,
-// provisioningTemplates, roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
+// provisioningTemplates, provisioningClaims, roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
 // when it is empty, and a string that is not set is left out. All of it is of one moment, the faults excepted. It holds
 // no private key and no link.
 func (b *Backend) StateJSON() ([]byte, error) {
@@ -123,7 +130,7 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 		Now: now, Account: b.opts.Account, Region: b.opts.Region, Fake: true,
 		Counts: Counts{st.things.len(), st.certificates.len(), st.policies.len(), st.tasks.len()},
 		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, Policies: []policyJSON{},
-		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Templates: []templateJSON{}, Roles: []roleJSON{},
+		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Templates: []templateJSON{}, Claims: []claimJSON{}, Roles: []roleJSON{},
 	}
 	for r := range st.tasks.all() {
 		d := taskDescription(b.described(r))
@@ -165,6 +172,9 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 			out.HookTargetARN = t.hook.TargetARN
 		}
 		s.Templates = append(s.Templates, out)
+	}
+	for c := range st.claims.all() {
+		s.Claims = append(s.Claims, claimJSON{c.certificate.id.String(), c.certificate.pem(), c.template, c.expires})
 	}
 	for _, r := range b.roles.Roles("/") {
 		s.Roles = append(s.Roles, roleJSON{r.Name, r.ARN, r.Trust, append([]string{}, slices.Sorted(maps.Keys(r.Inline))...), append([]string{}, r.Attached...)})

@@ -75,6 +75,7 @@ func (b *account) settle(ctx context.Context, now time.Time) error {
 		}
 		b.st.tasks.remove(r.id)
 	}
+	b.forgetClaims(now)
 	return nil
 }
 

@@ -30,15 +30,22 @@ type worker struct {
 	shared  **outcomeRest // of the line before; nil for RegisterThing
 	name    string        // of the thing, for faults
 	pending *certificate  // that waits for this template: it is as good as new, whatever the OverrideSettings of its status
+	fleet   bool          // by claim, where AWS documents ThingPrincipalType
 	undo    []func()      // only with UndoFailedLines
 }
 
-// register does the work of one row. On failure what earlier steps made stays, unless the fake is told to undo it.
+// register does the work of one row.
 func (w *worker) register(program *template.Program, row map[string]string) (outcome, *task.Error) {
 	want, err := program.Resolve(row)
 	if err != nil {
 		return outcome{}, refuse(codeInvalidRequest, "%s", template.AWSMessage(err))
 	}
+	return w.carryOut(want)
+}
+
+// carryOut does what a template asks for one device. On failure what earlier steps made stays, unless the fake is told to
+// undo it.
+func (w *worker) carryOut(want *template.Resolution) (outcome, *task.Error) {
 	if len(want.Things) > 0 {
 		w.name = want.Things[0].ThingName
 	}
@@ -95,13 +102,14 @@ func (w *worker) steps(want *template.Resolution) (made outcome, err *task.Error
 		return made, err
 	}
 	if c := made.certificate; c != nil {
+		exclusive := w.fleet && want.Certificate.ThingPrincipalType == exclusiveThing
 		if made.thing != nil {
-			if err := w.attachThing(made.thing, c); err != nil {
+			if err := w.attachThing(made.thing, c, exclusive); err != nil {
 				return made, err
 			}
 		}
 		for _, t := range made.rest.moreThings {
-			if err := w.attachThing(t, c); err != nil {
+			if err := w.attachThing(t, c, exclusive); err != nil {
 				return made, err
 			}
 		}
@@ -466,11 +474,11 @@ func (w *worker) attachPolicy(p *policy, c *certificate) *task.Error {
 	return err
 }
 
-func (w *worker) attachThing(t *thing, c *certificate) *task.Error {
+func (w *worker) attachThing(t *thing, c *certificate, exclusive bool) *task.Error {
 	if err := w.allowed("iot:AttachThingPrincipal", "thing", t.name); err != nil {
 		return err
 	}
-	added, err := w.b.attachCertificate(t, c, false)
+	added, err := w.b.attachCertificate(t, c, exclusive)
 	if added {
 		w.onUndo(func() { w.b.detachCertificate(t, c) })
 	}

@@ -32,6 +32,8 @@ func TestTheStateHasEverythingWithNamesOfOneCase(t *testing.T) {
 	_, err = c.iot.CreateProvisioningTemplate(ctx, &iot.CreateProvisioningTemplateInput{TemplateName: new("fleet"),
 		TemplateBody: new(`{"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"Serial"}}}}}`), ProvisioningRoleArn: new("arn:aws:iam::123456789012:role/r")})
 	require.NoError(t, err)
+	_, err = c.iot.CreateProvisioningClaim(ctx, &iot.CreateProvisioningClaimInput{TemplateName: new("fleet")})
+	require.NoError(t, err)
 	line, _ := newLine(t, "device-one")
 	c.upload(ctx, t, "k", line)
 	_, err = c.start(ctx, "k")

@@ -56,10 +56,7 @@ type Issuer struct {
 }
 
 // The end of every certificate AWS IoT issues.
-var (
-	lastSecond    = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
-	derLastSecond = derTime(lastSecond)
-)
+var lastSecond = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // New makes an issuer with its self-signed certificate. It fails on an unknown algorithm.
 func New(opts Options) (*Issuer, error) {
@@ -100,7 +97,7 @@ func New(opts Options) (*Issuer, error) {
 	extensions := extension(oidSubjectKeyID, false, der(tagOctetString, id[:]))
 	extensions = append(extensions, extension(oidBasicConstraints, true, der(tagSequence, derTrue))...)
 	extensions = append(extensions, extension(oidKeyUsage, true, keyUsageCA)...)
-	raw, err := i.sign(i.serial("ca", 0), i.name, spki, opts.Now, extensions)
+	raw, err := i.sign(i.serial("ca", 0), i.name, spki, opts.Now, lastSecond, extensions)
 	if err != nil {
 		return nil, err
 	}
@@ -150,33 +147,33 @@ func (i *Issuer) Issue(csr string, now time.Time) (*Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.certify(i.issued.Add(1), request.RawSubject, request.RawSubjectPublicKeyInfo, now)
+	return i.certify(i.issued.Add(1), request.RawSubject, request.RawSubjectPublicKeyInfo, now, lastSecond)
 }
 
 // certify signs the nth certificate.
-func (i *Issuer) certify(n uint64, subject, spki []byte, now time.Time) (*Certificate, error) {
+func (i *Issuer) certify(n uint64, subject, spki []byte, now, until time.Time) (*Certificate, error) {
 	id := sha1.Sum(keyBits(spki))
 	extensions := make([]byte, 0, 128)
 	extensions = append(extensions, i.authKey...)
 	extensions = append(extensions, extension(oidSubjectKeyID, false, der(tagOctetString, id[:]))...)
 	extensions = append(extensions, i.tail...)
 	from := now.UTC().Add(-120 * time.Second).Truncate(time.Second)
-	raw, err := i.sign(i.serial("device", n), subject, spki, from, extensions)
+	raw, err := i.sign(i.serial("device", n), subject, spki, from, until, extensions)
 	if err != nil {
 		return nil, err
 	}
-	return &Certificate{DER: raw, NotBefore: from, NotAfter: lastSecond}, nil
+	return &Certificate{DER: raw, NotBefore: from, NotAfter: until}, nil
 }
 
 // sign builds a certificate and signs it. It writes the DER itself: x509.CreateCertificate would check its own
 // signature, which costs as much as making it.
-func (i *Issuer) sign(serial, subject, spki []byte, from time.Time, extensions []byte) ([]byte, error) {
+func (i *Issuer) sign(serial, subject, spki []byte, from, until time.Time, extensions []byte) ([]byte, error) {
 	tbs := make([]byte, 0, 256+len(i.name)+len(subject)+len(spki)+len(extensions))
 	tbs = append(tbs, versionThree...)
 	tbs = appendDER(tbs, tagInteger, serial)
 	tbs = append(tbs, i.sigAlg...)
 	tbs = append(tbs, i.name...)
-	tbs = appendDER(tbs, tagSequence, derTime(from), derLastSecond)
+	tbs = appendDER(tbs, tagSequence, derTime(from), derTime(until))
 	tbs = append(tbs, subject...)
 	tbs = append(tbs, spki...)
 	tbs = appendDER(tbs, tagContext3, der(tagSequence, extensions))

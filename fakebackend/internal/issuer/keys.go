@@ -32,6 +32,11 @@ func (k *KeyedCertificate) GoString() string { return k.String() }
 // Create makes an RSA-2048 key pair and a certificate for it with the subject CN=AWS IoT Certificate, as AWS's
 // CreateKeysAndCertificate does.
 func (i *Issuer) Create(now time.Time) (*KeyedCertificate, error) {
+	return i.CreateUntil(now, lastSecond)
+}
+
+// CreateUntil is [Issuer.Create] with an end, in whole seconds.
+func (i *Issuer) CreateUntil(now, until time.Time) (*KeyedCertificate, error) {
 	n := i.issued.Add(1)
 	key, err := seededRSA(i.seed, fmt.Sprintf("device key %d", n), 2048)
 	if err != nil {
@@ -41,7 +46,7 @@ func (i *Issuer) Create(now time.Time) (*KeyedCertificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fake issuer: encode a device key: %w", err)
 	}
-	cert, err := i.certify(n, createdSubject, spki, now)
+	cert, err := i.certify(n, createdSubject, spki, now, until)
 	if err != nil {
 		return nil, err
 	}

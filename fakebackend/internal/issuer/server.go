@@ -36,7 +36,7 @@ func (i *Issuer) Server(hosts []string) (tls.Certificate, error) {
 	}
 	extensions := slices.Concat(i.authKey, i.tail, extension(oidExtendedKeyUsage, false, der(tagSequence, oidServerAuth)),
 		extension(oidSubjectAlternativeName, false, der(tagSequence, names)))
-	raw, err := i.sign(i.serial(label, 0), commonName(hosts[0]), spki, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), extensions)
+	raw, err := i.sign(i.serial(label, 0), commonName(hosts[0]), spki, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), lastSecond, extensions)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

@@ -32,6 +32,9 @@ var Devices = []struct{ Name, Does string }{
 	{JustInTimeProvisioning, "a connection registers its certificate and runs the template of its CA. Faults at a step of it (`step`) strike here, too"},
 	{Publish, "a device publishes a message: before, nobody gets it; after, it is published, and the connection is cut instead of the PUBACK"},
 	{Subscribe, "a device subscribes: before, nothing happens; after, the subscriptions are made, and the connection is cut instead of the SUBACK"},
+	{ClaimKeys, "a device asks for a key and a certificate by claim"},
+	{ClaimCSR, "a device asks for a certificate by claim with a signing request"},
+	{ClaimProvision, "a device has a provisioning template run for its new certificate, by claim; the hook is asked after faults have struck"},
 }
 
 // The names in [Devices].
@@ -41,4 +44,7 @@ const (
 	JustInTimeProvisioning = "JustInTimeProvisioning"
 	Publish                = "Publish"
 	Subscribe              = "Subscribe"
+	ClaimKeys              = "ClaimCreateKeysAndCertificate"
+	ClaimCSR               = "ClaimCreateCertificateFromCsr"
+	ClaimProvision         = "ClaimRegisterThing"
 )

@@ -9,6 +9,8 @@ import (
 
 // Devices is the account as a device gateway sees it. It is safe for concurrent use.
 type Devices interface {
+	Claims
+
 	// Admit decides about a device that wants to connect, or to publish a message over HTTPS: its certificate must be
 	// known, ACTIVE and within its dates, and its policies must allow iot:Connect for the client id (over MQTT). A
 	// certificate of a CA with automatic registration is registered, and provisioned if the CA has a template; then it is
@@ -133,6 +135,7 @@ const (
 	EventDisconnected = "disconnected"
 	EventRefused      = "refused"
 	EventRegistered   = "registered"
+	EventIssued       = "issued"
 	EventProvisioned  = "provisioned"
 	EventFailed       = "provisioning-failed"
 	EventTaskStarted  = "task-started"
