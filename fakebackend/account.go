@@ -32,9 +32,10 @@ type account struct {
 	turn    chan struct{}
 	st      state
 	hosts   []string // of the gateways that are attached
-	changed bool     // something that decisions about devices depend on, since the turn was taken
+	reading bool     // this turn changes nothing itself that decisions about devices depend on
+	changed bool     // … and yet something has changed, such as by a line of a task
 
-	generation atomic.Uint64 // counts the turns that changed something
+	generation atomic.Uint64 // counts the turns that may have changed something
 	watchers   watchers
 	events     events
 }
@@ -110,11 +111,13 @@ func (b *account) enter(ctx context.Context, op string) (time.Time, error) {
 	return now, nil
 }
 
-// leave ends the turn. If it has changed something, every admitted device is decided about anew, and the watchers are
-// told.
+// reads declares that the turn itself changes nothing on which decisions about devices depend.
+func (b *account) reads() { b.reading = true }
+
+// leave ends the turn. Unless it only read, every admitted device is decided about anew, and the watchers are told.
 func (b *account) leave() {
-	changed := b.changed
-	b.changed = false
+	changed := b.changed || !b.reading
+	b.changed, b.reading = false, false
 	if changed {
 		b.generation.Add(1)
 	}

@@ -72,7 +72,6 @@ func (b *Backend) Options() Options {
 func (b *Backend) Reset() {
 	b.turn <- struct{}{}
 	defer b.leave()
-	b.changed = true
 	b.faults.clear()
 	b.events.forget()
 	b.record(Event{Kind: EventReset})

@@ -102,6 +102,7 @@ func (c *connection) turn(ctx context.Context) (refused *wire.Refused, ask strin
 		return nil, "", err
 	}
 	defer c.b.leave()
+	c.b.reads() // unless it is the first connection of a certificate
 	refused, ask = c.decide(now)
 	return refused, ask, nil
 }
@@ -207,6 +208,7 @@ func (c *connection) standing() *standing {
 	}
 	c.b.turn <- struct{}{}
 	defer c.b.leave()
+	c.b.reads()
 	return c.refresh()
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // gate is the account as a gateway sees it.
@@ -264,6 +265,12 @@ func TestWhatChangesInTheAccountChangesWhatAConnectedDeviceMayDo(t *testing.T) {
 	before := told.Load()
 	_, err = api(fake).ListThings(ctx, nil)
 	require.NoError(t, err)
+	_, err = fake.Preflight(ctx, &task.PreflightInput{})
+	require.NoError(t, err)
+	fake.Counts()
+	device.Allows("iot:Publish", "x")
+	_, err = gate(fake).Admit(ctx, hello(fake, "x", der))
+	require.Error(t, err)
 	assert.Equal(t, before, told.Load(), "reading changes nothing")
 	stop()
 	fake.Reset()

@@ -76,6 +76,7 @@ func look[T any](b *Backend, read func(now time.Time) T) T {
 		panic(err) // the context never ends, and nothing else can stop it
 	}
 	defer b.leave()
+	b.reads()
 	return read(now)
 }
 

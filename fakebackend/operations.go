@@ -145,7 +145,9 @@ func all[T any](ctx context.Context, b *account, name string, in paged) (items [
 // members in empty are present; others that are "" were left out.
 func (o *operation) do(ctx context.Context, b *account, in any, empty restjson.Empty) (any, error) {
 	return b.answer(ctx, o.Name, o.subject(in), func() string { return o.Check(in, empty) }, func(now time.Time) (any, *task.Error) {
-		b.changed = b.changed || !o.reads
+		if o.reads {
+			b.reads()
+		}
 		return o.act(b, now, in)
 	})
 }

@@ -34,6 +34,7 @@ func (p *preflight) exists(check finding.Rule, name string, ok bool, what string
 func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (finding.List, error) {
 	in = orZero(in)
 	found, err := b.answer(ctx, "Preflight", "", func() string { return "" }, func(time.Time) (any, *task.Error) {
+		b.reads()
 		p := new(preflight)
 		b.checkBucket(p)
 		b.checkRole(p, in)

@@ -261,7 +261,6 @@ func (b *Backend) Restore(s *Snapshot) error {
 	b.st = *st
 	b.faults.restore(d.Faults, d.LastFault)
 	b.clock.set(d.Frozen, d.Now)
-	b.changed = true
 	b.events.forget()
 	b.record(Event{Kind: EventRestored})
 	return nil

@@ -100,6 +100,7 @@ func (b *Backend) open(ctx context.Context, link task.Link, offset int64, strike
 	if err != nil {
 		return nil, err
 	}
+	b.reads()
 	bucket, key, err := b.keys.Load().links.Open(link.URL(), now) // an error is S3's refusal of the link
 	var report reportFile
 	isReport := false

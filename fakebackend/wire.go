@@ -61,6 +61,7 @@ func (s served) OpenReport(ctx context.Context, bucket, key string) (r io.ReadSe
 	if _, err := b.enter(ctx, opGetObject); err != nil {
 		return nil, false, err
 	}
+	b.reads()
 	file, ok := b.findReport(bucket, key)
 	b.leave()
 	if !ok {
@@ -87,10 +88,12 @@ func (s served) ServerTLS(hosts []string) (tls.Certificate, error) {
 func (s served) Attach(host string) (detach func()) {
 	s.b.turn <- struct{}{}
 	defer s.b.leave()
+	s.b.reads()
 	s.b.hosts = append(s.b.hosts, host)
 	return sync.OnceFunc(func() {
 		s.b.turn <- struct{}{}
 		defer s.b.leave()
+		s.b.reads()
 		s.b.hosts = without(s.b.hosts, host)
 	})
 }
