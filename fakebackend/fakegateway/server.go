@@ -114,7 +114,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 	}
 	s := &Server{
 		fake: fake, account: wire.Of(fake), opts: opts, changed: make(chan struct{}, 1), pruneAt: versionsKept,
-		open: map[net.Conn]struct{}{}, sessions: map[string]*session{}, versions: map[string]version{},
+		questions: claimQuestions(wire.Of(fake)), open: map[net.Conn]struct{}{}, sessions: map[string]*session{}, versions: map[string]version{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	capabilities := mqtt.NewDefaultServerCapabilities()
