@@ -70,12 +70,16 @@ type device struct {
 // device makes a certificate with policies.
 func (l *lab) device(policies ...string) *device {
 	l.t.Helper()
-	out, err := l.aws.CreateKeysAndCertificate(l.t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(l.t, err)
-	pair, err := tls.X509KeyPair([]byte(*out.CertificatePem), []byte(*out.KeyPair.PrivateKey))
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "device"}}, key)
 	require.NoError(l.t, err)
+	request := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))
+	out, err := l.aws.CreateCertificateFromCsr(l.t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: &request, SetAsActive: true})
+	require.NoError(l.t, err)
+	block, _ := pem.Decode([]byte(*out.CertificatePem))
 	l.attach(*out.CertificateArn, policies...)
-	return &device{pair, *out.CertificateId, *out.CertificateArn}
+	return &device{tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}, *out.CertificateId, *out.CertificateArn}
 }
 
 func (l *lab) attach(arn string, policies ...string) {
@@ -240,7 +244,7 @@ func (l *lab) refusal(reason string) fakebackend.Event {
 // raw is a client that sends bytes.
 type raw struct {
 	t testing.TB
-	net.Conn
+	*tls.Conn
 }
 
 func (l *lab) raw(d *device) raw { return raw{l.t, l.dial(d)} }

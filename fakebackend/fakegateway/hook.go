@@ -49,11 +49,8 @@ var errRefused = errors.New("refused")
 // OnConnect decides about a CONNECT.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := sessionOf(cl)
-	c.client, c.id, c.five = cl, cl.ID, cl.Properties.ProtocolVersion == 5
-	if err := c.connect(pk); err != nil {
-		return err
-	}
-	return nil
+	c.client, c.id = cl, cl.ID
+	return c.connect(pk)
 }
 
 // keepAlive is what AWS IoT makes of the seconds that a client asks for.
@@ -192,6 +189,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Connect:
 		// The broker's own account of what a client has not acknowledged can come to a standstill, so it keeps none.
 		pk.Properties.ReceiveMaximum = 0
+		if c.established.Load() {
+			return c.fatal(packets.ErrProtocolViolationSecondConnect, badPacket, "a second CONNECT"), nil
+		}
+		c.id, c.five = pk.Connect.ClientIdentifier, pk.ProtocolVersion == 5
 	case packets.Publish:
 		pk = c.readPublish(pk)
 	case packets.Subscribe:

@@ -1,0 +1,27 @@
+package fakegateway
+
+import (
+	"context"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+)
+
+// Question adds a topic on which devices ask for something, to a gateway that no device has connected to.
+func (s *Server) Question(topic string, answer func(levels []string, payload []byte) (topic string, reply []byte, cut bool)) {
+	s.questions = append(s.questions, question{topic, func(_ context.Context, _ wire.Device, levels []string, payload []byte) (reply, bool) {
+		to, text, cut := answer(levels, payload)
+		return reply{to, text}, cut
+	}})
+}
+
+// ReadPacket reads a packet as the gateway does.
+var ReadPacket = readPacket
+
+// Matches reports whether a topic is one of a filter's.
+var Matches = matches
+
+// Limits of a connection.
+const (
+	PacketLimit = packetLimit
+	QueueLimit  = queueLimit
+)

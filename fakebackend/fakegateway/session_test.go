@@ -1,0 +1,319 @@
+package fakegateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+)
+
+func TestASessionIsKeptForAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		d := l.device("anything")
+		persistent := packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("device-one"))
+		resume := func() (r raw, present byte) {
+			r = l.raw(d)
+			r.send(persistent...)
+			return r, r.packet()[2]
+		}
+		r, present := resume()
+		assert.Zero(t, present)
+		r.send(subscribe3(1, "news", "a/#")...)
+		r.packet()
+		r.send(0xe0, 0)
+		r.closed()
+		other := l.connect(d, "other")
+		for _, topic := range []string{"news", "a", "a/b"} {
+			assert.Zero(t, l.publish(other, topic, "for later"))
+		}
+		time.Sleep(59 * time.Minute)
+		r, present = resume()
+		assert.EqualValues(t, 1, present)
+		kept := string(r.packet()) + string(r.packet()) // in any order, as on AWS
+		assert.Contains(t, kept, "news")
+		assert.Contains(t, kept, "a/b")
+		r.send(0xe0, 0)
+		r.closed()
+		time.Sleep(61 * time.Minute)
+		r, present = resume()
+		assert.Zero(t, present)
+		other = l.connect(d, "other")
+		assert.Zero(t, l.publish(other, "news", "nobody has subscribed"))
+		r.send(0xc0, 0)
+		assert.Equal(t, []byte{0xd0, 0}, r.packet(), "the subscription is gone with its session")
+	})
+}
+
+func TestASessionOfMQTT5ExpiresAsItAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		d := l.device("anything")
+		resume := func(expiry uint32) *client {
+			return l.connect(d, "device-one", func(c *paho.Connect) {
+				c.CleanStart = false
+				c.Properties = &paho.ConnectProperties{SessionExpiryInterval: &expiry}
+			})
+		}
+		c := resume(60)
+		require.NoError(t, c.Disconnect(&paho.Disconnect{}))
+		time.Sleep(50 * time.Second)
+		c = resume(60)
+		assert.True(t, c.connack.SessionPresent)
+		require.NoError(t, c.Disconnect(&paho.Disconnect{}))
+		time.Sleep(70 * time.Second)
+		c = resume(0)
+		assert.False(t, c.connack.SessionPresent)
+		require.NoError(t, c.Disconnect(&paho.Disconnect{}))
+		synctest.Wait()
+		assert.False(t, resume(0).connack.SessionPresent)
+	})
+}
+
+// The broker keeps the ids of both sides in one list.
+func TestAClientMayUseAPacketIDThatTheBrokerUsesToo(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	d := l.device("anything")
+	r := l.mqtt3(d, "device-one")
+	r.send(subscribe3(1, "news")...)
+	r.packet()
+	other := l.connect(d, "other")
+	for i := range 9 {
+		assert.Zero(t, l.publish(other, "news", fmt.Sprint(i)))
+		assert.Contains(t, string(r.packet()), "news") // with the ids 1 to 9, and it acknowledges none
+	}
+	r.send(publish3("elsewhere", 1, "x")...)
+	assert.Equal(t, []byte{0x40, 2, 0, 7}, r.packet())
+	r.send(subscribe3(1, "more")...)
+	assert.Equal(t, []byte{0x90, 3, 0, 9, 1}, r.packet())
+	r.send(packet(0xa2, []byte{0, 9}, text("more"))...)
+	assert.Equal(t, []byte{0xb0, 2, 0, 9}, r.packet())
+}
+
+func TestAWillIsPublishedUnlessTheClientSaysGoodbye(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	d := l.device("anything")
+	watcher := l.connect(d, "watcher")
+	l.subscribe(watcher, "will/#")
+	for name, end := range map[string]func(raw){
+		"lost":   func(r raw) { r.NetConn().Close() },
+		"error":  func(r raw) { r.send(publish3("$x", 0, "")...); r.closed() },
+		"policy": func(r raw) { r.send(publish3("elsewhere", 0, "")...); r.closed() },
+		"polite": func(r raw) { r.send(0xe0, 0); r.closed() },
+	} {
+		with := "anything"
+		if name == "policy" {
+			with = "wills"
+			l.policy(with, `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
+				{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/will/*"}]}`)
+		}
+		r := l.raw(l.device(with))
+		r.send(packet(0x10, text("MQTT"), []byte{4, 6, 0, 60}, text("device-"+name), text("will/"+name), text("gone"))...)
+		r.packet()
+		end(r)
+		l.await(name, func(e fakebackend.Event) bool {
+			return e.Kind == fakebackend.EventDisconnected && e.ClientID == "device-"+name
+		})
+		if name != "polite" {
+			assert.Equal(t, "will/"+name, l.next(watcher).Topic)
+		}
+	}
+	assert.Zero(t, l.publish(watcher, "will/end", ""))
+	assert.Equal(t, "will/end", l.next(watcher).Topic)
+}
+
+func TestAWillThatThePoliciesForbidIsRefusedAtTheConnect(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	watcher := l.connect(l.device("anything"), "watcher")
+	l.subscribe(watcher, "$aws/events/presence/connect_failed/#")
+	will := func(topic string, qos byte) func(*paho.Connect) {
+		return func(c *paho.Connect) { c.WillMessage = &paho.WillMessage{Topic: topic, QoS: qos, Payload: []byte("x")} }
+	}
+	d := l.device("own")
+	_, err := l.mqtt5(l.dial(d), "device-one", will("dt/device-one/will", 1))
+	assert.NoError(t, err)
+	for topic, code := range map[string]byte{"elsewhere": 0x87, "$aws/events/x": 0x90, "$x": 0x90} {
+		c, err := l.mqtt5(l.dial(d), "device-two", will(topic, 0))
+		assert.Error(t, err)
+		assert.Equal(t, code, c.connack.ReasonCode, topic)
+	}
+	c, err := l.mqtt5(l.dial(d), "device-two", will("dt/device-two/will", 2))
+	assert.Error(t, err)
+	assert.EqualValues(t, 0x9b, c.connack.ReasonCode)
+	m := l.next(watcher)
+	assert.Equal(t, "$aws/events/presence/connect_failed/device-two", m.Topic)
+	assert.Contains(t, string(m.Payload), `"connectFailureReason":"AUTHORIZATION_FAILED","sessionIdentifier":"`)
+}
+
+func TestPresenceAndSubscriptionsAreToldAsAWSDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		l.fake.SetTime(time.UnixMilli(1573002230757))
+		watcher := l.connect(l.device("anything"), "watcher")
+		l.subscribe(watcher, "$aws/events/presence/+/186b5", "$aws/events/subscriptions/+/186b5")
+		d := l.device("anything")
+		told := func(kind string) map[string]any {
+			m := l.next(watcher)
+			assert.Equal(t, "$aws/events/"+kind+"/186b5", m.Topic)
+			assert.EqualValues(t, 1, m.QoS)
+			var got map[string]any
+			require.NoError(t, json.Unmarshal(m.Payload, &got))
+			assert.Equal(t, []any{"186b5", kind[strings.Index(kind, "/")+1:], 1573002230757.0, d.id}, []any{got["clientId"], got["eventType"], got["timestamp"], got["principalIdentifier"]})
+			assert.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, got["sessionIdentifier"])
+			return got
+		}
+		for i := range 2 {
+			c := l.connect(d, "186b5")
+			connected := told("presence/connected")
+			assert.Equal(t, []any{"127.0.0.1", float64(i)}, []any{connected["ipAddress"], connected["versionNumber"]})
+			l.subscribe(c, "foo/bar", "foo/#", "$aws/things/x/shadow/get")
+			subscribed := told("subscriptions/subscribed")
+			assert.Equal(t, []any{"foo/bar", "foo/#"}, subscribed["topics"])
+			_, err := c.Unsubscribe(t.Context(), &paho.Unsubscribe{Topics: []string{"foo/#"}})
+			require.NoError(t, err)
+			assert.Equal(t, []any{"foo/#"}, told("subscriptions/unsubscribed")["topics"])
+			require.NoError(t, c.Disconnect(&paho.Disconnect{}))
+			gone := told("presence/disconnected")
+			assert.Equal(t, []any{true, "CLIENT_INITIATED_DISCONNECT", float64(i)}, []any{gone["clientInitiatedDisconnect"], gone["disconnectReason"], gone["versionNumber"]})
+			assert.Equal(t, connected["sessionIdentifier"], gone["sessionIdentifier"])
+		}
+		time.Sleep(versionLife)
+		watcher = l.connect(l.device("anything"), "watcher")
+		l.subscribe(watcher, "$aws/events/presence/connected/#")
+		l.connect(d, "186b5")
+		assert.Zero(t, told("presence/connected")["versionNumber"])
+		l.connect(d, "with+plus") // of this one nobody hears
+		l.connect(d, "186b5")
+		assert.EqualValues(t, 1, told("presence/connected")["versionNumber"])
+	})
+}
+
+// versionLife is for how long a client's version numbers go on.
+const versionLife = time.Hour
+
+func TestSharedSubscriptionsShare(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	d := l.device("anything")
+	one, two := l.connect(d, "one"), l.connect(d, "two")
+	l.subscribe(one, "$share/g/a/#")
+	l.subscribe(two, "$share/g/a/#")
+	for i := range 20 {
+		assert.Zero(t, l.publish(one, "a/b", fmt.Sprint(i)))
+	}
+	for range 20 {
+		select {
+		case <-one.messages:
+		case <-two.messages:
+		case <-time.After(patience):
+			require.FailNow(t, "a message is missing")
+		}
+	}
+	assert.Zero(t, len(one.messages)+len(two.messages))
+}
+
+func TestATopicAliasStandsForItsTopicInEveryRule(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	r := l.mqtt5raw(l.device("own"), "device-one")
+	r.send(publish5("dt/device-one/x", 1, []byte{35, 0, 1}, nil)...)
+	assert.Equal(t, []byte{0x40, 2, 0, 7}, r.packet())
+	r.send(publish5("", 1, []byte{35, 0, 1}, nil)...)
+	assert.Equal(t, []byte{0x40, 2, 0, 7}, r.packet())
+	r.send(publish5("elsewhere", 1, []byte{35, 0, 1}, nil)...)
+	assert.EqualValues(t, 0x87, r.packet()[4])
+	r.send(publish5("", 1, []byte{35, 0, 1}, nil)...)
+	assert.EqualValues(t, 0x87, r.packet()[4])
+}
+
+func TestAnAnswerGoesToTheClientThatAskedAndToNoOther(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	l.gateway.Question("$aws/certificates/create/json", func(_ []string, payload []byte) (string, []byte, bool) {
+		return "$aws/certificates/create/json/accepted", append([]byte("for "), payload...), string(payload) == "cut"
+	})
+	l.gateway.Question("$aws/provisioning-templates/+/provision/+", func(levels []string, _ []byte) (string, []byte, bool) {
+		return "$aws/provisioning-templates/" + levels[0] + "/provision/" + levels[1] + "/rejected", nil, false
+	})
+	d := l.device("anything")
+	var clients []*client
+	for i := range 5 {
+		c := l.connect(d, fmt.Sprint("client/", i))
+		clients = append(clients, c)
+		l.subscribe(c, "$aws/certificates/create/+/accepted", "$aws/provisioning-templates/#", "#")
+	}
+	for i, c := range clients {
+		assert.Zero(t, l.publish(c, "$aws/certificates/create/json", fmt.Sprint(i)))
+	}
+	for i, c := range clients {
+		m := l.next(c)
+		assert.Equal(t, "$aws/certificates/create/json/accepted", m.Topic)
+		assert.Equal(t, fmt.Sprint("for ", i), string(m.Payload))
+		assert.Zero(t, l.publish(c, "$aws/provisioning-templates/fleet/provision/cbor", ""))
+		assert.Equal(t, "$aws/provisioning-templates/fleet/provision/cbor/rejected", l.next(c).Topic)
+		assert.Empty(t, c.messages)
+	}
+	// An answer is neither kept for who has not subscribed, nor sent to who may not receive it.
+	deaf := l.connect(l.device("own"), "device-deaf")
+	assert.EqualValues(t, 0x87, l.publish(deaf, "$aws/certificates/create/json", "x"))
+	unsubscribed := l.connect(d, "quiet")
+	assert.Zero(t, l.publish(unsubscribed, "$aws/certificates/create/json", "x"))
+	l.subscribe(unsubscribed, "$aws/certificates/create/json/accepted", "end")
+	assert.Zero(t, l.publish(unsubscribed, "end", ""))
+	assert.Equal(t, "end", l.next(unsubscribed).Topic)
+	assert.EqualValues(t, 0x90, l.publish(unsubscribed, "$aws/certificates/create/json/accepted", "forged"))
+	assert.Zero(t, l.publish(clients[0], "$aws/certificates/create/json", "cut"))
+	l.await("cut", func(e fakebackend.Event) bool {
+		return e.Kind == fakebackend.EventDisconnected && e.ClientID == "client/0"
+	})
+}
+
+func TestFaultsStrikeMessagesAndSubscriptions(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	d := l.device("anything")
+	watcher := l.connect(d, "watcher")
+	l.subscribe(watcher, "a")
+	for _, c := range []struct {
+		fault     fakebackend.Fault
+		published bool
+		answer    string
+	}{
+		{fakebackend.Fault{Do: fakebackend.DropBefore}, false, ""},
+		{fakebackend.Fault{Do: fakebackend.DropAfter}, true, ""},
+		{fakebackend.Fault{Do: fakebackend.Fail, Message: "no"}, false, "\x80"},
+		{fakebackend.Fault{Do: fakebackend.Delay, Delay: time.Millisecond}, true, "\x00"},
+	} {
+		c.fault.Operation, c.fault.Thing = "Publish", "device-one"
+		_, err := l.fake.AddFault(c.fault)
+		require.NoError(t, err)
+		r := l.mqtt5raw(d, "device-one")
+		r.send(publish5("a", 1, nil, []byte("x"))...)
+		if c.answer == "" {
+			assert.Empty(t, r.closed(), "%+v", c.fault)
+		} else {
+			assert.Equal(t, c.answer, string(append(r.packet(), 0)[4:5]))
+		}
+		if c.published {
+			assert.Equal(t, "a", l.next(watcher).Topic)
+		}
+		assert.Empty(t, watcher.messages)
+	}
+	_, err := l.fake.AddFault(fakebackend.Fault{Operation: "Subscribe", Do: fakebackend.DropAfter})
+	require.NoError(t, err)
+	r := l.raw(d)
+	r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("keeps"))...)
+	r.packet()
+	r.send(subscribe3(1, "a")...)
+	assert.Empty(t, r.closed())
+	assert.Zero(t, l.publish(watcher, "a", "kept"))
+	r = l.raw(d)
+	r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("keeps"))...)
+	assert.EqualValues(t, 1, r.packet()[2])
+	assert.Contains(t, string(r.packet()), "kept")
+}
