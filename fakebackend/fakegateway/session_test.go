@@ -235,40 +235,40 @@ func TestATopicAliasStandsForItsTopicInEveryRule(t *testing.T) {
 
 func TestAnAnswerGoesToTheClientThatAskedAndToNoOther(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
-	l.gateway.Question("$aws/certificates/create/json", func(_ []string, payload []byte) (string, []byte, bool) {
-		return "$aws/certificates/create/json/accepted", append([]byte("for "), payload...), string(payload) == "cut"
+	l.gateway.Question("$aws/certificates/test/json", func(_ []string, payload []byte) (string, []byte, bool) {
+		return "$aws/certificates/test/json/accepted", append([]byte("for "), payload...), string(payload) == "cut"
 	})
-	l.gateway.Question("$aws/provisioning-templates/+/provision/+", func(levels []string, _ []byte) (string, []byte, bool) {
-		return "$aws/provisioning-templates/" + levels[0] + "/provision/" + levels[1] + "/rejected", nil, false
+	l.gateway.Question("$aws/provisioning-templates/+/test/+", func(levels []string, _ []byte) (string, []byte, bool) {
+		return "$aws/provisioning-templates/" + levels[0] + "/test/" + levels[1] + "/rejected", nil, false
 	})
 	d := l.device("anything")
 	var clients []*client
 	for i := range 5 {
 		c := l.connect(d, fmt.Sprint("client/", i))
 		clients = append(clients, c)
-		l.subscribe(c, "$aws/certificates/create/+/accepted", "$aws/provisioning-templates/#", "#")
+		l.subscribe(c, "$aws/certificates/test/+/accepted", "$aws/provisioning-templates/#", "#")
 	}
 	for i, c := range clients {
-		assert.Zero(t, l.publish(c, "$aws/certificates/create/json", fmt.Sprint(i)))
+		assert.Zero(t, l.publish(c, "$aws/certificates/test/json", fmt.Sprint(i)))
 	}
 	for i, c := range clients {
 		m := l.next(c)
-		assert.Equal(t, "$aws/certificates/create/json/accepted", m.Topic)
+		assert.Equal(t, "$aws/certificates/test/json/accepted", m.Topic)
 		assert.Equal(t, fmt.Sprint("for ", i), string(m.Payload))
-		assert.Zero(t, l.publish(c, "$aws/provisioning-templates/fleet/provision/cbor", ""))
-		assert.Equal(t, "$aws/provisioning-templates/fleet/provision/cbor/rejected", l.next(c).Topic)
+		assert.Zero(t, l.publish(c, "$aws/provisioning-templates/fleet/test/cbor", ""))
+		assert.Equal(t, "$aws/provisioning-templates/fleet/test/cbor/rejected", l.next(c).Topic)
 		assert.Empty(t, c.messages)
 	}
 	// An answer is neither kept for who has not subscribed, nor sent to who may not receive it.
 	deaf := l.connect(l.device("own"), "device-deaf")
-	assert.EqualValues(t, 0x87, l.publish(deaf, "$aws/certificates/create/json", "x"))
+	assert.EqualValues(t, 0x87, l.publish(deaf, "$aws/certificates/test/json", "x"))
 	unsubscribed := l.connect(d, "quiet")
-	assert.Zero(t, l.publish(unsubscribed, "$aws/certificates/create/json", "x"))
-	l.subscribe(unsubscribed, "$aws/certificates/create/json/accepted", "end")
+	assert.Zero(t, l.publish(unsubscribed, "$aws/certificates/test/json", "x"))
+	l.subscribe(unsubscribed, "$aws/certificates/test/json/accepted", "end")
 	assert.Zero(t, l.publish(unsubscribed, "end", ""))
 	assert.Equal(t, "end", l.next(unsubscribed).Topic)
-	assert.EqualValues(t, 0x90, l.publish(unsubscribed, "$aws/certificates/create/json/accepted", "forged"))
-	assert.Zero(t, l.publish(clients[0], "$aws/certificates/create/json", "cut"))
+	assert.EqualValues(t, 0x90, l.publish(unsubscribed, "$aws/certificates/test/json/accepted", "forged"))
+	assert.Zero(t, l.publish(clients[0], "$aws/certificates/test/json", "cut"))
 	l.await("cut", func(e fakebackend.Event) bool {
 		return e.Kind == fakebackend.EventDisconnected && e.ClientID == "client/0"
 	})
