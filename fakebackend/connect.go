@@ -267,8 +267,10 @@ func (c *connection) judge(s *standing, action, name string) (wire.Event, bool) 
 		e.Text = fmt.Sprintf("%s on %s: %s", action, e.Resource, decision.In("the policy "+e.PolicyName))
 	case len(s.names) == 0:
 		e.Text = fmt.Sprintf("%s on %s: the certificate has no policy", action, e.Resource)
+	case len(s.names) == 1:
+		e.Text = fmt.Sprintf("%s on %s: no statement of the policy %s allows it", action, e.Resource, s.names[0])
 	default:
-		e.Text = fmt.Sprintf("%s on %s: no statement allows it in %s", action, e.Resource, strings.Join(s.names, ", "))
+		e.Text = fmt.Sprintf("%s on %s: no statement of the policies %s allows it", action, e.Resource, strings.Join(s.names, ", "))
 	}
 	return e, false
 }

@@ -173,7 +173,7 @@ func TestARefusalNamesTheStatementThatDecided(t *testing.T) {
 
 	_, err := gate(fake).Admit(ctx, hello(fake, "pump-2", der))
 	assert.Equal(t, wire.NoConnect, reasonOf(t, err))
-	assert.EqualError(t, err, "iot:Connect on client/pump-2: no statement allows it in own")
+	assert.EqualError(t, err, "iot:Connect on client/pump-2: no statement of the policy own allows it")
 	device, err := gate(fake).Admit(ctx, hello(fake, "pump-1", der))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"pump-1", idOf(der)}, []string{device.ThingName(), device.CertificateID()})
@@ -191,6 +191,48 @@ func TestARefusalNamesTheStatementThatDecided(t *testing.T) {
 		Text: "iot:Publish on topic/dt/pump-1/secret: statement 3 (Sid NoSecrets) of the policy own denies it",
 	}, last)
 	assert.Len(t, list, 4)
+}
+
+func TestPoliciesSeeWhatTheDeviceShowsWhenItConnects(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	policyNamed(t, fake, "careful", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*", "Condition": {
+		"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}, "StringEquals": {"iot:DomainName": "`+gate(fake).Endpoint()+`"},
+		"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]},
+		"ArnEquals": {"iot:LastWillTopic": "arn:aws:iot:us-east-1:123456789012:topic/will/pump-1"}}}]}`)
+	der := selfMade(t, "pump-1", monday)
+	register(t, fake, der, "ACTIVE", "careful")
+	good := hello(fake, "pump-1", der)
+	good.WillTopic = "will/pump-1"
+	assert.Nil(t, meet(t, fake, good))
+	for what, spoil := range map[string]func(h *wire.Hello){
+		"another address":   func(h *wire.Hello) { h.Source = netip.MustParseAddr("198.51.100.1") },
+		"no address":        func(h *wire.Hello) { h.Source = netip.Addr{} },
+		"another will":      func(h *wire.Hello) { h.WillTopic = "will/pump-2" },
+		"no will":           func(h *wire.Hello) { h.WillTopic = "" },
+		"a session is kept": func(h *wire.Hello) { h.Persistent = true },
+	} {
+		h := good
+		spoil(&h)
+		if refused := meet(t, fake, h); assert.NotNil(t, refused, what) {
+			assert.Equal(t, wire.NoConnect, refused.Reason, what)
+		}
+	}
+}
+
+func TestAPublishOverHTTPSNeedsNoPermissionToConnectAndHasNoThing(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	policyNamed(t, fake, "publish", `{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:us-east-1:123456789012:topic/all"},
+		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:us-east-1:123456789012:topic/${iot:Connection.Thing.ThingName}"}]}`)
+	der := selfMade(t, "pump-1", monday)
+	thingNamed(t, fake, "pump-1", register(t, fake, der, "ACTIVE", "publish"))
+	h := hello(fake, "", der)
+	h.Protocol = wire.ProtocolHTTPS
+	device, err := gate(fake).Admit(t.Context(), h)
+	require.NoError(t, err)
+	assert.True(t, device.Allows("iot:Publish", "all"))
+	assert.False(t, device.Allows("iot:Publish", "pump-1"))
+	assert.Equal(t, "https", eventsSoFar(t, fake)[0].Protocol)
 }
 
 func TestWhatChangesInTheAccountChangesWhatAConnectedDeviceMayDo(t *testing.T) {

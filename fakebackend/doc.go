@@ -18,6 +18,12 @@
 // Certificates are real ones: signed for the key of the CSR, with its subject, by a CA whose certificate [Backend.CA]
 // returns. No device and no AWS endpoint trusts that CA, and by default its name tells that it is a fake.
 //
+// # Devices
+//
+// Package fakegateway has devices connect to the account over MQTT and HTTPS, with the certificates that were registered
+// here and as far as the policies allow. They trust [Backend.RootCA]. A certificate of a registered CA can be registered
+// or provisioned at its first connection. [Backend.Events] tells what happens, and why a device was refused.
+//
 // # Time
 //
 // A task's progress is a pure function of its start, the clock, its lines, [Options.Rate] and the faults; nothing runs

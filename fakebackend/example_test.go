@@ -161,3 +161,19 @@ func ExampleOptions() {
 	// Output:
 	// us-east-1 123456789012 24h0m0s 1000
 }
+
+// What happens in the account is a stream of events: here a task with a line that fails.
+func ExampleBackend_Events() {
+	fake, _ := begin(fakebackend.Options{}, `{"ThingName": "lamp-1"}`, `{"ThingName": "lamp 2"}`)
+	fake.Counts() // a task goes on when somebody looks
+	for e := range fake.Events(context.Background()) {
+		text, _, _ := strings.Cut(e.Text, ";")
+		fmt.Printf("%s: %s\n", e.Kind, text)
+		if e.Kind == fakebackend.EventTaskEnded {
+			break
+		}
+	}
+	// Output:
+	// task-started: 2 lines of s3://iotfleet-fake/gateways.json
+	// task-ended: Completed: 1 of 2 lines registered, 1 failed
+}

@@ -2,6 +2,7 @@ package fakebackend
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ func (c *connection) introduce(known *certificate, now time.Time) (refused *wire
 	}
 	message := c.b.registeredMessage(cert, known == nil, now)
 	if provisions {
-		refused = c.provision(cert, ca, now)
+		refused = c.provisionNow(cert, ca, now)
 	} else {
 		e := c.Event(EventRegistered, fmt.Sprintf("the certificate %s of the CA %s is %s", cert.id, ca.id, cert.status))
 		e.Reason, e.CACertificateID = reason, ca.id.String()
@@ -131,12 +132,12 @@ func (b *account) registeredMessage(c *certificate, first bool, now time.Time) w
 	return wire.Message{Topic: "$aws/events/certificates/registered/" + e.CACertificateID, Payload: payload}
 }
 
-// provision runs the template of a CA for a certificate that is PENDING_ACTIVATION.
-func (c *connection) provision(cert *certificate, ca *caCertificate, now time.Time) *wire.Refused {
+// provisionNow runs the template of a CA for a certificate that is PENDING_ACTIVATION.
+func (c *connection) provisionNow(cert *certificate, ca *caCertificate, now time.Time) *wire.Refused {
 	e := c.Event(EventProvisioned, "")
 	e.CACertificateID = ca.id.String()
 	var err error
-	e.ThingName, err = c.runTemplate(cert, ca.config, now)
+	e.ThingName, err = c.runCATemplate(cert, ca.config, now)
 	refused := &wire.Refused{Reason: wire.JustProvisioned}
 	switch {
 	case err != nil:
@@ -152,39 +153,42 @@ func (c *connection) provision(cert *certificate, ca *caCertificate, now time.Ti
 	return refused
 }
 
-// runTemplate runs a CA's template for a certificate, and returns the name of its thing as far as it is known. What its
+// runCATemplate runs a CA's template for a certificate, and returns the name of its thing as far as it is known. What its
 // steps made before one failed stays.
-func (c *connection) runTemplate(cert *certificate, config *registrationConfig, now time.Time) (thingName string, err error) {
-	program, session, err := c.b.jitTemplate(config)
+func (c *connection) runCATemplate(cert *certificate, config *registrationConfig, now time.Time) (thingName string, err error) {
+	program, session, err := c.b.caTemplate(config)
 	if err != nil {
 		return "", err
 	}
+	want, err := program.Resolve(template.CertificateRow(c.cert))
+	if err != nil {
+		return "", errors.New(template.AWSMessage(err))
+	}
 	w := worker{b: c.b, at: now, session: session, pending: cert}
-	refusal := c.b.faults.line(StepParse, 0, "")
+	if len(want.Things) > 0 {
+		thingName = want.Things[0].ThingName
+	}
+	refusal := c.b.faults.line(StepParse, 0, thingName)
 	if refusal == nil {
-		_, refusal = w.register(program, template.CertificateRow(c.cert))
+		_, refusal = w.carryOut(want)
 	}
 	if refusal != nil {
-		return w.name, fmt.Errorf("%s: %s", refusal.Code, refusal.Message)
+		return thingName, fmt.Errorf("%s: %s", refusal.Code, refusal.Message)
 	}
-	return w.name, nil
+	return thingName, nil
 }
 
-// jitTemplate finds the template of a CA, and takes on its role.
-func (b *account) jitTemplate(config *registrationConfig) (program *template.Program, session *iam.Session, err error) {
+// caTemplate finds the template of a CA, and takes on its role.
+func (b *account) caTemplate(config *registrationConfig) (program *template.Program, session *iam.Session, err error) {
 	role := config.RoleARN
 	if config.TemplateName == "" {
 		program, err = b.compileAs(template.JITP, config.TemplateBody)
 	} else {
-		t, refusal := b.findTemplate(config.TemplateName)
-		switch {
-		case refusal != nil:
-			return nil, nil, fmt.Errorf("%s", refusal.Message)
-		case !t.enabled:
-			return nil, nil, fmt.Errorf("the provisioning template %s is not enabled", t.name)
+		t, found, refusal := b.usableTemplate(config.TemplateName, typeJITP)
+		if refusal != nil {
+			return nil, nil, errors.New(refusal.Message)
 		}
-		role = t.role
-		program, err = b.programOf(t)
+		role, program = t.role, found
 	}
 	if err == nil {
 		session, err = b.session(role)
