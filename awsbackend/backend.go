@@ -57,9 +57,9 @@ type Options struct {
 
 // Backend runs registration tasks on AWS IoT, with their data files in S3. It is safe for concurrent use.
 //
-// It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.Registrar],
-// [task.DeviceReader], [task.ThingFinder], [task.CertificateLister], [task.PolicyReader], [task.Remover],
-// [task.BucketEnsurer], [task.RoleEnsurer], [task.ResourceEnsurer] and [task.Preflighter].
+// It has all abilities of package task: [task.Identifier], [task.Notifier], [task.Endpointer], [task.RootLister],
+// [task.Registrar], [task.DeviceReader], [task.ThingFinder], [task.CertificateLister], [task.PolicyReader],
+// [task.Remover], [task.BucketEnsurer], [task.RoleEnsurer], [task.ResourceEnsurer] and [task.Preflighter].
 type Backend struct {
 	region    string
 	bucket    string
@@ -87,6 +87,7 @@ var (
 	_ task.Backend           = (*Backend)(nil)
 	_ task.Identifier        = (*Backend)(nil)
 	_ task.Endpointer        = (*Backend)(nil)
+	_ task.RootLister        = (*Backend)(nil)
 	_ task.Notifier          = (*Backend)(nil)
 	_ task.Registrar         = (*Backend)(nil)
 	_ task.DeviceReader      = (*Backend)(nil)

@@ -106,6 +106,9 @@ func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
 	return out.EndpointAddress, nil
 }
 
+// RootCAs returns the account's root, whatever the endpoint. See [task.RootLister].
+func (b *Backend) RootCAs(context.Context, string) ([]byte, error) { return b.RootCA(), nil }
+
 // ReadDevice reads one thing back with its certificates. See [task.DeviceReader].
 func (b *Backend) ReadDevice(ctx context.Context, thingName string) (*task.Device, error) {
 	t, err := call[describeThingOutput](ctx, b.account, "DescribeThing", &describeThingInput{thingName})

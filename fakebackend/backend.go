@@ -82,6 +82,7 @@ var (
 	_ task.Backend           = (*Backend)(nil)
 	_ task.Identifier        = (*Backend)(nil)
 	_ task.Endpointer        = (*Backend)(nil)
+	_ task.RootLister        = (*Backend)(nil)
 	_ task.Registrar         = (*Backend)(nil)
 	_ task.DeviceReader      = (*Backend)(nil)
 	_ task.ThingFinder       = (*Backend)(nil)

@@ -5,7 +5,7 @@
 //		Template:   template.Walkthrough(), // what to make of each device; this one is for trials
 //		RoleARN:    role,
 //		Credential: &provision.MakeCSR{Store: keys}, // a key and a CSR each, kept in a folder
-//		Output:     provision.Folder(keys),          // certificate.pem and thing.json beside the key
+//		Output:     provision.Folder(keys),          // certificate.pem, thing.json and root-ca.pem beside the key
 //	})
 //	…
 //	summary, err := run.Run(ctx, provision.Rows(

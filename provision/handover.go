@@ -174,7 +174,7 @@ func (h *handover) deliverOne(ctx context.Context, out Output, d *DeviceRecord) 
 	err := out.Deliver(ctx, &Delivery{
 		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
 		Meta: d.Meta, CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
-		Endpoint: h.endpoint, Account: where.Account, Region: where.Region, Fake: where.Fake,
+		Endpoint: h.endpoint, RootCA: h.rootCA, Account: where.Account, Region: where.Region, Fake: where.Fake,
 	})
 	if err != nil {
 		return fmt.Errorf("handing over the credential of device %q: %w", d.Name, err)

@@ -32,6 +32,9 @@ type Delivery struct {
 	// Fake is true when the certificate comes from a fake backend: no AWS endpoint accepts it.
 	Fake           bool   `json:"fake,omitempty"`
 	CertificatePEM string `json:"-"`
+	// RootCA is the certificates in PEM that the device verifies Endpoint's server by, the one to try first at the beginning.
+	// Empty if the backend can't tell ([task.RootLister]).
+	RootCA string `json:"-"`
 }
 
 // Output takes over each device's credential once it is registered. A device is Provisioned only after Deliver and the
@@ -53,17 +56,19 @@ type DeliveryFinder interface {
 	Undelivered(ctx context.Context, thing string) error
 }
 
-// Folder writes certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver only takes
-// a device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
+// Folder writes root-ca.pem, certificate.pem and thing.json beside each device's private-key.pem in a key folder. Deliver
+// only takes a device in; Sync writes all that were and makes them durable together, as [keystore.Folder] does with keys.
 //
-// A file that is there already is never replaced: the very same content is taken as delivered, anything else is an
-// error that names the file.
+// A certificate.pem or thing.json that is there already is never replaced: the very same content is taken as delivered,
+// anything else is an error that names the file. A root-ca.pem with other content is replaced: it is the same for every
+// device of an account, and what the account has now is what devices need.
 func Folder(keys *keystore.Folder) Output {
 	return &folderOutput{disk: durable.OS(), path: keys.Path, taken: map[string]Delivery{}}
 }
 
 // The files of a delivery.
 const (
+	rootFile        = "root-ca.pem"
 	certificateFile = "certificate.pem"
 	thingFile       = "thing.json"
 )
@@ -121,6 +126,7 @@ func (o *folderOutput) Sync(ctx context.Context) error {
 type deviceFiles struct {
 	delivery *Delivery
 	folder   string
+	root     string // the file with its root, durable, to be linked to; empty without one
 	files    []deviceFile
 }
 
@@ -136,10 +142,24 @@ func (o *folderOutput) write(ctx context.Context, taken map[string]Delivery) err
 		return err
 	}
 	defer func() { _ = group.Close() }() // everything is synced by then, or an error on its way
-	devices := make([]*deviceFiles, len(names))
+	devices, roots := make([]*deviceFiles, len(names)), map[string]string{}
+	defer func() {
+		for _, path := range roots {
+			_ = o.disk.Remove(path)
+		}
+	}()
 	for i, name := range names {
 		d := taken[name]
 		devices[i] = &deviceFiles{delivery: &d, folder: o.path(name)}
+		if d.RootCA == "" {
+			continue
+		}
+		if roots[d.RootCA] == "" {
+			if roots[d.RootCA], err = o.writeRoot(root, d.RootCA); err != nil {
+				return fmt.Errorf("device %q: %s: %w", name, rootFile, err)
+			}
+		}
+		devices[i].root = roots[d.RootCA]
 	}
 	step := func(do func(*deviceFiles) error) {
 		if err == nil {
@@ -222,8 +242,13 @@ func (o *folderOutput) stageFile(d *deviceFiles, name string, data []byte) error
 	return err
 }
 
-// place gives the files their names, the certificate first.
+// place gives the files their names, thing.json last.
 func (o *folderOutput) place(d *deviceFiles) error {
+	if d.root != "" {
+		if err := o.placeRoot(d); err != nil {
+			return err
+		}
+	}
 	for _, f := range d.files {
 		if err := o.disk.Move(f.temp, f.path); errors.Is(err, fs.ErrExist) {
 			return otherFileError(f.path) // since stage looked
@@ -231,6 +256,50 @@ func (o *folderOutput) place(d *deviceFiles) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// writeRoot writes a root under a hidden name beside the devices' folders, durable. Nobody may write to it: it is about
+// to be in many folders.
+func (o *folderOutput) writeRoot(folder, text string) (path string, err error) {
+	path = filepath.Join(folder, durable.TempName())
+	f, err := o.disk.Create(path, 0o400)
+	if err != nil {
+		return "", err
+	}
+	if _, err = f.Write([]byte(text)); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = o.disk.Remove(path)
+		return "", err
+	}
+	return path, nil
+}
+
+// placeRoot makes root-ca.pem a link to the file that has the root, in place of one with other content. A copy for each
+// device would take as long as all its other files, and a million of them 8 GB. Where there are no links it is a copy.
+func (o *folderOutput) placeRoot(d *deviceFiles) error {
+	path, text := filepath.Join(d.folder, rootFile), d.delivery.RootCA
+	switch old, err := o.disk.Read(path, int64(len(text))); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case string(old) == text:
+		return nil
+	default:
+		if err := o.disk.Remove(path); err != nil {
+			return err
+		}
+	}
+	if o.disk.Link(d.root, path) == nil {
+		return nil
+	}
+	temp, err := o.writeRoot(d.folder, text)
+	if err != nil {
+		return err
+	}
+	d.files = append([]deviceFile{{temp, path}}, d.files...)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -24,6 +25,7 @@ type session struct {
 	replaced bool       // the input is another one than the ledger had before this call
 	resumed  bool       // the ledger knew the run already: an earlier call, or an earlier process, has begun it
 	endpoint string     // where devices connect to; empty if the backend can't tell
+	rootCA   string     // in PEM, what devices trust there; empty if the backend can't tell
 }
 
 // openRecord makes the run's record, or checks the one that is there, without asking the backend.
@@ -83,6 +85,19 @@ func (s *session) locate(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("asking for the endpoint devices connect to: %w", err)
+		}
+	}
+	if lister, ok := task.As[task.RootLister](s.backend); ok && s.endpoint != "" {
+		err := retry(ctx, func() error {
+			roots, err := lister.RootCAs(ctx, s.endpoint)
+			s.rootCA = string(roots)
+			return err
+		})
+		if err == nil && s.rootCA != "" {
+			err = rule.CheckRoots([]byte(s.rootCA))
+		}
+		if err != nil {
+			return fmt.Errorf("asking for the root certificates devices trust: %w", err)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package provision_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -173,6 +174,10 @@ func (s *sim) checkOutput(d *provision.DeviceRecord) {
 	thing, err := os.ReadFile(filepath.Join(dir, "thing.json"))
 	if err != nil || !strings.Contains(string(thing), d.CertificateID) || !strings.Contains(string(thing), d.ThingARN) {
 		s.violated("%s: thing.json is not what the ledger has (%v)", d.Name, err)
+	}
+	root, err := os.ReadFile(filepath.Join(dir, "root-ca.pem"))
+	if err != nil || !bytes.Equal(root, s.fake.RootCA()) {
+		s.violated("%s: root-ca.pem is not the account's root (%v)", d.Name, err)
 	}
 }
 

@@ -111,6 +111,14 @@ func (b gatedBackend) DataEndpoint(ctx context.Context) (host string, err error)
 	return
 }
 
+func (b gatedBackend) RootCAs(ctx context.Context, endpoint string) (pem []byte, err error) {
+	err = b.ask(ctx, stepRoots, func(ctx context.Context) (err error) {
+		pem, err = ability[task.RootLister](b).RootCAs(ctx, endpoint)
+		return
+	})
+	return
+}
+
 func (b gatedBackend) Upload(ctx context.Context, in *task.UploadInput) (obj *task.Object, err error) {
 	err = b.ask(ctx, stepUpload, func(ctx context.Context) (err error) {
 		if err := b.g.sim.checkUpload(in); err != nil {

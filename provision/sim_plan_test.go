@@ -15,6 +15,7 @@ import (
 const (
 	stepIdentity    = "identity"
 	stepEndpoint    = "endpoint"
+	stepRoots       = "roots"
 	stepUpload      = "upload"
 	stepStart       = "start"
 	stepDescribe    = "describe"
@@ -106,7 +107,7 @@ var lineSteps = []fakebackend.Step{fakebackend.StepParse, fakebackend.StepCertif
 //   - what happens to a line at the service is that it is throttled or refused.
 var possible = func() map[string][]string {
 	anywhere := []string{crashBefore, crashAfter, cancelled, stopped}
-	out := map[string][]string{}
+	out := map[string][]string{stepRoots: slices.Clone(anywhere)} // no operation of AWS
 	for _, s := range []string{stepLedgerRead, stepKeyGet} {
 		out[s] = append(slices.Clone(anywhere), errorBefore)
 	}

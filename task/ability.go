@@ -60,6 +60,15 @@ type Endpointer interface {
 	DataEndpoint(ctx context.Context) (string, error)
 }
 
+// RootLister is the ability to name the certificate authorities that devices trust where they connect: those that AWS
+// lists as "CA certificates for server authentication".
+type RootLister interface {
+	// RootCAs returns the root certificates, the one to try first at the beginning. endpoint is what
+	// [Endpointer].DataEndpoint has returned. The answer must be CA certificates in PEM and nothing else. It is empty if the
+	// backend does not know which hold for this endpoint.
+	RootCAs(ctx context.Context, endpoint string) (pem []byte, err error)
+}
+
 // RegisterInput is one device for [Registrar].
 type RegisterInput struct {
 	TemplateBody string            // the same template a task takes

@@ -34,7 +34,7 @@
 // # Abilities
 //
 // What not every backend can do is an interface of its own, found with [As] also through backends that wrap others:
-// [Identifier], [Notifier], [Endpointer], [Registrar], [DeviceReader], [ThingFinder], [CertificateLister],
+// [Identifier], [Notifier], [Endpointer], [RootLister], [Registrar], [DeviceReader], [ThingFinder], [CertificateLister],
 // [PolicyReader], [Remover], [BucketEnsurer], [RoleEnsurer], [ResourceEnsurer] and [Preflighter].
 //
 // # Iterators

@@ -3,8 +3,8 @@
 //
 //	go run ./examples/bulkprovision -backend fake|aws -devices devices.csv -run DIR
 //
-// DIR holds the whole run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem and thing.json, the part
-// files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
+// DIR holds the whole run: fleet.db, devices/<thing>/ with private-key.pem, certificate.pem, root-ca.pem and thing.json,
+// the part files, run.json and failures.csv. Run again with the same DIR, it goes on where it was interrupted. A mended
 // failures.csv given as -devices takes the place of the records that failed. After a kill -9 or a power cut it looks
 // for a task whose start was not answered for as long as -settle, two minutes by default.
 //

@@ -79,7 +79,7 @@ for device in "${devices[@]}"; do
 	key=$dir/private-key.pem
 	certificate=$dir/certificate.pem
 	thing=$dir/thing.json
-	for file in "$key" "$certificate" "$thing"; do
+	for file in "$key" "$certificate" "$thing" "$dir/root-ca.pem"; do
 		[[ -s $file ]] || fail "$device: no $file, or it is empty"
 	done
 

@@ -29,6 +29,9 @@ type Disk interface {
 	Rename(from, to string) error
 	// Move moves a file or a folder to a name that is free; fs.ErrExist if it is taken.
 	Move(from, to string) error
+	// Link makes a second name, which must be free, for a file: fs.ErrExist if it is taken. It fails where a file system has
+	// no hard links, or none from one of its folders to the other.
+	Link(from, to string) error
 	Remove(path string) error
 	RemoveAll(path string) error
 	Lstat(path string) (fs.FileInfo, error)

@@ -33,6 +33,7 @@ func (osDisk) Mkdir(path string, perm fs.FileMode) error {
 }
 
 func (osDisk) Rename(from, to string) error           { return os.Rename(from, to) }
+func (osDisk) Link(from, to string) error             { return os.Link(from, to) }
 func (osDisk) Remove(path string) error               { return os.Remove(path) }
 func (osDisk) RemoveAll(path string) error            { return os.RemoveAll(path) }
 func (osDisk) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }

@@ -3,6 +3,7 @@ package tasktest_test
 import (
 	"cmp"
 	"context"
+	"encoding/pem"
 	"errors"
 	"iter"
 	"maps"
@@ -21,6 +22,10 @@ type (
 	wrongEndpoint struct {
 		hooks
 		change func(host string) string
+	}
+	wrongRoots struct {
+		hooks
+		change func(pem []byte) []byte
 	}
 	register struct {
 		hooks
@@ -84,6 +89,11 @@ func (w *wrongRegion) Identity(ctx context.Context) (*task.Identity, error) {
 func (w *wrongEndpoint) DataEndpoint(ctx context.Context) (string, error) {
 	host, err := inner[task.Endpointer](&w.hooks).DataEndpoint(ctx)
 	return w.change(host), err
+}
+
+func (w *wrongRoots) RootCAs(ctx context.Context, endpoint string) ([]byte, error) {
+	roots, err := inner[task.RootLister](&w.hooks).RootCAs(ctx, endpoint)
+	return w.change(roots), err
 }
 
 func (r *register) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {
@@ -189,6 +199,10 @@ func breakRegister(do func(ctx context.Context, r task.Registrar, in *task.Regis
 
 func breakEndpoint(change func(host string) string) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &wrongEndpoint{hooks{Backend: b}, change} }
+}
+
+func breakRoots(change func(pem []byte) []byte) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &wrongRoots{hooks{Backend: b}, change} }
 }
 
 // breakLostRegister has an error of its own where no answer came.
@@ -331,6 +345,11 @@ var brokenAbilities = []breakage{
 	{"endpoint/host", "an address", breakEndpoint(func(host string) string { return "https://" + host + "/mqtt" })},
 	{"endpoint/host", "with its port", breakEndpoint(func(host string) string { return host + ":8883" })},
 	{"endpoint/host", "nothing", breakEndpoint(func(string) string { return "" })},
+	{"endpoint/roots", "a web page", breakRoots(func([]byte) []byte { return []byte("<html>log in</html>\n") })},
+	{"endpoint/roots", "text around them", breakRoots(func(pem []byte) []byte { return append([]byte("# roots\n"), pem...) })},
+	{"endpoint/roots", "a key beside them", breakRoots(func(roots []byte) []byte {
+		return append(roots, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{0x30, 0}})...)
+	})},
 	{"register/key", "a certificate of another key", breakRegister(
 		func(ctx context.Context, r task.Registrar, in *task.RegisterInput) (*task.Registration, error) {
 			got, err := r.RegisterThing(ctx, in)

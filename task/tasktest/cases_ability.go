@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -22,6 +23,8 @@ func abilityCases() []Case {
 			"A run is tied to its account by them and refuses to go on in another."), checkIdentity},
 		{"endpoint/host", quoted("Endpointer", "The answer must be a host name without scheme, port and path.",
 			"It is written into the firmware of devices."), checkEndpoint},
+		{"endpoint/roots", quoted("RootLister", "The answer must be CA certificates in PEM and nothing else.",
+			"Firmware takes the file as it is, and trusts whatever is in it."), checkRoots},
 		{"register/key", quoted("Registrar", "The certificate returned must be for the key of the request.",
 			"A certificate for another key is of no use to the device, which is found out in the field."), checkRegister},
 		{"register/once", quoted("Registrar", register, "A request that is sent again gives the device a second certificate."), checkRegisterOnce},
@@ -80,6 +83,19 @@ func checkEndpoint(b *bench) {
 	if host == "" || strings.ContainsAny(host, ":/ ") {
 		b.failf("DataEndpoint is %q", host)
 	}
+}
+
+func checkRoots(b *bench) {
+	e := ability[task.Endpointer](b, "Endpointer")
+	lister := ability[task.RootLister](b, "RootLister")
+	host, err := e.DataEndpoint(b.ctx)
+	b.must(err, "DataEndpoint")
+	roots, err := lister.RootCAs(b.ctx, host)
+	b.must(err, "RootCAs")
+	if len(roots) == 0 {
+		b.skip("the backend does not know the roots of %s", host)
+	}
+	b.must(rule.CheckRoots(roots), "RootCAs")
 }
 
 func registration(d device) *task.RegisterInput {

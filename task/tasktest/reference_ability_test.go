@@ -2,9 +2,14 @@ package tasktest_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"iter"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +27,14 @@ func (r *reference) Identity(context.Context) (*task.Identity, error) {
 
 func (r *reference) DataEndpoint(context.Context) (string, error) {
 	return "reference-ats.iot.eu-west-1.amazonaws.com", nil
+}
+
+// RootCAs returns a certificate of the reference's own key.
+func (r *reference) RootCAs(context.Context, string) ([]byte, error) {
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotAfter: time.Now().AddDate(1, 0, 0),
+		BasicConstraintsValid: true, IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, &r.key.PublicKey, r.key)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
 }
 
 func (r *reference) RegisterThing(ctx context.Context, in *task.RegisterInput) (*task.Registration, error) {

@@ -225,6 +225,21 @@ func (d *Disk) move(from, to string, replace bool) error {
 	return nil
 }
 
+// Link makes a second name for a file, unless it is on another file system.
+func (d *Disk) Link(from, to string) error {
+	w := &whole{d: d}
+	if w.Covers(from) != w.Covers(to) {
+		return errors.New("no link to another file system")
+	}
+	d.mu.Lock()
+	n, err := d.find(from)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return d.add(to, n)
+}
+
 // Remove removes a file or an empty folder.
 func (d *Disk) Remove(path string) error { return d.drop(path, false) }
 
