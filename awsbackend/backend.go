@@ -94,6 +94,7 @@ var (
 	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.CertificateLister = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
+	_ task.CAEnsurer         = (*Backend)(nil)
 	_ task.PolicyReader      = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)
 	_ task.RoleEnsurer       = (*Backend)(nil)

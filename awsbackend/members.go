@@ -69,6 +69,12 @@ func requiredMembers(out any) []member {
 	switch o := out.(type) {
 	case *iot.DescribeBillingGroupOutput:
 		return []member{{"billingGroupName", text(o.BillingGroupName)}}
+	case *iot.DescribeCACertificateOutput:
+		var d types.CACertificateDescription
+		if o.CertificateDescription != nil {
+			d = *o.CertificateDescription
+		}
+		return []member{{"certificateId", text(d.CertificateId)}, {"certificateArn", text(d.CertificateArn)}, {"status", string(d.Status)}}
 	case *iot.DescribeCertificateOutput:
 		var d types.CertificateDescription
 		if o.CertificateDescription != nil {
@@ -80,6 +86,10 @@ func requiredMembers(out any) []member {
 		}
 	case *iot.DescribeEndpointOutput:
 		return []member{{"endpointAddress", text(o.EndpointAddress)}}
+	case *iot.GetRegistrationCodeOutput:
+		return []member{{"registrationCode", text(o.RegistrationCode)}}
+	case *iot.RegisterCACertificateOutput:
+		return []member{{"certificateId", text(o.CertificateId)}}
 	case *iot.DescribeThingGroupOutput:
 		return []member{{"thingGroupName", text(o.ThingGroupName)}}
 	case *iot.DescribeThingOutput:

@@ -11,6 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// caPEM names a CA; nobody looks into it.
+const caPEM = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+
 // TestAnAnswerWithoutItsMembersIsNoAnswer asks a server that answers {} with status 200 to everything.
 func TestAnAnswerWithoutItsMembersIsNoAnswer(t *testing.T) {
 	ctx := t.Context()
@@ -22,6 +25,7 @@ func TestAnAnswerWithoutItsMembersIsNoAnswer(t *testing.T) {
 		"a thing":         {"DescribeThing", `{}`, func(b *Backend) error { _, err := b.ReadDevice(ctx, "d1"); return err }, "thingName"},
 		"a thing's ARN":   {"DescribeThing", `{"thingName":"d1"}`, func(b *Backend) error { _, err := b.ReadDevice(ctx, "d1"); return err }, "thingArn"},
 		"a certificate":   {"DescribeCertificate", `{}`, func(b *Backend) error { _, err := b.ReadCertificate(ctx, certA); return err }, "certificateId"},
+		"a CA":            {"DescribeCACertificate", `{}`, func(b *Backend) error { _, err := b.ReadCA(ctx, caPEM); return err }, "certificateId"},
 		"its PEM":         {"DescribeCertificate", `{"certificateDescription":{"certificateId":"a","certificateArn":"arn","status":"ACTIVE"}}`, func(b *Backend) error { _, err := b.ReadCertificate(ctx, certA); return err }, "certificatePem"},
 		"a task":          {describeOp, `{}`, func(b *Backend) error { _, err := b.DescribeTask(ctx, "id-1"); return err }, "taskId"},
 		"a task's status": {describeOp, `{"taskId":"id-1"}`, func(b *Backend) error { _, err := b.DescribeTask(ctx, "id-1"); return err }, "status"},

@@ -35,6 +35,7 @@ const (
 	CheckThingGroup       finding.Rule = "thing-group"
 	CheckBillingGroup     finding.Rule = "billing-group"
 	CheckPolicy           finding.Rule = "policy"  // exists, and works in this account and region
+	CheckCA               finding.Rule = "ca"      // the CA that issues the certificates is registered
 	CheckConnect          finding.Rule = "connect" // a policy of the template's or of a group's lets devices connect
 )
 
@@ -54,7 +55,7 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 	}
 	p := &preflight{b: b, in: in}
 	for _, step := range []func(context.Context) error{
-		p.template, p.endpoint, p.running, p.bucket, p.role, p.thingTypes, p.thingGroups, p.billingGroups, p.policies,
+		p.template, p.endpoint, p.running, p.bucket, p.ca, p.role, p.thingTypes, p.thingGroups, p.billingGroups, p.policies,
 		p.connect,
 	} {
 		if err := step(ctx); err != nil {
@@ -73,12 +74,38 @@ type preflight struct {
 	in       *task.PreflightInput
 	who      *task.Identity
 	connects bool // a policy that the template names lets devices connect
+	noCA     bool // the account does not have the CA of the lines' certificates
+	hasCA    bool // it does
 	stranger bool // AWS does not accept the credentials
 	findings finding.List
 }
 
 func (p *preflight) add(check finding.Rule, resource string, severity finding.Severity, format string, args ...any) {
 	p.findings = append(p.findings, finding.Finding{Rule: check, Resource: resource, Severity: severity, Message: fmt.Sprintf(format, args...)})
+}
+
+// ca looks for the CA that the certificates of the lines are of.
+func (p *preflight) ca(ctx context.Context) error {
+	if p.in.CACertificatePEM == "" {
+		return nil
+	}
+	ca, err := p.b.ReadCA(ctx, p.in.CACertificatePEM)
+	if errors.Is(err, task.ErrNotFound) && bringsCertificates(p.in.TemplateBody) { // then they are registered without it
+		p.noCA = true
+		p.add(CheckCA, "", finding.OK, "the CA is not registered, and the template registers certificates without it")
+		return nil
+	}
+	done, err := p.settled(CheckCA, "", "the CA whose certificates the lines bring is not registered: run EnsureCA, or take CACertificatePem out of the template to register them without it", err)
+	if done || err != nil {
+		return err
+	}
+	if !ca.Active {
+		p.add(CheckCA, ca.ID, finding.Error, "the CA is INACTIVE, so that none of its certificates is taken: find out why, then activate it")
+		return nil
+	}
+	p.hasCA = true
+	p.add(CheckCA, ca.ID, finding.OK, "the CA is registered and ACTIVE")
+	return nil
 }
 
 // settled turns an error into findings where it is an answer: missing is a problem, denied is unknown. Other errors are

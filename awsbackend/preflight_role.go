@@ -142,8 +142,12 @@ func (p *preflight) registers(arn string, policies []*policy.Document, managed b
 		p.add(CheckRoleRegistration, arn, finding.OK, "may register things")
 	}
 	const withoutCA = "iot:RegisterCertificateWithoutCA"
-	if bringsCertificates(p.in.TemplateBody) && !roleMay(policies, withoutCA, "*").Allowed() {
-		p.add(CheckRoleRegistration, arn, finding.Warning,
+	if bringsCertificates(p.in.TemplateBody) && !p.hasCA && !roleMay(policies, withoutCA, "*").Allowed() {
+		severity := finding.Warning
+		if p.noCA { // every line would fail
+			severity = finding.Error
+		}
+		p.add(CheckRoleRegistration, arn, severity,
 			"the template brings certificates: those of a CA that is not registered need %s, which %s lacks: run EnsureRole with RegisterWithoutCA, or register the CA",
 			withoutCA, registrationPolicy)
 	}

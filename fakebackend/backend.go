@@ -87,6 +87,7 @@ var (
 	_ task.DeviceReader      = (*Backend)(nil)
 	_ task.ThingFinder       = (*Backend)(nil)
 	_ task.Remover           = (*Backend)(nil)
+	_ task.CAEnsurer         = (*Backend)(nil)
 	_ task.PolicyReader      = (*Backend)(nil)
 	_ task.BucketEnsurer     = (*Backend)(nil)
 	_ task.RoleEnsurer       = (*Backend)(nil)

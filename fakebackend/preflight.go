@@ -37,6 +37,7 @@ func (b *Backend) Preflight(ctx context.Context, in *task.PreflightInput) (findi
 		b.reads()
 		p := new(preflight)
 		b.checkBucket(p)
+		b.checkCA(p, in)
 		b.checkRole(p, in)
 		if in.TemplateBody != "" {
 			if n, most := len([]rune(in.TemplateBody)), rule.TemplateBody; n > most {
@@ -168,9 +169,42 @@ func (b *account) checkRole(p *preflight, in *task.PreflightInput) {
 		return
 	}
 	p.add("role-registration", arn, finding.OK, "the role allows what lines need")
-	if bringsCertificates(in.TemplateBody) && !session.Allows(registerWithoutCA, "*") {
-		p.add("role-registration", arn, finding.Warning,
+	known, has := b.lineCA(in)
+	if bringsCertificates(in.TemplateBody) && !has && !session.Allows(registerWithoutCA, "*") {
+		severity := finding.Warning
+		if known { // every line would fail
+			severity = finding.Error
+		}
+		p.add("role-registration", arn, severity,
 			"the template brings certificates: those of a CA that is not registered need %s, which the role lacks: run EnsureRole with RegisterWithoutCA, or register the CA", registerWithoutCA)
+	}
+}
+
+// lineCA reports whether the CA that the lines' certificates are of is known, and whether the account has it.
+func (b *account) lineCA(in *task.PreflightInput) (known, has bool) {
+	id, err := task.CertificateID(in.CACertificatePEM)
+	if err != nil {
+		return false, false
+	}
+	_, err2 := b.findCA(id)
+	return true, err2 == nil
+}
+
+// checkCA looks for the CA that the lines' certificates are of.
+func (b *account) checkCA(p *preflight, in *task.PreflightInput) {
+	id, err := task.CertificateID(in.CACertificatePEM)
+	if err != nil {
+		return
+	}
+	switch ca, missing := b.findCA(id); {
+	case missing != nil && bringsCertificates(in.TemplateBody):
+		p.add("ca", "", finding.OK, "the CA is not registered, and the template registers certificates without it")
+	case missing != nil:
+		p.add("ca", "", finding.Error, "the CA whose certificates the lines bring is not registered: run EnsureCA, or take CACertificatePem out of the template to register them without it")
+	case !ca.active:
+		p.add("ca", id, finding.Error, "the CA is INACTIVE, so that none of its certificates is taken: find out why, then activate it")
+	default:
+		p.add("ca", id, finding.OK, "the CA is registered and ACTIVE")
 	}
 }
 

@@ -11,7 +11,8 @@ type Unwrapper interface {
 }
 
 // As finds an optional ability of a credential step: the step itself if it has type T, else the nearest one it wraps.
-// The abilities are [KeyFinder], [KeyVerifier], [RowChecker], [RowNoter], [NameReader], [LineMatcher] and [Validator].
+// The abilities are [KeyFinder], [KeyVerifier], [RowChecker], [RowNoter], [NameReader], [LineMatcher],
+// [Issuer] and [Validator].
 func As[T any](step Credential) (T, bool) {
 	for step != nil {
 		if t, ok := step.(T); ok {
@@ -75,6 +76,12 @@ type LineMatcher interface {
 	// MatchLine returns how the results of a line with these values are recognised. An error means that the values
 	// do not show it; one with a cause ([CauseError]) makes a dry run refuse the device, as Prepare would.
 	MatchLine(thing string, values map[string]string) (Match, error)
+}
+
+// Issuer is the ability of a step whose certificates are all of one CA of the user's own: to show it.
+type Issuer interface {
+	// IssuerPEM returns the CA's certificate in PEM.
+	IssuerPEM() string
 }
 
 // Validator is the ability of a step to check its own settings. New calls it and refuses the step if it returns an

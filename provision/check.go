@@ -278,7 +278,7 @@ func (c *checker) account(ctx context.Context, roleARN string, report *CheckRepo
 		return nil
 	}
 	account, err := pf.Preflight(ctx, &task.PreflightInput{
-		TemplateBody: c.intake.shape.body, RoleARN: roleARN,
+		TemplateBody: c.intake.shape.body, RoleARN: roleARN, CACertificatePEM: c.intake.shape.issuer,
 		ThingTypes: c.needs.types.names(), ThingGroups: c.needs.groups.names(),
 		BillingGroups: c.needs.billing.names(), Policies: c.needs.policies.names(), Connect: c.rights.missing,
 	})

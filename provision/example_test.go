@@ -223,7 +223,7 @@ func ExampleGivenCertificate() {
 		log.Fatal(err)
 	}
 	summary, err := run.Run(ctx, provision.Rows(map[string]string{
-		"ThingName": "pump-1", "CertificatePem": sign(device, deviceKey.Public()), "CACertificatePem": caPEM,
+		"ThingName": "pump-1", "CertificatePem": sign(device, deviceKey.Public()),
 	}))
 	fmt.Println(summary, err)
 	// Output: 1 of 1 device provisioned <nil>

@@ -111,6 +111,9 @@ func (s *IssueCertificate) VerifyKey(ctx context.Context, device string, publicK
 	return s.Store.Verify(ctx, device, publicKeySHA256)
 }
 
+// IssuerPEM returns the CA's certificate.
+func (s *IssueCertificate) IssuerPEM() string { return s.CA.PEM() }
+
 // MatchLine recognises a line by the certificate that it was sent with.
 func (s *IssueCertificate) MatchLine(thing string, values map[string]string) (Match, error) {
 	return (&GivenCertificate{Parameter: s.Parameter}).MatchLine(thing, values)

@@ -34,7 +34,7 @@ const (
 // template and role before, when nothing is to be sent, and when the backend can't look.
 func (c *call) preflight(ctx context.Context) error {
 	pf, ok := task.As[task.Preflighter](c.backend)
-	sum := sha256.Sum256([]byte(c.run.shape.digest + "\n" + c.run.opts.RoleARN))
+	sum := sha256.Sum256([]byte(c.run.shape.digest + "\n" + c.run.opts.RoleARN + c.run.shape.issuer))
 	digest := hex.EncodeToString(sum[:])
 	if !ok || c.run.opts.SkipPreflight || c.preflown || c.record.PreflightSHA256 == digest {
 		return nil
@@ -45,7 +45,7 @@ func (c *call) preflight(ctx context.Context) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, preflightPatience)
 	defer cancel()
-	findings, err := pf.Preflight(asking, refs.input(c.run.shape.body, c.run.opts.RoleARN))
+	findings, err := pf.Preflight(asking, refs.input(c.run.shape, c.run.opts.RoleARN))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -128,13 +128,13 @@ func (r *references) add(res *template.Resolution) {
 	r.needs.add(res)
 }
 
-func (r *references) input(body, roleARN string) *task.PreflightInput {
+func (r *references) input(sh *shape, roleARN string) *task.PreflightInput {
 	most := func(s nameSet) []string {
 		names := s.names()
 		return names[:min(len(names), preflightNames)]
 	}
 	return &task.PreflightInput{
-		TemplateBody: body, RoleARN: roleARN, ThingTypes: most(r.needs.types), ThingGroups: most(r.needs.groups),
+		TemplateBody: sh.body, RoleARN: roleARN, CACertificatePEM: sh.issuer, ThingTypes: most(r.needs.types), ThingGroups: most(r.needs.groups),
 		BillingGroups: most(r.needs.billing), Policies: most(r.needs.policies),
 	}
 }

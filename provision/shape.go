@@ -30,6 +30,7 @@ type shape struct {
 	given   []string          // of takes, those whose value comes from the row
 	keep    *Meta             // what the run keeps beside a device
 	unique  []string          // what must differ between devices
+	issuer  string            // the CA that all certificates are of, in PEM; empty if that is not known
 }
 
 func newShape(t *template.Template, step Credential) (*shape, error) {
@@ -50,6 +51,9 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 		s.fills[name] = "-"
 	}
 	s.noter, _ = As[RowNoter](step)
+	if issuer, ok := As[Issuer](step); ok {
+		s.issuer = issuer.IssuerPEM()
+	}
 	if s.rows, _ = As[RowChecker](step); s.rows != nil {
 		s.takes = step.Fills()
 		if inner, ok := s.rows.(Credential); ok { // a step inside, which knows its own parameters only

@@ -178,6 +178,9 @@ type PreflightInput struct {
 	// Connect asks whether one of Policies, or a policy that a group of ThingGroups or a parent of one carries, lets devices
 	// connect: the template has certificates and no document of its own that does.
 	Connect bool
+	// CACertificatePEM is the certificate of the CA that all certificates of the lines are of; empty if that is not known or
+	// there are none.
+	CACertificatePEM string
 }
 
 // Preflighter is the ability to check, changing nothing, that a task can run.

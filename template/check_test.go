@@ -262,7 +262,8 @@ func TestReadyTemplatesDrawNoIssueAtAll(t *testing.T) {
 	named := template.Policy{PolicyName: template.Literal("sensors")}
 	for name, tm := range map[string]*template.Template{
 		"CSR": template.FromCSR(policy, "SerialNumber"), "CSR, policy by name": template.FromCSR(named),
-		"PEM": template.FromCertificatePEM(policy, "SerialNumber"), "id": template.FromCertificateID(policy),
+		"PEM": template.FromCertificatePEM(policy, "SerialNumber"), "own CA": template.FromOwnCA(policy, "SerialNumber"),
+		"id":   template.FromCertificateID(policy),
 		"none": template.WithoutCertificate("a", "b", "c"),
 	} {
 		assert.Empty(t, tm.Check(template.Bulk), name)

@@ -45,12 +45,24 @@ func FromCSR(policy Policy, attributes ...string) *Template {
 	return t
 }
 
-// FromCertificatePEM makes a template for certificates signed by your own CA, which must be registered in the account.
-// Its rows hold ThingName, CertificatePem, CACertificatePem, and a value for each attribute.
+// FromCertificatePEM makes a template for certificates that somebody else's CA has signed: a vendor's, say. Its rows hold
+// ThingName, CertificatePem, and a value for each attribute. Where the CA is not registered in the account, they are
+// registered without it, and the service's role needs iot:RegisterCertificateWithoutCA.
 func FromCertificatePEM(policy Policy, attributes ...string) *Template {
+	t := starter(attributes, "CertificatePem")
+	t.Resources["certificate"] = Certificate{CertificatePEM: Ref("CertificatePem"), Status: Active}
+	t.Resources["policy"] = policy
+	return t
+}
+
+// FromOwnCA makes a template for certificates that a run issues with your own CA, which must be registered in the account.
+// Its rows hold ThingName and a value for each attribute; the parameters CertificatePem and CACertificatePem are for the
+// run. A line that failed can be sent again although AWS has kept its certificate.
+func FromOwnCA(policy Policy, attributes ...string) *Template {
 	t := starter(attributes, "CertificatePem", "CACertificatePem")
 	t.Resources["certificate"] = Certificate{
 		CertificatePEM: Ref("CertificatePem"), CACertificatePEM: Ref("CACertificatePem"), Status: Active,
+		OverrideSettings: CertificateOverrides{Status: Replace},
 	}
 	t.Resources["policy"] = policy
 	return t

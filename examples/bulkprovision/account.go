@@ -85,7 +85,13 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 	if err := account.EnsureBucket(ctx); err != nil {
 		return "", err
 	}
-	return account.EnsureRole(ctx, &task.RoleInput{Name: roleName, RegisterWithoutCA: o.credential == "certificate"})
+	roleARN, err = account.EnsureRole(ctx, &task.RoleInput{
+		Name: roleName, RegisterWithoutCA: o.credential == "certificate" || o.own.ca != nil && o.own.mode == "without-ca",
+	})
+	if err != nil {
+		return "", err
+	}
+	return roleARN, o.own.register(ctx, b)
 }
 
 // ensureResources makes what template and rows refer to. The rows on standard input can't be read twice, so what they

@@ -14,6 +14,9 @@
 // -credential csr sends the requests that the list holds, which the devices made, and -credential certificate registers the
 // list's certificates, of a CA of yours; no key is made then.
 //
+// -ca-cert and -ca-key have the certificates issued by your own CA, with no request in between. -cert-mode says how the
+// account learns of them: bulk, with the CA registered, which -setup does, or without-ca.
+//
 // For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db,
 // and devices/ is written by -export, at the end or later.
 //
@@ -54,6 +57,7 @@ type options struct {
 	remove                                                                                                 string
 	may                                                                                                    []string
 	list                                                                                                   list
+	own                                                                                                    ownCA
 }
 
 func main() {
@@ -70,10 +74,14 @@ func main() {
 	flag.StringVar(&o.credential, "credential", "make", "where certificates come from: `make|csr|certificate`, for keys and requests made here, or the list's own requests or certificates")
 	flag.BoolVar(&o.lenient, "lenient", false, "with -credential csr or certificate, send what most readers would refuse, and let AWS decide")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
+	flag.StringVar(&o.own.cert, "ca-cert", "", "PEM `file` of your CA's certificate: it issues the devices' certificates, without requests")
+	flag.StringVar(&o.own.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
+	flag.StringVar(&o.own.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca`, under the CA, which -setup registers, or without it")
+	flag.IntVar(&o.own.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
 	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
 	flag.BoolVar(&o.export, "export", false, "with -keys database, write the devices' folders at the end, however many they are")
-	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, with fields of the row in braces")
+	flag.StringVar(&o.subject, "subject", "CN={ThingName}", "subject `pattern` of the requests, or of the certificates of -ca-cert, with fields of the row in braces")
 	flag.IntVar(&o.part, "part", 0, "greatest number of `lines` in one task; 0 for the library's default")
 	flag.BoolVar(&o.dryRun, "dry-run", false, "show what the first lines would create, check everything, change nothing")
 	flag.Func("may", "with -dry-run, `question` what the devices may do: connect, publish:TOPIC, subscribe:FILTER, …, with fields of the row in braces; repeat it for more", func(question string) error {
@@ -128,6 +136,9 @@ func (o *options) run(ctx context.Context) (err error) {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
 	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle, SkipPreflight: o.skipPreflight, May: o.may}
+	if err := o.own.load(); err != nil {
+		return err
+	}
 	if opts.Template, err = o.loadTemplate(); err != nil {
 		return err
 	}
@@ -225,6 +236,9 @@ func (o *options) provision(ctx context.Context, job *provision.Run) (*provision
 // store of its keys.
 func (o *options) setCredential(opts *provision.Options) (setStore func(keystore.Store), err error) {
 	setStore = func(keystore.Store) {}
+	if o.own.ca != nil && o.credential != "make" {
+		return nil, fmt.Errorf("-ca-cert issues certificates for keys made here; leave out -credential %s", o.credential)
+	}
 	switch o.credential {
 	case "csr":
 		opts.Credential = &provision.GivenCSR{Lenient: o.lenient}
@@ -244,13 +258,21 @@ func (o *options) setCredential(opts *provision.Options) (setStore func(keystore
 	if err != nil {
 		return nil, fmt.Errorf("-subject: %w", err)
 	}
+	if o.own.ca != nil {
+		issue := &provision.IssueCertificate{CA: o.own.ca, Keys: csr.Software(algorithm), Subject: subject.Subject, Store: keystore.None()}
+		opts.Credential = issue
+		return func(s keystore.Store) { issue.Store = s }, nil
+	}
 	made := &provision.MakeCSR{Keys: csr.Software(algorithm), Subject: subject.Subject, Store: keystore.None()}
 	opts.Credential = made
 	return func(s keystore.Store) { made.Store = s }, nil
 }
 
 func (o *options) loadTemplate() (*template.Template, error) {
-	if o.template == "" {
+	switch {
+	case o.template == "" && o.own.ca != nil:
+		return o.own.template(), nil
+	case o.template == "":
 		return template.Walkthrough(), nil
 	}
 	data, err := os.ReadFile(o.template)

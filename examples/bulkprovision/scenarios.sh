@@ -7,10 +7,11 @@
 #	                                               may do, a trial undone
 #	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, devices' own
 #	                                               requests, a proxy's page, a clock that is off, a wrong secret key
+#	examples/bulkprovision/scenarios.sh own-ca     certificates of your own CA: registered under it, and without it
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
 #
 # Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
-# needs LibreOffice Calc as well, newcomer python3 and openssl.
+# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -87,6 +88,69 @@ holds() {
 }
 
 list() { printf 'ThingName,SerialNumber\n' && printf 'board-%s,%s\n' "$@"; }
+
+# make_ca NAME FLAGS… makes NAME.pem and NAME.key of a CA that is valid for 20 years.
+make_ca() {
+	local name=$1
+	shift
+	openssl ecparam -name prime256v1 -genkey -noout -out "$work/$name.key"
+	openssl req -x509 -new -key "$work/$name.key" -subj "/O=MyOrg/CN=MyOrg Device CA $name" -days 7300 -addext keyUsage=critical,keyCertSign,cRLSign \
+		-out "$work/$name.pem" "$@" 2>/dev/null
+}
+
+# issued_by CA RUN THING… checks with openssl that the things' certificates are the CA's and for the keys beside them.
+issued_by() {
+	local ca=$1 run=$2 thing folder
+	shift 2
+	for thing; do
+		folder=$work/$run/devices/$thing
+		printf '\n$ openssl verify -x509_strict -purpose sslclient -CAfile %s.pem %s/devices/%s/certificate.pem\n' "$ca" "$run" "$thing"
+		openssl verify -x509_strict -purpose sslclient -CAfile "$work/$ca.pem" "$folder/certificate.pem" | sed "s|$work/||"
+		cmp <(openssl x509 -in "$folder/certificate.pem" -noout -pubkey) <(openssl pkey -in "$folder/private-key.pem" -pubout) ||
+			fail "$thing has the certificate of another key"
+	done
+}
+
+own_ca() {
+	serve
+	list 1 0001 2 0002 3 0003 >"$work/devices.csv"
+	make_ca ca
+	make_ca other
+	make_ca short -days 30
+	make_ca leaf -addext "basicConstraints=critical,CA:FALSE"
+
+	echo "=== a CA that can't issue certificates"
+	bulk 1 -devices "$work/devices.csv" -run "$work/refused" -ca-cert "$work/ca.pem" -ca-key "$work/other.key"
+	says "the key is not the certificate's"
+	bulk 1 -devices "$work/devices.csv" -run "$work/refused" -ca-cert "$work/short.pem" -ca-key "$work/short.key"
+	says "before the certificates that it would issue"
+	bulk 1 -devices "$work/devices.csv" -run "$work/refused" -ca-cert "$work/leaf.pem" -ca-key "$work/leaf.key"
+	says "CA:TRUE"
+	[[ ! -e $work/refused ]] || fail "nothing may be made with such a CA"
+
+	echo
+	echo "=== certificates of the CA, registered under it"
+	bulk 0 -devices "$work/devices.csv" -run "$work/under" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -subject "O=MyOrg,serialNumber={SerialNumber},CN={ThingName}"
+	says "3 of 3 devices provisioned"
+	issued_by ca under board-1 board-2 board-3
+	bulk 0 -run "$work/under" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key"
+	says "3 of 3 devices provisioned"
+	holds certificates 3
+
+	echo
+	echo "=== certificates of a CA that the account does not have"
+	list 4 0004 5 0005 6 0006 >"$work/more.csv"
+	setup=
+	role=arn:aws:iam::123456789012:role/iot-bulk-provisioning-role # which the run above has made
+	bulk 1 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca -role-arn "$role"
+	says "iot:RegisterCertificateWithoutCA"
+	holds certificates 3
+	setup=-setup
+	bulk 0 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca
+	says "3 of 3 devices provisioned"
+	issued_by other without board-4 board-5 board-6
+	! grep -r -- "$(sed -n 2p "$work/other.key")" "$work/without" "$work/under" || fail "the CA's key is in the run's folder"
+}
 
 account() {
 	serve
@@ -271,6 +335,7 @@ spreadsheet() {
 
 case ${1:-} in
 account | newcomer | spreadsheet) "$1" ;;
-*) fail "give account, newcomer or spreadsheet" ;;
+own-ca) own_ca ;;
+*) fail "give account, newcomer, own-ca or spreadsheet" ;;
 esac
 printf '\neverything as it must be\n'

@@ -257,6 +257,36 @@ func breakPolicies(p policies) func(task.Backend) task.Backend {
 	}
 }
 
+// caStore changes what it returns of CAs.
+type caStore struct {
+	hooks
+	read, ensured func(in *task.CAInput, ca *task.CA, err error) (*task.CA, error)
+}
+
+func (c *caStore) ReadCA(ctx context.Context, text string) (*task.CA, error) {
+	ca, err := inner[task.CAEnsurer](&c.hooks).ReadCA(ctx, text)
+	if c.read != nil {
+		return c.read(nil, ca, err)
+	}
+	return ca, err
+}
+
+func (c *caStore) EnsureCA(ctx context.Context, in *task.CAInput) (*task.CA, error) {
+	ca, err := inner[task.CAEnsurer](&c.hooks).EnsureCA(ctx, in)
+	if c.ensured != nil {
+		return c.ensured(in, ca, err)
+	}
+	return ca, err
+}
+
+func breakCA(c caStore) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
+		c := c
+		c.hooks = hooks{Backend: b}
+		return &c
+	}
+}
+
 func breakReader(change func(d *task.Device, err error) (*task.Device, error)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &reader{hooks{Backend: b}, change} }
 }
@@ -408,6 +438,25 @@ var brokenAbilities = []breakage{
 	})},
 	{"policy/read", "an empty document for none", breakPolicies(policies{read: func(document string, _ error) (string, error) { return document, nil }})},
 	{"policy/read", "another document", breakPolicies(policies{read: func(document string, err error) (string, error) { return document + " ", err }})},
+	{"ca/unknown", "a CA that nobody registered", breakCA(caStore{read: func(_ *task.CAInput, ca *task.CA, err error) (*task.CA, error) { return &task.CA{}, nil }})},
+	{"ca/ensure", "a CA without a proof", breakCA(caStore{ensured: func(in *task.CAInput, ca *task.CA, err error) (*task.CA, error) {
+		if in.Prove == nil {
+			return &task.CA{Active: true}, nil
+		}
+		return ca, err
+	}})},
+	{"ca/ensure", "a CA that is not active", breakCA(caStore{ensured: func(_ *task.CAInput, ca *task.CA, err error) (*task.CA, error) {
+		if err == nil {
+			ca.Active = false
+		}
+		return ca, err
+	}})},
+	{"ca/ensure", "a conflict that is none", breakCA(caStore{ensured: func(in *task.CAInput, ca *task.CA, err error) (*task.CA, error) {
+		if in.AutoRegister {
+			return ca, nil
+		}
+		return ca, err
+	}})},
 	{"policy/group", "no policies for no group", breakPolicies(policies{group: func(names []string, _ error) ([]string, error) { return names, nil }})},
 	{"policy/group", "policies of another group", breakPolicies(policies{group: func(_ []string, err error) ([]string, error) { return []string{"x"}, err }})},
 	{"thing/has", "every name is free", breakFinder(func(_ bool, err error) (bool, error) { return false, err })},

@@ -47,6 +47,10 @@ func abilityCases() []Case {
 			"A dry run tells from it what devices may do; an empty document would say that they may do nothing."), checkReadPolicy},
 		{"policy/group", quoted("GroupPolicies", "It must return [ErrNotFound], and not an empty list, when there is no such group.",
 			"A device of a group whose policies are not known may be denied what its own allow."), checkGroupPolicies},
+		{"ca/unknown", quoted("ReadCA", "It must return [ErrNotFound] when the account does not have it.",
+			"A run tells from it whether every line would fail."), checkUnknownCA},
+		{"ca/ensure", quoted("EnsureCA", "It must be idempotent, leave one that is registered as it is, and return [ErrConflict] for one that [CAInput.Suits] refuses.",
+			"A CA that somebody deactivated was deactivated for a reason."), checkEnsureCA},
 		{"preflight/findings", quoted("Preflighter", "A thing type that does not exist must not be reported as OK, and every finding except an OK must have in Message what to do. The findings about the names of the input must have the rules thing-type, thing-group, billing-group and policy, and the name as Resource.",
 			"A task over a missing type completes with every line refused."), checkPreflight},
 	}

@@ -36,7 +36,7 @@ func otherCSR() string {
 
 // interfaceDocs returns the doc comments of the interfaces in package task and of their methods, each as one line.
 func interfaceDocs(t *testing.T) (docs []string) {
-	for _, file := range []string{"../backend.go", "../ability.go", "../resources.go"} {
+	for _, file := range []string{"../backend.go", "../ability.go", "../ca.go", "../resources.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		require.NoError(t, err)
 		add := func(group *ast.CommentGroup) { docs = append(docs, strings.Join(strings.Fields(group.Text()), " ")) }

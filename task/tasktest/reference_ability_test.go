@@ -273,3 +273,38 @@ func (r *reference) Preflight(ctx context.Context, in *task.PreflightInput) (fin
 	}
 	return findings, nil
 }
+
+func (r *reference) ReadCA(ctx context.Context, text string) (*task.CA, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	ca, ok := r.cas[text]
+	if !ok {
+		return nil, &task.Error{Op: "DescribeCACertificate", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
+	}
+	return &ca, nil
+}
+
+func (r *reference) EnsureCA(ctx context.Context, in *task.CAInput) (*task.CA, error) {
+	if err := in.Check(); err != nil {
+		return nil, err
+	}
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
+	ca, ok := r.cas[in.CertificatePEM]
+	if !ok {
+		id, err := task.CertificateID(in.CertificatePEM)
+		if err != nil {
+			return nil, err
+		}
+		ca = task.CA{ID: id, Active: true, AutoRegister: in.AutoRegister}
+		if r.cas == nil {
+			r.cas = map[string]task.CA{}
+		}
+		r.cas[in.CertificatePEM] = ca
+	}
+	return &ca, in.Suits(&ca)
+}

@@ -38,6 +38,7 @@ type reference struct {
 	resources    map[string]string // policies with their documents, groups with their parents, types; by name
 	issuer       *x509.Certificate
 	key          *ecdsa.PrivateKey
+	cas          map[string]task.CA // by their PEM
 	faults       map[tasktest.Fault]bool
 	secret       string
 	epoch        int // links of earlier epochs have expired

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// ownCA is what the flags tell about a CA of the user's own, which issues the certificates.
+type ownCA struct {
+	cert, key, mode string
+	days            int
+	ca              *csr.CA // nil without the flags
+}
+
+// load reads the CA, and refuses one that can't issue certificates, before the first device.
+func (c *ownCA) load() error {
+	if c.cert == "" && c.key == "" {
+		return nil
+	}
+	if c.cert == "" || c.key == "" {
+		return errors.New("give both -ca-cert and -ca-key, or neither")
+	}
+	switch c.mode {
+	case "bulk", "without-ca":
+	default:
+		return fmt.Errorf("-cert-mode is %q; it must be bulk or without-ca", c.mode)
+	}
+	data, err := os.ReadFile(c.cert)
+	if err != nil {
+		return err
+	}
+	certs, err := csr.ParseCertificates(data)
+	if err != nil {
+		return fmt.Errorf("-ca-cert %s: %w", c.cert, err)
+	}
+	secret, err := os.ReadFile(c.key)
+	if err != nil {
+		return err
+	}
+	key, err := csr.ParsePrivateKey(secret)
+	clear(secret)
+	if err != nil {
+		return fmt.Errorf("-ca-key %s: %w", c.key, err)
+	}
+	// The first of several: the CA that signs, with those above it behind.
+	c.ca, err = csr.NewCA(certs[0].Certificate, key.Signer(), csr.Profile{Validity: time.Duration(c.days) * 24 * time.Hour})
+	if err != nil {
+		return fmt.Errorf("-ca-cert, -ca-key, -cert-days: %w", err)
+	}
+	return nil
+}
+
+// template is the walkthrough's, with certificates of the CA in place of requests.
+func (c *ownCA) template() *template.Template {
+	t := template.Walkthrough()
+	delete(t.Parameters, "CSR")
+	t.Parameters["CertificatePem"] = template.Parameter{}
+	certificate := template.Certificate{
+		CertificatePEM: template.Ref("CertificatePem"), Status: template.Active, OverrideSettings: template.CertificateOverrides{Status: template.Replace},
+	}
+	if c.mode != "without-ca" {
+		t.Parameters["CACertificatePem"] = template.Parameter{}
+		certificate.CACertificatePEM = template.Ref("CACertificatePem")
+	}
+	t.Resources["certificate"] = certificate
+	return t
+}
+
+// register registers the CA in the account, unless it is to be unknown there.
+func (c *ownCA) register(ctx context.Context, b task.Backend) error {
+	if c.ca == nil || c.mode == "without-ca" {
+		return nil
+	}
+	cas, ok := task.As[task.CAEnsurer](b)
+	if !ok {
+		return errors.New("the backend can't register CAs")
+	}
+	_, err := cas.EnsureCA(ctx, &task.CAInput{CertificatePEM: c.ca.PEM(), Prove: c.ca.VerificationCertificate})
+	return err
+}
