@@ -8,7 +8,10 @@
 //
 //	MQTT_ENDPOINT=localhost:8883
 //
-// The root that devices are to trust is at /_fake/root.pem. Any access key is taken. Certificates made here are real ones, from a CA that no device trusts; its certificate is at
+// The root that devices are to trust is at /_fake/root.pem. With -hook a program of yours plays the Lambda function of a
+// pre-provisioning hook.
+//
+// Any access key is taken. Certificates made here are real ones, from a CA that no device trusts; its certificate is at
 // /_fake/ca.pem. It serves until it is interrupted, and keeps nothing.
 package main
 
@@ -61,6 +64,15 @@ func run(ctx context.Context, args []string) error {
 		deviceHosts = append(deviceHosts, name)
 		return nil
 	})
+	hooks := map[string]fakebackend.ProvisioningHook{}
+	flags.Func("hook", "`ARN=URL`: the program at URL plays the Lambda function with that ARN, as the pre-provisioning hook of a template; may be repeated", func(text string) error {
+		arn, url, ok := strings.Cut(text, "=")
+		if !ok || !strings.HasPrefix(arn, "arn:") || !strings.HasPrefix(url, "http") {
+			return errors.New("it must have the form ARN=URL")
+		}
+		hooks[arn] = fakebackend.HTTPHook(nil, url)
+		return nil
+	})
 	verbose := flags.Bool("v", false, "log every request to standard error")
 	_ = flags.Parse(args) // it exits on an error
 	if flags.NArg() > 0 {
@@ -68,7 +80,7 @@ func run(ctx context.Context, args []string) error {
 	}
 
 	// No bucket that nobody made: a new account of AWS has none.
-	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay, NoBucket: true}
+	options := fakebackend.Options{Region: *region, Account: *account, Rate: *rate, StartDelay: *delay, NoBucket: true, Hooks: hooks}
 	if *seed != "" {
 		options.Seed = []byte(*seed)
 	}
