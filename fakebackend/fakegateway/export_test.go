@@ -2,6 +2,7 @@ package fakegateway
 
 import (
 	"context"
+	"net"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
@@ -25,3 +26,18 @@ const (
 	PacketLimit = packetLimit
 	QueueLimit  = queueLimit
 )
+
+// ServePlain serves a connection as if its TLS handshake were over and the device had shown a certificate. It returns when
+// the connection has ended, with the reason.
+func (s *Server) ServePlain(conn net.Conn, chain ...[]byte) (reason, text string) {
+	c := s.newSession(conn, conn, wire.Hello{Chain: chain, Protocol: wire.ProtocolMQTT, ServerName: hostName})
+	c.run()
+	<-c.conn.gone
+	if why := c.ended.Load(); why != nil {
+		return why.reason, why.text
+	}
+	return "", ""
+}
+
+// NewPipe makes a connection within the process.
+var NewPipe = newPipe
