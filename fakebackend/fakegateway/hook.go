@@ -171,7 +171,11 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c.noteFilters()
 	c.established.Store(true)
 	c.publishConnected()
-	c.server.account.Record(c.device.Event(wire.EventConnected, ""))
+	protocol := "MQTT 3.1.1"
+	if c.five {
+		protocol = "MQTT 5"
+	}
+	c.server.account.Record(c.device.Event(wire.EventConnected, protocol))
 	if c.server.ctx.Err() != nil || !c.device.Active() { // while the session was made
 		c.end(packets.ErrNotAuthorized, authError, inactiveText)
 	}

@@ -69,6 +69,7 @@ type Server struct {
 	web       *http.Server
 	requests  *handedOver // connections that speak HTTP
 
+	tls      *tls.Config
 	identity atomic.Pointer[identity]
 	ctx      context.Context
 	stop     context.CancelFunc
@@ -136,6 +137,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 		s.broker.Topics.Retained.Delete(topic)
 	}
 	s.inline = s.broker.NewClient(nil, listenerID, "", true)
+	s.tls = s.tlsConfig()
 	s.requests = newHandedOver()
 	s.web = s.newWeb()
 	s.undo = []func(){s.account.Attach(s.host()), s.account.Watch(func() {

@@ -35,16 +35,30 @@ func (s *Server) tlsConfig() *tls.Config {
 	}
 }
 
-// serve serves a connection until it has ended.
+// serve begins to serve a connection.
 func (s *Server) serve(raw net.Conn) {
-	defer s.dropped(raw)
+	c := s.greet(raw)
+	if c == nil {
+		s.dropped(raw)
+		return
+	}
+	// On a goroutine of its own, since the stack that a handshake needs would stay for as long as the connection.
+	s.running.Go(func() {
+		defer s.dropped(raw)
+		c.run()
+		<-c.conn.gone
+	})
+}
+
+// greet does what comes before the first packet of MQTT. Without a session the connection is over.
+func (s *Server) greet(raw net.Conn) *session {
 	deadline := time.Now().Add(s.opts.ConnectTimeout)
 	_ = raw.SetDeadline(deadline)
-	conn := tls.Server(raw, s.tlsConfig())
+	conn := tls.Server(raw, s.tls)
 	hello := wire.Hello{Source: source(raw.RemoteAddr()), Protocol: wire.ProtocolMQTT}
 	if err := conn.Handshake(); err != nil {
 		s.handshakeFailed(hello.Source, err)
-		return
+		return nil
 	}
 	state := conn.ConnectionState()
 	hello.ServerName = state.ServerName
@@ -60,7 +74,7 @@ func (s *Server) serve(raw net.Conn) {
 				s.handshakeFailed(hello.Source, err)
 			}
 			_ = conn.Close()
-			return
+			return nil
 		}
 		web = b >= 'A' && b <= 'Z' // the method of an HTTP request; a CONNECT begins with 0x10
 	}
@@ -69,12 +83,10 @@ func (s *Server) serve(raw net.Conn) {
 		hello.Protocol = wire.ProtocolHTTPS
 		_ = raw.SetDeadline(time.Time{})
 		s.requests.serve(&webConn{first, hello, make(chan struct{})})
-		return
+		return nil
 	}
 	_ = raw.SetReadDeadline(deadline)
-	c := s.newSession(first, raw, hello)
-	c.run()
-	<-c.conn.gone
+	return s.newSession(first, raw, hello)
 }
 
 // handshakeFailed records a connection that has not come as far as its first packet.
