@@ -209,7 +209,7 @@ func (b *account) describeCACertificate(_ time.Time, in *caCertificateInput) (*d
 	}
 	d := &caCertificateDescription{
 		CertificateARN: b.caARN(c), CertificateID: c.id.String(), Status: c.status(), CertificatePem: issuer.EncodePEM(c.der),
-		OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: map[bool]string{true: "ENABLE", false: "DISABLE"}[c.auto],
+		OwnedBy: b.opts.Account, CreationDate: c.created, AutoRegistrationStatus: c.autoStatus(),
 		LastModifiedDate: c.modified, CustomerVersion: c.version, GenerationID: b.uuid("ca", c.number()), CertificateMode: c.mode,
 	}
 	if parsed, _, err := lenientx509.Certificate(c.der); err == nil {
@@ -223,6 +223,13 @@ func (c *caCertificate) status() string {
 		return "ACTIVE"
 	}
 	return "INACTIVE"
+}
+
+func (c *caCertificate) autoStatus() string {
+	if c.auto {
+		return "ENABLE"
+	}
+	return "DISABLE"
 }
 
 type updateCACertificateInput struct {

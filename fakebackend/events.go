@@ -14,11 +14,15 @@ import (
 // does not explain to the device. It is plain data, and as JSON it has the member names below; what does not apply is
 // left out.
 type Event struct {
-	Number   uint64    `json:"number"`             // counts from 1 for each fake, also past a reset
-	Time     time.Time `json:"time"`               // the fake's clock
-	Kind     string    `json:"kind"`               // one of the kinds below
-	Reason   string    `json:"reason,omitempty"`   // a word for why: of a refusal such as no-connect, inactive, registered
-	ClientID string    `json:"clientId,omitempty"` // of the device's MQTT connection
+	Number uint64    `json:"number"` // counts from 1 for each fake, also past a reset
+	Time   time.Time `json:"time"`   // the fake's clock
+	Kind   string    `json:"kind"`   // one of the kinds below
+	// Reason is a word for why. Of connections that the account refuses: no-certificate, bad-certificate,
+	// unknown-certificate, inactive, revoked, pending-activation, not-yet-valid, expired, server-name, no-connect,
+	// registered, provisioned, provisioning-failed, fault. Of an action that the policies refuse: policy. A gateway has
+	// words of its own for what breaks the rules of the protocol, and for the end of a connection.
+	Reason   string `json:"reason,omitempty"`
+	ClientID string `json:"clientId,omitempty"` // of the device's MQTT connection
 	// CertificateID is that of the device; of a "registered" event, of the certificate that was registered.
 	CertificateID string `json:"certificateId,omitempty"`
 	// CACertificateID is that of the CA whose certificate was registered or provisioned at its first connection.

@@ -72,8 +72,9 @@ func Steps() []Step {
 // Fault is which requests or lines go wrong, and how. It is plain data: as JSON it has the member names below, with
 // Delay as a string such as "1.5s".
 //
-// A fault with Line or Step, or that ends a task, is about lines: those of tasks, and with Line 0 also the one of a RegisterThing. Any other
-// is about requests. What is left at its zero value matches everything.
+// A fault with Line or Step, or that ends a task, is about lines: those of tasks, and with Line 0 also the one of a
+// RegisterThing, of just-in-time provisioning and of a claim. Any other is about requests. What is left at its zero value
+// matches everything.
 type Fault struct {
 	// Operation is AWS's name of the operation, such as StartThingRegistrationTask. Upload is PutObject, Open is
 	// GetObject, EnsureBucket is CreateBucket and EnsureRole is CreateRole; the other operations of S3, IAM and STS are

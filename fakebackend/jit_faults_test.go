@@ -118,9 +118,6 @@ func TestEveryCutOfAFirstConnectionEndsWithOneActiveCertificate(t *testing.T) {
 }
 
 func TestAThousandFirstConnectionsInParallel(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a second")
-	}
 	fake, ca := jitFake(t, fakebackend.Options{}, monday)
 	const n = 1000
 	ders := make([][]byte, n)

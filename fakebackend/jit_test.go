@@ -289,6 +289,16 @@ func TestATemplateThatFailsLeavesTheCertificatePendingAndSaysWhy(t *testing.T) {
 	}
 }
 
+func TestWhatATemplateUndoesIsNotTheCertificateThatTheDeviceHas(t *testing.T) {
+	fake, ca := jitFake(t, fakebackend.Options{UndoFailedLines: true}, monday)
+	der := ca.device(t, "pump-1")
+	_, err := fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail})
+	require.NoError(t, err)
+	assert.Equal(t, wire.ProvisioningFailed, meet(t, fake, hello(fake, "pump-1", der)).Reason)
+	assert.Equal(t, "PENDING_ACTIVATION", statusOf(t, fake, der))
+	assert.Zero(t, fake.Counts().Things)
+}
+
 func TestTheTemplateRunsWithThePermissionsOfItsRole(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "own", ownThings)

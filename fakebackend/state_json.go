@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -20,6 +21,7 @@ type stateJSON struct {
 	Tasks         []taskJSON         `json:"tasks"`  // oldest first, as all lists
 	Things        []thingJSON        `json:"things"`
 	Certificates  []certificateJSON  `json:"certificates"`
+	CAs           []caJSON           `json:"caCertificates"`
 	Policies      []policyJSON       `json:"policies"`
 	ThingTypes    []thingTypeJSON    `json:"thingTypes"`
 	ThingGroups   []thingGroupJSON   `json:"thingGroups"`
@@ -63,6 +65,18 @@ type (
 		CreationDate    time.Time `json:"creationDate"`
 		PolicyNames     []string  `json:"policyNames"`
 		ThingNames      []string  `json:"thingNames"`
+	}
+	caJSON struct {
+		CertificateID          string    `json:"certificateId"`
+		CertificateARN         string    `json:"certificateArn"`
+		CertificatePEM         string    `json:"certificatePem"`
+		CertificateMode        string    `json:"certificateMode"`
+		Status                 string    `json:"status"`
+		AutoRegistrationStatus string    `json:"autoRegistrationStatus"`
+		TemplateName           string    `json:"templateName,omitempty"` // of its registrationConfig
+		TemplateBody           string    `json:"templateBody,omitempty"`
+		RoleARN                string    `json:"roleArn,omitempty"`
+		CreationDate           time.Time `json:"creationDate"`
 	}
 	policyJSON struct {
 		PolicyName     string `json:"policyName"`
@@ -114,10 +128,10 @@ type (
 )
 
 // StateJSON writes the account as one JSON document, for people to look at and for tests in other languages: the members
-// now, account, region, fake, counts, tasks, things, certificates, policies, thingTypes, thingGroups, billingGroups,
-// provisioningTemplates, provisioningClaims, roles and faults. All names begin in lower case and are AWS's own, such as thingName and certificateId; a list is []
-// when it is empty, and a string that is not set is left out. All of it is of one moment, the faults excepted. It holds
-// no private key and no link.
+// now, account, region, fake, counts, tasks, things, certificates, caCertificates, policies, thingTypes, thingGroups,
+// billingGroups, provisioningTemplates, provisioningClaims, roles and faults. All names begin in lower case and are AWS's
+// own, such as thingName and certificateId; a list is [] when it is empty, and a string that is not set is left out. All
+// of it is of one moment, the faults excepted. It holds no private key and no link.
 func (b *Backend) StateJSON() ([]byte, error) {
 	state := look(b, b.stateJSON)
 	state.Faults = append([]FaultStatus{}, b.Faults()...)
@@ -129,8 +143,9 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 	s := &stateJSON{
 		Now: now, Account: b.opts.Account, Region: b.opts.Region, Fake: true,
 		Counts: Counts{st.things.len(), st.certificates.len(), st.policies.len(), st.tasks.len()},
-		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, Policies: []policyJSON{},
-		ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{}, Templates: []templateJSON{}, Claims: []claimJSON{}, Roles: []roleJSON{},
+		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, CAs: []caJSON{},
+		Policies: []policyJSON{}, ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{},
+		Templates: []templateJSON{}, Claims: []claimJSON{}, Roles: []roleJSON{},
 	}
 	for r := range st.tasks.all() {
 		d := taskDescription(b.described(r))
@@ -148,6 +163,14 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 			c.id.String(), b.certificateARN(c), c.pem(), c.mode(), c.status.String(), time.UnixMilli(c.created).UTC(),
 			names(c.policies, policyName), names(c.things, func(t *thing) string { return t.name }),
 		})
+	}
+	for c := range st.cas.all() {
+		config := c.config
+		if config == nil {
+			config = &registrationConfig{}
+		}
+		s.CAs = append(s.CAs, caJSON{c.id.String(), b.caARN(c), issuer.EncodePEM(c.der), c.mode, c.status(), c.autoStatus(), config.TemplateName,
+			config.TemplateBody, config.RoleARN, c.created})
 	}
 	for p := range st.policies.all() {
 		s.Policies = append(s.Policies, policyJSON{p.name, b.policyARN(p), p.document(), p.attached})

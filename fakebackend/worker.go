@@ -361,7 +361,7 @@ func (w *worker) certificate(spec *template.CertificateSpec) (c *certificate, ex
 	default:
 		return w.lookUpCertificate(spec.CertificateID)
 	}
-	if err == nil && !existed && c != w.pending {
+	if err == nil && !existed {
 		w.onUndo(func() { w.b.forgetCertificate(c) })
 	}
 	return c, existed, err

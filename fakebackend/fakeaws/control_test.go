@@ -34,6 +34,8 @@ func TestTheStateHasEverythingWithNamesOfOneCase(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.iot.CreateProvisioningClaim(ctx, &iot.CreateProvisioningClaimInput{TemplateName: new("fleet")})
 	require.NoError(t, err)
+	_, err = c.iot.RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: new(string(c.handler.Backend().CA())), CertificateMode: "SNI_ONLY"})
+	require.NoError(t, err)
 	line, _ := newLine(t, "device-one")
 	c.upload(ctx, t, "k", line)
 	_, err = c.start(ctx, "k")
