@@ -46,7 +46,7 @@ const fleetTemplate = `{
 // claimLab is an account with the template "fleet", a gateway, and a claim.
 func claimLab(t testing.TB) (*lab, *device) {
 	t.Helper()
-	l := newLab(t, fakegateway.Options{})
+	l := newLab(t, fakegateway.Options{ConnectTimeout: 5 * time.Minute}) // for the tests that connect many at once
 	l.policy("claim", claimPolicy)
 	role, err := l.fake.EnsureRole(t.Context(), &task.RoleInput{Name: "fleet"})
 	require.NoError(t, err)
