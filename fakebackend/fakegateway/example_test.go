@@ -64,7 +64,7 @@ func Example() {
 	// dt/device-one/hello: 0x0
 	// dt/device-two/hello: 0x87
 	// connected MQTT 5
-	// refused iot:Publish on topic/dt/device-two/hello: no statement allows it in devices
+	// refused iot:Publish on topic/dt/device-two/hello: no statement of the policy devices allows it
 }
 
 // registered makes a certificate with a policy, and its key.

@@ -71,7 +71,10 @@ func (c *session) connect(pk packets.Packet) error {
 		return c.refuseConnect(code, badLimit, text)
 	}
 	c.hello.ClientID = c.id
-	c.hello.Persistent = !pk.Connect.Clean || pk.Properties.SessionExpiryInterval > 0
+	c.hello.Persistent = !pk.Connect.Clean
+	if c.five {
+		c.hello.Persistent = pk.Properties.SessionExpiryInterval > 0
+	}
 	var will kind
 	if pk.Connect.WillFlag {
 		c.hello.WillTopic = pk.Connect.WillTopic
@@ -335,10 +338,19 @@ func (c *session) noteFilters() {
 	c.filters.Store(&filters)
 }
 
-// OnPublishDropped records that a client lost a message.
+// OnPublishDropped records that a client lost a message: the first one, the 100th, the 10,000th and so on.
 func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
-	if c := sessionOf(cl); c != nil {
-		c.refuse(badLimit, fmt.Sprintf("a message on %s was lost: the client does not read as fast as others publish", public(pk.TopicName)))
+	c := sessionOf(cl)
+	if c == nil {
+		return
+	}
+	n := c.dropped.Add(1)
+	for n%100 == 0 {
+		n /= 100
+	}
+	if n == 1 {
+		c.refuse(badLimit, fmt.Sprintf("a message on %s was lost, with %d so far: they come faster than they can be sent to the client",
+			public(pk.TopicName), c.dropped.Load()))
 	}
 }
 

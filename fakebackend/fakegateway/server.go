@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +51,9 @@ type Registration struct {
 	Timestamp         int64  `json:"timestamp"`         // milliseconds since 1970
 	CertificateStatus string `json:"certificateStatus"` // PENDING_ACTIVATION
 	AWSAccountID      string `json:"awsAccountId"`
+	// RegistrationTimestamp is when the certificate was registered, in milliseconds since 1970, and null at the connection
+	// that registers it.
+	RegistrationTimestamp *string `json:"certificateRegistrationTimestamp"`
 }
 
 // Server is the device gateway of one fake account. Its methods are safe for concurrent use.
@@ -258,14 +263,11 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
-	var sessions []*session
-	for _, c := range s.sessions {
-		sessions = append(sessions, c)
-	}
 	s.mu.Unlock()
 	if !first {
 		return
 	}
+	sessions := s.connected()
 	s.stop()
 	if s.Listener != nil {
 		s.Listener.Close()
@@ -312,18 +314,27 @@ func (s *Server) watch() {
 		if id := s.identity.Load(); id != nil && !bytes.Equal(id.root, s.fake.RootCA()) {
 			s.identity.CompareAndSwap(id, nil)
 		}
-		s.mu.Lock()
-		sessions := make([]*session, 0, len(s.sessions))
-		for _, c := range s.sessions {
-			sessions = append(sessions, c)
-		}
-		s.mu.Unlock()
-		for _, c := range sessions {
+		begin := time.Now()
+		for _, c := range s.connected() {
 			if c.established.Load() && !c.device.Active() {
 				c.end(packets.ErrNotAuthorized, authError, inactiveText)
 			}
 		}
+		// With many devices, an account that changes all the time is not to be kept busy by this.
+		pause := time.NewTimer(min(4*time.Since(begin), time.Second))
+		select {
+		case <-s.ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
 	}
+}
+
+// connected returns the sessions.
+func (s *Server) connected() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.sessions))
 }
 
 // claim makes c the session with its client id, and returns the one that was.

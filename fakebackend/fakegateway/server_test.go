@@ -2,10 +2,12 @@ package fakegateway_test
 
 import (
 	"crypto/tls"
-	"net/http"
+	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -89,4 +91,40 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
-var _ = http.StatusOK
+func TestAfterARestoreTheGatewayShowsACertificateOfTheRootThatIsTrustedNow(t *testing.T) {
+	l, other := newLab(t, fakegateway.Options{}), newLab(t, fakegateway.Options{})
+	before := l.connect(l.device("anything"), "before")
+	d := other.device("anything")
+	require.NoError(t, l.fake.Restore(other.fake.Snapshot()))
+	assert.EqualValues(t, 0x87, (<-before.gone).ReasonCode, "its certificate is not there any more")
+	require.Equal(t, other.fake.RootCA(), l.fake.RootCA())
+	require.Eventually(t, func() bool {
+		raw, err := l.gateway.Dial(t.Context())
+		require.NoError(t, err)
+		conn := tls.Client(raw, l.trust(d))
+		defer conn.Close()
+		return conn.HandshakeContext(t.Context()) == nil
+	}, patience, time.Millisecond)
+	after := l.connect(d, "after")
+	l.fake.Reset()
+	assert.EqualValues(t, 0x87, (<-after.gone).ReasonCode)
+}
+
+func TestAnAccountKeepsFiveThousandRetainedMessages(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	c := l.connect(l.device("anything"), "device-one")
+	retain := func(topic, payload string) byte {
+		ack, err := c.Publish(t.Context(), &paho.Publish{Topic: topic, QoS: 1, Retain: true, Payload: []byte(payload)})
+		if ack == nil {
+			require.NoError(t, err)
+		}
+		return ack.ReasonCode
+	}
+	for i := range 5000 {
+		require.Zero(t, retain(fmt.Sprint("t", i), "x"))
+	}
+	assert.EqualValues(t, 0x97, retain("more", "x"))
+	assert.Zero(t, retain("t1", "y"))
+	assert.Zero(t, retain("t1", ""))
+	assert.Zero(t, retain("more", "x"))
+}

@@ -50,9 +50,10 @@ type session struct {
 	version     int64                    // of the presence events
 	filters     atomic.Pointer[[]string] // in the broker\'s names, if one of them ends in /#
 
-	packetID  uint16     // that the client gave to the packet which is being worked on
-	asking    *asked     // what that packet asks for
-	discard   bool       // that packet is not for subscribers
+	packetID  uint16 // that the client gave to the packet which is being worked on
+	asking    *asked // what that packet asks for
+	discard   bool   // that packet is not for subscribers
+	dropped   atomic.Int64
 	cut       bool       // a fault loses the answer to that packet
 	decisions []decision // about the filters of a SUBSCRIBE that is being worked on
 	leaving   []string   // the filters of an UNSUBSCRIBE that is being worked on

@@ -70,7 +70,7 @@ func (s *Server) greet(raw net.Conn) *session {
 	if state.NegotiatedProtocol == "" {
 		b, err := first.peek()
 		if err != nil {
-			if !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
+			if !errors.Is(err, io.EOF) {
 				s.handshakeFailed(hello.Source, err)
 			}
 			_ = conn.Close()
@@ -91,6 +91,9 @@ func (s *Server) greet(raw net.Conn) *session {
 
 // handshakeFailed records a connection that has not come as far as its first packet.
 func (s *Server) handshakeFailed(from netip.Addr, err error) {
+	if s.ctx.Err() != nil { // closed by this side
+		return
+	}
 	text := "the TLS handshake failed: " + err.Error()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
