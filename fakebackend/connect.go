@@ -240,27 +240,28 @@ func (c *connection) refresh() *standing {
 
 // Allows decides about an action.
 func (c *connection) Allows(action, name string) bool {
-	s := c.standing()
-	if !s.active {
-		c.refused(wire.Inactive, "%s on %s: the certificate %s is no longer active", action, policydoc.ActsOn(action, name), c.id)
-		return false
-	}
-	e, ok := c.judge(s, action, name)
+	e, ok := c.judge(c.standing(), action, name)
 	if !ok {
 		c.b.record(Event(e))
 	}
 	return ok
 }
 
-// judge asks the policies. If they do not allow the action, it returns the event that names what decided.
+// judge asks the policies. If they do not allow the action, or the certificate is no longer ACTIVE, it returns the event
+// that names what decided.
 func (c *connection) judge(s *standing, action, name string) (wire.Event, bool) {
-	decision := s.rights.Decide(action, name, s.documents...)
+	var decision policydoc.Decision
+	if s.active {
+		decision = s.rights.Decide(action, name, s.documents...)
+	}
 	if decision.Allowed() {
 		return wire.Event{}, true
 	}
 	e := c.Event(EventRefused, "")
 	e.Reason, e.Action, e.Resource, e.ThingName = "policy", action, policydoc.ActsOn(action, name), s.thing
 	switch {
+	case !s.active:
+		e.Reason, e.Text = wire.Inactive, fmt.Sprintf("%s on %s: the certificate %s is no longer active", action, e.Resource, c.id)
 	case decision.Statement != nil:
 		e.PolicyName = s.names[decision.Policy]
 		e.Statement, e.SID = decision.Statement.Index+1, decision.Statement.SID

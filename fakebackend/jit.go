@@ -65,7 +65,7 @@ func (c *connection) introduce(known *certificate, now time.Time) (refused *wire
 }
 
 // registers reports whether the CA registers certificates at their first connection.
-func (ca *caCertificate) registers() bool { return ca.active && ca.auto }
+func (c *caCertificate) registers() bool { return c.active && c.auto }
 
 // provisions reports whether a template goes with a CA's registration.
 func (r *registrationConfig) provisions() bool {
