@@ -498,8 +498,9 @@ func TestADeviceThatIsCutOffAndAsksAgainHasOneCertificate(t *testing.T) {
 					var issued *wire.Issued
 					var made *wire.Provisioned
 					for made == nil {
-						d, err := c.connect(t, "device-1"), error(nil)
+						d := c.connect(t, "device-1")
 						if issued == nil {
+							var err error
 							if issued, err = c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(t, key, "device")); err != nil {
 								continue
 							}

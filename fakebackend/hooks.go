@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -47,9 +48,7 @@ func (b *account) hookRequest(p *provisioning) *HookRequest {
 		ClaimCertificateID: p.who.certificate.String(), CertificateID: p.owned.certificate.id.String(), CertificatePEM: p.owned.certificate.pem(),
 		TemplateARN: b.templateARN(p.found), ClientID: p.who.clientID, Parameters: map[string]string{},
 	}
-	for name, value := range p.parameters {
-		request.Parameters[name] = value
-	}
+	maps.Copy(request.Parameters, p.parameters)
 	return request
 }
 

@@ -125,9 +125,9 @@ func TestTheFirstConnectionRegistersACertificateOfACAThatRegisters(t *testing.T)
 	refused := meet(t, fake, hello(fake, "pump-1", der))
 	assert.Equal(t, wire.JustRegistered, refused.Reason)
 	assert.Equal(t, 1, told, "it changes the account")
-	assert.Equal(t, []wire.Message{{Topic: "$aws/events/certificates/registered/" + caID, Payload: []byte(fmt.Sprintf(
+	assert.Equal(t, []wire.Message{{Topic: "$aws/events/certificates/registered/" + caID, Payload: fmt.Appendf(nil,
 		`{"certificateId":"%s","caCertificateId":"%s","timestamp":%d,"certificateStatus":"PENDING_ACTIVATION","awsAccountId":"123456789012","certificateRegistrationTimestamp":null}`,
-		idOf(der), caID, monday.UnixMilli()))}}, refused.Messages)
+		idOf(der), caID, monday.UnixMilli())}}, refused.Messages)
 	described, err := api(fake).DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: new(idOf(der))})
 	require.NoError(t, err)
 	d := described.CertificateDescription
