@@ -24,8 +24,11 @@
 // also things of which the run has not recorded whether they existed before. -orphans lists the certificates of the run
 // that no device uses, and -remove-orphans removes them.
 //
-// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown, 2 for a flag that does not
-// exist, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
+// -connect 3 lets three devices connect at the end, say hello on a topic and wait for the answer, as examples/device does:
+// on AWS, on the gateway of examples/fakeaws -mqtt (MQTT_ENDPOINT), and with -backend fake in the program itself.
+//
+// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 2 for a flag
+// that does not exist, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
 package main
 
 import (
@@ -56,6 +59,8 @@ type options struct {
 	setup, dryRun, skipPreflight, retry, export, json, noModes, orphans, removeOrphans, lenient            bool
 	remove                                                                                                 string
 	may                                                                                                    []string
+	connect                                                                                                int
+	mqtt, topic, roleARN                                                                                   string
 	list                                                                                                   list
 	own                                                                                                    ownCA
 }
@@ -97,6 +102,9 @@ func main() {
 	flag.BoolVar(&o.orphans, "orphans", false, "look for certificates of the run that no device uses, and list them")
 	flag.BoolVar(&o.removeOrphans, "remove-orphans", false, "remove the certificates that -orphans lists")
 	flag.BoolVar(&o.json, "json", false, "print a summary as one JSON object on standard output")
+	flag.IntVar(&o.connect, "connect", 0, "let `n` devices connect at the end, say hello and wait for the answer; 0 for none")
+	flag.StringVar(&o.mqtt, "mqtt", "", "with -connect, `host:port` to connect to, in place of MQTT_ENDPOINT or the account's endpoint")
+	flag.StringVar(&o.topic, "topic", "", "with -connect, `topic` to say hello on; {thing} is the thing's name; devices/{thing}/hello if empty")
 	o.list.flags()
 	flag.Parse()
 
@@ -105,7 +113,7 @@ func main() {
 	err := o.run(ctx)
 	switch {
 	case err == nil:
-	case errors.Is(err, provision.ErrIncomplete):
+	case errors.Is(err, provision.ErrIncomplete), errors.Is(err, errNotConnected):
 		text := visible(hint(err))
 		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
 			counts, others, _ := strings.Cut(text, "\n")
@@ -169,6 +177,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	if opts.RoleARN, err = o.prepareAccount(ctx, backend); err != nil {
 		return err
 	}
+	o.roleARN = opts.RoleARN
 	o.list.options(&opts)
 	if o.setup {
 		if err := o.ensureResources(ctx, opts); err != nil {
@@ -208,7 +217,16 @@ func (o *options) run(ctx context.Context) (err error) {
 	summary, err := o.provision(ctx, job)
 	if summary != nil { // whatever came of it, leave a record of it
 		err = errors.Join(err, job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
-		o.print(summary)
+		var tried *trials
+		if o.connect > 0 && ctx.Err() == nil {
+			var failed error
+			if tried, failed = o.tryDevices(ctx, backend, keys, job); failed != nil {
+				err = errors.Join(err, fmt.Errorf("-connect: %w", failed))
+			} else if tried.Connected < tried.Tried || tried.Tried == 0 {
+				err = errors.Join(err, fmt.Errorf("%w: %d of %d did", errNotConnected, tried.Connected, tried.Tried))
+			}
+		}
+		o.print(summary, tried)
 		if o.export {
 			err = errors.Join(err, o.exportDevices(ctx, keys, job))
 		}

@@ -74,9 +74,12 @@ func count(n int64, thing string) string {
 }
 
 // print prints the counts at the end.
-func (o *options) print(s *provision.Summary) {
+func (o *options) print(s *provision.Summary, tried *trials) {
 	if !o.json {
 		fmt.Printf("run %s: %s%s\n", s.RunID, s, map[bool]string{true: ". On the FAKE: no certificate is accepted by AWS"}[s.Fake])
+		if tried != nil {
+			tried.print()
+		}
 		return
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(struct {
@@ -91,5 +94,6 @@ func (o *options) print(s *provision.Summary) {
 		Causes      map[provision.Cause]int64 `json:"causes"`
 		Tasks       []task.ID                 `json:"tasks"`
 		Seconds     float64                   `json:"seconds"`
-	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds()})
+		Connect     *trials                   `json:"connect,omitempty"` // with -connect
+	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds(), tried})
 }

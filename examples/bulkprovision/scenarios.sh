@@ -8,10 +8,12 @@
 #	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, devices' own
 #	                                               requests, a proxy's page, a clock that is off, a wrong secret key
 #	examples/bulkprovision/scenarios.sh own-ca     certificates of your own CA: registered under it, and without it
+#	examples/bulkprovision/scenarios.sh connect    devices that come off the line and connect, or not: the walkthrough's,
+#	                                               and some with topics of their own, also by mosquitto
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
 #
 # Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
-# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl.
+# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl, connect mosquitto's clients.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -31,7 +33,7 @@ fail() {
 
 setup=-setup # of each bulkprovision; empty to leave the account as it is
 
-go build -o "$work" ./examples/bulkprovision ./examples/fakeaws
+go build -o "$work" ./examples/bulkprovision ./examples/device ./examples/fakeaws
 
 # serve FLAGS… starts a fake account and points the following commands at it.
 serve() {
@@ -39,13 +41,14 @@ serve() {
 	"$work/fakeaws" -addr 127.0.0.1:0 "$@" >"$work/fakeaws.out" &
 	servers+=($!)
 	for _ in {1..100}; do
-		AWS_ENDPOINT_URL=$(sed -n 's/^AWS_ENDPOINT_URL=//p' "$work/fakeaws.out")
-		[[ -z $AWS_ENDPOINT_URL ]] || break
+		! grep -q '^fake AWS account' "$work/fakeaws.out" || break # the last line
 		sleep 0.1
 	done
+	AWS_ENDPOINT_URL=$(sed -n 's/^AWS_ENDPOINT_URL=//p' "$work/fakeaws.out")
 	[[ -n $AWS_ENDPOINT_URL ]] || fail "the fake did not start within 10 s"
 	export AWS_ENDPOINT_URL AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=factory AWS_SECRET_ACCESS_KEY=secret
-	export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+	MQTT_ENDPOINT=$(sed -n 's/^MQTT_ENDPOINT=//p' "$work/fakeaws.out") # with -mqtt
+	export MQTT_ENDPOINT NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 }
 
 # bulk WANT FLAGS… runs bulkprovision, shows command and output, and checks the exit code. The output is in $out. The
@@ -57,6 +60,16 @@ bulk() {
 	printf '\n$ bulkprovision %s\n' "${*//$work\//}"
 	out=$("$work/bulkprovision" "$@" 2>&1) || code=$?
 	out=$(grep -v '^template: ' <<<"${out//$work\//}" || true)
+	printf '%s\n(exit %d)\n' "$out" "$code"
+	((code == want)) || fail "the exit code must be $want"
+}
+
+# device WANT FLAGS… runs examples/device in the same way.
+device() {
+	local want=$1 code=0
+	shift
+	printf '\n$ device %s\n' "${*//$work\//}"
+	out=$("$work/device" "$@" 2>&1) || code=$?
 	printf '%s\n(exit %d)\n' "$out" "$code"
 	((code == want)) || fail "the exit code must be $want"
 }
@@ -232,6 +245,60 @@ account() {
 	holds policies 0
 }
 
+connect() {
+	local fake
+	printf 'ThingName,SerialNumber\ndevice-one,001\ndevice-two,002\ndevice-three,003\n' >"$work/three.csv"
+	# template.OwnTopics, in the walkthrough's template.
+	jq '.Resources.policy.Properties.PolicyDocument = ({Version: "2012-10-17", Statement: [
+		{Effect: "Allow", Action: "iot:Connect", Resource: "arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},
+		{Effect: "Allow", Action: ["iot:Publish", "iot:Receive"], Resource: "arn:aws:iot:*:*:topic/devices/${iot:Connection.Thing.ThingName}/*"},
+		{Effect: "Allow", Action: "iot:Subscribe", Resource: "arn:aws:iot:*:*:topicfilter/devices/${iot:Connection.Thing.ThingName}/*"}]} | tojson)' \
+		examples/awscli/provisioning-template.json >"$work/own-topics.json"
+
+	for fake in aws fake; do
+		serve -mqtt 127.0.0.1:0
+		echo "=== the walkthrough's three devices, which may publish and not connect (-backend $fake)"
+		bulk 3 -backend $fake -devices "$work/three.csv" -run "$work/walkthrough-$fake" -connect 3
+		says "3 of 3 devices provisioned" "0 of 3 connected" "device-one: connect: " "device-three: connect: " "iot:Connect"
+		bulk 3 -backend $fake -run "$work/walkthrough-$fake" -connect 1 -json
+		jq -e '.provisioned == 3 and .connect.tried == 1 and .connect.connected == 0 and .connect.refused[0].step == "connect"
+			and (.connect.refused[0].account | contains("iot:Connect"))' < <(grep '^{' <<<"$out") >/dev/null || fail "the JSON must tell it, too"
+
+		echo
+		echo "=== the same with topics of their own"
+		serve -mqtt 127.0.0.1:0
+		bulk 0 -backend $fake -devices "$work/three.csv" -run "$work/own-$fake" -template "$work/own-topics.json" -connect 3
+		says "3 of 3 connected"
+		bulk 0 -backend $fake -devices "$work/three.csv" -run "$work/database-$fake" -template "$work/own-topics.json" -keys database -existing add -connect 2
+		says "2 of 2 connected"
+		echo
+	done
+
+	serve -mqtt 127.0.0.1:0
+	echo "=== one of them by itself"
+	bulk 0 -devices "$work/three.csv" -run "$work/line" -template "$work/own-topics.json"
+	local dir=$work/line/devices/device-one topic=devices/device-one/hello
+	device 0 "$dir"
+	says "reached localhost:" "connected as client device-one" "received \"hello from device-one\""
+	device 4 -client-id device-two "$dir"
+	says "iot:Connect" "aws iot test-authorization"
+	device 5 -topic 'devices/device-two/hello' "$dir"
+	says "subscribe" "0x87" "topicfilter/devices/device-two/hello"
+	device 3 -endpoint "127.0.0.1:${AWS_ENDPOINT_URL##*:}" "$dir"
+	says "does not speak TLS"
+	cp -r "$dir" "$work/mixed" && cp "$work/line/devices/device-two/private-key.pem" "$work/mixed/"
+	device 1 "$work/mixed"
+	says "do not fit together"
+
+	echo
+	echo "=== and by mosquitto, with the same folder"
+	local tls=(-h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$dir/root-ca.pem" --cert "$dir/certificate.pem" --key "$dir/private-key.pem")
+	timeout 30 mosquitto_pub "${tls[@]}" -i device-one -t "$topic" -q 1 -m hi || fail "mosquitto_pub could not publish"
+	timeout 30 mosquitto_sub "${tls[@]}" -i device-one -t "$topic" -q 1 -E || fail "mosquitto_sub could not subscribe"
+	! timeout 30 mosquitto_pub "${tls[@]}" -i device-two -t "$topic" -q 1 -m hi || fail "device-one could connect as device-two"
+	curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/events?follow=false" | jq -re 'select(.kind == "refused") | .text' | tail -n 1
+}
+
 # page PORT-FILE answers everything as a proxy does that blocks a host.
 page() {
 	python3 -c '
@@ -334,8 +401,8 @@ spreadsheet() {
 }
 
 case ${1:-} in
-account | newcomer | spreadsheet) "$1" ;;
+account | newcomer | connect | spreadsheet) "$1" ;;
 own-ca) own_ca ;;
-*) fail "give account, newcomer, own-ca or spreadsheet" ;;
+*) fail "give account, newcomer, own-ca, connect or spreadsheet" ;;
 esac
 printf '\neverything as it must be\n'

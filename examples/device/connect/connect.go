@@ -117,6 +117,15 @@ type Options struct {
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil for the network
 }
 
+// TopicOf returns the topic on which a thing says hello.
+func (o Options) TopicOf(thing string) string {
+	topic := o.Topic
+	if topic == "" {
+		topic = "devices/{thing}/hello"
+	}
+	return strings.ReplaceAll(topic, "{thing}", thing)
+}
+
 // alpn is the protocol name that AWS IoT expects for MQTT with a client certificate on port 443.
 const alpn = "x-amzn-mqtt-ca"
 
@@ -132,10 +141,7 @@ func (d *Device) Hello(ctx context.Context, o Options) error {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	if o.Topic == "" {
-		o.Topic = "devices/{thing}/hello"
-	}
-	o.Topic = strings.ReplaceAll(o.Topic, "{thing}", d.ThingName)
+	o.Topic = o.TopicOf(d.ThingName)
 	if o.Message == "" {
 		o.Message = "hello from " + d.ClientID
 	}
@@ -290,7 +296,7 @@ func (d *Device) dial(ctx context.Context, o Options) (net.Conn, error) {
 		return nil, d.notTrusted(address, err)
 	}
 	state := conn.ConnectionState()
-	o.Progress(fmt.Sprintf("reached %s over %s; its certificate is of %s", address, tls.VersionName(state.Version), state.PeerCertificates[0].Issuer.CommonName))
+	o.Progress(fmt.Sprintf("reached %s over %s; its certificate is of %s", address, tls.VersionName(state.Version), issuer(state.PeerCertificates[0])))
 	return conn, nil
 }
 
@@ -334,11 +340,7 @@ func (d *Device) notTrusted(address string, err error) *Refusal {
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), now)
 		r.Advice = "Set this machine's clock. A device without one must get the time before it connects."
 	case errors.As(err, &authority):
-		issuer := "another authority"
-		if authority.Cert != nil {
-			issuer = authority.Cert.Issuer.String()
-		}
-		r.Text = fmt.Sprintf("root-ca.pem has no root for the server's certificate, which is of %s", issuer)
+		r.Text = fmt.Sprintf("root-ca.pem has no root for the server's certificate, which is of %s", issuer(authority.Cert))
 		r.Advice = "Either this is not the server that was meant, such as a proxy that opens TLS, or root-ca.pem is of another one. " +
 			"For AWS take Amazon's roots, for examples/fakeaws GET /_fake/root.pem."
 	case errors.As(err, &name):
@@ -381,9 +383,6 @@ func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
 	switch {
 	case ack != nil && ack.ReasonCode >= 0x80:
 		r.Text = fmt.Sprintf("AWS IoT refuses the connection: CONNACK %#x%s", ack.ReasonCode, name(ack.ReasonCode))
-		if ack.Properties != nil && ack.Properties.ReasonString != "" {
-			r.Text += ", " + ack.Properties.ReasonString
-		}
 		r.Advice = map[byte]string{
 			0x85: "A client id has 1 to 128 bytes, and does not begin with $.",
 			0x97: "A quota of the account is used up, such as connections a second: try again later.",
@@ -435,7 +434,7 @@ func (d *Device) refused(ctx context.Context, step string, code byte, gone *endi
 	if step == StepSubscribe {
 		resources = "topicfilter/" + topic
 	}
-	r := &Refusal{Step: step, Err: err, Advice: fmt.Sprintf("No policy of the certificate may allow iot:%s%s on %s:\n  %s",
+	r := &Refusal{Step: step, Err: err, Advice: fmt.Sprintf("It seems that no policy of the certificate, its thing's groups included, allows iot:%s%s on %s:\n  %s",
 		action[:1], strings.ToLower(action[1:]), resources, d.ask(action, resources))}
 	reason, cause := gone.get()
 	switch {
@@ -456,6 +455,19 @@ func (d *Device) refused(ctx context.Context, step string, code byte, gone *endi
 		r.Text = fmt.Sprintf("%v", err)
 	}
 	return r
+}
+
+// issuer is who has made a certificate, for people.
+func issuer(c *x509.Certificate) string {
+	switch {
+	case c == nil:
+		return "another authority"
+	case c.Issuer.CommonName != "":
+		return c.Issuer.CommonName
+	case len(c.Issuer.OrganizationalUnit) > 0:
+		return c.Issuer.OrganizationalUnit[0]
+	}
+	return c.Issuer.String()
 }
 
 // name is MQTT 5's name of a reason code.
