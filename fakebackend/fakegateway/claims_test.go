@@ -216,7 +216,7 @@ func TestAnAnswerReachesTheDeviceThatAskedAlone(t *testing.T) {
 	l.subscribe(nosy, "#", "$aws/#", "$aws/certificates/#", createTopic+"json/accepted", csrTopic+"+/+", provisionTopic+"#")
 	deaf := l.connect(claim, "deaf")
 	assert.Zero(t, l.publish(deaf, createTopic+"json", ""), "it is done, though nobody learns of it")
-	devices := 200
+	devices := 1000
 	if testing.Short() {
 		devices = 40
 	}
