@@ -53,9 +53,16 @@ type standing struct {
 	generation uint64
 	active     bool
 	thing      string
+	seen       thingVersion // that rights is about
 	rights     *policydoc.Connection
 	names      []string // of the policies
 	documents  []*policydoc.Document
+}
+
+// thingVersion is a thing as it was; the zero value is none.
+type thingVersion struct {
+	thing   *thing
+	version int64
 }
 
 // admit lets the device in, or returns why not. An error is the context's.
@@ -212,30 +219,41 @@ func (c *connection) standing() *standing {
 	return c.refresh()
 }
 
-// refresh reads the account. The caller holds the turn.
+// refresh reads the account. What policies see of the device is made anew only if its thing is another one or has changed,
+// since it costs far more than the rest and every change of the account comes here. The caller holds the turn.
 func (c *connection) refresh() *standing {
 	s := &standing{generation: c.b.generation.Load()}
+	before := c.now.Load()
 	if cert, ok := c.b.deviceCertificate(c.id); ok {
 		t := cert.thingOf(c.hello.ClientID)
 		s.active = cert.status == statusActive
 		if t != nil {
-			s.thing = t.name
+			s.thing, s.seen = t.name, thingVersion{t, t.version}
 		}
 		for _, p := range cert.effective(t) {
 			s.names, s.documents = append(s.names, p.name), append(s.documents, p.compiled())
 		}
-		d := c.b.device(nil, t, c.hello.ClientID)
-		d.Certificate, d.SourceIP, d.DomainName, d.LastWillTopic = c.cert, c.hello.Source, c.hello.ServerName, c.hello.WillTopic
-		if c.hello.Persistent {
-			d.ConnectAttributes = append(d.ConnectAttributes, "PersistentConnect")
+		if before != nil && before.rights != nil && before.seen == s.seen {
+			s.rights = before.rights
+		} else {
+			s.rights = c.rights(t)
 		}
-		if c.hello.WillTopic != "" {
-			d.ConnectAttributes = append(d.ConnectAttributes, "LastWill")
-		}
-		s.rights = policydoc.NewConnection(d)
 	}
 	c.now.Store(s)
 	return s
+}
+
+// rights are what policies see of the device, as the thing.
+func (c *connection) rights(t *thing) *policydoc.Connection {
+	d := c.b.device(nil, t, c.hello.ClientID)
+	d.Certificate, d.SourceIP, d.DomainName, d.LastWillTopic = c.cert, c.hello.Source, c.hello.ServerName, c.hello.WillTopic
+	if c.hello.Persistent {
+		d.ConnectAttributes = append(d.ConnectAttributes, "PersistentConnect")
+	}
+	if c.hello.WillTopic != "" {
+		d.ConnectAttributes = append(d.ConnectAttributes, "LastWill")
+	}
+	return policydoc.NewConnection(d)
 }
 
 // Allows decides about an action.

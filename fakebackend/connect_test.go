@@ -319,6 +319,39 @@ func TestWhatChangesInTheAccountChangesWhatAConnectedDeviceMayDo(t *testing.T) {
 	assert.Equal(t, before, told.Load(), "a watcher that was stopped hears no more")
 }
 
+func TestAThingThatChangesChangesWhatItsDeviceMayDo(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	ctx := t.Context()
+	policyNamed(t, fake, "site", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
+		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/${iot:Connection.Thing.Attributes[site]}/*"}]}`)
+	der := selfMade(t, "pump-1", monday)
+	arn := register(t, fake, der, "ACTIVE", "site")
+	thingNamed(t, fake, "pump-1", arn)
+	device, err := gate(fake).Admit(ctx, hello(fake, "pump-1", der))
+	require.NoError(t, err)
+	assert.False(t, device.Allows("iot:Publish", "north/x"))
+	move := func(site string) {
+		_, err := api(fake).UpdateThing(ctx, &iot.UpdateThingInput{ThingName: new("pump-1"), AttributePayload: &iottypes.AttributePayload{Attributes: map[string]string{"site": site}}})
+		require.NoError(t, err)
+	}
+	move("north")
+	assert.True(t, device.Allows("iot:Publish", "north/x"))
+	move("south")
+	assert.False(t, device.Allows("iot:Publish", "north/x"))
+	assert.True(t, device.Allows("iot:Publish", "south/x"))
+
+	// Another thing of that name, with as many versions.
+	_, err = api(fake).DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: new("pump-1"), Principal: &arn})
+	require.NoError(t, err)
+	_, err = api(fake).DeleteThing(ctx, &iot.DeleteThingInput{ThingName: new("pump-1")})
+	require.NoError(t, err)
+	thingNamed(t, fake, "pump-1", arn)
+	move("east")
+	move("west")
+	assert.False(t, device.Allows("iot:Publish", "south/x"))
+	assert.True(t, device.Allows("iot:Publish", "west/x"))
+}
+
 func TestASnapshotTakesDevicesAlong(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "any", anyClient)
@@ -464,6 +497,24 @@ func BenchmarkAllows(b *testing.B) {
 		if !device.Allows("iot:Publish", "dt/pump-1/state") {
 			b.Fatal("refused")
 		}
+	}
+}
+
+// BenchmarkAllowsAfterAChange measures a decision after something has changed in the account that is not the device's.
+func BenchmarkAllowsAfterAChange(b *testing.B) {
+	fake, _ := newFake(b, fakebackend.Options{})
+	policyNamed(b, fake, "own", ownThings)
+	der := selfMade(b, "pump-1", monday)
+	thingNamed(b, fake, "pump-1", register(b, fake, der, "ACTIVE", "own"))
+	device, err := gate(fake).Admit(b.Context(), hello(fake, "pump-1", der))
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		_, err := api(fake).UpdateThing(b.Context(), &iot.UpdateThingInput{ThingName: new("another")}) // which there is not
+		require.Error(b, err)
+		b.StartTimer()
+		device.Allows("iot:Publish", "dt/pump-1/state")
 	}
 }
 
