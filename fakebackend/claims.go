@@ -43,52 +43,40 @@ const (
 // CreateKeysAndCertificate makes a key and a certificate for a device.
 func (s served) CreateKeysAndCertificate(ctx context.Context, d wire.Device) (*wire.Issued, error) {
 	c := d.(*connection)
-	issued, err := s.b.createKeysByClaim(ctx, c.claimant())
-	return issued, c.issued(issued, err)
+	issued, err := s.b.createKeysByClaim(ctx, c)
+	return issued, c.claimed("a certificate by claim", err)
 }
 
 // CreateCertificateFromCSR makes a certificate for a device's own key.
 func (s served) CreateCertificateFromCSR(ctx context.Context, d wire.Device, csr string) (*wire.Issued, error) {
 	c := d.(*connection)
-	issued, err := s.b.createCertificateByClaim(ctx, c.claimant(), csr)
-	return issued, c.issued(issued, err)
+	issued, err := s.b.createCertificateByClaim(ctx, c, csr)
+	return issued, c.claimed("a certificate by claim", err)
 }
 
 // ProvisionThing runs a template for a device.
 func (s served) ProvisionThing(ctx context.Context, d wire.Device, template, token string, parameters map[string]string) (*wire.Provisioned, error) {
 	c := d.(*connection)
-	p := &provisioning{who: c.claimant(), template: template, token: token, parameters: parameters}
-	made, err := s.b.provisionByClaim(ctx, p)
-	if err != nil {
-		return nil, c.claimFailed(fmt.Sprintf("the provisioning template %s", restjson.Cut(template)), err)
-	}
-	e := c.Event(EventProvisioned, fmt.Sprintf("the provisioning template %s has made the thing for the certificate %s", template, p.owned.certificate.id))
-	e.ThingName = made.ThingName
-	s.Record(e)
-	return made, nil
+	made, err := s.b.provisionByClaim(ctx, &provisioning{who: c, template: template, token: token, parameters: parameters})
+	return made, c.claimed(fmt.Sprintf("the provisioning template %s", restjson.Cut(template)), err)
 }
 
-func (c *connection) claimant() claimant { return claimant{c.id, c.hello.ClientID} }
-
-// issued records what came of a request for a certificate.
-func (c *connection) issued(issued *wire.Issued, err error) error {
-	if err != nil {
-		return c.claimFailed("a certificate by claim", err)
+// claimed records why a request has no answer, or which refusal is the answer, and returns the error. What a request has
+// done is recorded while it is done: a fault may lose the answer.
+func (c *connection) claimed(what string, err error) error {
+	if _, ok := errors.AsType[*wire.ClaimError](err); ok {
+		c.b.record(Event(c.Event(EventFailed, fmt.Sprintf("%s: %v", what, err))))
+	} else if errors.Is(err, task.ErrOutcomeUnknown) {
+		c.cut(nil)
 	}
-	c.b.record(Event(c.Event(EventIssued, "the certificate "+issued.CertificateID+" waits for a provisioning template")))
-	return nil
-}
-
-// claimFailed records why a request was refused, and returns the error.
-func (c *connection) claimFailed(what string, err error) error {
-	c.b.record(Event(c.Event(EventFailed, fmt.Sprintf("%s: %v", what, err))))
 	return err
 }
 
-// claimant is the connection that a request comes by.
-type claimant struct {
-	certificate certificateID
-	clientID    string
+// claimEvent is an event about a certificate that the device has asked for by its claim.
+func (c *connection) claimEvent(kind string, cert *certificate, format string, args ...any) Event {
+	e := c.Event(kind, fmt.Sprintf(format, args...)+fmt.Sprintf(", by the claim %s", c.id))
+	e.CertificateID = cert.id.String()
+	return Event(e)
 }
 
 // ownership is a certificate that a device got by a claim, until its token expires.
@@ -101,8 +89,8 @@ type ownership struct {
 }
 
 // issueByClaim answers the two requests for a certificate. issue makes it, as PENDING_ACTIVATION, with the turn held.
-func (b *account) issueByClaim(ctx context.Context, op string, who claimant, issue func(now time.Time) (*certificate, *task.Error)) (*wire.Issued, error) {
-	out, err := b.answer(ctx, op, who.clientID, func() string { return "" }, func(now time.Time) (any, *task.Error) {
+func (b *account) issueByClaim(ctx context.Context, op string, who *connection, issue func(now time.Time) (*certificate, *task.Error)) (*wire.Issued, error) {
+	out, err := b.answer(ctx, op, who.hello.ClientID, func() string { return "" }, func(now time.Time) (any, *task.Error) {
 		if err := b.mayClaim(who, now); err != nil {
 			return nil, err
 		}
@@ -111,7 +99,8 @@ func (b *account) issueByClaim(ctx context.Context, op string, who claimant, iss
 			return nil, err
 		}
 		b.changed = true
-		b.st.ownerships.add(c.id, &ownership{certificate: c, claim: who.certificate, expires: now.Add(tokenLife)})
+		b.st.ownerships.add(c.id, &ownership{certificate: c, claim: who.id, expires: now.Add(tokenLife)})
+		b.record(who.claimEvent(EventIssued, c, "the certificate waits for a provisioning template"))
 		return &wire.Issued{CertificateID: c.id.String(), CertificatePEM: c.pem(), Token: restjson.NewSecret(b.ownershipToken(c.id))}, nil
 	})
 	if err != nil {
@@ -121,7 +110,7 @@ func (b *account) issueByClaim(ctx context.Context, op string, who claimant, iss
 }
 
 // createKeysByClaim makes a key and a certificate. The key is not kept.
-func (b *account) createKeysByClaim(ctx context.Context, who claimant) (*wire.Issued, error) {
+func (b *account) createKeysByClaim(ctx context.Context, who *connection) (*wire.Issued, error) {
 	// Before the turn is taken, since an RSA key takes as long as thousands of other requests.
 	made, err := b.keys.Load().issuer.Create(b.clock.now())
 	if err != nil {
@@ -138,7 +127,7 @@ func (b *account) createKeysByClaim(ctx context.Context, who claimant) (*wire.Is
 }
 
 // createCertificateByClaim makes a certificate for the key of a CSR: another one each time.
-func (b *account) createCertificateByClaim(ctx context.Context, who claimant, csr string) (*wire.Issued, error) {
+func (b *account) createCertificateByClaim(ctx context.Context, who *connection, csr string) (*wire.Issued, error) {
 	return b.issueByClaim(ctx, other.ClaimCSR, who, func(now time.Time) (*certificate, *task.Error) {
 		var check restjson.Checker
 		check.Need("certificateSigningRequest", csr, shapeNamed("CertificateSigningRequest"))
@@ -150,17 +139,17 @@ func (b *account) createCertificateByClaim(ctx context.Context, who claimant, cs
 }
 
 // mayClaim refuses a connection whose certificate is no longer good.
-func (b *account) mayClaim(who claimant, now time.Time) *task.Error {
-	c, ok := b.deviceCertificate(who.certificate)
+func (b *account) mayClaim(who *connection, now time.Time) *task.Error {
+	c, ok := b.deviceCertificate(who.id)
 	if !ok || c.status != statusActive {
-		return refuse(codeAccessDenied, "The certificate %s is not active", who.certificate)
+		return refuse(codeAccessDenied, "The certificate %s is not active", who.id)
 	}
 	return nil
 }
 
 // provisioning is a request to run a template.
 type provisioning struct {
-	who        claimant
+	who        *connection
 	template   string
 	token      string
 	parameters map[string]string
@@ -173,7 +162,7 @@ type provisioning struct {
 
 // provisionByClaim runs a template.
 func (b *account) provisionByClaim(ctx context.Context, p *provisioning) (*wire.Provisioned, error) {
-	strike, err := b.faults.request(ctx, other.ClaimProvision, p.who.clientID)
+	strike, err := b.faults.request(ctx, other.ClaimProvision, p.who.hello.ClientID)
 	if err != nil {
 		return nil, claimError(err)
 	}
@@ -273,7 +262,7 @@ func (b *account) runTemplate(p *provisioning, now time.Time) (any, *task.Error)
 	if err != nil {
 		return nil, refuse(claimInvalidParameters, "%s", resolveText(err))
 	}
-	thing := p.who.clientID
+	thing := p.who.hello.ClientID
 	if len(want.Things) > 0 {
 		thing = want.Things[0].ThingName
 	}
@@ -299,6 +288,9 @@ func (b *account) runTemplate(p *provisioning, now time.Time) (any, *task.Error)
 	if out.DeviceConfiguration == nil {
 		out.DeviceConfiguration = map[string]string{}
 	}
+	e := p.who.claimEvent(EventProvisioned, p.owned.certificate, "the provisioning template %s was run", p.found.name)
+	e.ThingName = out.ThingName
+	b.record(e)
 	return out, nil
 }
 
@@ -320,7 +312,7 @@ func (b *account) ownershipToken(id certificateID) string {
 }
 
 // ownedBy finds the certificate that a token belongs to.
-func (b *account) ownedBy(who claimant, token string, now time.Time) (*ownership, *task.Error) {
+func (b *account) ownedBy(who *connection, token string, now time.Time) (*ownership, *task.Error) {
 	if token == "" {
 		return nil, refuse(claimInvalidToken, "Certificate ownership token cannot be empty.")
 	}
@@ -337,7 +329,7 @@ func (b *account) ownedBy(who claimant, token string, now time.Time) (*ownership
 	switch {
 	case !ok || !now.Before(o.expires):
 		return nil, refuse(claimInvalidToken, "Certificate ownership token has expired.")
-	case o.certificate.gone() || o.certificate.status == statusRevoked || o.claim != who.certificate:
+	case o.certificate.gone() || o.certificate.status == statusRevoked || o.claim != who.id:
 		return nil, invalid
 	case o.provisioned && b.opts.TokensOnce:
 		return nil, refuse(claimInvalidToken, "Certificate ownership token has been used.")

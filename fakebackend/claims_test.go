@@ -165,9 +165,37 @@ func TestADeviceGetsItsOwnCertificateByAClaim(t *testing.T) {
 	var kinds []string
 	for _, e := range eventsSoFar(t, c.fake) {
 		kinds = append(kinds, e.Kind)
+		assert.Equal(t, issued.CertificateID, e.CertificateID, e.Kind)
 		assert.NotContains(t, e.Text, issued.Token.Reveal())
 	}
 	assert.Equal(t, []string{"issued", "refused", "provisioned"}, kinds)
+}
+
+// A device whose answer is lost does not know what was done, and the events do.
+func TestEventsTellWhatAClaimHasDoneThoughItsAnswerWasLost(t *testing.T) {
+	for effect, done := range map[fakebackend.Effect][]string{
+		fakebackend.DropBefore: {"refused", "issued", "refused"},
+		fakebackend.DropAfter:  {"issued", "refused", "issued", "provisioned", "refused"},
+	} {
+		c := newClaims(t, fakebackend.Options{})
+		d := c.connect(t, "device-1")
+		for _, operation := range []string{"ClaimCreateCertificateFromCsr", "ClaimRegisterThing"} {
+			_, err := c.fake.AddFault(fakebackend.Fault{Operation: operation, Do: effect})
+			require.NoError(t, err)
+		}
+		_, err := c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(t, key, "device"))
+		require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+		_, err = c.provision(t.Context(), d, c.own(t, d).Token.Reveal(), "1")
+		require.ErrorIs(t, err, task.ErrOutcomeUnknown)
+		var kinds []string
+		for _, e := range eventsSoFar(t, c.fake) {
+			kinds = append(kinds, e.Kind)
+			if e.Kind == fakebackend.EventRefused {
+				assert.Equal(t, wire.Faulty, e.Reason)
+			}
+		}
+		assert.Equal(t, done, kinds, "%s", effect)
+	}
 }
 
 func must[T any](v T, err error) T {

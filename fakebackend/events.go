@@ -23,7 +23,8 @@ type Event struct {
 	// words of its own for what breaks the rules of the protocol, and for the end of a connection.
 	Reason   string `json:"reason,omitempty"`
 	ClientID string `json:"clientId,omitempty"` // of the device's MQTT connection
-	// CertificateID is that of the device; of a "registered" event, of the certificate that was registered.
+	// CertificateID is that of the device; of a "registered", "issued" or "provisioned" event, of the certificate that was
+	// registered, issued or provisioned.
 	CertificateID string `json:"certificateId,omitempty"`
 	// CACertificateID is that of the CA whose certificate was registered or provisioned at its first connection.
 	CACertificateID string `json:"caCertificateId,omitempty"`

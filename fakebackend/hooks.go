@@ -45,8 +45,8 @@ const (
 // hookRequest is what the hook of a template is asked about a device.
 func (b *account) hookRequest(p *provisioning) *HookRequest {
 	request := &HookRequest{
-		ClaimCertificateID: p.who.certificate.String(), CertificateID: p.owned.certificate.id.String(), CertificatePEM: p.owned.certificate.pem(),
-		TemplateARN: b.templateARN(p.found), ClientID: p.who.clientID, Parameters: map[string]string{},
+		ClaimCertificateID: p.who.id.String(), CertificateID: p.owned.certificate.id.String(), CertificatePEM: p.owned.certificate.pem(),
+		TemplateARN: b.templateARN(p.found), ClientID: p.who.hello.ClientID, Parameters: map[string]string{},
 	}
 	maps.Copy(request.Parameters, p.parameters)
 	return request
