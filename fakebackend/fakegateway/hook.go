@@ -89,14 +89,14 @@ func (c *session) connect(pk packets.Packet) error {
 			return c.refuseConnect(packets.ErrQuotaExceeded, badLimit, "the will has more than 128 KiB")
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.opts.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, c.server.opts.ConnectTimeout)
 	defer cancel()
 	device, err := c.server.account.Admit(ctx, c.hello)
 	if refused, ok := errors.AsType[*wire.Refused](err); ok {
 		return c.refused(refused)
 	}
 	if err != nil {
-		return err
+		return c.unanswered(err)
 	}
 	c.device = device
 	if w := pk.Connect; w.WillFlag && (!device.Allows(actionPublish, w.WillTopic) || w.WillRetain && !device.Allows(actionRetain, w.WillTopic)) {
@@ -109,7 +109,18 @@ func (c *session) connect(pk packets.Packet) error {
 		return errRefused
 	}
 	cl.State.Keepalive, cl.State.ServerKeepalive = keepAlive(pk.Connect.Keepalive), true
-	return c.takeOver(ctx)
+	if err := c.takeOver(ctx); err != nil {
+		return c.unanswered(err)
+	}
+	return nil
+}
+
+// unanswered closes a connection whose CONNECT took too long, such as by a fault that hangs.
+func (c *session) unanswered(err error) error {
+	if c.ctx.Err() == nil {
+		c.server.record(c.event(wire.EventRefused, late, fmt.Sprintf("the CONNECT was not answered within %s: %v", c.server.opts.ConnectTimeout, err)))
+	}
+	return errRefused
 }
 
 // checkClientID returns what is wrong with a client id.
@@ -236,7 +247,7 @@ func nothing() packets.Packet {
 // fault applies the faults that are set for what a packet does. If it returns false the packet is over, with what the
 // broker gets instead.
 func (c *session) fault(operation string, pk packets.Packet) (packets.Packet, bool) {
-	strike, err := c.server.account.Request(c.server.ctx, operation, c.id)
+	strike, err := c.server.account.Request(c.ctx, operation, c.id)
 	const text = "a fault that the test has set"
 	switch refusal, ok := errors.AsType[*task.Error](err); {
 	case err == nil:

@@ -16,7 +16,7 @@ type question struct {
 	// $aws/provisioning-templates/+/provision/json.
 	topic string
 	// answer answers it. It runs on the goroutine that reads from the client, after the message is acknowledged, so a
-	// client's next packet waits for it. The context ends when the gateway is closed. Whatever is returned is sent to the
+	// client's next packet waits for it. The context ends when the connection is ended. Whatever is returned is sent to the
 	// client that asked, on no topic that another client can see, if it has subscribed to that topic and may receive from
 	// it. With cut the connection ends without an answer.
 	answer func(ctx context.Context, from wire.Device, levels []string, payload []byte) (reply reply, cut bool)
@@ -64,7 +64,7 @@ func (s *Server) asked(topic string) (*asked, bool) {
 func (c *session) serve(payload []byte) {
 	q := c.asking
 	c.asking = nil
-	answer, cut := q.answer(c.server.ctx, c.device, q.levels, payload)
+	answer, cut := q.answer(c.ctx, c.device, q.levels, payload)
 	if cut {
 		c.end(packets.ErrUnspecifiedError, serverError, fmt.Sprintf("the connection was cut by a fault at a request on %s", q.topic))
 		return

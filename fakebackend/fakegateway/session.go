@@ -42,6 +42,8 @@ type session struct {
 	id     string // the client id
 	five   bool   // MQTT 5; else 3.1.1
 
+	ctx         context.Context // of what the client asks for; it ends when the connection is ended
+	stop        context.CancelFunc
 	done        chan struct{} // closed when the connection has ended
 	established atomic.Bool
 	ended       atomic.Pointer[ending]
@@ -65,12 +67,14 @@ type ending struct{ reason, text string }
 // newSession makes the session of a connection with TLS.
 func (s *Server) newSession(conn, raw net.Conn, hello wire.Hello) *session {
 	c := &session{server: s, hello: hello, done: make(chan struct{})}
+	c.ctx, c.stop = context.WithCancel(s.ctx)
 	c.conn = &transport{session: c, conn: conn, raw: raw, gone: make(chan struct{}), spawn: s.running.Go}
 	return c
 }
 
 // run serves the connection until it has ended.
 func (c *session) run() {
+	defer c.stop()
 	defer close(c.done)
 	defer c.conn.Close()
 	defer c.leave()
@@ -147,6 +151,7 @@ const (
 	badTopic  = "topic"        // a topic that AWS IoT does not accept
 	missing   = "not-modelled" // what AWS IoT has and this gateway has not
 	handshake = "handshake"    // of TLS
+	late      = "no-answer"    // the gateway took too long
 	faulty    = wire.Faulty    // a fault that was set
 )
 
@@ -162,6 +167,7 @@ func (c *session) end(code packets.Code, reason, text string) {
 	if c.ended.CompareAndSwap(nil, &ending{reason, text}) {
 		c.disconnect(code)
 	}
+	c.stop() // the goroutine that reads may be waiting for the answer to a request
 	c.conn.interrupt(net.ErrClosed)
 }
 

@@ -1,0 +1,50 @@
+package fakegateway_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+)
+
+// A device that waits for an answer in vain connects anew, and must be let in.
+func TestAConnectionWhoseRequestHangsIsTakenOver(t *testing.T) {
+	for operation, topic := range map[string]string{"Publish": "a", "ClaimCreateKeysAndCertificate": createTopic + "json"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, fakegateway.Options{})
+			d := l.device("anything")
+			_, err := l.fake.AddFault(fakebackend.Fault{Operation: operation, Do: fakebackend.Hang})
+			require.NoError(t, err)
+			old := l.mqtt3(d, "device-one")
+			old.send(publish3(topic, 1, "")...)
+			synctest.Wait()
+			began := time.Now()
+			l.mqtt3(d, "device-one")
+			assert.Zero(t, time.Since(began))
+			old.closed()
+			e := l.await("the end", func(e fakebackend.Event) bool { return e.Kind == fakebackend.EventDisconnected })
+			assert.Equal(t, "DUPLICATE_CLIENTID", e.Reason)
+		})
+	}
+}
+
+func TestAConnectThatHangsEndsWithAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{ConnectTimeout: 10 * time.Second})
+		_, err := l.fake.AddFault(fakebackend.Fault{Operation: "Connect", Do: fakebackend.Hang})
+		require.NoError(t, err)
+		r := l.raw(l.device("anything"))
+		r.send(connect3("device-one")...)
+		began := time.Now()
+		assert.Empty(t, r.closed())
+		assert.Equal(t, 10*time.Second, time.Since(began))
+		e := l.refusal("no-answer")
+		assert.Equal(t, "device-one", e.ClientID)
+		assert.Contains(t, e.Text, "10s")
+	})
+}
