@@ -42,11 +42,11 @@ func openLink(ctx context.Context, raw net.Conn, config *tls.Config, clientID st
 	l.in = bufio.NewReaderSize(l.conn, 512)
 	err := l.conn.HandshakeContext(ctx)
 	if err == nil {
-		version := byte(4)
+		version := byte(4) // and a keep-alive of 20 minutes, the longest that AWS has
 		if five {
 			version = 5
 		}
-		err = l.send(0x10, text("MQTT"), []byte{version, 2, 0, 60}, l.properties(), text(clientID))
+		err = l.send(0x10, text("MQTT"), []byte{version, 2, 4, 176}, l.properties(), text(clientID))
 	}
 	if err == nil {
 		_, err = l.await(0x20, 0)
