@@ -282,7 +282,9 @@ func (d *Device) dial(ctx context.Context, o Options) (net.Conn, error) {
 		return nil, d.notReached(address, host, port, err)
 	}
 	config := &tls.Config{
-		ServerName: host, RootCAs: d.roots, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{d.certificate},
+		ServerName: host, RootCAs: d.roots, MinVersion: tls.VersionTLS12,
+		// Whatever authorities the server names: its refusal tells more than a device that shows no certificate.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &d.certificate, nil },
 	}
 	if o.ALPN {
 		config.NextProtos = []string{alpn}
@@ -332,7 +334,6 @@ func (d *Device) notTrusted(address string, err error) *Refusal {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var alert tls.AlertError
 	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
@@ -349,21 +350,18 @@ func (d *Device) notTrusted(address string, err error) *Refusal {
 	case errors.As(err, &noTLS):
 		r.Text = address + " does not speak TLS"
 		r.Advice = "Is the port right? A login page or a plain MQTT port (1883) answers so."
-	case errors.As(err, &alert):
-		switch uint8(alert) {
-		case 70:
-			r.Text = "the server refuses this version of TLS"
-			r.Advice = "AWS IoT takes TLS 1.2 and 1.3, by the endpoint's security policy: aws iot describe-domain-configuration."
-		case 112:
-			r.Text = "the server knows no such name"
-			r.Advice = "Connect by the endpoint's own name, and not by an IP address."
-		case 120:
-			r.Text = "the server does not take the protocol name " + alpn
-			r.Advice = "With -alpn the endpoint must be that of devices (iot:Data-ATS), on port 443."
-		case 42, 43, 44, 45, 46, 48, 116:
-			r.Text = fmt.Sprintf("the server refuses the device's certificate: %v", err)
-			r.Advice = d.certificateAdvice()
-		}
+	case alert(err) == "protocol version not supported":
+		r.Text = "the server refuses this version of TLS"
+		r.Advice = "AWS IoT takes TLS 1.2 and 1.3, by the endpoint's security policy: aws iot describe-domain-configuration."
+	case alert(err) == "unrecognized name":
+		r.Text = "the server knows no such name"
+		r.Advice = "Connect by the endpoint's own name, and not by an IP address."
+	case alert(err) == "no application protocol":
+		r.Text = "the server does not take the protocol name " + alpn
+		r.Advice = "With -alpn the endpoint must be that of devices (iot:Data-ATS), on port 443."
+	case strings.Contains(alert(err), "certificate"):
+		r.Text = "the server refuses the device's certificate: " + alert(err)
+		r.Advice = d.certificateAdvice()
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		r.Text = address + " ended the connection in the TLS handshake"
 		r.Advice = "A firewall, or a server that does not take TLS 1.2 and 1.3, does so."
@@ -376,10 +374,19 @@ func (d *Device) notTrusted(address string, err error) *Refusal {
 	return r
 }
 
+// alert is the name of the TLS alert by which the server has ended a connection; "" if it did not. crypto/tls has no type for
+// it.
+func alert(err error) string {
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return ""
+	}
+	return strings.TrimPrefix(remote.Err.Error(), "tls: ")
+}
+
 // notConnected explains why there was no CONNACK, or one that refuses.
 func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
 	r := &Refusal{Step: StepConnect, Err: err}
-	var alert tls.AlertError
 	switch {
 	case ack != nil && ack.ReasonCode >= 0x80:
 		r.Text = fmt.Sprintf("AWS IoT refuses the connection: CONNACK %#x%s", ack.ReasonCode, name(ack.ReasonCode))
@@ -387,8 +394,8 @@ func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
 			0x85: "A client id has 1 to 128 bytes, and does not begin with $.",
 			0x97: "A quota of the account is used up, such as connections a second: try again later.",
 		}[ack.ReasonCode]
-	case errors.As(err, &alert): // TLS 1.3: it comes after the handshake
-		r.Text = fmt.Sprintf("the server refuses the device's certificate: %v", err)
+	case alert(err) != "": // in TLS 1.3 it comes after the handshake
+		r.Text = "the server refuses the device's certificate: " + alert(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Text = "the server does not answer the CONNECT"
 		r.Advice = "Is it an MQTT server? Port 443 needs -alpn."
