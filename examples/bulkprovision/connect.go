@@ -38,6 +38,9 @@ type refusedTrial struct {
 	result  *provision.Result
 }
 
+// issued is the verdict of a device that is registered when it first connects.
+const issued provision.Verdict = "issued"
+
 // errNotConnected is that a device of -connect was refused.
 var errNotConnected = errors.New("devices do not connect")
 
@@ -96,7 +99,7 @@ func (o *options) tryDevices(ctx context.Context, b task.Backend, k *keys, job *
 	return out, nil
 }
 
-// pick returns n devices that are provisioned, evenly from the first to the last.
+// pick returns n devices that can connect, evenly from the first to the last.
 func pick(results iter.Seq2[*provision.Result, error], n int) ([]*provision.Result, error) {
 	var kept []*provision.Result // every stride-th that is provisioned, fewer than 2n
 	seen, stride := 0, 1
@@ -104,7 +107,7 @@ func pick(results iter.Seq2[*provision.Result, error], n int) ([]*provision.Resu
 		if err != nil {
 			return nil, err
 		}
-		if r.Verdict != provision.Provisioned {
+		if r.Verdict != provision.Provisioned && r.Verdict != issued {
 			continue
 		}
 		if seen%stride == 0 {

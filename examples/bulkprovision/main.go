@@ -140,6 +140,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	if len(o.may) > 0 && !o.dryRun {
 		return errors.New("-may asks what the devices would be allowed to do; give -dry-run with it")
 	}
+	if o.connect < 0 || o.connect > 0 && (o.dryRun || o.remove != "" || o.orphans || o.removeOrphans) {
+		return errors.New("-connect takes a number of devices that are registered; -dry-run, -remove and -orphans have none")
+	}
 	if o.backend == "aws" && o.bucket == "" {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}

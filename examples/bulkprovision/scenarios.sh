@@ -291,12 +291,37 @@ connect() {
 	says "do not fit together"
 
 	echo
-	echo "=== and by mosquitto, with the same folder"
-	local tls=(-h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$dir/root-ca.pem" --cert "$dir/certificate.pem" --key "$dir/private-key.pem")
-	timeout 30 mosquitto_pub "${tls[@]}" -i device-one -t "$topic" -q 1 -m hi || fail "mosquitto_pub could not publish"
-	timeout 30 mosquitto_sub "${tls[@]}" -i device-one -t "$topic" -q 1 -E || fail "mosquitto_sub could not subscribe"
-	! timeout 30 mosquitto_pub "${tls[@]}" -i device-two -t "$topic" -q 1 -m hi || fail "device-one could connect as device-two"
-	curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/events?follow=false" | jq -re 'select(.kind == "refused") | .text' | tail -n 1
+	echo "=== mosquitto's clients with the same folders"
+	mosquitto 0 pub device-one device-one -t "$topic" -m hi
+	mosquitto 0 sub device-one device-one -t "$topic" -E
+	mosquitto 1 pub device-two device-one -t "$topic" -m hi
+	mosquitto 1 pub device-one device-one -t devices/device-two/hello -m hi
+	out=$(curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/events?follow=false" | jq -r 'select(.kind == "refused") | .text' | tail -n 2)
+	printf '%s\n' "$out"
+	says "iot:Connect on client/device-two: no statement" "iot:Publish on topic/devices/device-two/hello: no statement"
+
+	echo
+	echo "=== a message from one device to another"
+	jq '.Resources.policy.Properties.PolicyDocument = ({Version: "2012-10-17", Statement: {Effect: "Allow", Action: "iot:*", Resource: "*"}} | tojson)' \
+		examples/awscli/provisioning-template.json >"$work/anything.json"
+	bulk 0 -devices "$work/three.csv" -run "$work/line" -template "$work/own-topics.json" -remove all
+	bulk 0 -devices "$work/three.csv" -run "$work/together" -template "$work/anything.json" -connect 1
+	dir=$work/together/devices/device-one
+	mosquitto 0 pub device-one device-one -t fleet/hello -m "hello from device-one" -r # retained, for whoever asks later
+	mosquitto 0 sub device-two device-two -t fleet/hello -C 1 -W 20
+	says "hello from device-one"
+}
+
+# mosquitto WANT pub|sub CLIENT DEVICE FLAGS… runs mosquitto's client with what is in a device's folder beside $dir.
+mosquitto() {
+	local want=$1 command=mosquitto_$2 client=$3 files code=0
+	files=$(dirname "$dir")/$4
+	shift 4
+	printf '\n$ %s -i %s %s\n' "$command" "$client" "$*"
+	out=$(timeout 30 "$command" -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$files/root-ca.pem" --cert "$files/certificate.pem" \
+		--key "$files/private-key.pem" -i "$client" -q 1 "$@" 2>&1) || code=$?
+	printf '%s\n(exit %d)\n' "$out" "$code"
+	((want == 0 ? code == 0 : code != 0)) || fail "it must $( ((want == 0)) || printf 'not ')succeed"
 }
 
 # page PORT-FILE answers everything as a proxy does that blocks a host.
