@@ -32,7 +32,7 @@ func (c *connection) introduce(known *certificate, now time.Time) (refused *wire
 		return c.unintroduced(known, ca), ""
 	case now.Before(c.cert.NotBefore), now.After(c.cert.NotAfter):
 		return c.outdated(now), ""
-	case !c.namesEndpoint() && (ca.mode == modeSNIOnly || !c.sends(ca)):
+	case !c.namesEndpoint() && (ca.mode == modeSNIOnly || known == nil && !c.sends(ca)):
 		return c.refused(wire.WrongServerName, "the device named the server %q in the TLS handshake instead of %s, so no account is looked for that has the CA of its certificate",
 			c.hello.ServerName, c.b.host()), ""
 	}

@@ -229,6 +229,8 @@ func TestADeviceThatSendsItsCANeedsNoServerNameInDefaultMode(t *testing.T) {
 	assert.Equal(t, wire.WrongServerName, meet(t, fake, h).Reason)
 	h.Chain = append(h.Chain, ca.cert.Raw)
 	assert.Equal(t, wire.JustRegistered, meet(t, fake, h).Reason)
+	h.Chain = h.Chain[:1]
+	assert.Equal(t, wire.PendingActivation, meet(t, fake, h).Reason, "the account is known by the certificate")
 	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-2", ca.device(t, "pump-2"))).Reason, "the name alone will do, too")
 }
 
