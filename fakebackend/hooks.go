@@ -59,8 +59,8 @@ func (b *account) askHook(ctx context.Context, arn string, request *HookRequest)
 		err.Err = fmt.Errorf("the hook %s "+format, append([]any{arn}, args...)...)
 		return err
 	}
-	hook, ok := b.opts.Hooks[arn]
-	if !ok {
+	hook := b.opts.Hooks[arn]
+	if hook == nil {
 		return nil, denied("is not among Options.Hooks")
 	}
 	limited, cancel := context.WithTimeout(ctx, hookTime)

@@ -3,6 +3,7 @@ package fakebackend
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -156,6 +157,7 @@ const (
 
 // withDefaults checks the options and fills in what is zero.
 func (o Options) withDefaults() (Options, error) {
+	o.Hooks = maps.Clone(o.Hooks)
 	setDefault(&o.Region, "us-east-1")
 	setDefault(&o.Account, "123456789012")
 	setDefault(&o.Bucket, "iotfleet-fake")

@@ -34,7 +34,7 @@ var Devices = []struct{ Name, Does string }{
 	{Subscribe, "a device subscribes: before, nothing happens; after, the subscriptions are made, and the connection is cut instead of the SUBACK"},
 	{ClaimKeys, "a device asks for a key and a certificate by claim"},
 	{ClaimCSR, "a device asks for a certificate by claim with a signing request"},
-	{ClaimProvision, "a device has a provisioning template run for its new certificate, by claim; the hook is asked after faults have struck"},
+	{ClaimProvision, "a device has a provisioning template run for its new certificate, by claim; the hook is asked after faults have struck. Faults at a step of the template (`step`) strike here, too"},
 }
 
 // The names in [Devices].
