@@ -66,7 +66,7 @@ func (r *Run) enter() (*call, error) {
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
 	c.looker = newLooker(s, c.credentials, keys, c.account, o)
 	c.parts.looker = c.looker
-	c.tasks.lookAgain = c.parts.lookAgain
+	c.tasks.lookAgain, c.tasks.looks = c.parts.lookAgain, c.looker.looks()
 	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
 	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
 	return c, nil

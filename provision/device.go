@@ -147,7 +147,8 @@ var (
 	ErrInputChanged = errors.New("the input is not the one this run was started with")
 	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake.
 	ErrElsewhere = errors.New("this run belongs elsewhere")
-	// ErrOldLedger: the account has done more of this run than the ledger knows, so the ledger is an older copy.
+	// ErrOldLedger: the account has done more of this run than the ledger knows, so the ledger is an older copy, and
+	// Options.Existing keeps the run from looking at what that was.
 	ErrOldLedger = errors.New("the ledger is older than the run")
 	// ErrStartUnknown: it is not known whether a task was started, so none is started again.
 	ErrStartUnknown = errors.New("cannot tell whether the task was started")

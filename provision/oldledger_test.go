@@ -79,15 +79,67 @@ func TestALedgerFromBeforeAStartFindsItsTask(t *testing.T) {
 	})
 }
 
-func TestALedgerFromBeforeAPartWasMadeIsRefused(t *testing.T) {
+// TestALedgerFromBeforeAPartWasMade brings back a copy that does not know two parts, whose tasks have ended.
+func TestALedgerFromBeforeAPartWasMade(t *testing.T) {
+	t.Run("the look finds what they have registered", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, fakebackend.Options{Rate: 10})
+			restoredAt(t, w, 1)
+			before := len(slices.Collect(taskIDs(t, w.fake)))
+			run := w.run(t)
+			_, err := run.Run(t.Context(), rows(30))
+			require.NoError(t, err)
+			w.requireWorking(t, results(t, run))
+			assert.Equal(t, 30, w.fake.Counts().Certificates)
+			assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before)
+		})
+	})
+	t.Run("it is refused where nobody looks", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, fakebackend.Options{Rate: 10})
+			w.opts.Existing = provision.UncheckedExisting
+			restoredAt(t, w, 1)
+			w.opts.PartLines = 7 // the same parts would be the same files, on which the tasks are found
+			before := len(slices.Collect(taskIDs(t, w.fake)))
+			for range 2 {
+				_, err := w.run(t).Run(t.Context(), rows(30))
+				require.ErrorIs(t, err, provision.ErrOldLedger)
+				assert.ErrorContains(t, err, "bring the newest one back")
+				assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before)
+			}
+		})
+	})
+}
+
+// TestATaskThatTheLedgerDoesNotKnowIsWaitedFor brings back a ledger from before the first part was made, while its task is
+// in progress: the devices that it has yet to register are not sent in another part.
+func TestATaskThatTheLedgerDoesNotKnowIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, fakebackend.Options{Rate: 10})
-		restoredAt(t, w, 1)
-		before := len(slices.Collect(taskIDs(t, w.fake)))
-		_, err := w.run(t).Run(t.Context(), rows(30))
-		require.ErrorIs(t, err, provision.ErrOldLedger)
-		assert.ErrorContains(t, err, "bring the newest one back")
-		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before)
+		w := newWorld(t, fakebackend.Options{Rate: 1})
+		w.durable(t)
+		w.opts.PartLines = 6
+		var old provision.Ledger
+		observe := w.opts.Observe
+		ctx, crash := context.WithCancel(t.Context())
+		w.opts.Observe = func(e provision.Event) {
+			switch e.(type) {
+			case provision.EventSpooled:
+				var err error
+				old, err = copyLedger(t.Context(), w.opts.Ledger)
+				assert.NoError(t, err)
+			case provision.EventTaskStarted:
+				time.AfterFunc(3*time.Second, crash)
+			}
+			observe(e)
+		}
+		_, err := w.run(t).Run(ctx, rows(13))
+		require.ErrorIs(t, err, context.Canceled)
+		w.opts.Observe, w.opts.Ledger = observe, old
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(13))
+		require.NoError(t, err)
+		w.requireWorking(t, results(t, run))
+		assert.Equal(t, 13, w.fake.Counts().Certificates, "each device has one")
 	})
 }
 

@@ -99,21 +99,26 @@ func (s *search) find(ctx context.Context) (task.ID, error) {
 	return "", nil
 }
 
-// unrecordedTask returns the task on a part's data file that the ledger does not know; "" if there is none. It may be there
-// also with an error, which is about other tasks. A part that an
-// earlier process left uploaded has none, unless the ledger is an older copy: then its task was started after the copy
-// was made, and a second one would give each device a second certificate. The account's tasks are listed once in a call,
-// and only those that the ledger does not know are described.
-func (ts *tasks) unrecordedTask(ctx context.Context, p *part) (task.ID, error) {
-	if ts.unrecorded == nil {
-		ts.unrecorded = map[string]task.ID{}
-		ts.unlisted = ts.findUnrecorded(ctx, p, ts.unrecorded)
-	}
-	return ts.unrecorded[p.Bucket+"/"+p.Key], ts.unlisted
+// unrecorded are the tasks of this run that the ledger does not know, because it is an older copy, or an answer was lost.
+type unrecorded struct {
+	byFile map[string]task.ID // by data file
+	other  *task.Description  // one whose part the ledger does not know, either; if one is in progress, that; or nil
+	err    error              // why there may be more
 }
 
-// findUnrecorded puts the tasks of this run that the ledger does not know into found, by data file.
-func (ts *tasks) findUnrecorded(ctx context.Context, p *part, found map[string]task.ID) error {
+// findUnrecorded lists the account's tasks, once in a call, and describes those that the ledger does not know. A part that
+// an earlier process left uploaded has none, unless the ledger is an older copy: then its task was started after the copy
+// was made, and a second one would give each device a second certificate.
+func (ts *tasks) findUnrecorded(ctx context.Context, p *part) (*unrecorded, error) {
+	if ts.unrecorded == nil {
+		found := &unrecorded{byFile: map[string]task.ID{}}
+		found.err = ts.listUnrecorded(ctx, p, found)
+		ts.unrecorded = found
+	}
+	return ts.unrecorded, ts.unrecorded.err
+}
+
+func (ts *tasks) listUnrecorded(ctx context.Context, p *part, found *unrecorded) error {
 	s, err := ts.newSearch(ctx, p)
 	if err != nil {
 		return err
@@ -149,20 +154,18 @@ func (ts *tasks) findUnrecorded(ctx context.Context, p *part, found map[string]t
 	if err != nil {
 		return err
 	}
-	var old error
 	for _, d := range ours {
 		known := slices.ContainsFunc(records, func(rec *PartRecord) bool {
 			return strings.HasSuffix(d.InputFileKey, rec.SHA256+".json") || isTaskOf(d, &part{PartRecord: rec})
 		})
-		if !known && old == nil {
-			old = fmt.Errorf("%w: task %s over s3://%s/%s is of this run, and the ledger does not know its part, so it is an older copy: "+
-				"bring the newest one back, or the devices of that part are sent twice", ErrOldLedger, d.ID, d.InputFileBucket, d.InputFileKey)
+		if !known && (found.other == nil || !d.Status.Done()) {
+			found.other = d
 		}
-		if _, second := found[d.InputFileBucket+"/"+d.InputFileKey]; !second {
-			found[d.InputFileBucket+"/"+d.InputFileKey] = d.ID
+		if file := d.InputFileBucket + "/" + d.InputFileKey; found.byFile[file] == "" {
+			found.byFile[file] = d.ID
 		}
 	}
-	return old
+	return nil
 }
 
 func isTaskOf(d *task.Description, p *part) bool {

@@ -19,8 +19,8 @@ type tasks struct {
 	settleWindow time.Duration
 	wait         task.WaitOptions
 	pace         *pace
-	unrecorded   map[string]task.ID // of tasks that the ledger does not know, by data file; nil before they were asked for
-	unlisted     error              // why there may be more of them, or why the ledger is too old for them
+	unrecorded   *unrecorded // tasks that the ledger does not know; nil before they were asked for
+	looks        bool        // lookAgain finds devices that the account has already
 	// lookAgain looks at the account for a part before it is started, if need be; others is when somebody else's task was
 	// in progress last. Afterwards the part is uploaded, or collected if none of its devices is to be sent.
 	lookAgain func(ctx context.Context, p *part, others time.Time) error
@@ -60,14 +60,17 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 	var pause pauser
 	action, last := startAsk, attempt{startAnswer: startAnswer{kind: startInterrupted, uploaded: p.Uploaded}}
 	if p.State == PartUploaded && (p.loaded || ts.resumed) {
-		// The ledger may be a copy from before the start. A part that was made in this call was looked at in the account, so
-		// what can't be listed need not stop it; but the same part may have been made and started after the copy, too.
-		id, err := ts.unrecordedTask(ctx, p)
-		if err != nil && (p.loaded || ctx.Err() != nil) {
+		// The ledger may be a copy from before the start: of this part, which may be made once more, or of another one with
+		// the same devices.
+		found, err := ts.findUnrecorded(ctx, p)
+		if err != nil && (p.loaded || ctx.Err() != nil) { // a part that is made now was looked at in the account
 			return err
 		}
-		if id != "" {
+		if id := found.byFile[p.Bucket+"/"+p.Key]; id != "" {
 			return ts.started(ctx, p, id, true)
+		}
+		if err := ts.settleUnrecorded(ctx, p, found, &pause); err != nil {
+			return err
 		}
 	}
 	if p.State == PartStarting {
@@ -123,6 +126,30 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 		}
 		state, action = decideStart(state, last.startAnswer, time.Now(), ts.foreign)
 	}
+}
+
+// settleUnrecorded sees to it that a task of the run whose part the ledger does not know gives no device a second
+// certificate: the look before the start comes after its end. Where nobody can look, the run ends.
+func (ts *tasks) settleUnrecorded(ctx context.Context, p *part, found *unrecorded, pause *pauser) error {
+	other := found.other
+	switch {
+	case other == nil:
+		return nil
+	case !ts.looks:
+		return fmt.Errorf("%w: task %s over s3://%s/%s is of this run, and the ledger does not know its part, so it is an older copy: "+
+			"bring the newest one back, or the devices of that part are sent twice", ErrOldLedger, other.ID, other.InputFileBucket, other.InputFileKey)
+	case other.Status.Done():
+		ts.others = time.Now()
+	case ts.foreign == FailOnForeign:
+		return foreignError(task.ErrTaskRunning, other)
+	default:
+		ts.observe(EventTaskWaiting{Part: p.Number, Other: other})
+		if err := ts.awaitOthers(ctx, p, pause); err != nil {
+			return err
+		}
+	}
+	found.other = nil
+	return nil
 }
 
 // awaitOthers waits while a task of somebody else is seen to be in progress. What can't be seen, the next request finds.
