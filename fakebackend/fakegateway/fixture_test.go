@@ -211,6 +211,21 @@ func (l *lab) next(c *client) *paho.Publish {
 	}
 }
 
+// left returns the reason code with which the server disconnects a client.
+func (l *lab) left(c *client) byte {
+	l.t.Helper()
+	select {
+	case d := <-c.gone:
+		return d.ReasonCode
+	case err := <-c.failed:
+		require.FailNow(l.t, "the connection failed without a DISCONNECT", "%v", err)
+		return 0
+	case <-time.After(patience):
+		require.FailNow(l.t, "the server did not disconnect the client", "%v %+v", len(c.failed), l.events())
+		return 0
+	}
+}
+
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 

@@ -266,9 +266,18 @@ func (c *session) fault(operation string, pk packets.Packet) (packets.Packet, bo
 	return c.over(packets.ErrUnspecifiedError, serverError, text), false
 }
 
-// OnPacketProcessed ends a connection whose answer a fault has lost.
+// OnPacketProcessed does what is to be done once a packet is answered: it tells subscribers of subscriptions, and ends a
+// connection whose answer a fault has lost.
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
-	if c := sessionOf(cl); c != nil && c.cut {
+	c := sessionOf(cl)
+	if c == nil {
+		return
+	}
+	if len(c.changed) > 0 {
+		c.publishSubscriptions(c.change, c.changed)
+		c.changed = nil
+	}
+	if c.cut {
 		c.cut = false
 		c.end(packets.ErrUnspecifiedError, serverError, "the connection was cut by a fault that the test has set")
 	}

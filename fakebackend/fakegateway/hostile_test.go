@@ -43,10 +43,11 @@ func TestAConnectionThatDoesNotComeToItsConnectIsClosed(t *testing.T) {
 			assert.InDelta(t, 30, time.Since(begin).Seconds(), 6)
 			conn.Close()
 		}
-		texts := ""
+		var all strings.Builder
 		for _, e := range l.events() {
-			texts += e.Reason + ": " + e.Text + "\n"
+			all.WriteString(e.Reason + ": " + e.Text + "\n")
 		}
+		texts := all.String()
 		assert.Equal(t, 3, strings.Count(texts, "did not come within 30s"), texts)
 		assert.Equal(t, 1, strings.Count(texts, "no CONNECT came within 30s"), texts)
 	})

@@ -24,11 +24,12 @@ type pipeEnd struct{ in, out *way }
 func (p *pipeEnd) Read(b []byte) (int, error)  { return p.in.read(b) }
 func (p *pipeEnd) Write(b []byte) (int, error) { return p.out.write(b) }
 
-// Close ends both ways: the other end reads what is there, and then EOF.
+// Close ends both ways: the other end reads what is there, and then EOF. What it writes is lost without an error, as the
+// first bytes on a network are, so that it comes to read why.
 func (p *pipeEnd) Close() error {
 	_ = p.SetDeadline(time.Time{})
-	p.out.end(io.EOF)
-	p.in.end(io.ErrClosedPipe)
+	p.out.end(&p.out.written)
+	p.in.end(&p.in.unread)
 	return nil
 }
 
@@ -61,7 +62,7 @@ type way struct {
 	mu              sync.Mutex
 	changed         sync.Cond
 	data            []byte
-	ended           error // what reads return once the data is read
+	written, unread bool // closed by the end that writes, and by the one that reads
 	readBy, writeBy deadline
 }
 
@@ -78,7 +79,7 @@ func (w *way) read(b []byte) (int, error) {
 		switch {
 		case w.readBy.over:
 			return 0, os.ErrDeadlineExceeded
-		case w.ended == io.ErrClosedPipe:
+		case w.unread:
 			return 0, io.ErrClosedPipe
 		case len(w.data) > 0:
 			n := copy(b, w.data)
@@ -87,8 +88,8 @@ func (w *way) read(b []byte) (int, error) {
 			}
 			w.changed.Broadcast()
 			return n, nil
-		case w.ended != nil:
-			return 0, w.ended
+		case w.written:
+			return 0, io.EOF
 		}
 		w.changed.Wait()
 	}
@@ -101,8 +102,10 @@ func (w *way) write(b []byte) (n int, err error) {
 		switch {
 		case w.writeBy.over:
 			return n, os.ErrDeadlineExceeded
-		case w.ended != nil:
+		case w.written:
 			return n, io.ErrClosedPipe
+		case w.unread:
+			return n + len(b), nil
 		case len(b) == 0:
 			return n, nil
 		}
@@ -116,12 +119,13 @@ func (w *way) write(b []byte) (n int, err error) {
 	}
 }
 
-// end ends the way. Reads return err once the data is read, or at once if it is io.ErrClosedPipe.
-func (w *way) end(err error) {
+// end ends the way on one of its sides.
+func (w *way) end(side *bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended == nil || err == io.ErrClosedPipe {
-		w.ended = err
+	*side = true
+	if w.unread {
+		w.data = nil
 	}
 	w.changed.Broadcast()
 }

@@ -211,7 +211,7 @@ func TestAClientIDThatIsConnectedAlreadyIsTakenOver(t *testing.T) {
 	l.subscribe(watcher, "$aws/events/presence/#", "wills/#")
 	five := l.connect(d, "device-one", func(c *paho.Connect) { c.WillMessage = &paho.WillMessage{Topic: "wills/one", Payload: []byte("gone")} })
 	old := l.mqtt3(d, "device-one")
-	assert.EqualValues(t, 0x8e, (<-five.gone).ReasonCode)
+	assert.EqualValues(t, 0x8e, l.left(five))
 	l.connect(d, "device-one")
 	assert.Empty(t, old.closed())
 	var got []string
@@ -325,7 +325,7 @@ func TestACertificateThatIsNoLongerActiveEndsItsConnections(t *testing.T) {
 		five, old := l.connect(d, "five"), l.mqtt3(d, "old")
 		other := l.connect(l.device("anything"), "other")
 		l.status(d, types.CertificateStatus(status))
-		assert.EqualValues(t, 0x87, (<-five.gone).ReasonCode)
+		assert.EqualValues(t, 0x87, l.left(five))
 		assert.Empty(t, old.closed())
 		assert.Zero(t, l.publish(other, "a", "b"))
 		e := l.await("the end", func(e fakebackend.Event) bool { return e.Kind == fakebackend.EventDisconnected })

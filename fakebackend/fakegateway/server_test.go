@@ -84,7 +84,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		require.NoError(t, err)
 		l.gateway.Close()
 		l.gateway.Close()
-		assert.EqualValues(t, 0x8b, (<-c.gone).ReasonCode)
+		assert.EqualValues(t, 0x8b, l.left(c))
 		_, err = l.gateway.Dial(t.Context())
 		assert.ErrorContains(t, err, "closed")
 		assert.Error(t, l.gateway.Start())
@@ -96,7 +96,7 @@ func TestAfterARestoreTheGatewayShowsACertificateOfTheRootThatIsTrustedNow(t *te
 	before := l.connect(l.device("anything"), "before")
 	d := other.device("anything")
 	require.NoError(t, l.fake.Restore(other.fake.Snapshot()))
-	assert.EqualValues(t, 0x87, (<-before.gone).ReasonCode, "its certificate is not there any more")
+	assert.EqualValues(t, 0x87, l.left(before), "its certificate is not there any more")
 	require.Equal(t, other.fake.RootCA(), l.fake.RootCA())
 	require.Eventually(t, func() bool {
 		raw, err := l.gateway.Dial(t.Context())
@@ -107,7 +107,7 @@ func TestAfterARestoreTheGatewayShowsACertificateOfTheRootThatIsTrustedNow(t *te
 	}, patience, time.Millisecond)
 	after := l.connect(d, "after")
 	l.fake.Reset()
-	assert.EqualValues(t, 0x87, (<-after.gone).ReasonCode)
+	assert.EqualValues(t, 0x87, l.left(after))
 }
 
 func TestAnAccountKeepsFiveThousandRetainedMessages(t *testing.T) {

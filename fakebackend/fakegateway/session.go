@@ -58,6 +58,8 @@ type session struct {
 	dropped   atomic.Int64
 	cut       bool       // a fault loses the answer to that packet
 	decisions []decision // about the filters of a SUBSCRIBE that is being worked on
+	change    string     // what has become of the filters below: subscribed, unsubscribed
+	changed   []string   // for subscribers to be told of
 	leaving   []string   // the filters of an UNSUBSCRIBE that is being worked on
 }
 

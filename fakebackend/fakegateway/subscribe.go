@@ -112,15 +112,13 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 		}
 	}
 	c.noteFilters()
-	if len(topics) > 0 {
-		c.publishSubscriptions("subscribed", topics)
-	}
+	c.change, c.changed = "subscribed", topics
 }
 
 // OnUnsubscribe puts the broker's names for the filters.
 func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := sessionOf(cl)
-	c.leaving = c.leaving[:0]
+	c.leaving = nil
 	for i, sub := range pk.Filters {
 		c.leaving = append(c.leaving, sub.Filter)
 		use, _ := classify(sub.Filter)
@@ -129,10 +127,10 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 	return pk
 }
 
-// OnUnsubscribed tells subscribers of a client's UNSUBSCRIBE. The broker calls it also when a session ends.
+// OnUnsubscribed notes what subscribers are to be told of a client's UNSUBSCRIBE. The broker calls it also when a session ends.
 func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	if c := sessionOf(cl); c != nil && pk.PacketID != 0 {
 		c.noteFilters()
-		c.publishSubscriptions("unsubscribed", c.leaving)
+		c.change, c.changed = "unsubscribed", c.leaving
 	}
 }
