@@ -12,8 +12,8 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
-// claimer is a device program as it should be: it stores what it has got before it goes on, after any failure begins where
-// it was, and tries the certificate that it has before it asks for another.
+// claimer is a device program as it should be: it stores what it has got before it goes on, after any failure begins
+// where it was, and tries the certificate that it has before it asks for another.
 type claimer struct {
 	*claims
 	serial string
@@ -51,8 +51,8 @@ func (d *claimer) try(t testing.TB) {
 	}
 }
 
-// Whatever is cut, refused or fails, in whatever order, and whether the token has expired meanwhile or not: a device ends
-// with one certificate that is ACTIVE, and nothing is left of those that it did not get.
+// Whatever is cut, refused or fails, in whatever order, and whether the token has expired meanwhile or not: a device
+// ends with one certificate that is ACTIVE, and nothing is left of those that it did not get.
 func TestFaultsInAnyOrderLeaveADeviceWithOneCertificate(t *testing.T) {
 	seeds := 500
 	if testing.Short() {
