@@ -12,7 +12,7 @@ import (
 )
 
 func (e expected) clone() expected {
-	out := expected{map[string]map[string]bool{}, maps.Clone(e.issued)}
+	out := expected{map[string]map[string]bool{}, maps.Clone(e.issued), maps.Clone(e.activated)}
 	for thing, ids := range e.provisioned {
 		out.provisioned[thing] = maps.Clone(ids)
 	}
@@ -79,6 +79,21 @@ func (w *world) admitted(u *unit) {
 	if c == nil || c.Status != "ACTIVE" || !slices.Contains(c.Policies, "own") {
 		w.violated("%s is let in with the certificate %.8s: %+v", u.name, u.own.id, c)
 	}
+	w.mu.Lock()
+	may := w.expected.provisioned[u.name][u.own.id]
+	if u.way == byJITR {
+		may = w.expected.activated[u.own.id]
+	}
+	w.mu.Unlock()
+	if !may && !w.failsAtLastStep() {
+		w.violated("%s is let in, and nothing has activated its certificate %.8s", u.name, u.own.id)
+	}
+}
+
+// failsAtLastStep reports whether a template may fail after all is made, which stays: the certificate is ACTIVE, and no
+// event says so.
+func (w *world) failsAtLastStep() bool {
+	return slices.ContainsFunc(w.faults, func(f fakebackend.Fault) bool { return f.Step == fakebackend.StepReport })
 }
 
 // connections are the certificates of the connections that are open by the events, by client id.
@@ -177,8 +192,7 @@ func (w *world) checkThing(thing *task.Device) {
 		want = map[string]bool{u.own.id: true}
 	}
 	for _, c := range thing.Certificates {
-		// A template that fails at its last step leaves what it has made.
-		if !want[c.ID] && w.hits["step report"] == 0 || c.Status != "ACTIVE" {
+		if !want[c.ID] && !w.failsAtLastStep() || c.Status != "ACTIVE" {
 			w.violated("%s has the certificate %.8s, which is %s, and was provisioned with %v", u.name, c.ID, c.Status, want)
 		}
 		delete(want, c.ID)
@@ -215,7 +229,7 @@ func (w *world) checkEvents(u *unit) {
 		return
 	}
 	switch {
-	case u.way == byJITR && registered != 1, u.way == byJITP && provisioned != 1 && w.hits["step report"] == 0:
+	case u.way == byJITR && registered != 1, u.way == byJITP && provisioned != 1 && !w.failsAtLastStep():
 		w.violated("%s: events of %d registrations and %d provisionings", u.name, registered, provisioned)
 	case u.way == byJITR && told != w.calls[u.own.id]:
 		w.violated("%s: %d events of a registration, and %d calls of the Lambda function", u.name, told, w.calls[u.own.id])

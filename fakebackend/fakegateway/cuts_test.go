@@ -99,12 +99,13 @@ type world struct {
 type expected struct {
 	provisioned map[string]map[string]bool // the certificates that each thing has got, by name
 	issued      map[string]bool            // certificates by claim
+	activated   map[string]bool            // certificates that the Lambda function may have activated
 }
 
 // newWorld makes the account of a seed.
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{plan: drawPlan(rand.New(rand.NewPCG(seed, 12))), hits: hits{}, counted: map[int]int{}, calls: map[string]int{}, begin: time.Now(),
-		expected: expected{map[string]map[string]bool{}, map[string]bool{}}}
+		expected: expected{map[string]map[string]bool{}, map[string]bool{}, map[string]bool{}}}
 	fake, err := fakebackend.New(fakebackend.Options{TokensOnce: w.tokensOnce})
 	require.NoError(t, err)
 	config := fakeaws.Config(fake)
@@ -162,6 +163,7 @@ func (w *world) activated(_ context.Context, r fakegateway.Registration) {
 		if m := w.strikes(func(m *mishap) bool { return m.kind == crashed && m.unit == i }); m != nil {
 			stop = m.left
 		}
+		w.expected.activated[r.CertificateID] = w.expected.activated[r.CertificateID] || stop == 0
 		w.mu.Unlock()
 		if u.way == byJITR {
 			if err := w.activate(u.name, r.CertificateID, stop); err != nil { // such as while the account is set back
