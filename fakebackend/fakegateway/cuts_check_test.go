@@ -12,7 +12,7 @@ import (
 )
 
 func (e expected) clone() expected {
-	out := expected{map[string]map[string]bool{}, maps.Clone(e.issued), maps.Clone(e.activated)}
+	out := expected{map[string]map[string]bool{}, maps.Clone(e.issued), maps.Clone(e.disabled), maps.Clone(e.activated)}
 	for thing, ids := range e.provisioned {
 		out.provisioned[thing] = maps.Clone(ids)
 	}
@@ -73,6 +73,13 @@ func (w *world) certificates() map[string]*task.Certificate {
 	return out
 }
 
+// used reports whether a template has run for the certificate of a device.
+func (w *world) used(u *unit) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.expected.provisioned[u.name][u.own.id]
+}
+
 // admitted checks that a device that was let in should be.
 func (w *world) admitted(u *unit) {
 	c := w.certificates()[u.own.id]
@@ -84,7 +91,11 @@ func (w *world) admitted(u *unit) {
 	if u.way == byJITR {
 		may = w.expected.activated[u.own.id]
 	}
+	disabled := w.expected.disabled[u.own.id]
 	w.mu.Unlock()
+	if disabled {
+		w.violated("%s is let in with the certificate %.8s, which the operator has made INACTIVE", u.name, u.own.id)
+	}
 	if !may && !w.failsAtLastStep() {
 		w.violated("%s is let in, and nothing has activated its certificate %.8s", u.name, u.own.id)
 	}

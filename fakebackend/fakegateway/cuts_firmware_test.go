@@ -143,6 +143,7 @@ func (u *unit) claim() error {
 	if err := u.step(l, "asks to be provisioned"); err != nil {
 		return err
 	}
+	used := u.w.used(u)
 	made, err := l.request(provisionTopic, u.format, object{"certificateOwnershipToken": u.token, "parameters": object{"SerialNumber": u.serial}})
 	switch {
 	case err != nil:
@@ -162,6 +163,8 @@ func (u *unit) claim() error {
 		return fmt.Errorf("%s: %s", made.ErrorCode, made.ErrorMessage)
 	case made.ThingName != u.name:
 		u.w.violated("%s was provisioned as %s", u.name, made.ThingName)
+	case used && u.w.tokensOnce:
+		u.w.violated("%s was provisioned with a token that was used", u.name)
 	}
 	u.provisioned = true
 	if err := u.step(l, "is provisioned"); err != nil {

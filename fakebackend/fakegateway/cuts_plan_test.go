@@ -19,6 +19,7 @@ const (
 	restarted = "restarted" // the gateway
 	moved     = "moved"     // the account, by snapshot and restore
 	setBack   = "set back"  // the account, to an earlier snapshot
+	disabled  = "disabled"  // the certificates of a device, for a while
 	crashed   = "crashed"   // who plays the Lambda function, before one of its steps
 )
 
@@ -41,8 +42,8 @@ type mishap struct {
 
 func (m *mishap) String() string {
 	switch m.kind {
-	case restarted, moved, setBack:
-		return fmt.Sprintf("%s at %v", m.kind, m.at)
+	case restarted, moved, setBack, disabled:
+		return fmt.Sprintf("%s at %v (unit %d)", m.kind, m.at, m.unit)
 	}
 	return fmt.Sprintf("%s: unit %d, the %d. time, %d", m.kind, m.unit, m.nth, m.left)
 }
@@ -68,7 +69,7 @@ func drawPlan(rng *rand.Rand) *plan {
 	for range 1 + rng.IntN(6) {
 		u := rng.IntN(len(p.units))
 		m := &mishap{unit: u, nth: 1 + rng.IntN(12), at: time.Duration(rng.Int64N(int64(90 * time.Second)))}
-		switch n := rng.IntN(20); {
+		switch n := rng.IntN(21); {
 		case n < 8:
 			p.faults = append(p.faults, p.units[u].fault(rng))
 			continue
@@ -84,6 +85,8 @@ func drawPlan(rng *rand.Rand) *plan {
 			m.kind = moved
 		case n < 19:
 			m.kind = setBack
+		case n < 20:
+			m.kind = disabled
 		default:
 			m.kind, m.nth, m.left = crashed, 1, 1+rng.IntN(4)
 		}

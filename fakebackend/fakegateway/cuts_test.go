@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -64,7 +65,7 @@ func TestEveryDeviceConnectsHoweverItIsCutOff(t *testing.T) {
 	if last-first < 400 {
 		return
 	}
-	for _, kind := range []string{pulled, silent, broken, restarted, moved, setBack, crashed} {
+	for _, kind := range []string{pulled, silent, broken, restarted, moved, setBack, disabled, crashed} {
 		assert.Positive(t, total[kind], "%s never happened", kind)
 	}
 	for _, op := range deviceOperations {
@@ -99,13 +100,14 @@ type world struct {
 type expected struct {
 	provisioned map[string]map[string]bool // the certificates that each thing has got, by name
 	issued      map[string]bool            // certificates by claim
+	disabled    map[string]bool            // certificates that the operator has made INACTIVE
 	activated   map[string]bool            // certificates that the Lambda function may have activated
 }
 
 // newWorld makes the account of a seed.
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{plan: drawPlan(rand.New(rand.NewPCG(seed, 12))), hits: hits{}, counted: map[int]int{}, calls: map[string]int{}, begin: time.Now(),
-		expected: expected{map[string]map[string]bool{}, map[string]bool{}, map[string]bool{}}}
+		expected: expected{map[string]map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}}
 	fake, err := fakebackend.New(fakebackend.Options{TokensOnce: w.tokensOnce})
 	require.NoError(t, err)
 	config := fakeaws.Config(fake)
@@ -312,7 +314,7 @@ func (w *world) operate() {
 	due := slices.Clone(w.mishaps)
 	slices.SortStableFunc(due, func(a, b *mishap) int { return cmp.Compare(a.at, b.at) })
 	for _, m := range due {
-		if m.kind != restarted && m.kind != moved && m.kind != setBack {
+		if m.kind != restarted && m.kind != moved && m.kind != setBack && m.kind != disabled {
 			continue
 		}
 		time.Sleep(m.at - time.Since(w.begin))
@@ -337,11 +339,39 @@ func (w *world) operate() {
 			require.NoError(w.t, w.fake.Restore(snapshot))
 			w.expectation(&before)
 			w.logf("the account is as it was 30 s ago")
+		case disabled:
+			w.disable(w.units[m.unit])
 		}
 		synctest.Wait()
 		w.intruders()
 		w.mu.Lock()
 		w.hits[m.kind]++
 		w.mu.Unlock()
+	}
+}
+
+// disable makes the certificates of a device INACTIVE for a minute. Nothing that the device does may change that.
+func (w *world) disable(u *unit) {
+	set := func(id string, status types.CertificateStatus) {
+		w.mu.Lock()
+		w.expected.disabled[id] = status == types.CertificateStatusInactive
+		w.mu.Unlock()
+		w.status(&device{id: id}, status)
+		w.logf("%.8s is %s", id, status)
+	}
+	var ids []string
+	if thing, ok := w.fake.Thing(u.name); ok {
+		for _, c := range thing.Certificates {
+			if c.Status == "ACTIVE" {
+				set(c.ID, types.CertificateStatusInactive)
+				ids = append(ids, c.ID)
+			}
+		}
+	}
+	synctest.Wait()
+	w.intruders()
+	time.Sleep(time.Minute)
+	for _, id := range ids {
+		set(id, types.CertificateStatusActive)
 	}
 }
