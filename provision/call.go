@@ -16,6 +16,8 @@ import (
 //	intake → credentials → parts → tasks → reports → handover
 //	                                account (read-back) → handover
 //
+// With Options.FirstConnection, first is in place of parts, tasks and reports.
+//
 // Before parts makes a part, looker asks the account about its devices. At the end, replacer takes the certificates out of
 // service that new ones replace.
 type call struct {
@@ -34,6 +36,7 @@ type call struct {
 	reports     *reports
 	account     *account
 	looker      *looker
+	first       *firstConnections
 	handover    *handover
 	replacer    *replacer
 }
@@ -62,11 +65,15 @@ func (r *Run) enter() (*call, error) {
 		foreign: o.Foreign, settleWindow: o.SettleWindow, wait: o.Wait,
 	}
 	c.handover = &handover{session: s, keys: keys, output: o.Output, turn: make(chan struct{}, 1)}
+	if o.FirstConnection {
+		c.handover.issuer = r.shape.issuer
+	}
 	c.reports = &reports{session: s, shape: r.shape, handover: c.handover}
 	c.account = newAccount(s, r.shape, c.handover, o.SettleWindow)
 	c.looker = newLooker(s, c.credentials, keys, c.account, o)
 	c.parts.looker = c.looker
 	c.tasks.lookAgain, c.tasks.looks = c.parts.lookAgain, c.looker.looks()
+	c.first = &firstConnections{session: s, shape: r.shape, parts: c.parts, handover: c.handover, account: c.account}
 	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
 	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
 	return c, nil

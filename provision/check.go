@@ -61,6 +61,7 @@ type checker struct {
 	given  LineMatcher // finds the keys that come with the devices; nil if they don't
 	needs  needs       // what the lines of good records refer to
 	rights rights      // what the policies of good records come to
+	first  bool        // Options.FirstConnection
 	may    *may        // answers Options.May; nil if that is empty
 
 	foreign foreignKeys
@@ -272,6 +273,11 @@ func (c *checker) account(ctx context.Context, roleARN string, report *CheckRepo
 		if id, err := who.Identity(ctx); err == nil { // a failure is Preflight's to report
 			report.Findings = append(report.Findings, c.rights.elsewhere(id)...)
 		}
+	}
+	if c.first {
+		found, err := firstConnectionFindings(ctx, c.intake.backend, c.intake.shape.issuer)
+		report.Findings = append(report.Findings, found...)
+		return err
 	}
 	pf, ok := task.As[task.Preflighter](c.intake.backend)
 	if !ok {

@@ -58,10 +58,11 @@ func Rows(rows ...map[string]string) iter.Seq2[Device, error] {
 // Verdict is where a device stands.
 type Verdict string
 
-// The verdicts. Every device of a finished run has one of the last six.
+// The verdicts. Every device of a finished run has one of the last seven.
 const (
 	Waiting     Verdict = "waiting"     // not sent yet
 	Submitted   Verdict = "submitted"   // in a part that is on its way
+	Issued      Verdict = "issued"      // it has its key and certificate, and is registered when it first connects; see Options.FirstConnection
 	Provisioned Verdict = "provisioned" // registered, and its certificate matches its key
 	NoKey       Verdict = "no-key"      // registered, and its private key is not in the key store, or another one is; see Run
 	Failed      Verdict = "failed"      // refused; Cause and Message hold why

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // handover is where a device becomes Provisioned: its private key is confirmed, its credential is handed to the output,
@@ -15,6 +16,7 @@ type handover struct {
 	*session
 	keys   *keys
 	output Output // nil leaves credentials in the ledger
+	issuer string // with Options.FirstConnection, the CA of the certificates in PEM; empty otherwise
 
 	// turn is held by the stage that is delivering: two may have devices for the output, and a Sync answers for all that was
 	// taken since the last. It is a channel, since it may be held for long.
@@ -33,13 +35,18 @@ func (h *handover) commit(ctx context.Context, change Change) error {
 	if len(change.Devices) == 0 && len(change.Orphans) == 0 {
 		return nil
 	}
-	fresh := make([]*DeviceRecord, 0, len(change.Devices))
+	fresh := make([]*DeviceRecord, 0, len(change.Devices)) // to be delivered
+	registered := make([]*DeviceRecord, 0, len(change.Devices))
 	for _, d := range change.Devices {
-		if d.Verdict == Provisioned {
+		switch d.Verdict {
+		case Provisioned:
+			registered = append(registered, d)
+			fresh = append(fresh, d)
+		case Issued:
 			fresh = append(fresh, d)
 		}
 	}
-	if err := h.keys.check(ctx, fresh); err != nil {
+	if err := h.keys.check(ctx, registered); err != nil {
 		return err
 	}
 	if h.output != nil && len(change.Devices) > 0 {
@@ -105,8 +112,13 @@ func (h *handover) confirmAll(ctx context.Context) error {
 
 // registered calls do with the devices that are Provisioned or NoKey, some at a time.
 func (h *handover) registered(ctx context.Context, do func([]*DeviceRecord) error) error {
+	return h.each(ctx, []Verdict{Provisioned, NoKey}, do)
+}
+
+// each calls do with the devices that have one of the verdicts, some at a time.
+func (h *handover) each(ctx context.Context, verdicts []Verdict, do func([]*DeviceRecord) error) error {
 	batch := make([]*DeviceRecord, 0, deliverBatch)
-	for d, err := range h.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned, NoKey}}) {
+	for d, err := range h.ledger.Devices(ctx, DeviceFilter{Verdicts: verdicts}) {
 		if err != nil {
 			return err
 		}
@@ -124,7 +136,7 @@ func (h *handover) registered(ctx context.Context, do func([]*DeviceRecord) erro
 	return do(batch)
 }
 
-// deliverAll hands every Provisioned device over to an output, and returns how many are durable there. Those without
+// deliverAll hands every device over that is Provisioned or Issued to an output, and returns how many are durable there. Those without
 // their key or certificate are left out, and named in the error.
 func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, err error) {
 	lost, first := 0, ""
@@ -142,6 +154,12 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 		durable += int64(len(batch) - n)
 		return nil
 	})
+	if err == nil && h.issuer != "" {
+		err = h.each(ctx, []Verdict{Issued}, func(batch []*DeviceRecord) error {
+			durable += int64(len(batch))
+			return h.deliver(ctx, out, batch)
+		})
+	}
 	if err == nil && lost > 0 {
 		err = fmt.Errorf("%w: %s left out, because the private key is not in the key store or the certificate is damaged; the first: %s",
 			ErrIncomplete, rule.Count(lost, "device"), first)
@@ -149,14 +167,14 @@ func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, e
 	return durable, err
 }
 
-// deliver hands those of the devices over that are Provisioned, and makes that durable.
+// deliver hands those of the devices over that are Provisioned or Issued, and makes that durable.
 func (h *handover) deliver(ctx context.Context, out Output, devices []*DeviceRecord) error {
 	if err := send(ctx, h.turn, struct{}{}); err != nil {
 		return err
 	}
 	defer func() { <-h.turn }()
 	for _, d := range devices {
-		if d.Verdict != Provisioned {
+		if d.Verdict != Provisioned && d.Verdict != Issued {
 			continue
 		}
 		if err := h.deliverOne(ctx, out, d); err != nil {
@@ -171,13 +189,26 @@ func (h *handover) deliver(ctx context.Context, out Output, devices []*DeviceRec
 
 func (h *handover) deliverOne(ctx context.Context, out Output, d *DeviceRecord) error {
 	where := h.record.Identity
-	err := out.Deliver(ctx, &Delivery{
+	delivery := &Delivery{
 		ThingName: d.Name, ThingARN: d.ThingARN, ClientID: d.Name, CertificateARN: d.CertificateARN,
 		Meta: d.Meta, CertificateID: d.CertificateID, CertificatePEM: d.CertificatePEM, PolicyNames: d.Policies,
 		Endpoint: h.endpoint, RootCA: h.rootCA, Account: where.Account, Region: where.Region, Fake: where.Fake,
-	})
-	if err != nil {
+	}
+	if h.issuer != "" {
+		// The same before and after the device has connected.
+		delivery.IssuerPEM, delivery.PolicyNames = h.issuer, nil
+		delivery.ThingARN, delivery.CertificateARN = arnIn(where, "thing", d.Name), arnIn(where, "cert", d.CertificateID)
+	}
+	if err := out.Deliver(ctx, delivery); err != nil {
 		return fmt.Errorf("handing over the credential of device %q: %w", d.Name, err)
 	}
 	return nil
+}
+
+// arnIn returns the ARN of an AWS IoT resource; empty where nobody knows which account it is.
+func arnIn(where task.Identity, kind, name string) string {
+	if where == (task.Identity{}) {
+		return ""
+	}
+	return fmt.Sprintf("arn:%s:iot:%s:%s:%s/%s", where.Partition, where.Region, where.Account, kind, name)
 }

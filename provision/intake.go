@@ -161,6 +161,7 @@ func (in *intake) spooled(ctx context.Context) error {
 	in.observe(EventSpooled{
 		Devices: counts.Total(), Failed: counts.Verdicts[Failed], Provisioned: counts.Verdicts[Provisioned],
 		NoKey: counts.Verdicts[NoKey], Removed: counts.Verdicts[Removed] + counts.Verdicts[Removing],
+		Issued:  counts.Verdicts[Issued],
 		Resumed: in.resumed, Replaced: in.replaced,
 		Notes: in.odd.findings(),
 	})

@@ -102,10 +102,20 @@ func (l *looker) refuseDelivered(ctx context.Context, devices []*DeviceRecord) e
 		return nil
 	}
 	for _, d := range devices {
-		if d.Verdict != Waiting && d.Verdict != Submitted || !l.shape.want(d.Row).issued {
+		if d.Verdict != Waiting && d.Verdict != Submitted || !l.shape.want(d.Row).made {
 			continue
 		}
 		err := out.Undelivered(ctx, d.Name)
+		if l.account.handover.issuer != "" && errors.Is(err, fs.ErrExist) {
+			// What is left to its first connection is handed over before the ledger knows, so this may be its own.
+			own, looked := l.credentials.hasOwnKey(ctx, d)
+			if looked != nil {
+				return looked
+			}
+			if own {
+				continue
+			}
+		}
 		switch {
 		case errors.Is(err, fs.ErrExist):
 			text := fmt.Sprintf("the output holds an earlier certificate of it, which is not replaced: %v; it was not sent. "+

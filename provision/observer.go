@@ -15,10 +15,10 @@ type Event interface{ event() }
 // sent again, in Run, Retry or Amend: count those that have a verdict from its numbers anew, or such devices count twice.
 type EventSpooled struct {
 	Devices int64
-	// Failed, Provisioned, NoKey and Removed are those of them that have a verdict already: bad rows, duplicates, and the
+	// Failed, Provisioned, NoKey, Removed and Issued are those of them that have a verdict already: bad rows, duplicates, and the
 	// devices that an earlier call has finished. Those that are Removing count as Removed.
-	Failed, Provisioned, NoKey, Removed int64
-	Resumed                             bool // the run had begun before
+	Failed, Provisioned, NoKey, Removed, Issued int64
+	Resumed                                     bool // the run had begun before
 	// Notes are about records that this call took in and that are sent as they are: what is odd about their requests or
 	// certificates. One finding for each oddity has the first such record's number and how many more there are.
 	Notes finding.List
@@ -107,6 +107,13 @@ type EventPartCollected struct {
 	Took        time.Duration // since the part's task was started
 }
 
+// EventIssued: devices have their keys and certificates, and are left to their first connection ([Options].FirstConnection).
+type EventIssued struct {
+	Issued int
+	Failed int // no certificate could be issued for them
+}
+
+func (EventIssued) event()        {}
 func (EventSpooled) event()       {}
 func (EventExisting) event()      {}
 func (EventPreflight) event()     {}

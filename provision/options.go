@@ -31,6 +31,15 @@ type Options struct {
 	RoleARN string
 	// Credential makes what each device's line needs for a certificate.
 	Credential Credential
+	// FirstConnection leaves the registration to the devices: no task is started, and nothing is made in the account. The CA of
+	// the certificates registers each when it first connects, by a template ([just-in-time provisioning]) or by a rule on its
+	// event (just-in-time registration); see [task.CAEnsurer]. A device whose key and certificate are durable and handed over
+	// is [Issued]. It is Provisioned once its thing, by the name that the template makes of its row, has the certificate,
+	// ACTIVE: Run and Reconcile look for that. It needs a Credential that is an [Issuer], such as [IssueCertificate]; RoleARN is
+	// not needed.
+	//
+	// [just-in-time provisioning]: https://docs.aws.amazon.com/iot/latest/developerguide/jit-provisioning.html
+	FirstConnection bool
 	// Output takes the credentials over. Nil leaves them in the ledger: read them with Results, or hand them over later
 	// with Deliver.
 	Output Output
@@ -87,9 +96,9 @@ func New(opts Options) (*Run, error) {
 		return nil, errors.New("provision: Options.Backend is missing")
 	case opts.Template == nil:
 		return nil, errors.New("provision: Options.Template is missing")
-	case opts.RoleARN == "":
+	case opts.RoleARN == "" && !opts.FirstConnection:
 		return nil, errors.New("provision: Options.RoleARN is missing; EnsureRole makes the role and gives its ARN")
-	case !roleARN.MatchString(opts.RoleARN):
+	case opts.RoleARN != "" && !roleARN.MatchString(opts.RoleARN):
 		return nil, fmt.Errorf("provision: Options.RoleARN is %s; an ARN such as arn:aws:iam::123456789012:role/registration is needed", rule.Quote(opts.RoleARN))
 	case opts.Credential == nil:
 		return nil, errors.New("provision: Options.Credential is missing; &provision.MakeCSR{Store: …} makes keys and CSRs")
@@ -124,6 +133,10 @@ func New(opts Options) (*Run, error) {
 	shape, err := newShape(opts.Template, opts.Credential)
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
+	}
+	if opts.FirstConnection && shape.issuer == "" {
+		return nil, fmt.Errorf("provision: with Options.FirstConnection the certificates are of a CA that registers them; "+
+			"the credential step %T has none (Issuer); take IssueCertificate", opts.Credential)
 	}
 	if err := shape.choose(opts.Meta, opts.Unique); err != nil {
 		return nil, fmt.Errorf("provision: %w", err)

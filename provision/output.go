@@ -32,6 +32,9 @@ type Delivery struct {
 	// Fake is true when the certificate comes from a fake backend: no AWS endpoint accepts it.
 	Fake           bool   `json:"fake,omitempty"`
 	CertificatePEM string `json:"-"`
+	// IssuerPEM is the certificate of the CA that a device left to its first connection ([Options].FirstConnection) sends behind
+	// its own; empty for others.
+	IssuerPEM string `json:"-"`
 	// RootCA is the certificates in PEM that the device verifies Endpoint's server by, the one to try first at the beginning.
 	// Empty if the backend can't tell ([task.RootLister]).
 	RootCA string `json:"-"`
@@ -215,7 +218,7 @@ func (o *folderOutput) stage(d *deviceFiles) error {
 	if err != nil {
 		return err
 	}
-	if text := d.delivery.CertificatePEM; text != "" {
+	if text := d.delivery.CertificatePEM + d.delivery.IssuerPEM; text != "" {
 		if err := o.stageFile(d, certificateFile, []byte(text)); err != nil {
 			return err
 		}

@@ -57,6 +57,15 @@ func (c *call) finish(ctx context.Context, throttledAgain bool) error {
 // sendParts sends every device that waits, and takes every part to its end. Three stages work side by side, each on a
 // part of its own: making the next one, registering one, and reading the reports of the one before.
 func (c *call) sendParts(ctx context.Context) error {
+	if c.run.opts.FirstConnection {
+		if err := c.account.resolveIssued(ctx); err != nil {
+			return err
+		}
+		if err := c.firstConnectionPreflight(ctx); err != nil {
+			return err
+		}
+		return c.first.all(ctx)
+	}
 	if err := c.preflight(ctx); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -38,6 +39,19 @@ func (c *credentials) unusedByOthers(ctx context.Context, devices ...*DeviceReco
 		}
 	}
 	return nil
+}
+
+// hasOwnKey reports whether a device has a key that was made for this run.
+func (c *credentials) hasOwnKey(ctx context.Context, d *DeviceRecord) (bool, error) {
+	if c.finder == nil {
+		return false, nil
+	}
+	switch err := c.finder.Unused(ctx, d.Name, ""); { // to no run, every key is another's
+	case errors.Is(err, keystore.ErrExists):
+		return c.finder.Unused(ctx, d.Name, c.record.ID) == nil, nil
+	default:
+		return false, err
+	}
 }
 
 // line is a device with the full row that is sent for it; the row is nil if the device was refused.

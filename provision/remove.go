@@ -94,7 +94,7 @@ func (r *Run) Remove(ctx context.Context, opts RemoveOptions) (*RemoveReport, er
 	if opts.Rate == 0 {
 		opts.Rate = 8
 	}
-	rm := &remover{session: c.session, shape: r.shape, account: c.account, backend: backend, opts: opts, report: &RemoveReport{}}
+	rm := &remover{session: c.session, shape: r.shape, first: r.opts.FirstConnection, account: c.account, backend: backend, opts: opts, report: &RemoveReport{}}
 	err = rm.run(ctx)
 	return rm.report, err
 }
@@ -106,6 +106,7 @@ type remover struct {
 	account *account
 	backend task.Remover
 	opts    RemoveOptions
+	first   bool // Options.FirstConnection
 
 	names   map[string]bool
 	looked  map[int]bool        // parts ahead of which the account was looked at
@@ -300,8 +301,8 @@ func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, 
 	}
 	want := rm.shape.want(d.Row)
 	d.Policies = fromDocuments(d, want)
-	given := d.CertificateID != "" && !want.issued
-	if d.CertificateID != "" && want.issued {
+	given := d.CertificateID != "" && !want.made
+	if d.CertificateID != "" && want.made {
 		others, err := rm.retire(ctx, d.Name, d.CertificateID)
 		if err != nil {
 			return stays, nil, err
@@ -310,6 +311,9 @@ func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, 
 			stays.why = append(stays.why, fmt.Sprintf("its certificate %s is kept: it is detached, and on other things, too: %s",
 				d.CertificateID, list(others)))
 		}
+	}
+	if rm.first && d.CertificateID != "" {
+		stays.why = append(stays.why, "whoever has its certificate and key is registered once more at the next connection, as long as the CA registers devices")
 	}
 	for _, o := range rm.orphans[d.Seq] {
 		if _, err := rm.retire(ctx, o.Name, o.CertificateID); err != nil {

@@ -41,6 +41,7 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 	keys, credentials := newKeys(s, r.opts.Credential), newCredentials(s, r.shape, r.opts.Credential)
 	look := newLooker(s, credentials, keys, newAccount(s, r.shape, nil, r.opts.SettleWindow), &r.opts)
 	c := newChecker(&intake{session: s, shape: r.shape, unique: newUnique(r.shape.unique)}, look, r.opts.Credential)
+	c.first = r.opts.FirstConnection
 	if len(r.questions) > 0 {
 		c.may = newMay(ctx, r.opts.Backend, r.questions)
 		report.May = &c.may.report
@@ -100,6 +101,9 @@ func (r *Run) Run(ctx context.Context, devices iter.Seq2[Device, error]) (*Summa
 // It takes no device over ([TakeOverExisting]): keys of another run end it with an error that wraps keystore.ErrExists, and
 // Run is the call to make. Options.PartDir must be set, for the files have to outlive the call.
 func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*Summary, error) {
+	if r.opts.FirstConnection {
+		return nil, errFirstConnection
+	}
 	if r.opts.PartDir == "" {
 		return nil, errors.New("provision: Prepare needs Options.PartDir, a folder for the part files")
 	}
@@ -123,6 +127,9 @@ func (r *Run) Prepare(ctx context.Context, devices iter.Seq2[Device, error]) (*S
 // Submit uploads every part that is written and takes its registration task to its end, one after the other, as AWS
 // runs them. It reads no report. After [Run.Stop] it ends with ErrStopped if parts are left.
 func (r *Run) Submit(ctx context.Context) error {
+	if r.opts.FirstConnection {
+		return errFirstConnection
+	}
 	c, err := r.beginStoppable(ctx)
 	if err != nil {
 		return err
@@ -229,7 +236,8 @@ func (r *Run) Amend(ctx context.Context, mended iter.Seq2[Device, error]) (*Summ
 	return summary, errors.Join(err, left)
 }
 
-// Reconcile gives every Unknown device a verdict by reading the account back: a device whose thing has a certificate
+// Reconcile gives every Unknown device a verdict by reading the account back, and makes those that are [Issued] Provisioned
+// that have connected since: a device whose thing has a certificate
 // for its key is Provisioned, one without is Failed and can be tried again. A device that has a certificate of the
 // user's, or none, is Provisioned if its thing, with that certificate, is as the template makes it. It needs a backend
 // that can read devices (task.DeviceReader), asks for the keys of registered devices as Run does, and returns the run's
@@ -252,6 +260,9 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 	if err := c.account.resolveUnknown(ctx); err != nil {
 		return nil, err
 	}
+	if err := c.account.resolveIssued(ctx); err != nil {
+		return nil, err
+	}
 	return c.conclude(ctx)
 }
 
@@ -271,6 +282,9 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 // takes its place in the run. So it is with one that is NoKey and the same values. When it is the caller that the service refuses
 // (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
+	if r.opts.FirstConnection {
+		return nil, errFirstConnection
+	}
 	c, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -299,6 +313,9 @@ func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 // An Adopt that was interrupted goes on when it is called again with the same task and file; one that is done does
 // nothing.
 func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
+	if r.opts.FirstConnection {
+		return errFirstConnection
+	}
 	step, ok := As[LineMatcher](r.opts.Credential)
 	if !ok {
 		return fmt.Errorf("the credential step %T can't recognise lines that were made elsewhere (LineMatcher); take GivenCSR", r.opts.Credential)
@@ -365,7 +382,7 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 	return c.account.removeOrphans(ctx, remover)
 }
 
-// Deliver hands every Provisioned device of the run over to out, as Run does to Options.Output: to a second place, to
+// Deliver hands every device of the run that is Provisioned, or [Issued], over to out, as Run does to Options.Output: to a second place, to
 // folders beside keys that were copied from a database, or once more after an output was lost. It returns how many were
 // handed over and made durable; after an error it can be called again.
 //

@@ -72,7 +72,8 @@ type wanted struct {
 	*template.Resolution
 	thing  *template.ThingSpec // nil if the row makes none, or can't be resolved
 	status string              // of the certificate
-	issued bool                // the service issues the certificate; one that was given is not the run's to remove
+	issued bool                // the service issues the certificate
+	made   bool                // it does, or the run has its own CA issue it; one that was given is not the run's to remove
 }
 
 // want resolves a row. Of a row that can't be resolved, which only an adopted task may have, nothing is wanted.
@@ -98,6 +99,7 @@ func (s *shape) resolve(row map[string]string) (*wanted, error) {
 	}
 	if c := res.Certificate; c != nil {
 		w.issued = c.CertificateSigningRequest != ""
+		w.made = w.issued || s.issuer != ""
 		if c.Status != "" {
 			w.status = c.Status
 		}

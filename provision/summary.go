@@ -17,6 +17,7 @@ type Summary struct {
 	RunID       string
 	Total       int64
 	Provisioned int64
+	Issued      int64 // they have their keys and certificates, and are registered when they first connect
 	NoKey       int64 // registered, and their private keys are not in the key store
 	Failed      int64
 	Unknown     int64
@@ -53,7 +54,7 @@ func (s *Summary) String() string {
 	for _, c := range []struct {
 		n    int64
 		what string
-	}{{s.NoKey, "without their private key"}, {s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Removed, "removed"}, {s.Removing, "being removed"}, {s.Pending, "pending"}} {
+	}{{s.Issued, "issued: each registers at its first connection"}, {s.NoKey, "without their private key"}, {s.Failed, "failed"}, {s.Unknown, "unknown"}, {s.Removed, "removed"}, {s.Removing, "being removed"}, {s.Pending, "pending"}} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
 		}
@@ -132,9 +133,9 @@ func (s *session) summary(ctx context.Context) (*Summary, error) {
 	sum := &Summary{
 		RunID: s.record.ID, Total: counts.Total(), Causes: counts.Causes, Fake: s.record.Identity.Fake,
 		Provisioned: counts.Verdicts[Provisioned], NoKey: counts.Verdicts[NoKey], Failed: counts.Verdicts[Failed], Unknown: counts.Verdicts[Unknown],
-		Removed: counts.Verdicts[Removed], Removing: counts.Verdicts[Removing],
+		Issued: counts.Verdicts[Issued], Removed: counts.Verdicts[Removed], Removing: counts.Verdicts[Removing],
 	}
-	sum.Pending = sum.Total - sum.Provisioned - sum.NoKey - sum.Failed - sum.Unknown - sum.Removed - sum.Removing
+	sum.Pending = sum.Total - sum.Provisioned - sum.Issued - sum.NoKey - sum.Failed - sum.Unknown - sum.Removed - sum.Removing
 	if err := sum.countOrphans(ctx, s); err != nil {
 		return nil, err
 	}

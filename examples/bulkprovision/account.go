@@ -91,7 +91,7 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 	if err != nil {
 		return "", err
 	}
-	return roleARN, o.own.register(ctx, b)
+	return roleARN, o.own.register(ctx, b, roleARN)
 }
 
 // ensureResources makes what template and rows refer to. The rows on standard input can't be read twice, so what they

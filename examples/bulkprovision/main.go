@@ -15,7 +15,8 @@
 // list's certificates, of a CA of yours; no key is made then.
 //
 // -ca-cert and -ca-key have the certificates issued by your own CA, with no request in between. -cert-mode says how the
-// account learns of them: bulk, with the CA registered, which -setup does, or without-ca.
+// account learns of them: bulk, with the CA registered, which -setup does; without-ca; or jit, when the devices first
+// connect. Run again, it looks which of them have.
 //
 // For a large fleet there is -keys database: private keys are kept in the one file keys.db, certificates in fleet.db,
 // and devices/ is written by -export, at the end or later.
@@ -81,7 +82,8 @@ func main() {
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
 	flag.StringVar(&o.own.cert, "ca-cert", "", "PEM `file` of your CA's certificate: it issues the devices' certificates, without requests")
 	flag.StringVar(&o.own.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
-	flag.StringVar(&o.own.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca`, under the CA, which -setup registers, or without it")
+	flag.StringVar(&o.own.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
+	flag.StringVar(&o.own.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
 	flag.IntVar(&o.own.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
 	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
@@ -176,7 +178,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer done()
-	opts.Backend = backend
+	opts.Backend, opts.FirstConnection = backend, o.own.ca != nil && o.own.mode == "jit"
 	if opts.RoleARN, err = o.prepareAccount(ctx, backend); err != nil {
 		return err
 	}

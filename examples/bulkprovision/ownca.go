@@ -15,6 +15,7 @@ import (
 // ownCA is what the flags tell about a CA of the user's own, which issues the certificates.
 type ownCA struct {
 	cert, key, mode string
+	first           string // template file of just-in-time provisioning
 	days            int
 	ca              *csr.CA // nil without the flags
 }
@@ -28,9 +29,12 @@ func (c *ownCA) load() error {
 		return errors.New("give both -ca-cert and -ca-key, or neither")
 	}
 	switch c.mode {
-	case "bulk", "without-ca":
+	case "bulk", "without-ca", "jit":
 	default:
-		return fmt.Errorf("-cert-mode is %q; it must be bulk or without-ca", c.mode)
+		return fmt.Errorf("-cert-mode is %q; it must be bulk, without-ca or jit", c.mode)
+	}
+	if c.first != "" && c.mode != "jit" {
+		return errors.New("-jit-template is for -cert-mode jit")
 	}
 	data, err := os.ReadFile(c.cert)
 	if err != nil {
@@ -65,7 +69,7 @@ func (c *ownCA) template() *template.Template {
 	certificate := template.Certificate{
 		CertificatePEM: template.Ref("CertificatePem"), Status: template.Active, OverrideSettings: template.CertificateOverrides{Status: template.Replace},
 	}
-	if c.mode != "without-ca" {
+	if c.mode == "bulk" {
 		t.Parameters["CACertificatePem"] = template.Parameter{}
 		certificate.CACertificatePEM = template.Ref("CACertificatePem")
 	}
@@ -74,7 +78,7 @@ func (c *ownCA) template() *template.Template {
 }
 
 // register registers the CA in the account, unless it is to be unknown there.
-func (c *ownCA) register(ctx context.Context, b task.Backend) error {
+func (c *ownCA) register(ctx context.Context, b task.Backend, roleARN string) error {
 	if c.ca == nil || c.mode == "without-ca" {
 		return nil
 	}
@@ -82,6 +86,14 @@ func (c *ownCA) register(ctx context.Context, b task.Backend) error {
 	if !ok {
 		return errors.New("the backend can't register CAs")
 	}
-	_, err := cas.EnsureCA(ctx, &task.CAInput{CertificatePEM: c.ca.PEM(), Prove: c.ca.VerificationCertificate})
+	in := &task.CAInput{CertificatePEM: c.ca.PEM(), Prove: c.ca.VerificationCertificate, AutoRegister: c.mode == "jit"}
+	if c.first != "" {
+		body, err := os.ReadFile(c.first)
+		if err != nil {
+			return err
+		}
+		in.TemplateBody, in.RoleARN = string(body), roleARN
+	}
+	_, err := cas.EnsureCA(ctx, in)
 	return err
 }

@@ -29,7 +29,7 @@ func newProgress() *progress {
 func (p *progress) observe(e provision.Event) {
 	switch e := e.(type) {
 	case provision.EventSpooled:
-		p.total, p.done = e.Devices, e.Failed+e.Provisioned+e.NoKey
+		p.total, p.done = e.Devices, e.Failed+e.Provisioned+e.NoKey+e.Issued
 		p.before, p.began, p.complete = p.done, time.Now(), false
 		if e.Replaced {
 			fmt.Fprintln(os.Stderr, "the list takes the place of the one that this run had, of which nothing was sent")
@@ -59,6 +59,8 @@ func (p *progress) observe(e provision.Event) {
 			fmt.Fprintf(os.Stderr, "%s looked at, with a certificate already that is not this run's: %d\n", count(int64(e.Looked), "device"), e.Certified)
 		}
 		p.done += int64(e.Failed + e.Provisioned + e.NoKey)
+	case provision.EventIssued:
+		p.done += int64(e.Issued + e.Failed)
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
 	case provision.EventStartLost:

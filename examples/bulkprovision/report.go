@@ -86,6 +86,7 @@ func (o *options) print(s *provision.Summary, tried *trials) {
 		RunID       string                    `json:"runId"`
 		Total       int64                     `json:"total"`
 		Provisioned int64                     `json:"provisioned"`
+		Issued      int64                     `json:"issued"` // left to their first connection
 		NoKey       int64                     `json:"noKey"`
 		Failed      int64                     `json:"failed"`
 		Unknown     int64                     `json:"unknown"`
@@ -95,5 +96,5 @@ func (o *options) print(s *provision.Summary, tried *trials) {
 		Tasks       []task.ID                 `json:"tasks"`
 		Seconds     float64                   `json:"seconds"`
 		Connect     *trials                   `json:"connect,omitempty"` // with -connect
-	}{s.RunID, s.Total, s.Provisioned, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds(), tried})
+	}{s.RunID, s.Total, s.Provisioned, s.Issued, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds(), tried})
 }

@@ -7,13 +7,14 @@
 #	                                               may do, a trial undone
 #	examples/bulkprovision/scenarios.sh newcomer   lists and networks as they are: semicolons, a wrong header, devices' own
 #	                                               requests, a proxy's page, a clock that is off, a wrong secret key
-#	examples/bulkprovision/scenarios.sh own-ca     certificates of your own CA: registered under it, and without it
+#	examples/bulkprovision/scenarios.sh own-ca     certificates of your own CA: registered under it, without it, and
+#	                                               when the devices first connect
 #	examples/bulkprovision/scenarios.sh connect    devices that come off the line and connect, or not: the walkthrough's,
 #	                                               and some with topics of their own, also by mosquitto
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
 #
 # Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
-# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl, connect mosquitto's clients.
+# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl and mosquitto's clients, connect mosquitto's clients.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -163,6 +164,58 @@ own_ca() {
 	says "3 of 3 devices provisioned"
 	issued_by other without board-4 board-5 board-6
 	! grep -r -- "$(sed -n 2p "$work/other.key")" "$work/without" "$work/under" || fail "the CA's key is in the run's folder"
+
+	echo
+	echo "=== left to the first connection: just-in-time provisioning"
+	serve -mqtt 127.0.0.1:0
+	jq -n '{Parameters: {"AWS::IoT::Certificate::CommonName": {Type: "String"}, "AWS::IoT::Certificate::Id": {Type: "String"}}, Resources: {
+		thing: {Type: "AWS::IoT::Thing", Properties: {ThingName: {Ref: "AWS::IoT::Certificate::CommonName"}}},
+		certificate: {Type: "AWS::IoT::Certificate", Properties: {CertificateId: {Ref: "AWS::IoT::Certificate::Id"}, Status: "ACTIVE"}},
+		policy: {Type: "AWS::IoT::Policy", Properties: {PolicyDocument: ({Version: "2012-10-17", Statement: [
+			{Effect: "Allow", Action: "iot:*", Resource: "*"}]} | tojson)}}}}' >"$work/jitp.json"
+	local jit=(-run "$work/jit" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -cert-mode jit)
+	setup=
+	bulk 1 -devices "$work/devices.csv" "${jit[@]}" -role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
+	says "the CA of the certificates is not registered"
+	setup=-setup
+	bulk 3 -devices "$work/devices.csv" "${jit[@]}" -jit-template "$work/jitp.json"
+	says "0 of 3 devices provisioned, 3 issued: each registers at its first connection"
+	issued_by ca jit board-1 board-2 board-3
+	holds certificates 0
+	first_connection board-1
+	first_connection board-2
+	holds certificates 2
+	bulk 3 "${jit[@]}" -jit-template "$work/jitp.json"
+	says "2 of 3 devices provisioned, 1 issued"
+	first_connection board-3
+	bulk 0 "${jit[@]}" -jit-template "$work/jitp.json" -connect 3
+	says "3 of 3 devices provisioned" "3 of 3 connected"
+	holds things 3
+
+	echo
+	echo "=== left to the first connection: just-in-time registration, with somebody's rule"
+	serve -mqtt 127.0.0.1:0
+	jit=(-run "$work/jitr" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -cert-mode jit)
+	bulk 3 -devices "$work/devices.csv" "${jit[@]}"
+	says "3 issued"
+	! hello jitr board-1 || fail "board-1 could connect before anybody activated its certificate"
+	holds certificates 1
+	bulk 3 "${jit[@]}"
+	says "0 of 3 devices provisioned, 3 issued"
+}
+
+# hello RUN THING has a device publish, with what was delivered to it.
+hello() {
+	local dir=$work/$1/devices/$2
+	timeout 30 mosquitto_pub -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$dir/root-ca.pem" --cert "$dir/certificate.pem" \
+		--key "$dir/private-key.pem" -i "$2" -t "devices/$2/hello" -q 1 -m hi >/dev/null 2>&1
+}
+
+# first_connection THING connects twice: AWS IoT closes the first connection when it has provisioned the device.
+first_connection() {
+	! hello jit "$1" || fail "the first connection of $1 must be closed"
+	hello jit "$1" || fail "$1 could not connect after it was provisioned"
+	printf '\n(%s has connected for the first time)\n' "$1"
 }
 
 account() {

@@ -150,6 +150,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	}
 	s.Total += of.Total
 	s.Provisioned += of.Provisioned
+	s.Issued += of.Issued
 	s.NoKey += of.NoKey
 	s.Failed += of.Failed
 	s.Unknown += of.Unknown

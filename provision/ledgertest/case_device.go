@@ -10,14 +10,14 @@ import (
 )
 
 var (
-	allVerdicts = []provision.Verdict{provision.Waiting, provision.Submitted, provision.Provisioned, provision.NoKey, provision.Failed, provision.Unknown}
+	allVerdicts = []provision.Verdict{provision.Waiting, provision.Submitted, provision.Provisioned, provision.NoKey, provision.Failed, provision.Unknown, provision.Issued}
 	someCauses  = []provision.Cause{provision.CauseNone, provision.CauseThrottled, provision.CauseDuplicate}
 )
 
 // mixed are devices with all combinations of verdicts, causes and parts, well shuffled.
 func mixed() []*provision.DeviceRecord {
 	return devices(1, 90, func(d *provision.DeviceRecord) {
-		d.Verdict = allVerdicts[int(d.Seq*7)%len(allVerdicts)]
+		d.Verdict = allVerdicts[int(d.Seq*5)%len(allVerdicts)]
 		d.Cause = someCauses[int(d.Seq*11/5%3)]
 		d.Part = int(d.Seq * 13 / 15 % 3)
 		d.Attempts = int(d.Seq % 2)
