@@ -160,7 +160,11 @@ func (o *options) try(ctx context.Context, b task.Backend, k *keys, r *provision
 			return err
 		}
 	}
-	device, err := connect.New(thing, []byte(r.CertificatePEM), key, roots)
+	certificate := r.CertificatePEM
+	if o.own.ca != nil { // a first connection shows the CA, too
+		certificate += o.own.ca.PEM()
+	}
+	device, err := connect.New(thing, []byte(certificate), key, roots)
 	if err != nil {
 		return err
 	}

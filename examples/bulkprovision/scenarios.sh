@@ -328,6 +328,21 @@ connect() {
 	done
 
 	serve -mqtt 127.0.0.1:0
+	echo "=== devices with certificates of an own CA, registered under it and without it"
+	make_ca line-ca
+	jq 'del(.Parameters.CSR) | .Parameters.CertificatePem = {Type: "String"} | .Resources.certificate.Properties = {CertificatePem: {Ref: "CertificatePem"}, Status: "ACTIVE"}' \
+		"$work/own-topics.json" >"$work/without-ca.json"
+	jq '.Parameters.CACertificatePem = {Type: "String"} | .Resources.certificate.Properties.CACertificatePem = {Ref: "CACertificatePem"}' "$work/without-ca.json" >"$work/under-ca.json"
+	bulk 0 -devices "$work/three.csv" -run "$work/under-ca" -template "$work/under-ca.json" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -connect 3
+	says "3 of 3 connected"
+	issued_by line-ca under-ca device-one device-two device-three
+	serve -mqtt 127.0.0.1:0
+	bulk 0 -devices "$work/three.csv" -run "$work/without-ca" -template "$work/without-ca.json" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -cert-mode without-ca \
+		-keys database -connect 3
+	says "3 of 3 connected"
+
+	echo
+	serve -mqtt 127.0.0.1:0
 	echo "=== one of them by itself"
 	bulk 0 -devices "$work/three.csv" -run "$work/line" -template "$work/own-topics.json"
 	local dir=$work/line/devices/device-one topic=devices/device-one/hello
