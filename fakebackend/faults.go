@@ -29,8 +29,9 @@ const (
 	// Delay holds a request for Delay before it is done, on the machine's (or the synctest bubble's) timer and not on
 	// the fake's clock. It makes a line, and all that come after it, ready so much later on the fake's clock.
 	Delay Effect = "delay"
-	// Hang never answers: a request ends with its context. A line that hangs is not worked on, nor any after it, until
-	// the fault is removed or the task is stopped or overdue.
+	// Hang never answers: a request ends with its context, one of a connected device when another connection takes its
+	// client id over or the gateway is closed. A line that hangs is not worked on, nor any after it, until the fault is
+	// removed or the task is stopped or overdue.
 	Hang Effect = "hang"
 	// EndTask ends a task as Failed, with Message, when the line is due: the line is not worked on, nor any after it.
 	// What was done stays, and stands in the reports.
