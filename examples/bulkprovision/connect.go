@@ -38,9 +38,6 @@ type refusedTrial struct {
 	result  *provision.Result
 }
 
-// issued is the verdict of a device that is registered when it first connects.
-const issued provision.Verdict = "issued"
-
 // errNotConnected is that a device of -connect was refused.
 var errNotConnected = errors.New("devices do not connect")
 
@@ -50,7 +47,8 @@ const (
 	jitAttempts = 4 // the first connection is refused by design, and the account takes a moment
 )
 
-// tryDevices lets some devices of the run connect and say hello, evenly from its first to its last.
+// tryDevices lets some devices of the run connect and say hello, evenly from its first to its last. The error is
+// errNotConnected if one of them does not.
 func (o *options) tryDevices(ctx context.Context, b task.Backend, k *keys, job *provision.Run) (*trials, error) {
 	devices, err := pick(job.Results(ctx), o.connect)
 	if err != nil {
@@ -96,6 +94,9 @@ func (o *options) tryDevices(ctx context.Context, b task.Backend, k *keys, job *
 		}
 		out.Refused = append(out.Refused, t)
 	}
+	if out.Connected < out.Tried || out.Tried == 0 {
+		return out, fmt.Errorf("%w: %d of %d did", errNotConnected, out.Connected, out.Tried)
+	}
 	return out, nil
 }
 
@@ -107,7 +108,7 @@ func pick(results iter.Seq2[*provision.Result, error], n int) ([]*provision.Resu
 		if err != nil {
 			return nil, err
 		}
-		if r.Verdict != provision.Provisioned && r.Verdict != issued {
+		if r.Verdict != provision.Provisioned && r.Verdict != provision.Issued {
 			continue
 		}
 		if seen%stride == 0 {

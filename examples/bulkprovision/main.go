@@ -221,16 +221,20 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	summary, err := o.provision(ctx, job)
 	if summary != nil { // whatever came of it, leave a record of it
-		err = errors.Join(err, job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		var tried *trials
 		if o.connect > 0 && ctx.Err() == nil {
 			var failed error
-			if tried, failed = o.tryDevices(ctx, backend, keys, job); failed != nil {
-				err = errors.Join(err, fmt.Errorf("-connect: %w", failed))
-			} else if tried.Connected < tried.Tried || tried.Tried == 0 {
-				err = errors.Join(err, fmt.Errorf("%w: %d of %d did", errNotConnected, tried.Connected, tried.Tried))
+			tried, failed = o.tryDevices(ctx, backend, keys, job)
+			if opts.FirstConnection && tried != nil && tried.Connected > 0 { // which has registered them
+				if again, left := job.Reconcile(ctx); again != nil {
+					summary, err = again, left
+				} else {
+					err = errors.Join(err, left)
+				}
 			}
+			err = errors.Join(err, failed)
 		}
+		err = errors.Join(err, job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		o.print(summary, tried)
 		if o.export {
 			err = errors.Join(err, o.exportDevices(ctx, keys, job))

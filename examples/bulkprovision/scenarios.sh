@@ -342,6 +342,20 @@ connect() {
 	says "3 of 3 connected"
 
 	echo
+	echo "=== … and with a first connection that registers them, which is refused by design"
+	serve -mqtt 127.0.0.1:0
+	jq '{Parameters: {"AWS::IoT::Certificate::CommonName": {Type: "String"}, "AWS::IoT::Certificate::Id": {Type: "String"}}, Resources: (.Resources
+		| .thing.Properties = {ThingName: {Ref: "AWS::IoT::Certificate::CommonName"}}
+		| .certificate.Properties = {CertificateId: {Ref: "AWS::IoT::Certificate::Id"}, Status: "ACTIVE"})}' "$work/own-topics.json" >"$work/first.json"
+	local jit=(-run "$work/jit" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -cert-mode jit -jit-template "$work/first.json" -keys database)
+	bulk 3 -devices "$work/three.csv" "${jit[@]}" -connect 2
+	says "2 of 3 devices provisioned, 1 issued" "2 of 2 connected"
+	bulk 0 "${jit[@]}" -connect 3
+	says "3 of 3 devices provisioned" "3 of 3 connected"
+	holds things 3
+	holds certificates 3
+
+	echo
 	serve -mqtt 127.0.0.1:0
 	echo "=== one of them by itself"
 	bulk 0 -devices "$work/three.csv" -run "$work/line" -template "$work/own-topics.json"
