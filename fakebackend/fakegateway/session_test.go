@@ -220,6 +220,19 @@ func TestSharedSubscriptionsShare(t *testing.T) {
 	assert.Zero(t, len(one.messages)+len(two.messages))
 }
 
+func TestASharedSubscriptionThatBeginsWithAWildcardGetsNothingThatBeginsWithADollar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, claim := claimLab(t)
+		spy := l.connect(l.device("anything"), "spy")
+		l.subscribe(spy, "$share/s/+/+/$aws/certificates/create/json/accepted", "$share/s/#", "$share/s/+/#")
+		l.claimant(claim, "device-one", codecs[0]).ask(createTopic, map[string]any{}, "accepted")
+		require.Zero(t, l.publish(spy, "a/b", "for all"))
+		synctest.Wait()
+		assert.Equal(t, "a/b", l.next(spy).Topic)
+		assert.Empty(t, spy.messages)
+	})
+}
+
 func TestATopicAliasStandsForItsTopicInEveryRule(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
 	r := l.mqtt5raw(l.device("own"), "device-one")

@@ -2,6 +2,7 @@ package fakegateway
 
 import (
 	"fmt"
+	"strings"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -113,6 +114,16 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	}
 	c.noteFilters()
 	c.change, c.changed = "subscribed", topics
+}
+
+// OnSelectSubscribers keeps topics that begin with $ from shared subscriptions, whose filters begin with none: the broker
+// withholds them from a filter that begins with a wildcard, as MQTT has it, only if that is not shared. An answer to one
+// client would reach another one.
+func (h *hook) OnSelectSubscribers(subs *mqtt.Subscribers, pk packets.Packet) *mqtt.Subscribers {
+	if strings.HasPrefix(pk.TopicName, "$") {
+		clear(subs.Shared)
+	}
+	return subs
 }
 
 // OnUnsubscribe puts the broker's names for the filters.
