@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
 // Event is something that has happened in the account: what AWS writes to CloudWatch Logs, and the refusals that AWS
 // does not explain to the device. It is plain data, and as JSON it has the member names below; what does not apply is
-// left out.
+// left out. A text of more than 2 KiB is cut.
 type Event struct {
 	Number uint64    `json:"number"` // counts from 1 for each fake, also past a reset
 	Time   time.Time `json:"time"`   // the fake's clock
@@ -118,9 +119,17 @@ type events struct {
 	more chan struct{} // closed when one is added; nil while nobody waits
 }
 
+// eventText is the greatest length of a text in an event, in bytes: what a device has sent can be much longer, and the
+// events are kept.
+const eventText = 2 << 10
+
 // record adds an event, with its number and the fake's time.
 func (b *account) record(e Event) {
 	e.Time = b.clock.now()
+	for _, text := range []*string{&e.Text, &e.ClientID, &e.Resource, &e.Action, &e.ThingName} {
+		start, rest := rule.Cut(*text, eventText)
+		*text = start + rest
+	}
 	b.events.add(e)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net"
@@ -202,4 +203,31 @@ func TestManyIdleConnectionsTakeLittleMemoryAndHoldNobodyUp(t *testing.T) {
 	}
 	l.gateway.Close()
 	assert.Less(t, inUse()-before, 20<<20+n*1024, "what remains is what the events hold")
+}
+
+func TestLongNamesOfClientsAreShortInEvents(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	long := strings.Repeat("x", 60000)
+	r := l.raw(strangeCertificate(t, nil)) // no certificate of the account is needed for these two
+	r.send(connect3(long)...)
+	r.closed()
+	r = l.raw(strangeCertificate(t, nil))
+	r.send(packet(0x10, text("MQTT"), []byte{4, 6, 0, 60}, text("a"), text("$aws/things/"+long), text("will"))...)
+	r.closed()
+	r = l.mqtt3(l.device("anything"), "device-one")
+	r.send(subscribe3(1, "$aws/things/"+long)...)
+	r.packet()
+	r.send(publish3("$aws/things/"+long, 1, "")...)
+	r.closed()
+	l.await("disconnected", func(e fakebackend.Event) bool { return e.Kind == fakebackend.EventDisconnected })
+	refused := 0
+	for _, e := range l.events() {
+		line, err := json.Marshal(e)
+		require.NoError(t, err)
+		assert.Less(t, len(line), 5000, "%s %s", e.Kind, e.Reason)
+		if e.Kind == fakebackend.EventRefused {
+			refused++
+		}
+	}
+	assert.Equal(t, 4, refused)
 }
