@@ -1,7 +1,6 @@
 package fakegateway_test
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,5 +46,5 @@ func BenchmarkPublishWithoutWaiting(b *testing.B) {
 		require.NoError(b, err)
 	}
 	r.send(0xc0, 0)
-	require.Equal(b, fmt.Sprint([]byte{0xd0, 0}), fmt.Sprint(r.packet()))
+	require.Equal(b, []byte{0xd0, 0}, r.packet())
 }

@@ -111,10 +111,6 @@ func strangeCertificate(t testing.TB, change func(*x509.Certificate)) *device {
 	return &device{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
 }
 
-func (d *device) pem() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Certificate.Certificate[0]}))
-}
-
 // trust is how a device connects with a certificate, and what it trusts.
 func (l *lab) trust(d *device, alpn ...string) *tls.Config {
 	roots := x509.NewCertPool()

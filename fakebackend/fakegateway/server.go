@@ -230,7 +230,7 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	}
 	near, far := newPipe()
 	if err := s.take(far); err != nil {
-		near.Close()
+		_ = near.Close()
 		return nil, err
 	}
 	return near, nil
@@ -241,7 +241,7 @@ func (s *Server) take(raw net.Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		raw.Close()
+		_ = raw.Close()
 		return errClosed
 	}
 	s.open[raw] = struct{}{}

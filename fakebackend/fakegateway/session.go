@@ -78,7 +78,7 @@ func (s *Server) newSession(conn, raw net.Conn, hello wire.Hello) *session {
 func (c *session) run() {
 	defer c.stop()
 	defer close(c.done)
-	defer c.conn.Close()
+	defer func() { _ = c.conn.Close() }()
 	defer c.leave()
 	defer c.survive()
 	err := c.server.broker.EstablishConnection(listenerID, c.conn)
