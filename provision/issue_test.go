@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"os"
@@ -244,4 +245,40 @@ func TestAStepWithoutCAOrStoreIsRefused(t *testing.T) {
 func TestAStepForATemplateKeepsItsSettings(t *testing.T) {
 	tmpl := issuing(t, false)
 	assert.Equal(t, &provision.GivenCertificate{Parameter: "Cert", Lenient: true}, provision.ForTemplate(&provision.GivenCertificate{Lenient: true}, tmpl))
+}
+
+func TestRemovedDevicesAreOnTheCAsRevocationList(t *testing.T) {
+	w, ca := ownCAWorld(t)
+	run := w.run(t)
+	_, err := run.Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	empty, err := run.RevocationList(t.Context(), "", time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	_, err = run.Remove(t.Context(), provision.RemoveOptions{Names: []string{"device-2"}})
+	require.NoError(t, err)
+	text, err := run.RevocationList(t.Context(), empty, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	again, err := run.RevocationList(t.Context(), text, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	for i, list := range []string{empty, text, again} {
+		block, _ := pem.Decode([]byte(list))
+		require.NotNil(t, block)
+		crl, err := x509.ParseRevocationList(block.Bytes)
+		require.NoError(t, err)
+		require.NoError(t, crl.CheckSignatureFrom(ca.Certificate()))
+		assert.EqualValues(t, i+1, crl.Number.Int64())
+		require.Len(t, crl.RevokedCertificateEntries, min(i, 1))
+		if i > 0 {
+			rec, err := w.keys.Get(t.Context(), "device-2")
+			require.NoError(t, err)
+			assert.Equal(t, certificate(t, rec.CertificatePEM).SerialNumber, crl.RevokedCertificateEntries[0].SerialNumber)
+		}
+	}
+	_, err = myCA(t).RevocationList(text, nil, time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, csr.ErrCA)
+	_, err = ca.RevocationList("nonsense", nil, time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, csr.ErrCA)
+	w.opts.Credential, w.opts.Template = &provision.MakeCSR{Store: w.keys}, template.Walkthrough()
+	_, err = w.run(t).RevocationList(t.Context(), "", time.Now().Add(time.Hour))
+	require.ErrorContains(t, err, "no CA of its own")
 }

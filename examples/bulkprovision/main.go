@@ -84,6 +84,7 @@ func main() {
 	flag.StringVar(&o.own.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
 	flag.StringVar(&o.own.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
 	flag.StringVar(&o.own.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
+	flag.StringVar(&o.own.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: removed devices are added to it")
 	flag.IntVar(&o.own.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
 	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
@@ -217,7 +218,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	if o.remove != "" || o.orphans || o.removeOrphans {
-		return errors.Join(o.cleanUp(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir))
+		return errors.Join(o.cleanUp(ctx, job), o.own.writeCRL(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir))
 	}
 	summary, err := o.provision(ctx, job)
 	if summary != nil { // whatever came of it, leave a record of it

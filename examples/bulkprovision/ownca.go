@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -16,6 +18,7 @@ import (
 type ownCA struct {
 	cert, key, mode string
 	first           string // template file of just-in-time provisioning
+	crl             string // file
 	days            int
 	ca              *csr.CA // nil without the flags
 }
@@ -23,6 +26,9 @@ type ownCA struct {
 // load reads the CA, and refuses one that can't issue certificates, before the first device.
 func (c *ownCA) load() error {
 	if c.cert == "" && c.key == "" {
+		if c.crl != "" {
+			return errors.New("-crl needs -ca-cert and -ca-key")
+		}
 		return nil
 	}
 	if c.cert == "" || c.key == "" {
@@ -96,4 +102,23 @@ func (c *ownCA) register(ctx context.Context, b task.Backend, roleARN string) er
 	}
 	_, err := cas.EnsureCA(ctx, in)
 	return err
+}
+
+// writeCRL brings the file of -crl up to date. It goes on with what is there.
+func (c *ownCA) writeCRL(ctx context.Context, job *provision.Run) error {
+	if c.crl == "" {
+		return nil
+	}
+	previous, err := os.ReadFile(c.crl)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := job.RevocationList(ctx, string(previous), time.Now().Add(30*24*time.Hour))
+	if err != nil {
+		return fmt.Errorf("-crl %s: %w", c.crl, err)
+	}
+	if err := os.WriteFile(c.crl+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(c.crl+".new", c.crl)
 }

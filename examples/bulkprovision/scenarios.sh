@@ -150,6 +150,11 @@ own_ca() {
 	bulk 0 -run "$work/under" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key"
 	says "3 of 3 devices provisioned"
 	holds certificates 3
+	bulk 0 -run "$work/under" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -remove board-2 -crl "$work/ca.crl"
+	! openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-2/certificate.pem" 2>&1 | sed "s|$work/||" ||
+		fail "board-2 must be revoked"
+	openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-1/certificate.pem" | sed "s|$work/||"
+	holds certificates 2
 
 	echo
 	echo "=== certificates of a CA that the account does not have"
@@ -158,7 +163,7 @@ own_ca() {
 	role=arn:aws:iam::123456789012:role/iot-bulk-provisioning-role # which the run above has made
 	bulk 1 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca -role-arn "$role"
 	says "iot:RegisterCertificateWithoutCA"
-	holds certificates 3
+	holds certificates 2
 	setup=-setup
 	bulk 0 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca
 	says "3 of 3 devices provisioned"

@@ -1,0 +1,57 @@
+package csr
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+)
+
+const crlLabel = "X509 CRL"
+
+// RevocationList returns a CRL of the CA in PEM, for whoever else trusts the CA: AWS IoT reads none, and goes by the status
+// that a certificate has in the account. previous is the CRL before it, in PEM, whose entries it goes on with; empty for
+// none. Each revoked certificate needs its SerialNumber and RevocationTime. The next CRL is due at nextUpdate.
+//
+// A CA whose certificate lacks the key usage cRLSign or a subject key identifier can't sign one, and a previous CRL of
+// another CA is not taken: both are an [ErrCA].
+func (c *CA) RevocationList(previous string, revoked []x509.RevocationListEntry, nextUpdate time.Time) (string, error) {
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: nextUpdate}
+	if previous != "" {
+		old, err := parseCRL(previous)
+		if err == nil {
+			err = old.CheckSignatureFrom(c.certificate)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%w: the previous CRL is none of %s: %w", ErrCA, rule.Quote(c.certificate.Subject.String()), err)
+		}
+		list.RevokedCertificateEntries = old.RevokedCertificateEntries
+		if old.Number != nil {
+			list.Number.Add(old.Number, list.Number)
+		}
+	}
+	for _, entry := range revoked {
+		if !slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(entry.SerialNumber) == 0 }) {
+			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
+		}
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, c.certificate, c.signer)
+	if err != nil {
+		return "", fmt.Errorf("%w: sign a CRL: %w", ErrCA, err)
+	}
+	return string(appendPEM(make([]byte, 0, pemLen(crlLabel, len(der))), crlLabel, der)), nil
+}
+
+func parseCRL(text string) (*x509.RevocationList, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil || block.Type != crlLabel {
+		return nil, errors.New("it is no PEM block " + crlLabel)
+	}
+	return x509.ParseRevocationList(block.Bytes)
+}
