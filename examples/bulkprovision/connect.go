@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -87,9 +88,11 @@ func (o *options) tryDevices(ctx context.Context, b task.Backend, k *keys, job *
 		if r, ok := errors.AsType[*connect.Refusal](err); ok {
 			t.Step, t.Text, t.Advice = r.Step, r.Text, r.Advice
 		}
-		if inProcess {
+		switch {
+		case slices.Contains([]string{connect.StepFiles, connect.StepReach, connect.StepTrust}, t.Step): // the account has not seen it
+		case inProcess:
 			t.Account = lastRefusal(fake, t.Name)
-		} else if len(out.Refused) < askedAbout {
+		case len(out.Refused) < askedAbout:
 			t.Account = o.mayNot(ctx, b, &t)
 		}
 		out.Refused = append(out.Refused, t)
