@@ -184,7 +184,9 @@ func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(files[0])) // so that the certificates are asked for again
 
-	w.opts.Credential = &provision.IssueCertificate{CA: myCA(t), Store: w.keys}
+	other := myCA(t)
+	w.registerCA(t, other)
+	w.opts.Credential = &provision.IssueCertificate{CA: other, Store: w.keys}
 	_, err = w.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, csr.ErrCA)
 	require.ErrorContains(t, err, "give the CA that did")
