@@ -171,6 +171,20 @@ own_ca() {
 	! grep -r -- "$(sed -n 2p "$work/other.key")" "$work/without" "$work/under" || fail "the CA's key is in the run's folder"
 
 	echo
+	echo "=== both connect, with a policy that lets them"
+	serve -mqtt 127.0.0.1:0
+	jq -n '{Parameters: {ThingName: {Type: "String"}, SerialNumber: {Type: "String"}, CertificatePem: {Type: "String"}}, Resources: {
+		thing: {Type: "AWS::IoT::Thing", Properties: {ThingName: {Ref: "ThingName"}, AttributePayload: {serial: {Ref: "SerialNumber"}}}},
+		certificate: {Type: "AWS::IoT::Certificate", Properties: {CertificatePem: {Ref: "CertificatePem"}, Status: "ACTIVE"}},
+		policy: {Type: "AWS::IoT::Policy", Properties: {PolicyDocument: ({Version: "2012-10-17", Statement: [
+			{Effect: "Allow", Action: "iot:*", Resource: "*"}]} | tojson)}}}}' >"$work/any.json"
+	bulk 0 -devices "$work/devices.csv" -run "$work/under-any" -template "$work/any.json" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -connect 3
+	says "3 of 3 connected"
+	bulk 0 -devices "$work/more.csv" -run "$work/without-any" -template "$work/any.json" -ca-cert "$work/other.pem" -ca-key "$work/other.key" \
+		-cert-mode without-ca -connect 3
+	says "3 of 3 connected"
+
+	echo
 	echo "=== left to the first connection: just-in-time provisioning"
 	serve -mqtt 127.0.0.1:0
 	jq -n '{Parameters: {"AWS::IoT::Certificate::CommonName": {Type: "String"}, "AWS::IoT::Certificate::Id": {Type: "String"}}, Resources: {
