@@ -271,7 +271,7 @@ func (b *account) runTemplate(p *provisioning, now time.Time) (any, *task.Error)
 	}
 	b.changed = true
 	w := worker{b: b, at: now, session: session, fleet: true}
-	if !p.owned.provisioned {
+	if p.owned.certificate.status == statusPendingActivation {
 		w.pending = p.owned.certificate
 	} else if want.Certificate != nil { // a device that asks once more does not activate what somebody has deactivated since
 		want.Certificate.OverrideStatus = template.DoNothing

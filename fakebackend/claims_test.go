@@ -171,6 +171,23 @@ func TestADeviceGetsItsOwnCertificateByAClaim(t *testing.T) {
 	assert.Equal(t, []string{"issued", "refused", "provisioned"}, kinds)
 }
 
+// A template that fails at its last step has activated the certificate, which an operator may deactivate before the
+// device asks once more.
+func TestAClaimDoesNotActivateWhatAnOperatorHasDeactivated(t *testing.T) {
+	c := newClaims(t, fakebackend.Options{})
+	d := c.connect(t, "device-1")
+	issued := c.own(t, d)
+	addFault(t, c.fake, fakebackend.Fault{Step: fakebackend.StepReport, Do: fakebackend.Fail})
+	_, err := c.provision(t.Context(), d, issued.Token.Reveal(), "1")
+	require.Error(t, err)
+	require.Equal(t, "ACTIVE", c.status(t, issued.CertificateID))
+	_, err = api(c.fake).UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: &issued.CertificateID, NewStatus: "INACTIVE"})
+	require.NoError(t, err)
+	_, err = c.provision(t.Context(), d, issued.Token.Reveal(), "1")
+	require.NoError(t, err)
+	require.Equal(t, "INACTIVE", c.status(t, issued.CertificateID))
+}
+
 // A device whose answer is lost does not know what was done, and the events do.
 func TestEventsTellWhatAClaimHasDoneThoughItsAnswerWasLost(t *testing.T) {
 	for effect, done := range map[fakebackend.Effect][]string{
