@@ -80,12 +80,7 @@ func main() {
 	flag.StringVar(&o.credential, "credential", "make", "where certificates come from: `make|csr|certificate`, for keys and requests made here, or the list's own requests or certificates")
 	flag.BoolVar(&o.lenient, "lenient", false, "with -credential csr or certificate, send what most readers would refuse, and let AWS decide")
 	flag.StringVar(&o.key, "key", "p256", "key `algorithm`: p256, p384, p521, rsa2048, rsa3072 or rsa4096")
-	flag.StringVar(&o.own.cert, "ca-cert", "", "PEM `file` of your CA's certificate: it issues the devices' certificates, without requests")
-	flag.StringVar(&o.own.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
-	flag.StringVar(&o.own.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
-	flag.StringVar(&o.own.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
-	flag.StringVar(&o.own.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: removed devices are added to it")
-	flag.IntVar(&o.own.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
+	o.own.flags(flag.CommandLine)
 	flag.BoolVar(&o.noModes, "no-modes", false, "keep keys on a disk that has no file modes (exFAT, WSL's /mnt/c), which nobody else can get at")
 	flag.StringVar(&o.keys, "keys", "folders", "where keys are kept: `folders|database`, a folder for each device or one file for all")
 	flag.BoolVar(&o.export, "export", false, "with -keys database, write the devices' folders at the end, however many they are")
@@ -150,7 +145,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
 	opts := provision.Options{PartLines: o.part, PartDir: filepath.Join(o.dir, "parts"), SettleWindow: o.settle, SkipPreflight: o.skipPreflight, May: o.may}
-	if err := o.own.load(); err != nil {
+	if err := o.own.load(flag.CommandLine); err != nil {
 		return err
 	}
 	if opts.Template, err = o.loadTemplate(); err != nil {

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
@@ -23,13 +26,29 @@ type ownCA struct {
 	ca              *csr.CA // nil without the flags
 }
 
-// load reads the CA, and refuses one that can't issue certificates, before the first device.
-func (c *ownCA) load() error {
+// flags defines the flags.
+func (c *ownCA) flags(flags *flag.FlagSet) {
+	flags.StringVar(&c.cert, "ca-cert", "", "PEM `file` of your CA's certificate: it issues the devices' certificates, without requests")
+	flags.StringVar(&c.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
+	flags.StringVar(&c.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
+	flags.StringVar(&c.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
+	flags.StringVar(&c.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: removed devices are added to it")
+	flags.IntVar(&c.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
+}
+
+// maxDays is the most that -cert-days can be: a longer validity is no time.Duration.
+const maxDays = int(math.MaxInt64 / (24 * time.Hour))
+
+// load reads the CA, and refuses one that can't issue certificates, before the first device. flags are those of the command
+// line: one that is about certificates of an own CA is refused without a CA, since AWS IoT would issue them.
+func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 	if c.cert == "" && c.key == "" {
-		if c.crl != "" {
-			return errors.New("-crl needs -ca-cert and -ca-key")
-		}
-		return nil
+		flags.Visit(func(f *flag.Flag) {
+			if slices.Contains([]string{"cert-mode", "cert-days", "jit-template", "crl"}, f.Name) {
+				err = fmt.Errorf("-%s needs -ca-cert and -ca-key", f.Name)
+			}
+		})
+		return err
 	}
 	if c.cert == "" || c.key == "" {
 		return errors.New("give both -ca-cert and -ca-key, or neither")
@@ -41,6 +60,9 @@ func (c *ownCA) load() error {
 	}
 	if c.first != "" && c.mode != "jit" {
 		return errors.New("-jit-template is for -cert-mode jit")
+	}
+	if c.days < 1 || c.days > maxDays {
+		return fmt.Errorf("-cert-days is %d; it must be from 1 to %d, and end before the CA's certificate does", c.days, maxDays)
 	}
 	data, err := os.ReadFile(c.cert)
 	if err != nil {
