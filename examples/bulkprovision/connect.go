@@ -175,13 +175,17 @@ func (o *options) try(ctx context.Context, b task.Backend, k *keys, r *provision
 	return device.Hello(ctx, opts)
 }
 
-// lastRefusal returns why the fake has last refused something to a client; "" if it has not.
+// lastRefusal returns why the fake has last refused something to a client, or not provisioned it at its first connection; ""
+// if it has not.
 func lastRefusal(fake *fakebackend.Backend, clientID string) (why string) {
 	kept, cancel := context.WithCancel(context.Background())
 	cancel() // only those kept
 	for e := range fake.Events(kept) {
-		if e.Kind == fakebackend.EventRefused && e.ClientID == clientID {
-			why = e.Text
+		switch e.Kind {
+		case fakebackend.EventRefused, fakebackend.EventRegistered, fakebackend.EventFailed:
+			if e.ClientID == clientID {
+				why = e.Text
+			}
 		}
 	}
 	return why

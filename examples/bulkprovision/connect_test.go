@@ -1,14 +1,28 @@
 package main
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/examples/device/connect"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 func TestDevicesToTryAreSpreadOverTheRun(t *testing.T) {
@@ -51,4 +65,60 @@ func TestDevicesToTryAreSpreadOverTheRun(t *testing.T) {
 	}
 	_, err := pick(func(yield func(*provision.Result, error) bool) { yield(nil, errors.New("disk")) }, 3)
 	require.EqualError(t, err, "disk")
+}
+
+func TestWhyADeviceWasNotProvisionedAtItsFirstConnectionIsTold(t *testing.T) {
+	for template, want := range map[string]string{"": "PENDING_ACTIVATION", missingPolicy: "not-there"} {
+		fake, err := fakebackend.New(fakebackend.Options{})
+		require.NoError(t, err)
+		gateway := fakegateway.NewUnstartedServer(fake, fakegateway.Options{})
+		t.Cleanup(gateway.Close)
+		ca := newCA(t)
+		in := &task.CAInput{CertificatePEM: ca.PEM(), Prove: ca.VerificationCertificate, AutoRegister: true, TemplateBody: template}
+		if template != "" {
+			in.RoleARN, err = fake.EnsureRole(t.Context(), &task.RoleInput{Name: "role"})
+			require.NoError(t, err)
+		}
+		_, err = fake.EnsureCA(t.Context(), in)
+		require.NoError(t, err)
+
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		require.NoError(t, err)
+		certificate, err := ca.Issue(key.Public(), csr.CommonName("pump-1"))
+		require.NoError(t, err)
+		keyPEM, err := csr.NewPrivateKey(key).PEM()
+		require.NoError(t, err)
+		device, err := connect.New(connect.Thing{ThingName: "pump-1", ClientID: "pump-1"}, []byte(certificate), keyPEM, fake.RootCA())
+		require.NoError(t, err)
+		err = device.Hello(t.Context(), connect.Options{
+			Endpoint: "localhost:8883",
+			Dial:     func(ctx context.Context, _, _ string) (net.Conn, error) { return gateway.Dial(ctx) },
+		})
+		require.Error(t, err)
+		assert.Contains(t, lastRefusal(fake, "pump-1"), want)
+		assert.Empty(t, lastRefusal(fake, "pump-2"))
+	}
+}
+
+// missingPolicy is a template of just-in-time provisioning that fails.
+const missingPolicy = `{
+	"Parameters": {"AWS::IoT::Certificate::CommonName": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+	"Resources": {
+		"certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
+		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "not-there"}}}}`
+
+func newCA(t *testing.T) *csr.CA {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "My CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	certificate, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: time.Minute})
+	require.NoError(t, err)
+	return ca
 }
