@@ -14,7 +14,8 @@
 #	examples/bulkprovision/scenarios.sh spreadsheet  failures.csv mended in LibreOffice
 #
 # Each command is printed with what it prints, and what must come of it is checked. Needs Go, curl and jq; spreadsheet
-# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl and mosquitto's clients, connect mosquitto's clients.
+# needs LibreOffice Calc as well, newcomer python3 and openssl, own-ca openssl, mosquitto's clients and the AWS CLI, connect
+# mosquitto's clients.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -217,11 +218,40 @@ own_ca() {
 	jit=(-run "$work/jitr" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -cert-mode jit)
 	bulk 3 -devices "$work/devices.csv" "${jit[@]}"
 	says "3 issued"
-	! hello jitr board-1 || fail "board-1 could connect before anybody activated its certificate"
-	holds certificates 1
-	bulk 3 "${jit[@]}"
-	says "0 of 3 devices provisioned, 3 issued"
+	bulk 3 "${jit[@]}" -connect 3
+	says "0 of 3 devices provisioned, 3 issued" "0 of 3 connected"
+	holds certificates 3
+	activate_pending
+	bulk 0 "${jit[@]}" -connect 3
+	says "3 of 3 devices provisioned" "3 of 3 connected and said hello"
+	issued_by ca jitr board-1 board-2 board-3
+	certificates board-1 1
+	holds certificates 3
+	holds things 3
 }
+
+# activate_pending does with each certificate that waits for it what the rule's Lambda function would do: a thing of its
+# CN, a policy, and ACTIVE last.
+activate_pending() {
+	local id status arn thing
+	printf '\n$ aws iot list-certificates\n'
+	operator list-certificates --query 'certificates[].[certificateId,status]' --output text | tee "$work/pending"
+	operator create-policy --policy-name hello --policy-document '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}' >/dev/null
+	while read -r id status; do
+		[[ $status == PENDING_ACTIVATION ]] || fail "certificate $id must be PENDING_ACTIVATION"
+		arn=$(operator describe-certificate --certificate-id "$id" --query certificateDescription.certificateArn --output text)
+		thing=$(operator describe-certificate --certificate-id "$id" --query certificateDescription.certificatePem --output text |
+			openssl x509 -noout -subject -nameopt multiline | sed -n 's/^ *commonName *= //p')
+		printf '(%s: a thing, a policy, and ACTIVE)\n' "$thing"
+		operator create-thing --thing-name "$thing" >/dev/null
+		operator attach-thing-principal --thing-name "$thing" --principal "$arn"
+		operator attach-policy --policy-name hello --target "$arn"
+		operator update-certificate --certificate-id "$id" --new-status ACTIVE
+	done <"$work/pending"
+}
+
+# operator is the AWS CLI, whose older versions read neither AWS_ENDPOINT_URL nor AWS_REGION.
+operator() { aws --endpoint-url "$AWS_ENDPOINT_URL" --region "$AWS_REGION" iot "$@"; }
 
 # hello RUN THING has a device publish, with what was delivered to it.
 hello() {
