@@ -36,6 +36,7 @@ type account struct {
 	changed bool     // … and yet something has changed, such as by a line of a task
 
 	generation atomic.Uint64 // counts the turns that may have changed something
+	epoch      atomic.Uint64 // counts resets and restores
 	watchers   watchers
 	events     events
 }

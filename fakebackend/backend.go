@@ -66,12 +66,13 @@ func (b *Backend) Options() Options {
 	return o
 }
 
-// Reset empties the account: things, certificates, tasks, roles, objects, faults and events. The clock, the CA and the
-// root CA stay as they are, and the bucket is there again unless NoBucket is set. With Options.Seed the same ids, serial numbers and keys
-// come again; without it none does.
+// Reset empties the account: things, certificates, tasks, roles, objects, faults and events, and the retained messages and
+// sessions of gateways. The clock, the CA and the root CA stay as they are, and the bucket is there again unless NoBucket is
+// set. With Options.Seed the same ids, serial numbers and keys come again; without it none does.
 func (b *Backend) Reset() {
 	b.turn <- struct{}{}
 	defer b.leave()
+	b.epoch.Add(1)
 	b.faults.clear()
 	b.events.forget()
 	b.record(Event{Kind: EventReset})

@@ -232,8 +232,8 @@ func (b *Backend) Snapshot() *Snapshot {
 
 // Restore puts the account back to a snapshot: of this fake or of another with the same region and account. The clock
 // goes on from the time of the snapshot, frozen if it was. A task in progress goes on too, with what its role allowed
-// when it started. Options stay as they are, and gateways attached. Events are in no snapshot. On an error nothing has
-// changed.
+// when it started. Options stay as they are, and gateways attached. Events, retained messages and MQTT sessions are
+// in no snapshot; a device whose certificate is ACTIVE in the snapshot stays connected. On an error nothing has changed.
 func (b *Backend) Restore(s *Snapshot) error {
 	if s == nil || s.data == nil {
 		return errors.New("fakebackend: the snapshot is empty; make one with Backend.Snapshot")
@@ -254,6 +254,7 @@ func (b *Backend) Restore(s *Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("fakebackend: restore a snapshot: %w", err)
 	}
+	b.epoch.Add(1)
 	b.roles.Restore(d.Roles)
 	b.objects.Restore(d.Objects)
 	keys.issuer.SetIssued(d.Issued)

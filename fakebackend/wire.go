@@ -76,6 +76,9 @@ func (s served) Pass(d time.Duration) bool { return s.b.clock.pass(d) }
 // Watch has f called when the account has changed.
 func (s served) Watch(f func()) (stop func()) { return s.b.watchers.add(f) }
 
+// Epoch counts the resets and restores.
+func (s served) Epoch() uint64 { return s.b.epoch.Load() }
+
 // Record adds an event.
 func (s served) Record(e wire.Event) { s.b.record(Event(e)) }
 

@@ -92,6 +92,7 @@ func (c *session) connect(pk packets.Packet) error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.server.opts.ConnectTimeout)
 	defer cancel()
+	c.epoch = c.server.account.Epoch()
 	device, err := c.server.account.Admit(ctx, c.hello)
 	if refused, ok := errors.AsType[*wire.Refused](err); ok {
 		return c.refused(refused)

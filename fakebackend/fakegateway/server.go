@@ -88,6 +88,7 @@ type Server struct {
 	sessions map[string]*session // by client id
 	versions map[string]version  // likewise
 	pruneAt  int
+	epoch    uint64 // of the account, that retained messages and sessions are of
 }
 
 const (
@@ -145,7 +146,9 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 	s.tls = s.tlsConfig()
 	s.requests = newHandedOver()
 	s.web = s.newWeb()
+	s.epoch = s.account.Epoch()
 	s.undo = []func(){s.account.Attach(s.host()), s.account.Watch(func() {
+		s.startAnew()
 		select {
 		case s.changed <- struct{}{}:
 		default: // it will be looked at anyway

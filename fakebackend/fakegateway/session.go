@@ -50,6 +50,7 @@ type session struct {
 	parted      atomic.Bool // a DISCONNECT was sent, or had been received
 	sessionID   string
 	version     int64                    // of the presence events
+	epoch       uint64                   // of the account, when it was admitted
 	filters     atomic.Pointer[[]string] // in the broker\'s names, if one of them ends in /#
 
 	packetID  uint16 // that the client gave to the packet which is being worked on
@@ -131,9 +132,40 @@ func (c *session) leave() {
 		e := c.device.Event(wire.EventDisconnected, why.text)
 		e.Reason = why.reason
 		c.server.account.Record(e)
-	} else if known, ok := c.server.broker.Clients.Get(c.id); ok && known == c.client {
-		c.server.broker.UnsubscribeClient(c.client) // the broker forgets it only after an established connection
-		c.server.broker.Clients.Delete(c.id)
+	}
+	// The broker keeps the session of one that was not established, and, if the client asked for it, after a reset.
+	if !c.established.Load() || c.epoch != c.server.account.Epoch() {
+		c.server.forgetSession(c.client)
+	}
+}
+
+// forgetSession makes the broker forget a session without a connection.
+func (s *Server) forgetSession(cl *mqtt.Client) {
+	if known, ok := s.broker.Clients.Get(cl.ID); ok && known == cl {
+		cl.ClearInflights()
+		s.broker.UnsubscribeClient(cl)
+		s.broker.Clients.Delete(cl.ID)
+	}
+}
+
+// startAnew forgets retained messages and sessions once the account was reset or restored: none is of this account. Those of
+// devices that are connected follow when they leave.
+func (s *Server) startAnew() {
+	now := s.account.Epoch()
+	s.mu.Lock()
+	anew := now > s.epoch
+	s.epoch = max(s.epoch, now)
+	s.mu.Unlock()
+	if !anew {
+		return
+	}
+	for topic := range s.broker.Topics.Retained.GetAll() {
+		s.broker.Topics.Retained.Delete(topic)
+	}
+	for _, cl := range s.broker.Clients.GetAll() {
+		if cl.Closed() {
+			s.forgetSession(cl)
+		}
 	}
 }
 

@@ -233,6 +233,42 @@ func TestASharedSubscriptionThatBeginsWithAWildcardGetsNothingThatBeginsWithADol
 	})
 }
 
+func TestAResetTakesRetainedMessagesAndSessionsAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		resume := func(d *device, id string) (r raw, present byte) {
+			r = l.raw(d)
+			r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text(id))...)
+			return r, r.packet()[2]
+		}
+		before := l.device("anything")
+		left, _ := resume(before, "left")
+		left.send(subscribe3(1, "news")...)
+		left.packet()
+		left.send(0xe0, 0)
+		left.closed()
+		connected, _ := resume(before, "connected")
+		connected.send(subscribe3(1, "news")...)
+		connected.packet()
+		ack, err := l.connect(before, "other").Publish(t.Context(), &paho.Publish{Topic: "kept", QoS: 1, Retain: true, Payload: []byte("of before")})
+		require.NoError(t, err)
+		require.Zero(t, ack.ReasonCode)
+
+		l.fake.Reset()
+		connected.closed()
+		l.policy("anything", anything)
+		after := l.device("anything")
+		for _, id := range []string{"left", "connected"} {
+			_, present := resume(after, id)
+			assert.Zero(t, present, id)
+		}
+		c := l.connect(after, "device-one")
+		l.subscribe(c, "kept", "news")
+		require.Zero(t, l.publish(c, "news", "of now"))
+		assert.Equal(t, "of now", string(l.next(c).Payload))
+	})
+}
+
 func TestATopicAliasStandsForItsTopicInEveryRule(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
 	r := l.mqtt5raw(l.device("own"), "device-one")

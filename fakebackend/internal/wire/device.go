@@ -23,6 +23,8 @@ type Devices interface {
 	// a thing, what is attached to what, and after a reset or a restore. f runs on the goroutine that made the change,
 	// which waits for it, and several calls may run at once. It may use the account.
 	Watch(f func()) (stop func())
+	// Epoch counts the resets and restores. It has changed when Watch calls.
+	Epoch() uint64
 	// Record adds an event of the gateway's own: number and time are filled in.
 	Record(e Event)
 	// ServerTLS returns a certificate for the names and IP addresses, signed by the root CA (RootCA), that is good from
