@@ -67,7 +67,7 @@ func (c *connection) claimed(what string, err error) error {
 	if _, ok := errors.AsType[*wire.ClaimError](err); ok {
 		c.b.record(Event(c.Event(EventFailed, fmt.Sprintf("%s: %v", what, err))))
 	} else if errors.Is(err, task.ErrOutcomeUnknown) {
-		c.cut(nil)
+		_ = c.cut(nil) // the event is what it is for
 	}
 	return err
 }

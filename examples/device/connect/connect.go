@@ -167,7 +167,7 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 
 	var gone ending
 	answers := make(chan string, 1)
