@@ -73,7 +73,7 @@ func TestWhyADeviceWasNotProvisionedAtItsFirstConnectionIsTold(t *testing.T) {
 		require.NoError(t, err)
 		gateway := fakegateway.NewUnstartedServer(fake, fakegateway.Options{})
 		t.Cleanup(gateway.Close)
-		ca := newCA(t)
+		ca, _ := newCA(t, x509.KeyUsageCertSign)
 		in := &task.CAInput{CertificatePEM: ca.PEM(), Prove: ca.VerificationCertificate, AutoRegister: true, TemplateBody: template}
 		if template != "" {
 			in.RoleARN, err = fake.EnsureRole(t.Context(), &task.RoleInput{Name: "role"})
@@ -107,12 +107,12 @@ const missingPolicy = `{
 		"certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
 		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "not-there"}}}}`
 
-func newCA(t *testing.T) *csr.CA {
+func newCA(t *testing.T, usage x509.KeyUsage) (*csr.CA, *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "My CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "My CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: usage,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
@@ -120,5 +120,5 @@ func newCA(t *testing.T) *csr.CA {
 	require.NoError(t, err)
 	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: time.Minute})
 	require.NoError(t, err)
-	return ca
+	return ca, key
 }

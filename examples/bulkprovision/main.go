@@ -141,6 +141,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	if o.connect < 0 || o.connect > 0 && (o.dryRun || o.remove != "" || o.orphans || o.removeOrphans) {
 		return errors.New("-connect takes a number of devices that are registered; -dry-run, -remove and -orphans have none")
 	}
+	if o.own.crl != "" && o.remove == "" && !o.orphans && !o.removeOrphans {
+		return errors.New("-crl lists removed devices; give -remove with it")
+	}
 	if o.backend == "aws" && o.bucket == "" {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}

@@ -86,7 +86,10 @@ func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 	if err != nil {
 		return fmt.Errorf("-ca-cert, -ca-key, -cert-days: %w", err)
 	}
-	return nil
+	if c.crl != "" {
+		_, err = c.revocationList(func(previous string, next time.Time) (string, error) { return c.ca.RevocationList(previous, nil, next) })
+	}
+	return err
 }
 
 // template is the walkthrough's, with certificates of the CA in place of requests.
@@ -131,16 +134,30 @@ func (c *ownCA) writeCRL(ctx context.Context, job *provision.Run) error {
 	if c.crl == "" {
 		return nil
 	}
-	previous, err := os.ReadFile(c.crl)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	text, err := job.RevocationList(ctx, string(previous), time.Now().Add(30*24*time.Hour))
+	text, err := c.revocationList(func(previous string, next time.Time) (string, error) { return job.RevocationList(ctx, previous, next) })
 	if err != nil {
-		return fmt.Errorf("-crl %s: %w", c.crl, err)
+		return err
 	}
 	if err := os.WriteFile(c.crl+".new", []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(c.crl+".new", c.crl)
+}
+
+// revocationList has a list signed that goes on with the one in the file of -crl. A file that is empty, such as after a power
+// cut, is refused: what was in it would be forgotten.
+func (c *ownCA) revocationList(sign func(previous string, next time.Time) (string, error)) (string, error) {
+	previous, err := os.ReadFile(c.crl)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", err
+	case len(previous) == 0:
+		return "", fmt.Errorf("-crl %s: the file is empty; restore the list, or remove the file to begin one", c.crl)
+	}
+	text, err := sign(string(previous), time.Now().Add(30*24*time.Hour))
+	if err != nil {
+		return "", fmt.Errorf("-crl %s: %w", c.crl, err)
+	}
+	return text, nil
 }
