@@ -60,7 +60,10 @@ func main() {
 }
 
 func run(ctx context.Context, client string, o connect.Options) error {
-	if flag.NArg() != 1 {
+	switch {
+	case flag.NArg() > 1 && strings.HasPrefix(flag.Arg(1), "-"):
+		return fmt.Errorf("%s comes after the folder: flags go before it", flag.Arg(1))
+	case flag.NArg() != 1:
 		return errors.New("give the folder of one device, devices/<thing>; -help lists the flags")
 	}
 	device, err := connect.Load(flag.Arg(0))

@@ -145,6 +145,9 @@ func (d *Device) Hello(ctx context.Context, o Options) error {
 	if o.Message == "" {
 		o.Message = "hello from " + d.ClientID
 	}
+	if strings.ContainsAny(o.Topic, "+#") {
+		return &Refusal{Step: StepPublish, Text: "the topic " + o.Topic + " has a wildcard", Advice: "A message is published on one topic: give one without + and #."}
+	}
 	pause := time.Second
 	for attempt := 1; ; attempt++ {
 		err := d.hello(ctx, o)
@@ -190,7 +193,7 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return d.notConnected(ack, err)
+		return d.notConnected(o, ack, err)
 	}
 	defer func() { _ = client.Disconnect(&paho.Disconnect{}) }()
 	o.Progress("connected as client " + d.ClientID)
@@ -253,21 +256,11 @@ func (e *ending) get() (byte, error) {
 
 // dial opens a TLS connection to the endpoint.
 func (d *Device) dial(ctx context.Context, o Options) (net.Conn, error) {
-	address := o.Endpoint
-	if address == "" {
-		address = d.Endpoint
-	}
-	if address == "" {
+	host, port := d.address(o)
+	if host == "" {
 		return nil, &Refusal{Step: StepReach, Text: "thing.json has no endpoint", Advice: "Give -endpoint HOST:PORT."}
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		host, port = address, "8883"
-		if o.ALPN {
-			port = "443"
-		}
-		address = net.JoinHostPort(host, port)
-	}
+	address := net.JoinHostPort(host, port)
 	dial := o.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
@@ -302,6 +295,22 @@ func (d *Device) dial(ctx context.Context, o Options) (net.Conn, error) {
 	return conn, nil
 }
 
+// address returns where the device connects to; no host if nothing tells.
+func (d *Device) address(o Options) (host, port string) {
+	address := o.Endpoint
+	if address == "" {
+		address = d.Endpoint
+	}
+	host, port, err := net.SplitHostPort(address)
+	switch {
+	case err == nil:
+		return host, port
+	case o.ALPN:
+		return address, "443"
+	}
+	return address, "8883"
+}
+
 // notReached explains an error before TLS.
 func (d *Device) notReached(address, host, port string, err error) *Refusal {
 	r := &Refusal{Step: StepReach, Text: fmt.Sprintf("%s: %v", address, err), Err: err}
@@ -320,6 +329,9 @@ func (d *Device) notReached(address, host, port string, err error) *Refusal {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		r.Text = "nothing listens on " + address
 		r.Advice = fmt.Sprintf("AWS IoT listens on 8883, and on 443 with -alpn. Is %s the port that was meant?", port)
+		if ip := net.ParseIP(host); host == "localhost" || ip.IsLoopback() {
+			r.Advice = "For examples/fakeaws -mqtt give the endpoint that it prints, in MQTT_ENDPOINT or as -endpoint localhost:PORT."
+		}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		r.Text = "no answer from " + address
 		r.Advice = fmt.Sprintf("A firewall may drop port %s. Many networks that block 8883 leave 443 open: try -alpn.", port)
@@ -385,7 +397,7 @@ func alert(err error) string {
 }
 
 // notConnected explains why there was no CONNACK, or one that refuses.
-func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
+func (d *Device) notConnected(o Options, ack *paho.Connack, err error) *Refusal {
 	r := &Refusal{Step: StepConnect, Err: err}
 	switch {
 	case ack != nil && ack.ReasonCode >= 0x80:
@@ -404,6 +416,9 @@ func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
 	}
 	if r.Advice == "" {
 		r.Advice = d.connectAdvice()
+		if host, _ := d.address(o); net.ParseIP(host) != nil {
+			r.Advice += "\nOr the certificate needs the server's name in the TLS handshake, which an IP address does not give: connect by the endpoint's own name, or localhost."
+		}
 	}
 	return r
 }
@@ -412,11 +427,19 @@ func (d *Device) notConnected(ack *paho.Connack, err error) *Refusal {
 // policy that does not allow the connection.
 func (d *Device) connectAdvice() string {
 	return d.certificateAdvice() + "\nOr no policy of the certificate, its thing's groups included, allows iot:Connect for client id " + d.ClientID + ":\n  " +
-		d.ask("CONNECT", "client/"+d.ClientID)
+		d.ask("CONNECT", "client/"+d.ClientID) + d.events()
+}
+
+// events is where the fake tells what AWS IoT does not.
+func (d *Device) events() string {
+	if !d.Fake {
+		return ""
+	}
+	return "\nThe fake tells which it is: curl \"$AWS_ENDPOINT_URL/_fake/events\", where that is the address of examples/fakeaws."
 }
 
 func (d *Device) certificateAdvice() string {
-	text := "The certificate may not be ACTIVE, or not be in this account and region:\n  aws iot describe-certificate --query certificateDescription.status --certificate-id " + d.CertificateID
+	text := "The certificate may not be ACTIVE, or not be in this account and region:\n  aws iot describe-certificate --query certificateDescription.status --certificate-id " + d.CertificateID + d.region()
 	leaf := d.certificate.Leaf
 	if now := time.Now(); leaf != nil && (now.Before(leaf.NotBefore) || now.After(leaf.NotAfter)) {
 		text += fmt.Sprintf("\nIt is valid from %s to %s, and this clock is at %s.",
@@ -428,8 +451,16 @@ func (d *Device) certificateAdvice() string {
 // ask is the command that asks the account about one action. resource is what comes after the account's number in an ARN.
 func (d *Device) ask(action, resource string) string {
 	account, _, _ := strings.Cut(d.ThingARN, ":thing/")
-	client := " --client-id " + d.ClientID
-	return fmt.Sprintf("aws iot test-authorization --principal %s%s --auth-infos actionType=%s,resources=%s:%s", d.CertificateARN, client, action, account, resource)
+	return fmt.Sprintf("aws iot test-authorization --principal %s --client-id %s --auth-infos actionType=%s,resources=%s:%s%s",
+		d.CertificateARN, d.ClientID, action, account, resource, d.region())
+}
+
+// region is the flag for the region of the device's certificate, which may be another than that of the command's profile.
+func (d *Device) region() string {
+	if arn := strings.Split(d.CertificateARN, ":"); len(arn) > 3 {
+		return " --region " + arn[3]
+	}
+	return ""
 }
 
 // refused explains what ended a connection that was established.
@@ -441,9 +472,13 @@ func (d *Device) refused(ctx context.Context, step string, code byte, gone *endi
 	if step == StepSubscribe {
 		resources = "topicfilter/" + topic
 	}
-	r := &Refusal{Step: step, Err: err, Advice: fmt.Sprintf("It seems that no policy of the certificate, its thing's groups included, allows iot:%s%s on %s:\n  %s",
-		action[:1], strings.ToLower(action[1:]), resources, d.ask(action, resources))}
+	r := &Refusal{Step: step, Err: err, Advice: fmt.Sprintf("It seems that no policy of the certificate, its thing's groups included, allows iot:%s%s on %s:\n  %s%s",
+		action[:1], strings.ToLower(action[1:]), resources, d.ask(action, resources), d.events())}
 	reason, cause := gone.get()
+	switch max(reason, code) {
+	case 0x82, 0x8F, 0x90:
+		r.Advice = "AWS IoT does not take this topic, whatever the policies are: it has 256 bytes and 7 slashes at most, and those that begin with $ are AWS's own." + d.events()
+	}
 	switch {
 	case reason == 0x8E:
 		r.Text = "another client with the client id " + d.ClientID + " has connected and taken over"

@@ -109,7 +109,11 @@ func TestARefusalTellsHowFarTheDeviceCameAndWhatToAskTheAccount(t *testing.T) {
 	walkthrough := newAccount(t, "")
 	err := walkthrough.load(t, "device-1").Hello(t.Context(), walkthrough.opts)
 	requireRefusal(t, err, connect.StepConnect, "CONNACK 0x87 (not authorized)", "iot:Connect for client id device-1",
-		"aws iot test-authorization --principal arn:aws:iot:us-east-1:123456789012:cert/", "actionType=CONNECT,resources=arn:aws:iot:us-east-1:123456789012:client/device-1")
+		"aws iot test-authorization --principal arn:aws:iot:us-east-1:123456789012:cert/", "actionType=CONNECT,resources=arn:aws:iot:us-east-1:123456789012:client/device-1 --region us-east-1",
+		"curl \"$AWS_ENDPOINT_URL/_fake/events\"")
+	var refusal *connect.Refusal
+	require.ErrorAs(t, err, &refusal)
+	assert.NotContains(t, refusal.Advice, "IP address")
 
 	own := newAccount(t, ownTopics)
 	d := own.load(t, "device-1")
@@ -123,12 +127,23 @@ func TestARefusalTellsHowFarTheDeviceCameAndWhatToAskTheAccount(t *testing.T) {
 	require.NoError(t, err)
 	requireRefusal(t, own.load(t, "device-1").Hello(t.Context(), own.opts), connect.StepConnect, "ACTIVE", "aws iot describe-certificate")
 
+	opts.Topic = "a/b/c/d/e/f/g/h/i"
+	requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepSubscribe, "7 slashes at most", "_fake/events")
+	opts.Topic = "devices/+/hello"
+	requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepPublish, "has a wildcard")
+
 	mute := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Receive"`))
 	requireRefusal(t, mute.load(t, "device-1").Hello(t.Context(), mute.opts), connect.StepPublish, "0x87", "actionType=PUBLISH")
 
 	deaf := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Publish"`))
 	deaf.opts.Timeout = time.Second
 	requireRefusal(t, deaf.load(t, "device-1").Hello(t.Context(), deaf.opts), connect.StepAnswer, "no message came back", "iot:Receive")
+}
+
+func TestARefusalAtAnIPAddressTellsOfTheServersName(t *testing.T) {
+	a := newAccount(t, "")
+	a.opts.Endpoint = "127.0.0.1:8883"
+	requireRefusal(t, a.load(t, "device-1").Hello(t.Context(), a.opts), connect.StepConnect, "an IP address does not give")
 }
 
 func TestADeviceWhoseClientIDAnotherTakesIsTold(t *testing.T) {
@@ -293,7 +308,7 @@ func TestAHostThatIsNotReachedIsExplained(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
-	requireRefusal(t, d.Hello(t.Context(), connect.Options{Endpoint: closed.Addr().String()}), connect.StepReach, "nothing listens on "+closed.Addr().String())
+	requireRefusal(t, d.Hello(t.Context(), connect.Options{Endpoint: closed.Addr().String()}), connect.StepReach, "nothing listens on "+closed.Addr().String(), "MQTT_ENDPOINT")
 	var asked string
 	with := func(failure error) connect.Options {
 		return connect.Options{Timeout: time.Millisecond, Dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
