@@ -176,8 +176,8 @@ func (c *connection) unfit(cert *certificate, now time.Time) *wire.Refused {
 	case now.Before(c.cert.NotBefore), now.After(c.cert.NotAfter):
 		return c.outdated(now)
 	case cert.sniOnly && !c.namesEndpoint():
-		return c.refused(wire.WrongServerName, "the certificate %s is in SNI_ONLY mode, and the device named the server %q in the TLS handshake instead of %s",
-			c.id, c.hello.ServerName, c.b.host())
+		return c.refused(wire.WrongServerName, "the certificate %s is in SNI_ONLY mode, and the device %s in the TLS handshake instead of %s",
+			c.id, c.named(), c.b.host())
 	}
 	return nil
 }
@@ -191,6 +191,14 @@ func (c *connection) outdated(now time.Time) *wire.Refused {
 	}
 	return c.refused(wire.Expired, "the certificate %s expired at %s, and the account's clock shows %s",
 		c.id, c.cert.NotAfter.UTC().Format(time.RFC3339), clock)
+}
+
+// named is what the device did about the server's name, for people.
+func (c *connection) named() string {
+	if c.hello.ServerName == "" {
+		return "named no server, as one that connects to an IP address,"
+	}
+	return fmt.Sprintf("named the server %q", c.hello.ServerName)
 }
 
 // namesEndpoint reports whether the device named a host of the account in its TLS handshake.

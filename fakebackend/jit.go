@@ -33,8 +33,8 @@ func (c *connection) introduce(known *certificate, now time.Time) (refused *wire
 	case now.Before(c.cert.NotBefore), now.After(c.cert.NotAfter):
 		return c.outdated(now), ""
 	case !c.namesEndpoint() && (ca.mode == modeSNIOnly || known == nil && !c.sends(ca)):
-		return c.refused(wire.WrongServerName, "the device named the server %q in the TLS handshake instead of %s, so no account is looked for that has the CA of its certificate",
-			c.hello.ServerName, c.b.host()), ""
+		return c.refused(wire.WrongServerName, "the device %s in the TLS handshake instead of %s, so no account is looked for that has the CA of its certificate",
+			c.named(), c.b.host()), ""
 	}
 	provisions := ca.registers() && ca.config.provisions() && !(known != nil && c.b.opts.ProvisionOnce)
 	ask = other.JustInTimeRegistration

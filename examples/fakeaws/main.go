@@ -117,7 +117,10 @@ func run(ctx context.Context, args []string) error {
 		lines += "MQTT_ENDPOINT=" + gateway.Endpoint + "\n"
 	}
 	fmt.Print(lines)
-	fmt.Printf("fake AWS account %s in %s; its CA, which no device trusts: %s/_fake/ca.pem\n", *account, *region, server.URL)
+	fmt.Printf("fake AWS account %s in %s; the CA of its certificates: %[3]s/_fake/ca.pem\n", *account, *region, server.URL)
+	if *mqtt != "" {
+		fmt.Printf("devices trust the root %[1]s/_fake/root.pem; why one was refused: %[1]s/_fake/events\n", server.URL)
+	}
 	<-ctx.Done()
 	return nil
 }

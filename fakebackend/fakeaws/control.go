@@ -184,7 +184,7 @@ func (h *Handler) getCalls(w http.ResponseWriter, _ *http.Request) {
 func (h *Handler) advance(w http.ResponseWriter, r *http.Request) {
 	by, err := time.ParseDuration(r.URL.Query().Get("by"))
 	if err != nil || by < 0 {
-		controlError(w, http.StatusBadRequest, "the query member by must be a duration such as 90s or 24h")
+		controlError(w, http.StatusBadRequest, "the query member by must be a duration such as 90s or 24h; the clock goes forward only")
 		return
 	}
 	h.backend.Advance(by)

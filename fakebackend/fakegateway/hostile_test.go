@@ -67,6 +67,18 @@ func TestBytesThatAreNoTLSAreRefusedWithAReason(t *testing.T) {
 	assert.Zero(t, l.publish(l.connect(l.device("anything"), "device-one"), "a", "b"))
 }
 
+// A device with the wrong root ends the handshake with an alert, whose name alone reads as if its own certificate were bad.
+func TestADeviceThatDoesNotTrustTheGatewayIsRecorded(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	config := l.trust(l.device("anything"))
+	config.RootCAs = x509.NewCertPool()
+	conn, err := l.gateway.Dial(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.Error(t, tls.Client(conn, config).HandshakeContext(t.Context()))
+	assert.Contains(t, l.refusal("handshake").Text, "may not trust the gateway's certificate")
+}
+
 // docs/fidelity.md names these.
 func TestCertificatesThatGoCannotReadFailTheHandshakeWithAReason(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})

@@ -100,12 +100,21 @@ func (s *Server) handshakeFailed(from netip.Addr, err error) {
 		text = "the TLS handshake and the first packet did not come within " + s.opts.ConnectTimeout.String()
 	case errors.Is(err, io.EOF):
 		text = "the device closed the connection during the TLS handshake"
+	case fromDevice(err):
+		text = "the device ended the TLS handshake (" + err.Error() + "): it may not trust the gateway's certificate; its root must be the account's (RootCA, GET /_fake/root.pem)"
 	}
 	e := wire.Event{Kind: wire.EventRefused, Reason: handshake, Text: text}
 	if from.IsValid() {
 		e.Source = from.String()
 	}
 	s.record(e)
+}
+
+// fromDevice reports whether an error of TLS is an alert that the device has sent, about the gateway. OpenSSL sends that of TLS
+// 1.3 in plain text, which crypto/tls takes for a damaged record; it has no type for either.
+func fromDevice(err error) bool {
+	failed, ok := errors.AsType[*net.OpError](err)
+	return ok && (failed.Op == "remote error" || failed.Err.Error() == "tls: bad record MAC")
 }
 
 // source returns the address of a client; that of this machine for one of the same process.
