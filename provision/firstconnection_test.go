@@ -204,6 +204,7 @@ func TestNothingIsIssuedUnderACAThatRegistersNobody(t *testing.T) {
 		report, err := w.run(t).Check(t.Context(), rows(1))
 		require.NoError(t, err)
 		assert.True(t, report.OK(), "%v", report.Findings)
+		assert.NotContains(t, report.Findings.String(), "policy", "the run's template gives the devices none")
 	})
 }
 

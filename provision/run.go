@@ -8,6 +8,7 @@ import (
 	"iter"
 	"sync/atomic"
 
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -37,6 +38,9 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 		return nil, errors.New("the devices are missing")
 	}
 	report := &CheckReport{Findings: r.opts.Template.Check(template.Bulk)}
+	if r.opts.FirstConnection { // no more than the thing's name is taken from it
+		report.Findings = report.Findings.AtLeast(finding.Error)
+	}
 	s := r.newSession()
 	keys, credentials := newKeys(s, r.opts.Credential), newCredentials(s, r.shape, r.opts.Credential)
 	look := newLooker(s, credentials, keys, newAccount(s, r.shape, nil, r.opts.SettleWindow), &r.opts)
