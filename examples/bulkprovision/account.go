@@ -72,11 +72,15 @@ func (o *options) prepareAccount(ctx context.Context, b task.Backend) (roleARN s
 	if o.role != "" && !o.setup {
 		return o.role, nil
 	}
-	if !o.setup && o.backend == "aws" {
+	switch {
+	case o.backend != "aws":
+	case o.dryRun && o.setup:
+		return "", errors.New("-dry-run changes nothing, so it can't be used with -setup; give -role-arn in place of it")
+	case o.dryRun:
+		return "", errors.New("give -role-arn: -dry-run looks at the role. If there is none yet, let -setup make it with a first small run, " +
+			"or try the list on -backend fake")
+	case !o.setup:
 		return "", errors.New("give -role-arn, or -setup to make a role")
-	}
-	if o.dryRun && o.backend == "aws" {
-		return "", errors.New("-dry-run changes nothing, so it can't be used with -setup")
 	}
 	account := b.(interface { // both backends can
 		task.BucketEnsurer
@@ -152,7 +156,7 @@ func closeLedger(l provision.Ledger, err *error) {
 
 // saveCA writes the fake's issuing CA, to check certificates with. On AWS there is none to write.
 func (o *options) saveCA(ctx context.Context, b task.Backend) error {
-	file := filepath.Join(o.dir, "foundr-ca.pem")
+	file := filepath.Join(o.dir, "issuer-ca.pem")
 	if fake, ok := task.As[*fakebackend.Backend](b); ok {
 		return os.WriteFile(file, fake.CA(), 0o644)
 	}

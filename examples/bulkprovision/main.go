@@ -115,7 +115,10 @@ func main() {
 		text := visible(hint(err))
 		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
 			counts, others, _ := strings.Cut(text, "\n")
-			text = strings.TrimSpace(counts + "; see " + filepath.Join(o.dir, "failures.csv") + "\n" + others)
+			if e.Summary.Provisioned+e.Summary.Issued < e.Summary.Total {
+				counts += "; see " + filepath.Join(o.dir, "failures.csv")
+			}
+			text = strings.TrimSpace(counts + "\n" + others)
 		}
 		fmt.Fprintln(os.Stderr, "bulkprovision:", text)
 		os.Exit(3)
@@ -195,7 +198,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		defer closeLedger(opts.Ledger, &err)
 		return o.check(ctx, opts)
 	}
-	for _, found := range opts.Template.Check(template.Bulk).AtLeast(finding.Warning) {
+	found := opts.Template.Check(template.Bulk)
+	if opts.FirstConnection { // no more than the thing's name is taken from it
+		found = o.own.found
+	}
+	for _, found := range found.AtLeast(finding.Warning) {
 		fmt.Fprintln(os.Stderr, "template:", found)
 	}
 
@@ -309,5 +316,5 @@ func (o *options) loadTemplate() (*template.Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.template, err)
 	}
-	return t, nil
+	return t, o.own.suits(t)
 }

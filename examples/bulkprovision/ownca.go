@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -20,8 +21,10 @@ import (
 // ownCA is what the flags tell about a CA of the user's own, which issues the certificates.
 type ownCA struct {
 	cert, key, mode string
-	first           string // template file of just-in-time provisioning
-	crl             string // file
+	first           string       // template file of just-in-time provisioning
+	body            string       // what it holds
+	found           finding.List // about it
+	crl             string       // file
 	days            int
 	ca              *csr.CA // nil without the flags
 }
@@ -64,6 +67,9 @@ func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 	if c.days < 1 || c.days > maxDays {
 		return fmt.Errorf("-cert-days is %d; it must be from 1 to %d, and end before the CA's certificate does", c.days, maxDays)
 	}
+	if err := c.loadFirst(); err != nil {
+		return err
+	}
 	data, err := os.ReadFile(c.cert)
 	if err != nil {
 		return err
@@ -90,6 +96,39 @@ func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 		_, err = c.revocationList(func(previous string, next time.Time) (string, error) { return c.ca.RevocationList(previous, nil, next) })
 	}
 	return err
+}
+
+// loadFirst reads and checks the template by which devices are provisioned that first connect.
+func (c *ownCA) loadFirst() error {
+	if c.first == "" {
+		return nil
+	}
+	body, err := os.ReadFile(c.first)
+	if err != nil {
+		return err
+	}
+	t, err := template.Parse(body)
+	if err != nil {
+		return fmt.Errorf("-jit-template %s: %w", c.first, err)
+	}
+	c.body, c.found = string(body), t.Check(template.JITP)
+	if err := c.found.Err(); err != nil {
+		return fmt.Errorf("-jit-template %s: %w", c.first, err)
+	}
+	return nil
+}
+
+// suits refuses a template that registers the certificates in another way than -cert-mode tells.
+func (c *ownCA) suits(t *template.Template) error {
+	if c.ca == nil || c.mode != "without-ca" {
+		return nil
+	}
+	for name, r := range t.Resources {
+		if r, ok := r.(template.Certificate); ok && r.CACertificatePEM != nil {
+			return fmt.Errorf("-cert-mode is without-ca, and the template's resource %q has CACertificatePem, which registers under the CA: take it out, or use -cert-mode bulk", name)
+		}
+	}
+	return nil
 }
 
 // template is the walkthrough's, with certificates of the CA in place of requests.
@@ -119,11 +158,7 @@ func (c *ownCA) register(ctx context.Context, b task.Backend, roleARN string) er
 	}
 	in := &task.CAInput{CertificatePEM: c.ca.PEM(), Prove: c.ca.VerificationCertificate, AutoRegister: c.mode == "jit"}
 	if c.first != "" {
-		body, err := os.ReadFile(c.first)
-		if err != nil {
-			return err
-		}
-		in.TemplateBody, in.RoleARN = string(body), roleARN
+		in.TemplateBody, in.RoleARN = c.body, roleARN
 	}
 	_, err := cas.EnsureCA(ctx, in)
 	return err

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/template"
+)
+
+// README.md and docs/guide.md send people to these files.
+func TestTheTemplatesBesideTheProgramAreThoseOfThePackage(t *testing.T) {
+	own := template.Policy{PolicyDocument: template.OwnTopics("aws", "us-east-1", "123456789012")}
+	for file, want := range map[string]*template.Template{
+		"template.json":        template.FromCSR(own, "SerialNumber"),
+		"template-own-ca.json": template.FromOwnCA(own, "SerialNumber"),
+	} {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		body, err := want.Body()
+		require.NoError(t, err)
+		assert.JSONEq(t, body, string(data), file)
+		got, err := template.Parse(data)
+		require.NoError(t, err)
+		assert.Empty(t, got.Check(template.Bulk).AtLeast(finding.Warning), file)
+	}
+}
+
+func TestTheModeOfAnOwnCAMustSuitTheTemplate(t *testing.T) {
+	issuer := ownCA{mode: "without-ca", ca: new(csr.CA)}
+	assert.ErrorContains(t, issuer.suits(template.FromOwnCA(template.Policy{PolicyName: template.Literal("p")})), `resource "certificate" has CACertificatePem`)
+	assert.NoError(t, issuer.suits(template.FromCertificatePEM(template.Policy{PolicyName: template.Literal("p")})))
+}
+
+func TestTheTemplateOfFirstConnectionsIsReadAndChecked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "jit.json")
+	for body, want := range map[string]string{
+		`{"Parameters": {},}`: "remove the comma",
+		`{"Parameters":{"CSR":{"Type":"String"}},"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"CSR"}}}}}`: "nothing fills parameter",
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(body), 0o600))
+		assert.ErrorContains(t, (&ownCA{first: file}).loadFirst(), want)
+	}
+}
+
+func TestTheFakesCAIsLeftInTheRunsFolder(t *testing.T) {
+	fake, err := fakebackend.New(fakebackend.Options{})
+	require.NoError(t, err)
+	o := options{dir: t.TempDir()}
+	require.NoError(t, o.saveCA(t.Context(), fake))
+	data, err := os.ReadFile(filepath.Join(o.dir, "issuer-ca.pem"))
+	require.NoError(t, err)
+	assert.Equal(t, fake.CA(), data)
+}
