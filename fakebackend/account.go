@@ -31,9 +31,9 @@ type account struct {
 
 	turn    chan struct{}
 	st      state
-	hosts   []string // of the gateways that are attached
-	reading bool     // this turn changes nothing itself that decisions about devices depend on
-	changed bool     // … and yet something has changed, such as by a line of a task
+	hosts   []*[]string // of each gateway that is attached: the one that devices are told, and other names of it
+	reading bool        // this turn changes nothing itself that decisions about devices depend on
+	changed bool        // … and yet something has changed, such as by a line of a task
 
 	generation atomic.Uint64 // counts the turns that may have changed something
 	epoch      atomic.Uint64 // counts resets and restores

@@ -205,13 +205,15 @@ func (c *connection) named() string {
 func (c *connection) namesEndpoint() bool {
 	name := strings.TrimSuffix(c.hello.ServerName, ".")
 	return strings.EqualFold(name, c.b.dataEndpoint()) ||
-		slices.ContainsFunc(c.b.hosts, func(host string) bool { return strings.EqualFold(name, host) })
+		slices.ContainsFunc(c.b.hosts, func(gateway *[]string) bool {
+			return slices.ContainsFunc(*gateway, func(host string) bool { return strings.EqualFold(name, host) })
+		})
 }
 
 // host is where devices connect to.
 func (b *account) host() string {
 	if len(b.hosts) > 0 {
-		return b.hosts[len(b.hosts)-1]
+		return (*b.hosts[len(b.hosts)-1])[0]
 	}
 	return b.dataEndpoint()
 }

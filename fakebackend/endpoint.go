@@ -38,7 +38,7 @@ func (b *account) describeEndpoint(_ time.Time, in *describeEndpointInput) (*des
 	data := in.EndpointType == "" || in.EndpointType == "iot:Data-ATS" || in.EndpointType == "iot:Data" && old
 	switch kind := in.EndpointType; {
 	case data && len(b.hosts) > 0:
-		host = b.hosts[len(b.hosts)-1]
+		host = b.host()
 	case kind == "iot:Data-ATS":
 		host = b.dataEndpoint()
 	case data:

@@ -88,16 +88,17 @@ func (s served) ServerTLS(hosts []string) (tls.Certificate, error) {
 }
 
 // Attach makes a host the one that devices connect to.
-func (s served) Attach(host string) (detach func()) {
+func (s served) Attach(host string, names ...string) (detach func()) {
+	hosts := new(append([]string{host}, names...))
 	s.b.turn <- struct{}{}
 	defer s.b.leave()
 	s.b.reads()
-	s.b.hosts = append(s.b.hosts, host)
+	s.b.hosts = append(s.b.hosts, hosts)
 	return sync.OnceFunc(func() {
 		s.b.turn <- struct{}{}
 		defer s.b.leave()
 		s.b.reads()
-		s.b.hosts = without(s.b.hosts, host)
+		s.b.hosts = without(s.b.hosts, hosts)
 	})
 }
 

@@ -2,7 +2,9 @@ package fakegateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"io"
 	"testing"
 	"testing/synctest"
 
@@ -10,8 +12,33 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
 )
+
+func TestEachNameOfTheGatewayNamesTheEndpoint(t *testing.T) {
+	l := newLab(t, fakegateway.Options{Hosts: []string{"one.test", "two.test"}})
+	ca := l.authority("")
+	for name, want := range map[string]string{
+		"one.test": "registered", "two.test": "registered", "TWO.test": "registered", "localhost": "registered", "three.test": "server-name",
+	} {
+		d := ca.device(t, "device-"+name)
+		config := l.trust(d)
+		config.ServerName, config.InsecureSkipVerify = name, true
+		raw, err := l.gateway.Dial(t.Context())
+		require.NoError(t, err)
+		conn := tls.Client(raw, config)
+		require.NoError(t, conn.HandshakeContext(t.Context()))
+		_, err = conn.Write(connect3("device-" + name))
+		require.NoError(t, err)
+		_, _ = io.ReadAll(conn)
+		raw.Close()
+		e := l.await(name, func(e fakebackend.Event) bool {
+			return e.ClientID == "device-"+name && e.Kind != fakebackend.EventConnected
+		})
+		assert.Equal(t, want, e.Reason, name)
+	}
+}
 
 func TestAFirstConnectionRegistersTheCertificateAndCallsWhoPlaysTheLambda(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -34,7 +34,8 @@ type Options struct {
 	// the fake. ctx ends when the gateway is closed. A panic in it ends the program, like in any goroutine.
 	Registered func(ctx context.Context, r Registration)
 	// Hosts are names and IP addresses by which others reach the gateway over a network. The server's certificate is good
-	// for them, beside localhost, 127.0.0.1, ::1 and the account's AWS-shaped name. The first one takes the place of
+	// for them, beside localhost, 127.0.0.1, ::1 and the account's AWS-shaped name, and a device that sends one of these names
+	// in the TLS handshake (SNI) has named its endpoint. The first one takes the place of
 	// localhost in Endpoint, and in what DescribeEndpoint returns.
 	Hosts []string
 	// ConnectTimeout is how long a client may take from the first byte of its TLS handshake to the end of its CONNECT, and
@@ -147,7 +148,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 	s.requests = newHandedOver()
 	s.web = s.newWeb()
 	s.epoch = s.account.Epoch()
-	s.undo = []func(){s.account.Attach(s.host()), s.account.Watch(func() {
+	s.undo = []func(){s.account.Attach(s.host(), append([]string{hostName}, opts.Hosts...)...), s.account.Watch(func() {
 		s.startAnew()
 		select {
 		case s.changed <- struct{}{}:

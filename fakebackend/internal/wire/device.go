@@ -31,8 +31,9 @@ type Devices interface {
 	// 1999 to 2049. Reset leaves the root as it is; after Restore it may be another one.
 	ServerTLS(hosts []string) (tls.Certificate, error)
 	// Attach makes DescribeEndpoint return a host (without a port) as the one that devices connect to, until detach.
-	// The last one attached counts.
-	Attach(host string) (detach func())
+	// The last one attached counts. A device that names the host or one of the other names in its TLS handshake names the
+	// endpoint.
+	Attach(host string, names ...string) (detach func())
 	// Endpoint returns the host that DescribeEndpoint returns when no gateway is attached.
 	Endpoint() string
 }
