@@ -70,8 +70,8 @@ func certificateParameter(t *template.Template, property func(template.Certifica
 func checkStep(step Credential, t *template.Template, parameters []string) error {
 	for _, name := range step.Fills() {
 		if !slices.Contains(parameters, name) {
-			return fmt.Errorf("provision: the credential step %T gives the parameter %q, which the template does not have, only %s; "+
-				"name the template's own in its Parameter, or take another step", step, name, strings.Join(parameters, ", "))
+			return fmt.Errorf("provision: the credential step %T fills the parameter %q, which the template does not have, only %s; "+
+				"declare it, as template.FromCSR, FromCertificatePEM and FromOwnCA do, name the template's own in its Parameter, or take another step", step, name, strings.Join(parameters, ", "))
 		}
 	}
 	var parameter, property, takes string

@@ -41,7 +41,7 @@ func (s *session) openRecord(ctx context.Context, templateSHA256, roleARN string
 		return err
 	}
 	if record.TemplateSHA256 != templateSHA256 {
-		return fmt.Errorf("%w: it was started with another template (SHA-256 %.12s…, this one has %.12s…)",
+		return fmt.Errorf("%w: it was started with another template (SHA-256 %.12s…, this one has %.12s…); give it that one, or begin a new run with a ledger of its own",
 			ErrElsewhere, record.TemplateSHA256, templateSHA256)
 	}
 	s.record = record

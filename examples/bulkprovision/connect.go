@@ -97,7 +97,10 @@ func (o *options) tryDevices(ctx context.Context, b task.Backend, k *keys, job *
 		}
 		out.Refused = append(out.Refused, t)
 	}
-	if out.Connected < out.Tried || out.Tried == 0 {
+	switch {
+	case out.Tried == 0:
+		return out, fmt.Errorf("%w: none has a certificate to connect with", errNotConnected)
+	case out.Connected < out.Tried:
 		return out, fmt.Errorf("%w: %d of %d did", errNotConnected, out.Connected, out.Tried)
 	}
 	return out, nil
@@ -232,6 +235,10 @@ func (o *options) topicOf(thing string) string { return connect.Options{Topic: o
 
 // print writes the outcome for people.
 func (t *trials) print() {
+	if t.Tried == 0 {
+		fmt.Println("no device has a certificate to connect with")
+		return
+	}
 	fmt.Printf("%d of %d connected and said hello\n", t.Connected, t.Tried)
 	for i, r := range t.Refused {
 		why := ""

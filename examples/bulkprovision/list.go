@@ -137,9 +137,12 @@ func hint(err error) string {
 	return flags.Replace(err.Error())
 }
 
-// flags has the flag for each of the library's options that an error may name.
+// flags has the flag for each of the library's options and functions that an error or a finding may name.
 var flags = strings.NewReplacer("provision: ", "", "Options.Existing, -existing", "-existing", "Options.Existing", "-existing",
-	"Options.Bucket", "-bucket", "Options.Foreign", "-foreign", "Options.Meta", "-meta", "Options.RoleARN", "-role-arn")
+	"Options.Bucket", "-bucket", "Options.Foreign", "-foreign", "Options.Meta", "-meta", "Options.RoleARN", "-role-arn",
+	"set SkipPreflight", "give -skip-preflight", "run EnsureRole with RegisterWithoutCA", "give -setup", "run EnsureRole", "give -setup",
+	"run EnsureCA with AutoRegister", "give -setup", "run EnsureCA", "give -setup", "shorten Profile.Validity", "give fewer -cert-days",
+	"see OwnTopics for", "see examples/bulkprovision/template.json for", "a ledger of its own", "another -run")
 
 // visible returns the lines of an error for a terminal: nothing in them can pass for a line of the program.
 func visible(text string) string {

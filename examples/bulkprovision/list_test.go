@@ -56,6 +56,8 @@ func TestListsAreReadByTheirFlags(t *testing.T) {
 
 func TestHintsNameFlags(t *testing.T) {
 	assert.Equal(t, "-bucket: it is empty; choose with -existing", hint(errors.New("Options.Bucket: it is empty; choose with Options.Existing")))
+	assert.Equal(t, "not registered: give -setup; or give -skip-preflight", hint(errors.New("not registered: run EnsureCA with AutoRegister; or set SkipPreflight")))
+	assert.Equal(t, "not attached: give -setup", hint(errors.New("not attached: run EnsureRole")))
 	_, _, problem := read(t, "d.csv", "Name;Nr.\na;1\n", list{})
 	assert.Contains(t, problem, "give -comma ';' if")
 	_, _, problem = read(t, "d.csv", "Name\tNr.\na\t1\n", list{})

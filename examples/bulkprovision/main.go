@@ -203,7 +203,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		found = o.own.found
 	}
 	for _, found := range found.AtLeast(finding.Warning) {
-		fmt.Fprintln(os.Stderr, "template:", found)
+		fmt.Fprintln(os.Stderr, "template:", flags.Replace(found.String()))
 	}
 
 	keys, err := o.openKeys(ctx)

@@ -42,7 +42,7 @@ func (p *progress) observe(e provision.Event) {
 			if f.Rule == awsbackend.CheckEndpoint && f.Severity == finding.Warning { // that it is the fake, which the summary tells
 				continue
 			}
-			fmt.Fprintln(os.Stderr, "preflight:", f)
+			fmt.Fprintln(os.Stderr, "preflight:", flags.Replace(f.String()))
 		}
 		if e.Err != nil {
 			fmt.Fprintf(os.Stderr, "preflight: the account could not be looked at, going on: %v\n", e.Err)

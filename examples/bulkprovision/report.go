@@ -39,7 +39,7 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 		}
 	}
 	for _, f := range report.Findings {
-		fmt.Println(f)
+		fmt.Println(flags.Replace(f.String()))
 	}
 	for _, p := range report.Refusals {
 		fmt.Printf("record %d %s\n", p.Seq, finding.Visible(fmt.Sprintf("%s %s: %s", p.Name, p.Source, p.Message)))

@@ -227,7 +227,8 @@ func (s *Server) accept() {
 }
 
 // Dial connects a device to the gateway within the process, as a TCP connection to Endpoint would. What is returned is
-// the network below TLS. It fails once the server is closed.
+// the network below TLS: the client makes its handshake on it, with localhost as the server's name. It fails once the server
+// is closed.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
