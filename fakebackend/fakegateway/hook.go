@@ -168,14 +168,18 @@ func (c *session) connack(code packets.Code) {
 // OnConnectAuthenticate lets in whom OnConnect has not refused.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnSessionEstablish drops what the broker still has to acknowledge to an older connection: the client has forgotten it.
-func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+// OnSessionEstablish drops of an older connection what the client is not to get: acknowledgements, which it has forgotten,
+// and messages that it may not receive. Whoever has a client id goes on with its session, also with another certificate; the
+// answer to a request is for the one that asked.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, connect packets.Packet) {
 	old, ok := h.server.broker.Clients.Get(cl.ID)
-	if !ok {
+	if !ok || connect.Connect.Clean { // the broker forgets it
 		return
 	}
+	c, before := sessionOf(cl), sessionOf(old)
 	for _, pk := range old.State.Inflight.GetAll(false) {
-		if pk.FixedHeader.Type != packets.Publish {
+		foreign := strings.HasPrefix(pk.TopicName, privatePrefix) && before.device.CertificateID() != c.device.CertificateID()
+		if pk.FixedHeader.Type != packets.Publish || foreign || !c.device.Allows(actionReceive, public(pk.TopicName)) {
 			old.State.Inflight.Delete(pk.PacketID)
 		}
 	}

@@ -233,6 +233,37 @@ func TestASharedSubscriptionThatBeginsWithAWildcardGetsNothingThatBeginsWithADol
 	})
 }
 
+func TestWhoGoesOnWithASessionGetsOnlyWhatIsForItsCertificate(t *testing.T) {
+	for policy, same := range map[string]bool{"own": false, "anything": false, "": true} {
+		synctest.Test(t, func(t *testing.T) {
+			l, claim := claimLab(t)
+			resume := func(d *device) raw {
+				r := l.raw(d)
+				r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("device-one"))...)
+				require.Zero(t, r.packet()[3])
+				return r
+			}
+			r := resume(claim)
+			r.send(subscribe3(1, createTopic+"json/accepted")...)
+			r.packet()
+			r.send(publish3(createTopic+"json", 1, "{}")...)
+			require.EqualValues(t, 0x40, r.packet()[0])
+			r.Close() // without a PUBACK for the answer, which has a private key in it
+			synctest.Wait()
+			if !same {
+				r = resume(l.device(policy))
+			} else {
+				r = resume(claim)
+			}
+			r.send(0xc0, 0)
+			head := make([]byte, 1)
+			_, err := r.Read(head)
+			require.NoError(t, err)
+			assert.Equal(t, same, head[0]>>4 == 3, "an answer comes with the policy %q", policy)
+		})
+	}
+}
+
 func TestAResetTakesRetainedMessagesAndSessionsAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, fakegateway.Options{})
