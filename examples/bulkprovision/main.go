@@ -29,7 +29,7 @@
 // on AWS, on the gateway of examples/fakeaws -mqtt (MQTT_ENDPOINT), and with -backend fake in the program itself.
 //
 // The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 2 for a flag
-// that does not exist, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
+// that does not exist or an argument that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
 package main
 
 import (
@@ -104,7 +104,7 @@ func main() {
 	flag.StringVar(&o.mqtt, "mqtt", "", "with -connect, `host:port` to connect to, in place of MQTT_ENDPOINT or the account's endpoint")
 	flag.StringVar(&o.topic, "topic", "", "with -connect, `topic` to say hello on; {thing} is the thing's name; devices/{thing}/hello if empty")
 	o.list.flags()
-	flag.Parse()
+	parseFlags(os.Args[1:])
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -132,7 +132,7 @@ func main() {
 }
 
 func (o *options) run(ctx context.Context) (err error) {
-	if o.backend == "" || o.dir == "" || flag.NArg() > 0 {
+	if o.backend == "" || o.dir == "" {
 		return errors.New("give -backend fake or -backend aws, -run DIR, and -devices FILE the first time; -help lists the rest")
 	}
 	if _, err := os.Stat(filepath.Join(o.dir, "fleet.db")); err != nil && o.devices == "" {
@@ -247,6 +247,25 @@ func (o *options) run(ctx context.Context) (err error) {
 		}
 	}
 	return err
+}
+
+// parseFlags reads the command line. For a mistake in it the program ends with that alone: the list of all flags would hide it.
+func parseFlags(args []string) {
+	flag.CommandLine.Init(os.Args[0], flag.ContinueOnError)
+	flag.Usage = func() {}
+	err := flag.CommandLine.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(os.Stderr, "Usage of %s:\n", os.Args[0])
+		flag.PrintDefaults()
+		os.Exit(0)
+	case err == nil && flag.NArg() > 0:
+		fmt.Fprintf(os.Stderr, "%q belongs to no flag, and what comes after it would not be read\n", flag.Arg(0))
+	case err == nil:
+		return
+	}
+	fmt.Fprintln(os.Stderr, "-help lists the flags")
+	os.Exit(2)
 }
 
 // provision runs, mends or retries, by the flags and the input.
