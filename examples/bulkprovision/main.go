@@ -29,7 +29,8 @@
 // on AWS, on the gateway of examples/fakeaws -mqtt (MQTT_ENDPOINT), and with -backend fake in the program itself.
 //
 // The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 2 for a flag
-// that does not exist or an argument that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
+// that does not exist or an argument that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build
+// the program to see its own.)
 package main
 
 import (
