@@ -14,7 +14,7 @@ import (
 
 // ProvisioningHook decides whether a device may be provisioned by claim, as the Lambda function of a pre-provisioning
 // hook does. An error, an answer that does not allow it, and more than 5 seconds refuse the device. It may be called by
-// many goroutines at once, and may use the fake.
+// many goroutines at once, and may use the fake. A panic in it ends the program, like in any goroutine.
 //
 // AWS: https://docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
 type ProvisioningHook func(ctx context.Context, in *HookRequest) (*HookAnswer, error)

@@ -67,6 +67,15 @@ func TestDevicesToTryAreSpreadOverTheRun(t *testing.T) {
 	require.EqualError(t, err, "disk")
 }
 
+func TestAnEndpointThatWouldNotBeConnectedToIsRefused(t *testing.T) {
+	o := options{backend: "fake", dir: t.TempDir(), devices: "devices.csv", connect: 1, mqtt: "127.0.0.1:8883"}
+	require.ErrorContains(t, o.run(t.Context()), "within this program")
+	for _, o := range []options{{mqtt: "127.0.0.1:8883"}, {topic: "a/b"}} {
+		o.backend, o.bucket, o.dir, o.devices = "aws", "bucket", t.TempDir(), "devices.csv"
+		require.ErrorContains(t, o.run(t.Context()), "-mqtt and -topic are for -connect")
+	}
+}
+
 func TestWhyADeviceWasNotProvisionedAtItsFirstConnectionIsTold(t *testing.T) {
 	for template, want := range map[string]string{"": "PENDING_ACTIVATION", missingPolicy: "not-there"} {
 		fake, err := fakebackend.New(fakebackend.Options{})

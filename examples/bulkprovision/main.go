@@ -145,6 +145,12 @@ func (o *options) run(ctx context.Context) (err error) {
 	if o.connect < 0 || o.connect > 0 && (o.dryRun || o.remove != "" || o.orphans || o.removeOrphans) {
 		return errors.New("-connect takes a number of devices that are registered; -dry-run, -remove and -orphans have none")
 	}
+	if o.connect == 0 && o.mqtt+o.topic != "" {
+		return errors.New("-mqtt and -topic are for -connect; give it, too")
+	}
+	if o.backend == "fake" && o.mqtt != "" {
+		return errors.New("with -backend fake the devices connect within this program; -mqtt is for -backend aws, on AWS or on examples/fakeaws")
+	}
 	if o.own.crl != "" && o.remove == "" && !o.orphans && !o.removeOrphans {
 		return errors.New("-crl lists removed devices; give -remove with it")
 	}
