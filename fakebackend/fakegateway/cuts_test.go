@@ -156,7 +156,7 @@ func (w *world) dial() (net.Conn, error) {
 // activated plays the Lambda function of just-in-time registration.
 func (w *world) activated(_ context.Context, r fakegateway.Registration) {
 	for i, u := range w.units {
-		if u.own == nil || u.own.id != r.CertificateID {
+		if u.way == byClaim || u.own.id != r.CertificateID {
 			continue
 		}
 		w.mu.Lock()
