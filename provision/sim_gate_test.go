@@ -291,7 +291,10 @@ func (l gatedLedger) Apply(ctx context.Context, c provision.Change) error {
 		}
 	}
 	return l.g.do(step, func() error {
-		if err := l.inner.Apply(ctx, c); err != nil {
+		l.g.sim.changing.RLock()
+		err := l.inner.Apply(ctx, c)
+		l.g.sim.changing.RUnlock()
+		if err != nil {
 			return err
 		}
 		return l.g.sim.backUp(l.inner)

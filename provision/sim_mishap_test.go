@@ -196,6 +196,8 @@ func (s *sim) backUp(ledger provision.Ledger) error {
 	if !due {
 		return nil
 	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	restore, err := copyOf(context.Background(), ledger)
 	s.backup = restore
 	return err

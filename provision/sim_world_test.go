@@ -62,6 +62,7 @@ type sim struct {
 	devices  []provision.Device
 	want     []provision.Cause // of each device; CauseNone for provisioned
 
+	changing   sync.RWMutex // read-held while a ledger changes, held while it is copied
 	mu         sync.Mutex
 	rng        *rand.Rand
 	plan       []*strike
