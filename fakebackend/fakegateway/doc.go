@@ -12,6 +12,9 @@
 // and no IP address: then it sends the name in the TLS handshake, which a certificate in SNI_ONLY mode needs. What
 // happens, and why something was refused, is in fake.Events.
 //
+// Two gateways of one account are two brokers: a message does not cross from one to the other, nor does a client id that
+// connects to one end the connection with the other.
+//
 // In a testing/synctest bubble, and wherever no port is wanted, [NewUnstartedServer] and [Server.Dial] do without one.
 //
 // # What is modelled
