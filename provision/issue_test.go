@@ -36,18 +36,25 @@ func myCA(t testing.TB) *csr.CA {
 
 func ownCAOf(t testing.TB, key crypto.Signer) *csr.CA {
 	t.Helper()
+	certificate, err := selfSigned(key)
+	require.NoError(t, err)
+	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
+	require.NoError(t, err)
+	return ca
+}
+
+// selfSigned makes a CA's certificate.
+func selfSigned(key crypto.Signer) (*x509.Certificate, error) {
 	of := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * 365 * 24 * time.Hour),
 		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
-	require.NoError(t, err)
-	return ca
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
 }
 
 // registerCA registers a CA in the account, as its owner would by hand.
@@ -150,6 +157,42 @@ func TestADeviceThatIsSentAgainIsSentWithTheSameCertificate(t *testing.T) {
 	certs, err := awsIoT(w.fake).ListCertificates(t.Context(), &iot.ListCertificatesInput{})
 	require.NoError(t, err)
 	assert.Len(t, certs.Certificates, 3)
+}
+
+func TestTheCertificateOfARefusedLineIsAnOrphanUntilItsDeviceHasIt(t *testing.T) {
+	w, _ := ownCAWorld(t)
+	for name, times := range map[string]int{"device-2": 1, "device-3": 2} {
+		_, err := w.fake.AddFault(fakebackend.Fault{Thing: name, Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: times})
+		require.NoError(t, err)
+	}
+	orphans := func(run *provision.Run) (names []string) {
+		t.Helper()
+		found, err := run.FindOrphans(t.Context())
+		require.NoError(t, err)
+		for _, o := range found {
+			rec, err := w.keys.Get(t.Context(), o.Name)
+			require.NoError(t, err)
+			id, err := task.CertificateID(rec.CertificatePEM)
+			require.NoError(t, err)
+			assert.Equal(t, id, o.CertificateID)
+			names = append(names, o.Name)
+		}
+		return names
+	}
+	run := w.run(t)
+	summary, err := run.Run(t.Context(), rows(3))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.Equal(t, 2, summary.Orphans)
+	assert.ElementsMatch(t, []string{"device-2", "device-3"}, orphans(run))
+
+	run = w.run(t)
+	_, err = run.Retry(t.Context())
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	assert.Equal(t, []string{"device-3"}, orphans(run), "device-2 has its certificate now")
+
+	_, err = run.Remove(t.Context(), provision.RemoveOptions{All: true})
+	require.NoError(t, err)
+	assert.Zero(t, w.fake.Counts().Certificates, "a run that is removed leaves none, also of devices that failed")
 }
 
 func TestAPartThatWasLostIsMadeAgainOfTheSameCertificates(t *testing.T) {

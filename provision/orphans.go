@@ -175,10 +175,10 @@ func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, c
 		if err != nil {
 			return read, err
 		}
-		if !hasVerdict(d) || !ac.shape.want(d.Row).issued {
+		if !hasVerdict(d) || !ac.shape.want(d.Row).made {
 			continue
 		}
-		why := "no result names it: its line was refused after it was issued, or registered twice"
+		why := "no result names it: its line was refused after it was issued or registered, or was registered twice"
 		if err := ac.orphan(ctx, d, full.ID, full.ARN, why); err != nil {
 			return read, err
 		}

@@ -123,6 +123,9 @@ func (s *sim) checkDevice(ctx context.Context, d *provision.DeviceRecord) {
 	for _, c := range thing.Certificates {
 		if c.ID == d.CertificateID {
 			own++
+			if len(c.Policies) != 1 {
+				s.violated("%s: its certificate has policies %v", d.Name, c.Policies)
+			}
 			if c.Status != "ACTIVE" || c.PEM != d.CertificatePEM {
 				s.violated("%s: its certificate is %s, and as in the ledger: %v", d.Name, c.Status, c.PEM == d.CertificatePEM)
 			}
@@ -137,8 +140,11 @@ func (s *sim) checkDevice(ctx context.Context, d *provision.DeviceRecord) {
 		return
 	}
 	digest, err := csr.CertificateKeySHA256([]byte(d.CertificatePEM))
-	if err != nil || digest != rec.Request.PublicKeySHA256() {
+	if err != nil || digest != mustDigest(rec) {
 		s.violated("%s: its certificate does not belong to its key (%v)", d.Name, err)
+	}
+	if s.issuer != nil && rec.CertificatePEM != d.CertificatePEM {
+		s.violated("%s: its certificate is not the one that was issued for its key and kept with it", d.Name)
 	}
 	s.checkOutput(d)
 }
@@ -245,9 +251,14 @@ func (s *sim) checkOrphans(ctx context.Context, a accounts) {
 	}
 	var runs []*provision.Run
 	for _, p := range s.places {
+		credential, err := s.credential(p.keys)
+		if err != nil {
+			s.violated("%v", err)
+			return
+		}
 		run, err := provision.New(provision.Options{
 			Backend: s.backend, Template: s.template, RoleARN: s.role, Ledger: p.ledger, PartDir: s.dir,
-			Credential: &provision.MakeCSR{Store: p.keys},
+			Credential: credential,
 		})
 		if err != nil {
 			s.violated("%v", err)

@@ -362,6 +362,11 @@ type gatedStore struct {
 }
 
 func (s gatedStore) Put(ctx context.Context, rec keystore.Record) error {
+	if s.g.sim.bug == bugKeepAnother && rec.CertificatePEM != "" {
+		if err := s.g.sim.issueAgain(&rec); err != nil {
+			return err
+		}
+	}
 	return s.g.do(stepKeyPut, func() error { return s.inner.Put(ctx, rec) })
 }
 
@@ -455,7 +460,7 @@ func (s *volatileStore) Verify(ctx context.Context, device string, digest [32]by
 	switch rec, ok := s.durable[device]; {
 	case !ok:
 		return fmt.Errorf("%s: %w", device, keystore.ErrNotFound)
-	case rec.Request.PublicKeySHA256() != digest:
+	case mustDigest(rec) != digest:
 		return fmt.Errorf("%s: %w", device, keystore.ErrOtherKey)
 	}
 	return context.Cause(ctx)
@@ -519,7 +524,7 @@ func (o *volatileOutput) crash() {
 	clear(o.memory)
 }
 
-// checkUpload is the promise that a key is durable before its request leaves the process.
+// checkUpload is the promise that a key is durable, with what is sent of it, before its request or certificate leaves the process.
 func (s *sim) checkUpload(in *task.UploadInput) error {
 	data, err := io.ReadAll(in.Body)
 	if err != nil {
@@ -533,8 +538,8 @@ func (s *sim) checkUpload(in *task.UploadInput) error {
 			return err
 		}
 		name := row.Values["ThingName"]
-		if _, taken := s.taken[name]; !taken && !s.keyIsDurable(name, row.Values["CSR"]) {
-			s.violated("the request of %s left the process before its key was durable", name)
+		if _, taken := s.taken[name]; !taken && !s.keyIsDurable(name, row.Values[s.parameter]) {
+			s.violated("the %s of %s left the process before its key was durable", s.parameter, name)
 		}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -91,7 +90,7 @@ func (s *sim) happen() error {
 		for _, name := range slices.Sorted(maps.Keys(s.keys.durable)) {
 			if s.coin() {
 				s.taken[name] = s.keys.durable[name]
-				s.gone = append(s.gone, s.taken[name].Request.PublicKeySHA256())
+				s.gone = append(s.gone, mustDigest(s.taken[name]))
 				delete(s.keys.durable, name)
 			}
 		}
@@ -286,13 +285,12 @@ func (s *sim) addStranger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	made := (&csr.Generator{}).One(ctx, csr.Device{Name: strangersThing})
-	if made.Err != nil {
-		return made.Err
+	values, err := s.credentials.values(ctx, strangersThing)
+	if err != nil {
+		return err
 	}
-	_, err = s.fake.RegisterThing(ctx, &task.RegisterInput{
-		TemplateBody: body, Parameters: map[string]string{"ThingName": strangersThing, "Type": "sensor", "CSR": made.Request.PEM()},
-	})
+	values["ThingName"], values["Type"] = strangersThing, "sensor"
+	_, err = s.fake.RegisterThing(ctx, &task.RegisterInput{TemplateBody: body, Parameters: values})
 	return err
 }
 

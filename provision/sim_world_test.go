@@ -23,7 +23,6 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
-	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // bug is a fault planted in the process under test, to see that the simulation finds it.
@@ -38,6 +37,7 @@ const (
 	bugSkipTheLook         bug = "does not look at the account"
 	bugBelieveTheLedger    bug = "does not ask the key store"
 	bugTakePageForRefusal  bug = "takes a proxy's page for a refusal"
+	bugKeepAnother         bug = "keeps another certificate than it sends"
 )
 
 // mishapEvery is how many seeds there are for each with a mishap.
@@ -51,16 +51,15 @@ type sim struct {
 	disk  bool // keys and output are in a real folder
 	steps bool // Prepare, Submit and Collect instead of Run
 	extra bool // one more device by Register
+	*credentials
 
-	dir      string
-	template *template.Template
-	role     string
-	fake     *fakebackend.Backend
-	backend  task.Backend
-	*place            // where the process at hand works
-	places   []*place // every one
-	devices  []provision.Device
-	want     []provision.Cause // of each device; CauseNone for provisioned
+	dir     string
+	fake    *fakebackend.Backend
+	backend task.Backend
+	*place           // where the process at hand works
+	places  []*place // every one
+	devices []provision.Device
+	want    []provision.Cause // of each device; CauseNone for provisioned
 
 	changing   sync.RWMutex // read-held while a ledger changes, held while it is copied
 	mu         sync.Mutex
@@ -85,23 +84,11 @@ type sim struct {
 	unseen             int                        // certificates that others registered after the look
 }
 
-// simTemplate has everything that the simulated lines go through.
-var simTemplate = func() *template.Template {
-	t, err := template.Parse([]byte(`{"Parameters":{"ThingName":{"Type":"String"},"Type":{"Type":"String"},"CSR":{"Type":"String"}},
-		"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"ThingName"},"ThingTypeName":{"Ref":"Type"}}},
-		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateSigningRequest":{"Ref":"CSR"},"Status":"ACTIVE"}},
-		"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"iot:Connect\",\"Resource\":\"*\"}]}"}}}}`))
-	if err != nil {
-		panic(err)
-	}
-	return t
-}()
-
 // newSim makes the world of a seed in a folder of its own.
 func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	s := &sim{
-		bug: b, dir: dir, rng: rng, template: simTemplate, counts: map[string]int{}, remote: map[int]*strike{},
+		bug: b, dir: dir, rng: rng, counts: map[string]int{}, remote: map[int]*strike{},
 		wire: seed%16 == 3, sql: seed%32 == 9, disk: seed%64 == 20, steps: rng.IntN(6) == 0, extra: rng.IntN(6) == 0,
 	}
 	s.place = &place{file: "fleet.db", keys: newStore(), out: s.newOutput(), existing: policies[rng.IntN(len(policies))]}
@@ -119,7 +106,7 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	}
 	s.fake, s.backend = fake, fake
 	ctx := context.Background()
-	if s.role, err = fake.EnsureRole(ctx, &task.RoleInput{Name: "registration"}); err != nil {
+	if err := s.drawCredentials(ctx, seed); err != nil {
 		return nil, err
 	}
 	if _, err := awsIoT(fake).CreateThingType(ctx, &iot.CreateThingTypeInput{ThingTypeName: new("sensor")}); err != nil {
@@ -320,14 +307,14 @@ func (s *sim) cancelTask(id task.ID) bool {
 	return err == nil && d.Status == task.InProgress && s.fake.StopTask(context.Background(), id) == nil
 }
 
-func (s *sim) keyIsDurable(name, request string) bool {
+func (s *sim) keyIsDurable(name, sent string) bool {
 	if s.disk {
 		return true // the folder shows no key that is not
 	}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	rec, ok := s.keys.durable[name]
-	return ok && rec.Request.PEM() == request
+	return ok && rec.PEM() == sent
 }
 
 // openLedger gives a new process the ledger.
@@ -414,9 +401,13 @@ func (s *sim) live() (done bool, err error) {
 		}
 		keys, out = folder, provision.Folder(folder)
 	}
+	credential, err := s.credential(gatedStore{g, keys})
+	if err != nil {
+		return false, err
+	}
 	run, err := provision.New(provision.Options{
 		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, Existing: s.existing, PartDir: s.path("parts"),
-		Credential: &provision.MakeCSR{Store: gatedStore{g, keys}, Workers: 2}, Output: gatedOutput{g, out}, Ledger: gatedLedger{g, s.ledger},
+		Credential: credential, Output: gatedOutput{g, out}, Ledger: gatedLedger{g, s.ledger},
 		Wait: task.WaitOptions{MinDelay: time.Second, MaxDelay: 2 * time.Second},
 	})
 	if err != nil {
@@ -557,7 +548,7 @@ func (s *sim) hits() hits {
 
 func (s *sim) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s; wire %v, SQLite %v, disk %v, three steps %v, one by itself %v; plan:", s.describeMishap(), s.wire, s.sql, s.disk, s.steps, s.extra)
+	fmt.Fprintf(&b, "%s; %s; wire %v, SQLite %v, disk %v, three steps %v, one by itself %v; plan:", s.describeMishap(), s.credentials, s.wire, s.sql, s.disk, s.steps, s.extra)
 	for _, st := range s.plan {
 		fmt.Fprintf(&b, "\n  %s (struck: %v)", st, st.hit)
 	}
