@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -239,6 +240,32 @@ func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
 	_, err = run.Run(t.Context(), rows(2))
 	require.NoError(t, err)
 	w.requireWorking(t, results(t, run))
+}
+
+func TestACertificateThatExpiredInAnInterruptedRunIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
+		require.NoError(t, err)
+		w, _ := ownCAWorld(t)
+		long := ownCAOf(t, caKey)
+		w.registerCA(t, long)
+		short, err := csr.NewCA(long.Certificate(), caKey, csr.Profile{Validity: 24 * time.Hour})
+		require.NoError(t, err)
+		w.opts.Credential = &provision.IssueCertificate{CA: short, Store: w.keys}
+		_, err = w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
+		require.NoError(t, err)
+		run := w.run(t)
+		_, err = run.Run(t.Context(), rows(2))
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+
+		time.Sleep(48 * time.Hour)
+		_, err = run.Retry(t.Context())
+		require.ErrorIs(t, err, provision.ErrIncomplete)
+		got := results(t, run)[1]
+		assert.Equal(t, provision.Failed, got.Verdict)
+		assert.Contains(t, got.Message, "expired at 2000-01-02T00:00:00Z, before it was registered")
+		assert.Equal(t, 1, w.fake.Counts().Certificates)
+	})
 }
 
 func TestAKeyWithARequestIsNoKeyWithACertificate(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
@@ -97,7 +98,21 @@ func (m *keyMaker) kept(ctx context.Context, r *csr.Result) error {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
 	r.Request, r.CertificatePEM = rec.Request, rec.CertificatePEM
-	return nil
+	return current(rec)
+}
+
+// current returns an error for a record whose certificate has expired while the run was interrupted. It is the device's
+// own: with the certificate it could not connect.
+func current(rec keystore.Record) error {
+	if rec.CertificatePEM == "" {
+		return nil
+	}
+	certs, err := csr.ParseCertificates([]byte(rec.CertificatePEM))
+	if err != nil || time.Now().Before(certs[0].NotAfter) {
+		return err
+	}
+	return fmt.Errorf("the certificate that the CA has issued for its key expired at %s, before it was registered; move the key away, and have both made once more",
+		certs[0].NotAfter.UTC().Format(time.RFC3339))
 }
 
 // useful returns an error for a record of another kind than this step makes.
