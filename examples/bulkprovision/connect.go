@@ -194,8 +194,18 @@ func lastRefusal(fake *fakebackend.Backend, clientID string) (why string) {
 	return why
 }
 
-// mayNot returns why the account refuses a device, by template and policies; "" if they do not tell.
+// mayNot returns why the account refuses a device, by template and policies, or by its certificate if that was left to the
+// first connection; "" if they do not tell.
 func (o *options) mayNot(ctx context.Context, b task.Backend, t *refusedTrial) string {
+	if t.result.Verdict == provision.Issued { // no policy of the run's template is on it
+		if lister, ok := task.As[task.CertificateLister](b); ok {
+			c, err := lister.ReadCertificate(ctx, t.result.CertificateID)
+			if err == nil && c.Status != "ACTIVE" {
+				return fmt.Sprintf("its certificate is %s; a rule of yours, or somebody, has to activate it", c.Status)
+			}
+		}
+		return ""
+	}
 	question := map[string]string{
 		connect.StepConnect: "connect", connect.StepSubscribe: "subscribe:" + o.topicOf(t.Name), connect.StepPublish: "publish:" + o.topicOf(t.Name),
 		connect.StepAnswer: "receive:" + o.topicOf(t.Name),

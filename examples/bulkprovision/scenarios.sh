@@ -219,7 +219,7 @@ own_ca() {
 	bulk 3 -devices "$work/devices.csv" "${jit[@]}"
 	says "3 issued"
 	bulk 3 "${jit[@]}" -connect 3
-	says "0 of 3 devices provisioned, 3 issued" "0 of 3 connected"
+	says "0 of 3 devices provisioned, 3 issued" "0 of 3 connected" "the account: its certificate is PENDING_ACTIVATION"
 	holds certificates 3
 	activate_pending
 	bulk 0 "${jit[@]}" -connect 3
