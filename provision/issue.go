@@ -18,7 +18,7 @@ import (
 // again, it sends the very same certificate. Keys of another run are refused, as by [MakeCSR].
 //
 // The template takes the certificate with CertificatePem. With CACertificatePem beside it, the CA must be registered in the
-// account ([task.CARegistrar]); without it, the service registers the certificate without a CA, and its role needs
+// account ([task.CAEnsurer]); without it, the service registers the certificate without a CA, and its role needs
 // iot:RegisterCertificateWithoutCA ([task.RoleInput]). Give the template's certificate the OverrideSettings {"Status":
 // "REPLACE"}: of a line that fails, the service may keep the certificate, and without them refuses it when the device is sent
 // again.
