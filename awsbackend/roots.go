@@ -93,6 +93,6 @@ func read(client iot.HTTPClient, req *http.Request) (body []byte, status int, is
 		return nil, 0, false, err
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(resp.Body)
+	body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	return body, resp.StatusCode, resp.Header.Get(fakeHeader) != "", err
 }

@@ -63,7 +63,8 @@ func (in *CAInput) Check() error {
 	return err
 }
 
-// Suits returns an [ErrConflict] that tells what to do if a registered CA can't be used as the input wants it.
+// Suits returns an [ErrConflict] that tells what to do if a registered CA can't be used as the input wants it. The mode is not
+// compared, since a device that names its endpoint is served in either.
 func (in *CAInput) Suits(ca *CA) error {
 	problem := ""
 	switch {
@@ -75,6 +76,8 @@ func (in *CAInput) Suits(ca *CA) error {
 		problem = "provisions devices that first connect with a template, and none was asked for: give that template, or take it off the CA (UpdateCACertificate)"
 	case in.TemplateBody != "" && !sameJSON(in.TemplateBody, ca.TemplateBody):
 		problem = "has another template, or none, for devices that first connect: give that one, or change it there (UpdateCACertificate with registrationConfig)"
+	case in.TemplateBody != "" && in.RoleARN != ca.RoleARN:
+		problem = "runs its template with the role " + ca.RoleARN + ": give that one, or change it there (UpdateCACertificate with registrationConfig)"
 	}
 	if problem == "" {
 		return nil
