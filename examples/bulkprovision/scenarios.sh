@@ -240,8 +240,9 @@ activate_pending() {
 	while read -r id status; do
 		[[ $status == PENDING_ACTIVATION ]] || fail "certificate $id must be PENDING_ACTIVATION"
 		arn=$(operator describe-certificate --certificate-id "$id" --query certificateDescription.certificateArn --output text)
-		thing=$(operator describe-certificate --certificate-id "$id" --query certificateDescription.certificatePem --output text |
-			openssl x509 -noout -subject -nameopt multiline | sed -n 's/^ *commonName *= //p')
+		# In a file, since openssl stops reading before the AWS CLI has written its last newline.
+		operator describe-certificate --certificate-id "$id" --query certificateDescription.certificatePem --output text >"$work/waiting.pem"
+		thing=$(openssl x509 -in "$work/waiting.pem" -noout -subject -nameopt multiline | sed -n 's/^ *commonName *= //p')
 		printf '(%s: a thing, a policy, and ACTIVE)\n' "$thing"
 		operator create-thing --thing-name "$thing" >/dev/null
 		operator attach-thing-principal --thing-name "$thing" --principal "$arn"
