@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
@@ -44,7 +45,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	client := paho.NewClient(paho.ClientConfig{Conn: conn, ClientID: "device-one"})
+	client := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn), ClientID: "device-one"})
 	if _, err := client.Connect(ctx, &paho.Connect{ClientID: "device-one", CleanStart: true, KeepAlive: 30}); err != nil {
 		fmt.Println(err)
 		return

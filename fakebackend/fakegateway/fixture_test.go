@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/stretchr/testify/require"
 
@@ -147,7 +148,7 @@ func (l *lab) mqtt5(conn net.Conn, id string, change ...func(*paho.Connect)) (*c
 	l.t.Helper()
 	c := &client{messages: make(chan *paho.Publish, 1000), gone: make(chan *paho.Disconnect, 1), failed: make(chan error, 10)}
 	c.Client = paho.NewClient(paho.ClientConfig{
-		Conn: conn, ClientID: id,
+		Conn: packets.NewThreadSafeConn(conn), ClientID: id, // the first PINGREQ leaves beside the first SUBSCRIBE
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.messages <- p.Packet
 			return true, nil
