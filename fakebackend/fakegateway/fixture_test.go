@@ -149,6 +149,7 @@ func (l *lab) mqtt5(conn net.Conn, id string, change ...func(*paho.Connect)) (*c
 	c := &client{messages: make(chan *paho.Publish, 1000), gone: make(chan *paho.Disconnect, 1), failed: make(chan error, 10)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: id, // the first PINGREQ leaves beside the first SUBSCRIBE
+		PacketTimeout: time.Minute, // a machine may be busy
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.messages <- p.Packet
 			return true, nil
