@@ -18,7 +18,7 @@ func FuzzConnection(f *testing.F) {
 	d := l.device("anything")
 	for _, seed := range [][]byte{
 		connect3("x"), connect5("x"), publish3("a", 1, "x"), publish5("a", 0, []byte{35, 0, 1}, []byte("x")), subscribe3(1, "a/#", "$share/g/a"),
-		subscribe5([]byte{11, 1}, 0, "+"), packet(0xa2, []byte{0, 9}, text("a")), packet(0xc0), packet(0xe0), packet(0xe0, []byte{4, 0}), packet(0x40, []byte{0, 1}),
+		subscribe5([]byte{11, 1}, 0, "+"), packet(0x82, []byte{0, 1, 0}, text("a")), packet(0xa2, []byte{0, 9}, text("a")), packet(0xc0), packet(0xe0), packet(0xe0, []byte{4, 0}), packet(0x40, []byte{0, 1}),
 		packet(0x10, text("MQTT"), []byte{5, 0xc6, 0, 60, 5, 17, 0, 0, 0, 9, 0}, text("x"), []byte{0}, text("will"), text("x"), text("u"), text("p")),
 		{0x30, 0xff, 0xff, 0xff, 0xff, 1}, {0x00, 0x00}, packet(0xf0, []byte{0x18, 0}),
 	} {

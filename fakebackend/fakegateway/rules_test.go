@@ -92,6 +92,7 @@ func TestWhatBreaksARuleEndsTheConnectionWithTheReasonThatAWSDocuments(t *testin
 		"a subscription with QoS 2":   {subscribe3(2, "a"), subscribe5(nil, 2, "a"), 0x9b, "bad-packet"},
 		"a subscription identifier":   {nil, subscribe5([]byte{11, 1}, 1, "a"), 0xa1, "bad-packet"},
 		"no filter":                   {packet(0x82, []byte{0, 9}), packet(0x82, []byte{0, 9, 0}), 0x82, "bad-packet"},
+		"a filter without options":    {packet(0x82, []byte{0, 9}, text("a")), packet(0x82, []byte{0, 9, 0}, text("a")), 0x81, "bad-packet"},
 		"a packet for clients":        {packet(0x20, []byte{0, 0}), packet(0x20, []byte{0, 0, 0}), 0x81, "bad-packet"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -234,7 +234,7 @@ func (c *session) readFailed(err error) {
 	case errors.Is(err, errTooLarge):
 		c.refuse(badLimit, err.Error())
 		c.end(packets.ErrPacketTooLarge, clientError, err.Error())
-	case errors.Is(err, errMalformed):
+	case errors.Is(err, errMalformed), errors.Is(err, errCutShort):
 		c.refuse(badPacket, err.Error())
 		c.end(packets.ErrMalformedPacket, clientError, err.Error())
 	case errors.Is(err, errSlow):

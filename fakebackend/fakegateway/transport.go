@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // Limits of a connection, so that no client makes the program grow.
@@ -21,6 +23,7 @@ const (
 var (
 	errTooLarge  = errors.New("the packet is larger than 149,504 bytes")
 	errMalformed = errors.New("the length of the packet is malformed")
+	errCutShort  = errors.New("the packet is malformed: a SUBSCRIBE ends before the options of its last topic filter")
 	errSlow      = errors.New("the client does not read: 1 MiB waits for it")
 )
 
@@ -75,8 +78,24 @@ func (t *transport) next() error {
 	if err != nil {
 		return err
 	}
+	if t.session.five && packet[0]>>4 == packets.Subscribe && cutShort(packet) {
+		return errCutShort
+	}
 	t.buffer, t.unread, t.last = packet, packet, packet[0]
 	return nil
+}
+
+// cutShort reports whether a SUBSCRIBE of MQTT 5 ends with a topic filter that has no options. The broker's library panics
+// over it (mochi-mqtt 2.7.9), and would then leave out the client's will.
+func cutShort(packet []byte) (cut bool) {
+	defer func() { cut = recover() != nil }()
+	body := packet[1:]
+	for body[0]&0x80 != 0 {
+		body = body[1:]
+	}
+	pk := packets.Packet{ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Type: packets.Subscribe}}
+	_ = pk.SubscribeDecode(body[1:])
+	return false
 }
 
 // readPacket appends the next packet to buf.

@@ -36,6 +36,9 @@ import (
 // steps are where a run can be when it dies, as the ledger and the folder tell afterwards.
 var steps = []string{"spool", "keys", "written", "uploaded", "starting", "started", "ended", "record"}
 
+// settle is how long the run waits for the task of a start without an answer to appear.
+const settle = 2 * time.Second
+
 type test struct {
 	devices, part, kills int
 	rate                 float64
@@ -80,7 +83,7 @@ func (t *test) run(ctx context.Context) (err error) {
 	if err := t.writeDevices(); err != nil {
 		return err
 	}
-	if err := t.dropStarts(ctx); err != nil {
+	if err := t.setFaults(ctx); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -149,11 +152,14 @@ func (t *test) writeDevices() error {
 	return os.WriteFile(t.path("devices.csv"), b.Bytes(), 0o600)
 }
 
-// dropStarts makes some answers to Start get lost: after the effect, and before it.
-func (t *test) dropStarts(ctx context.Context) error {
+// setFaults makes some answers to Start get lost, after the effect and before it, and files take their time, so that a part
+// that is being uploaded or reported on can be seen as such however fast the machine is.
+func (t *test) setFaults(ctx context.Context) error {
 	const rules = `[{"operation":"StartThingRegistrationTask","nth":2,"do":"drop-after"},
 		{"operation":"StartThingRegistrationTask","nth":4,"do":"drop-before"},
-		{"operation":"StartThingRegistrationTask","nth":6,"do":"drop-after"}]`
+		{"operation":"StartThingRegistrationTask","nth":6,"do":"drop-after"},
+		{"operation":"PutObject","times":-1,"do":"delay","delay":"50ms"},
+		{"operation":"GetObject","times":-1,"do":"delay","delay":"50ms"}]`
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.endpoint+"/_fake/faults", strings.NewReader(rules))
 	if err != nil {
 		return err
@@ -174,7 +180,7 @@ func (t *test) dropStarts(ctx context.Context) error {
 func (t *test) live(ctx context.Context) (done bool, err error) {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, t.path("bulkprovision"), "-backend", "aws", "-devices", t.path("devices.csv"), "-run", t.path("run"),
-		"-setup", "-bucket", "killtest", "-part", fmt.Sprint(t.part), "-settle", "2s")
+		"-setup", "-bucket", "killtest", "-part", fmt.Sprint(t.part), "-settle", settle.String())
 	cmd.Env, cmd.Stderr = t.env, &stderr
 	if err := cmd.Start(); err != nil {
 		return false, err
@@ -183,7 +189,7 @@ func (t *test) live(ctx context.Context) (done bool, err error) {
 	go func() { ended <- cmd.Wait() }()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	limit := time.Now().Add(3 * time.Second)
+	limit := time.Now().Add(settle + 3*time.Second) // a part whose start is in doubt is waited for that long
 	target := t.target(t.now(ctx))
 	for {
 		select {
