@@ -11,6 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -41,9 +45,9 @@ type (
 	}
 	remover struct {
 		hooks
-		certificate func(ctx context.Context, r *reference, thing, id string) ([]string, error)
-		thing       func(ctx context.Context, r *reference, name string) ([]string, error)
-		policy      func(ctx context.Context, r *reference, name, document string) ([]string, error)
+		certificate func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error)
+		thing       func(ctx context.Context, r *fakebackend.Backend, name string) ([]string, error)
+		policy      func(ctx context.Context, r *fakebackend.Backend, name, document string) ([]string, error)
 	}
 	bucket struct{ hooks }
 	lister struct {
@@ -75,7 +79,7 @@ type (
 func inner[T any](h *hooks) T {
 	t, ok := task.As[T](h.Backend)
 	if !ok {
-		panic("the reference has every ability")
+		panic("the fake has every ability")
 	}
 	return t
 }
@@ -105,7 +109,7 @@ func (r *reader) ReadDevice(ctx context.Context, name string) (*task.Device, err
 }
 
 func (r *remover) RetireCertificate(ctx context.Context, thing, id string) ([]string, error) {
-	inner := inner[*reference](&r.hooks)
+	inner := r.Backend.(*fakebackend.Backend)
 	if r.certificate == nil {
 		return inner.RetireCertificate(ctx, thing, id)
 	}
@@ -113,7 +117,7 @@ func (r *remover) RetireCertificate(ctx context.Context, thing, id string) ([]st
 }
 
 func (r *remover) RemoveThing(ctx context.Context, name string) ([]string, error) {
-	inner := inner[*reference](&r.hooks)
+	inner := r.Backend.(*fakebackend.Backend)
 	if r.thing == nil {
 		return inner.RemoveThing(ctx, name)
 	}
@@ -121,7 +125,7 @@ func (r *remover) RemoveThing(ctx context.Context, name string) ([]string, error
 }
 
 func (r *remover) RemovePolicy(ctx context.Context, name, document string) ([]string, error) {
-	inner := inner[*reference](&r.hooks)
+	inner := r.Backend.(*fakebackend.Backend)
 	if r.policy == nil {
 		return inner.RemovePolicy(ctx, name, document)
 	}
@@ -216,13 +220,13 @@ func breakLostRegister(instead error) func(task.Backend) task.Backend {
 	})
 }
 
-// otherCertificate is one that no backend under test has issued.
+// otherCertificate is one of another account.
 func otherCertificate() string {
-	r, err := newReference().RegisterThing(context.Background(), &task.RegisterInput{Parameters: map[string]string{"ThingName": "x", "CSR": otherCSR()}})
+	other, err := fakebackend.New(fakebackend.Options{})
 	if err != nil {
 		panic(err)
 	}
-	return r.CertificatePEM
+	return string(other.RootCA())
 }
 
 func (w *finder) HasThing(ctx context.Context, name string) (bool, error) {
@@ -315,6 +319,16 @@ func breakRole(again func(arn string) (string, error)) func(task.Backend) task.B
 
 func breakPreflight(change func(f *finding.Finding)) func(task.Backend) task.Backend {
 	return func(b task.Backend) task.Backend { return &preflight{hooks{Backend: b}, change} }
+}
+
+// detach takes a certificate off a thing and leaves it in the account.
+func detach(ctx context.Context, b *fakebackend.Backend, thing, id string) error {
+	c, err := b.ReadCertificate(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = iot.NewFromConfig(fakeaws.Config(b)).DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: &thing, Principal: &c.ARN})
+	return err
 }
 
 // gone makes the second removal of the same thing an error.
@@ -464,21 +478,20 @@ var brokenAbilities = []breakage{
 	{"thing/has", "free when it could not look", breakFinder(func(has bool, _ error) (bool, error) { return has, nil })},
 	{"certificate/retire", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
-		return breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+		return breakRemover(remover{certificate: func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error) {
 			if err := again(id); err != nil {
 				return nil, err
 			}
 			return r.RetireCertificate(ctx, thing, id)
 		}})(b)
 	}},
-	{"certificate/retire", "does nothing", breakRemover(remover{certificate: func(context.Context, *reference, string, string) ([]string, error) {
+	{"certificate/retire", "does nothing", breakRemover(remover{certificate: func(context.Context, *fakebackend.Backend, string, string) ([]string, error) {
 		return nil, nil
 	}})},
-	{"certificate/retire", "does not delete it", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
-		r.detach(thing, id)
-		return nil, nil
+	{"certificate/retire", "does not delete it", breakRemover(remover{certificate: func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error) {
+		return nil, detach(ctx, r, thing, id)
 	}})},
-	{"certificate/shared", "deletes it", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+	{"certificate/shared", "deletes it", breakRemover(remover{certificate: func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error) {
 		others, err := r.RetireCertificate(ctx, thing, id)
 		for _, o := range others {
 			if _, err := r.RetireCertificate(ctx, o, id); err != nil {
@@ -487,26 +500,38 @@ var brokenAbilities = []breakage{
 		}
 		return others, err
 	}})},
-	{"certificate/shared", "keeps it attached", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
-		return r.others(thing, id), nil
+	{"certificate/shared", "keeps it attached", breakRemover(remover{certificate: func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error) {
+		var others []string
+		for d := range r.Things() {
+			if d.ThingName != thing && slices.ContainsFunc(d.Certificates, func(c task.Certificate) bool { return c.ID == id }) {
+				others = append(others, d.ThingName)
+			}
+		}
+		return others, nil
 	}})},
-	{"certificate/shared", "reports no others", breakRemover(remover{certificate: func(ctx context.Context, r *reference, thing, id string) ([]string, error) {
+	{"certificate/shared", "reports no others", breakRemover(remover{certificate: func(ctx context.Context, r *fakebackend.Backend, thing, id string) ([]string, error) {
 		_, err := r.RetireCertificate(ctx, thing, id)
 		return nil, err
 	}})},
-	{"thing/remove", "detaches what is attached", breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
+	{"thing/remove", "detaches what is attached", breakRemover(remover{thing: func(ctx context.Context, r *fakebackend.Backend, name string) ([]string, error) {
 		left, err := r.RemoveThing(ctx, name)
 		for _, arn := range left {
-			r.detach(name, task.ResourceName(arn))
+			err = errors.Join(err, detach(ctx, r, name, task.ResourceName(arn)))
 		}
 		return left, err
 	}})},
-	{"thing/remove", "does nothing", breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
-		return r.principals(name), nil
+	{"thing/remove", "does nothing", breakRemover(remover{thing: func(ctx context.Context, r *fakebackend.Backend, name string) ([]string, error) {
+		var principals []string
+		if d, ok := r.Thing(name); ok {
+			for _, c := range d.Certificates {
+				principals = append(principals, c.ARN)
+			}
+		}
+		return principals, nil
 	}})},
 	{"thing/remove", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
-		return breakRemover(remover{thing: func(ctx context.Context, r *reference, name string) ([]string, error) {
+		return breakRemover(remover{thing: func(ctx context.Context, r *fakebackend.Backend, name string) ([]string, error) {
 			left, err := r.RemoveThing(ctx, name)
 			if len(left) == 0 && err == nil {
 				err = again(name)
@@ -514,24 +539,39 @@ var brokenAbilities = []breakage{
 			return left, err
 		}})(b)
 	}},
-	{"policy/remove", "reports no targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+	{"policy/remove", "reports no targets", breakRemover(remover{policy: func(ctx context.Context, r *fakebackend.Backend, name, document string) ([]string, error) {
 		_, err := r.RemovePolicy(ctx, name, document)
 		return nil, err
 	}})},
-	{"policy/remove", "deletes it from under its targets", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+	{"policy/remove", "deletes it from under its targets", breakRemover(remover{policy: func(ctx context.Context, r *fakebackend.Backend, name, document string) ([]string, error) {
 		left, err := r.RemovePolicy(ctx, name, document)
-		delete(r.resources, name)
-		return left, err
+		client := iot.NewFromConfig(fakeaws.Config(r))
+		for _, target := range left {
+			_, e := client.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: &name, Target: &target})
+			err = errors.Join(err, e)
+		}
+		_, e := r.RemovePolicy(ctx, name, document)
+		return left, errors.Join(err, e)
 	}})},
-	{"policy/other", "looks at no document", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, _ string) ([]string, error) {
-		return r.RemovePolicy(ctx, name, "iot:Connect")
+	{"policy/other", "looks at no document", breakRemover(remover{policy: func(ctx context.Context, r *fakebackend.Backend, name, _ string) ([]string, error) {
+		document, err := r.ReadPolicy(ctx, name)
+		if errors.Is(err, task.ErrNotFound) {
+			return nil, nil
+		}
+		return r.RemovePolicy(ctx, name, document)
 	}})},
-	{"policy/remove", "does nothing", breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
-		return r.targets(name), nil
+	{"policy/remove", "does nothing", breakRemover(remover{policy: func(ctx context.Context, r *fakebackend.Backend, name, document string) ([]string, error) {
+		var targets []string
+		for c := range r.Certificates() {
+			if slices.Contains(c.Policies, name) {
+				targets = append(targets, c.ARN)
+			}
+		}
+		return targets, nil
 	}})},
 	{"policy/remove", "the second time is an error", func(b task.Backend) task.Backend {
 		again := gone()
-		return breakRemover(remover{policy: func(ctx context.Context, r *reference, name, document string) ([]string, error) {
+		return breakRemover(remover{policy: func(ctx context.Context, r *fakebackend.Backend, name, document string) ([]string, error) {
 			left, err := r.RemovePolicy(ctx, name, document)
 			if len(left) == 0 && err == nil {
 				err = again(name)
@@ -590,8 +630,8 @@ var brokenAbilities = []breakage{
 	{"role/ensure", "does not wait until the role can be assumed", func(b task.Backend) task.Backend {
 		ready := time.Now().Add(10 * time.Second)
 		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
-			if in.RoleARN != referenceRole && time.Now().Before(ready) {
-				return "", refuse("InvalidRequestException", "the role cannot be assumed")
+			if in.RoleARN != fakeRole && time.Now().Before(ready) {
+				return "", &task.Error{Op: "StartThingRegistrationTask", Code: "InvalidRequestException", Status: 400, Kind: task.ErrInvalidRequest}
 			}
 			return b.StartTask(ctx, in)
 		}}

@@ -1,12 +1,11 @@
 package tasktest_test
 
 import (
-	"context"
-	"fmt"
+	"bytes"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -24,7 +23,7 @@ var brokenLines = []breakage{
 	{"lines/certificate-made", "lists only certificates that things have", func(b task.Backend) task.Backend {
 		return &lister{hooks: hooks{Backend: b}, list: func(all []*task.Certificate, t time.Time) []*task.Certificate {
 			attached := map[string]bool{}
-			for _, d := range b.(*reference).things {
+			for d := range b.(*fakebackend.Backend).Things() {
 				for _, c := range d.Certificates {
 					attached[c.ID] = true
 				}
@@ -39,7 +38,7 @@ var brokenLines = []breakage{
 	}},
 	{"lines/thing-made", "does not read back a thing without a certificate", breakReader(func(d *task.Device, err error) (*task.Device, error) {
 		if err == nil && len(d.Certificates) == 0 {
-			return nil, refuse("ResourceNotFoundException", "no such device")
+			return nil, &task.Error{Op: "DescribeThing", Code: "ResourceNotFoundException", Status: 404, Kind: task.ErrNotFound}
 		}
 		return d, err
 	})},
@@ -51,20 +50,9 @@ var brokenLines = []breakage{
 			return c, err
 		}}
 	}},
-	{"lines/policies-attached", "works on refused lines again", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, upload: func(ctx context.Context, in *task.UploadInput) (*task.Object, error) {
-			object, err := b.Upload(ctx, in)
-			if err == nil {
-				r := b.(*reference)
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				key := object.Bucket + "/" + object.Key
-				lines := strings.SplitAfter(string(r.objects[key]), "\n")
-				r.objects[key] = append(r.objects[key], lines[1]...)
-			}
-			return object, err
-		}}
-	}},
+	{"lines/policies-attached", "works on refused lines again", uploading(func(_ string, data []byte) []byte {
+		return append(data, bytes.SplitAfter(data, []byte("\n"))[1]...)
+	})},
 	{"lines/certificate-attached", "reads back another certificate", breakRead(func(d *task.Device) {
 		for i := range d.Certificates {
 			d.Certificates[i].PEM = otherCertificate()
@@ -76,23 +64,5 @@ var brokenLines = []breakage{
 	{"lines/all-made", "counts the line as registered", func(b task.Backend) task.Backend {
 		return described(b, func(d *task.Description) { d.Succeeded, d.Failed = d.Succeeded+d.Failed, 0 })
 	}},
-	{"lines/all-made", "starts a second task for the rest", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
-			id, err := b.StartTask(ctx, in)
-			if err == nil {
-				twice(b)
-			}
-			return id, err
-		}}
-	}},
-}
-
-// twice makes a second task of the last one.
-func twice(b task.Backend) {
-	r := b.(*reference)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	again := *r.tasks[len(r.tasks)-1]
-	again.ID = task.ID(fmt.Sprint(again.ID, "-again"))
-	r.tasks = append(r.tasks, &again)
+	{"lines/all-made", "starts a second task for the rest", another(func(err error) bool { return err == nil })},
 }

@@ -41,8 +41,8 @@ func TestEveryBrokenPromiseIsFoundByItsCase(t *testing.T) {
 			c, ok := cases[broken.promise]
 			require.True(t, ok, "no such case")
 			synctest.Test(t, func(t *testing.T) {
-				sound := newReference()
-				err := c.Check(t.Context(), harness{sound, broken.wrap(sound)})
+				f := newFake(t)
+				err := c.Check(t.Context(), f.wrapped(broken.wrap(f.backend)))
 				require.Error(t, err, "the case passes a backend that breaks: %s", c.Explanation)
 				_, skipped := errors.AsType[*tasktest.SkipError](err)
 				assert.False(t, skipped, "the case was skipped: %v", err)
@@ -192,6 +192,9 @@ func startInputs(change func(in *task.StartInput)) func(b task.Backend) task.Bac
 	}
 }
 
+// soundTemplate is one that every backend takes.
+const soundTemplate = `{"Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x"}}}}`
+
 // noAnswerNoError takes a lost answer for a good one.
 func noAnswerNoError(b task.Backend) task.Backend {
 	return startErrors(func(err error) error {
@@ -203,15 +206,12 @@ func noAnswerNoError(b task.Backend) task.Backend {
 }
 
 var brokenStarts = []breakage{
-	{"start/once", "sends again when no answer came", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
-			id, err := b.StartTask(ctx, in)
-			if err != nil && !task.Refused(err) {
-				id, err = b.StartTask(ctx, in)
-			}
-			return id, err
-		}}
-	}},
+	{"start/once", "sends again when no answer came, and is refused because of the first", startErrors(func(err error) error {
+		if !task.Refused(err) {
+			return &task.Error{Op: "StartThingRegistrationTask", Code: "InvalidRequestException", Status: 400, Kind: task.ErrTaskRunning}
+		}
+		return err
+	})},
 	{"start/once", "gives no error when no answer came", noAnswerNoError},
 	{"start/once", "waits for the first one to end and sends again", func(b task.Backend) task.Backend {
 		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
@@ -226,7 +226,7 @@ var brokenStarts = []breakage{
 	{"start/lost-before", "gives no error when no answer came", noAnswerNoError},
 	{"start/lost-before", "calls a lost answer a refusal", startErrors(func(err error) error {
 		if !task.Refused(err) {
-			return &task.Error{Op: "StartThingRegistrationTask", Code: "RequestError", Status: 400, Err: err}
+			return &task.Error{Op: "StartThingRegistrationTask", Code: "RequestError", Status: 400}
 		}
 		return err
 	})},
@@ -247,13 +247,8 @@ var brokenStarts = []breakage{
 		return err
 	})},
 	{"start/slow", "starts two tasks at once", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
-			id, err := b.StartTask(ctx, in)
-			if err == nil || !task.Refused(err) {
-				twice(b)
-			}
-			return id, err
-		}}
+		unanswered := func(err error) bool { return err != nil && !task.Refused(err) }
+		return another(unanswered)(another(unanswered)(b))
 	}},
 	{"start/throttled", "does not say what it was", startErrors(func(err error) error {
 		if errors.Is(err, task.ErrThrottled) {
@@ -261,19 +256,7 @@ var brokenStarts = []breakage{
 		}
 		return err
 	})},
-	{"start/throttled", "starts all the same", func(b task.Backend) task.Backend {
-		return &hooks{Backend: b, start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
-			id, err := b.StartTask(ctx, in)
-			if errors.Is(err, task.ErrThrottled) {
-				r := b.(*reference)
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.tasks = append(r.tasks, &referenceTask{Description: task.Description{
-					ID: "throttled-and-started", Status: task.Completed, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey}})
-			}
-			return id, err
-		}}
-	}},
+	{"start/throttled", "starts all the same", another(func(err error) bool { return errors.Is(err, task.ErrThrottled) })},
 	{"start/throttled", "calls the outcome unknown", startErrors(func(err error) error {
 		if errors.Is(err, task.ErrThrottled) {
 			return errors.Join(task.ErrOutcomeUnknown, err)
@@ -310,12 +293,12 @@ var brokenStarts = []breakage{
 	}},
 	{"start/bad-template", "takes what is not JSON", startInputs(func(in *task.StartInput) {
 		if in.TemplateBody != "" && !json.Valid([]byte(in.TemplateBody)) {
-			in.TemplateBody = "{}"
+			in.TemplateBody = soundTemplate
 		}
 	})},
 	{"start/bad-template", "takes an empty one", startInputs(func(in *task.StartInput) {
 		if in.TemplateBody == "" {
-			in.TemplateBody = "{}"
+			in.TemplateBody = soundTemplate
 		}
 	})},
 	{"start/bad-template", "takes a long one", startInputs(func(in *task.StartInput) {
@@ -325,7 +308,7 @@ var brokenStarts = []breakage{
 	})},
 	{"start/missing-member", "has a role of its own", startInputs(func(in *task.StartInput) {
 		if in.RoleARN == "" {
-			in.RoleARN = referenceRole
+			in.RoleARN = fakeRole
 		}
 	})},
 	{"start/missing-member", "another kind", startErrors(func(err error) error {
@@ -339,7 +322,7 @@ var brokenStarts = []breakage{
 			id, err := b.StartTask(ctx, in)
 			if errors.Is(err, task.ErrInvalidRequest) {
 				sound := *in
-				sound.TemplateBody = "{}"
+				sound.TemplateBody = soundTemplate
 				if _, err := b.StartTask(ctx, &sound); err != nil {
 					return "", err
 				}

@@ -1,11 +1,6 @@
 package tasktest_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -20,19 +15,6 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/task/tasktest"
 )
-
-// otherCSR is a request for a key of its own.
-func otherCSR() string {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		panic(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-}
 
 // interfaceDocs returns the doc comments of the interfaces in package task and of their methods, each as one line.
 func interfaceDocs(t *testing.T) (docs []string) {
@@ -104,9 +86,9 @@ func TestRunOnABrokenBackend(t *testing.T) {
 	if os.Getenv("TASKTEST_BROKEN") == "" {
 		t.Skip("started by TestRunPrintsTheExplanationOfAFailingCase only")
 	}
-	tasktest.Run(t, func(*testing.T) tasktest.Harness {
-		sound := newReference()
-		return harness{sound, opening(deny)(sound)}
+	tasktest.Run(t, func(t *testing.T) tasktest.Harness {
+		f := newFake(t)
+		return f.wrapped(opening(deny)(f.backend))
 	})
 }
 

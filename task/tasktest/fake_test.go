@@ -17,24 +17,32 @@ import (
 type fake struct {
 	backend *fakebackend.Backend
 	inner   task.Backend // backend, or a wrapper around it
-	role    string
 }
 
-// The pace is one at which tasks of the suite can be met in progress and still take under a second.
-const fakeRate = 60
+const (
+	fakeRate     = 60 // a pace at which tasks of the suite can be met in progress and still take under a second
+	linksPerPage = 2
+	fakeRole     = "arn:aws:iam::123456789012:role/bulk"
+)
 
 func newFake(t *testing.T) fake {
 	backend, err := fakebackend.New(fakebackend.Options{
-		Rate: fakeRate, StopDelay: 100 * time.Millisecond, LinesPerReport: 3, PageSize: 2,
+		Rate: fakeRate, StopDelay: 100 * time.Millisecond, LinesPerReport: 3, PageSize: linksPerPage,
 	})
 	require.NoError(t, err)
-	role, err := backend.EnsureRole(t.Context(), &task.RoleInput{Name: "bulk"})
+	_, err = backend.EnsureRole(t.Context(), &task.RoleInput{Name: "bulk"})
 	require.NoError(t, err)
-	return fake{backend, backend, role}
+	return fake{backend, backend}
+}
+
+// wrapped returns the harness with a backend around its own.
+func (f fake) wrapped(b task.Backend) fake {
+	f.inner = b
+	return f
 }
 
 func (f fake) Backend() task.Backend { return f.inner }
-func (f fake) RoleARN() string       { return f.role }
+func (f fake) RoleARN() string       { return fakeRole }
 func (f fake) LinesInProgress() int  { return fakeRate }
 
 func (f fake) Inject(fault tasktest.Fault) (lift func(), err error) {
@@ -94,7 +102,7 @@ func TestAWrappedFakeStillHasItsAbilitiesAndPasses(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(t)
-				f.inner = &hooks{Backend: &hooks{Backend: f.backend}}
+				f = f.wrapped(&hooks{Backend: &hooks{Backend: f.backend}})
 				require.NoError(t, c.Check(t.Context(), f), c.Explanation)
 			})
 		})

@@ -16,20 +16,20 @@ import (
 func TestABackendThatAnswersNothingFailsItsCasesAndDoesNotPanic(t *testing.T) {
 	for _, c := range tasktest.Cases() {
 		synctest.Test(t, func(t *testing.T) {
-			sound := newReference()
+			f := newFake(t)
 			none := &hooks{
-				Backend: sound,
+				Backend: f.backend,
 				list:    func(context.Context, *task.ListInput) (*task.TaskPage, error) { return nil, nil },
 				reports: func(context.Context, task.ID, task.ReportType, string) (*task.ReportPage, error) { return nil, nil },
 				upload:  func(context.Context, *task.UploadInput) (*task.Object, error) { return nil, nil },
 			}
-			_ = c.Check(t.Context(), harness{sound, none}) // whatever it says, it returns
+			_ = c.Check(t.Context(), f.wrapped(none)) // whatever it says, it returns
 		})
 	}
 }
 
 func TestACaseWithoutWhatItNeedsIsSkippedWithTheReason(t *testing.T) {
-	bare := struct{ tasktest.Harness }{newReference()} // no Faulter any more
+	bare := struct{ tasktest.Harness }{newFake(t)} // no Faulter any more
 	for _, c := range tasktest.Cases() {
 		if c.Name != "start/once" {
 			continue
@@ -45,15 +45,12 @@ func TestACaseWithoutWhatItNeedsIsSkippedWithTheReason(t *testing.T) {
 func TestACaseLeavesNoTaskInProgressAndNoDeviceBehind(t *testing.T) {
 	for _, c := range tasktest.Cases() {
 		synctest.Test(t, func(t *testing.T) {
-			sound := newReference()
-			require.NoError(t, c.Check(t.Context(), sound), c.Name)
-			for id, err := range task.List(t.Context(), sound, "") {
-				require.NoError(t, err)
-				d, err := sound.DescribeTask(t.Context(), id)
-				require.NoError(t, err)
-				assert.True(t, d.Status.Done(), "%s left %s %s", c.Name, id, d.Status)
+			f := newFake(t)
+			require.NoError(t, c.Check(t.Context(), f), c.Name)
+			for d := range f.backend.Tasks() {
+				assert.True(t, d.Status.Done(), "%s left %s %s", c.Name, d.ID, d.Status)
 			}
-			assert.Empty(t, sound.things, c.Name)
+			assert.Zero(t, f.backend.Counts().Things, c.Name)
 		})
 	}
 }
@@ -64,7 +61,7 @@ func TestACaseEndsWithItsContext(t *testing.T) {
 	cancel(cause)
 	for _, c := range tasktest.Cases() {
 		if c.Name == "reports/results" {
-			require.ErrorIs(t, c.Check(ctx, newReference()), cause)
+			require.ErrorIs(t, c.Check(ctx, newFake(t)), cause)
 		}
 	}
 }

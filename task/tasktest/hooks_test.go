@@ -2,10 +2,10 @@ package tasktest_test
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 
 	"github.com/seed1ff6f450/iotfleet/task"
-	"github.com/seed1ff6f450/iotfleet/task/tasktest"
 )
 
 // hooks is a backend around another one that does some things otherwise. A nil hook leaves a method as it is; what the
@@ -83,16 +83,32 @@ func described(b task.Backend, change func(d *task.Description)) task.Backend {
 	}}
 }
 
-// harness puts a wrapped backend in the place of the one it wraps.
-type harness struct {
-	*reference
-	backend task.Backend
+// another lets a backend have one more task on the data file of a start with an error, or none, for which after is true.
+func another(after func(err error) bool) func(b task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend {
+		var made task.Description
+		return &hooks{
+			Backend: b,
+			start: func(ctx context.Context, in *task.StartInput) (task.ID, error) {
+				id, err := b.StartTask(ctx, in)
+				if after(err) {
+					made = task.Description{ID: task.ID(rand.Text()), Status: task.Completed, InputFileBucket: in.InputFileBucket, InputFileKey: in.InputFileKey}
+				}
+				return id, err
+			},
+			list: func(ctx context.Context, in *task.ListInput) (*task.TaskPage, error) {
+				page, err := b.ListTasks(ctx, in)
+				if err == nil && made.ID != "" && in.Token == "" && (in.Status == "" || in.Status == made.Status) {
+					page.IDs = append(page.IDs, made.ID)
+				}
+				return page, err
+			},
+			describe: func(ctx context.Context, id task.ID) (*task.Description, error) {
+				if id == made.ID {
+					return new(made), nil
+				}
+				return b.DescribeTask(ctx, id)
+			},
+		}
+	}
 }
-
-func (h harness) Backend() task.Backend { return h.backend }
-
-var _ interface {
-	tasktest.Harness
-	tasktest.Faulter
-	tasktest.Pacer
-} = harness{}
