@@ -19,8 +19,8 @@ const crlLabel = "X509 CRL"
 // that a certificate has in the account. previous is the CRL before it, in PEM, whose entries it goes on with; empty for
 // none. Each revoked certificate needs its SerialNumber and RevocationTime. The next CRL is due at nextUpdate.
 //
-// A CA whose certificate lacks the key usage cRLSign or a subject key identifier can't sign one, and a previous CRL of
-// another CA is not taken: both are an [ErrCA].
+// A CA whose certificate has key usages without cRLSign can't sign one, and a previous CRL of another CA is not taken: both
+// are an [ErrCA].
 func (c *CA) RevocationList(previous string, revoked []x509.RevocationListEntry, nextUpdate time.Time) (string, error) {
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: nextUpdate}
 	if previous != "" {
@@ -41,7 +41,17 @@ func (c *CA) RevocationList(previous string, revoked []x509.RevocationListEntry,
 			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
 		}
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, c.certificate, c.signer)
+	// crypto/x509 demands two extensions that many CAs lack, such as those made with openssl req -x509. Without key usages a
+	// key may do everything (RFC 5280, 4.2.1.3); the identifier is the one that the certificates of such a CA have.
+	issuer := *c.certificate
+	if issuer.KeyUsage == 0 {
+		issuer.KeyUsage = x509.KeyUsageCRLSign
+	}
+	if len(issuer.SubjectKeyId) == 0 {
+		id := keyID(c.info)
+		issuer.SubjectKeyId = id[:]
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, &issuer, c.signer)
 	if err != nil {
 		return "", fmt.Errorf("%w: sign a CRL: %w", ErrCA, err)
 	}

@@ -432,3 +432,30 @@ func ownCA() (crypto.Signer, *x509.Certificate) {
 	}
 	return key, certificate
 }
+
+// openssl req -x509 makes a CA without key usages unless it is told to.
+func TestACAWithoutKeyUsagesOrIdentifierSignsItsRevocationList(t *testing.T) {
+	key := freshKey(t, csr.P256)
+	for name, change := range map[string]func(*x509.Certificate){
+		"no key usages": func(c *x509.Certificate) { c.KeyUsage = 0 },
+		"no identifier": func(c *x509.Certificate) { c.IsCA = false }, // crypto/x509 makes one for CAs only
+	} {
+		root := caCertificate(t, key, change)
+		root.IsCA = true
+		ca, err := csr.NewCA(root, key, csr.Profile{Validity: years})
+		require.NoError(t, err, name)
+		text, err := ca.RevocationList("", []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), RevocationTime: time.Now()}}, time.Now().Add(time.Hour))
+		require.NoError(t, err, name)
+		block, _ := pem.Decode([]byte(text))
+		require.NotNil(t, block)
+		list, err := x509.ParseRevocationList(block.Bytes)
+		require.NoError(t, err)
+		assert.NoError(t, list.CheckSignatureFrom(root), name)
+		assert.Len(t, list.RevokedCertificateEntries, 1)
+	}
+	root := caCertificate(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
+	ca, err := csr.NewCA(root, key, csr.Profile{Validity: years})
+	require.NoError(t, err)
+	_, err = ca.RevocationList("", nil, time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, csr.ErrCA)
+}
