@@ -88,7 +88,7 @@ func checkStep(step Credential, t *template.Template, parameters []string) error
 		parameter, property, takes = s.parameter(), "CertificateId", certificateParameter(t, idOf)
 	}
 	if parameter != takes {
-		return fmt.Errorf("provision: the credential step %T gives the parameter %q, and the template does not take its certificate's %s from it; "+
+		return fmt.Errorf("provision: the credential step %T fills the parameter %q, and the template does not take its certificate's %s from it; "+
 			"take the step that fits the template, and leave its Parameter empty", step, parameter, property)
 	}
 	if _, none := As[NoCertificate](step); !none {

@@ -302,11 +302,11 @@ func TestARecordWithACertificateOfItsOwnIsRefused(t *testing.T) {
 func TestAStepWithoutCAOrStoreIsRefused(t *testing.T) {
 	w, ca := ownCAWorld(t)
 	for text, step := range map[string]*provision.IssueCertificate{
-		"CA is missing": {Store: w.keys}, "Store is missing": {CA: ca}, "gives the parameter": {CA: ca, Store: w.keys, Parameter: "Issuer"},
+		"CA is missing": {Store: w.keys}, "Store is missing": {CA: ca}, "and the template does not take": {CA: ca, Store: w.keys, Parameter: "Issuer"},
 	} {
 		w.opts.Credential = step
 		_, err := provision.New(w.opts)
-		if text == "gives the parameter" {
+		if text == "and the template does not take" {
 			require.ErrorContains(t, err, "does not take its certificate's CertificatePem from it")
 			continue
 		}

@@ -138,11 +138,21 @@ func hint(err error) string {
 }
 
 // flags has the flag for each of the library's options and functions that an error or a finding may name.
-var flags = strings.NewReplacer("provision: ", "", "Options.Existing, -existing", "-existing", "Options.Existing", "-existing",
+var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-may: ", "Options.Existing, -existing", "-existing", "Options.Existing", "-existing",
 	"Options.Bucket", "-bucket", "Options.Foreign", "-foreign", "Options.Meta", "-meta", "Options.RoleARN", "-role-arn",
 	"set SkipPreflight", "give -skip-preflight", "run EnsureRole with RegisterWithoutCA", "give -setup", "run EnsureRole", "give -setup",
 	"run EnsureCA with AutoRegister", "give -setup", "run EnsureCA", "give -setup", "shorten Profile.Validity", "give fewer -cert-days",
-	"see OwnTopics for", "see examples/bulkprovision/template.json for", "a ledger of its own", "another -run")
+	"see OwnTopics for", "see examples/bulkprovision/template.json for", "a ledger of its own", "another -run", "RemoveOptions.UncheckedThings removes it", "-existing unchecked removes it",
+	"aws.Config.Region: is empty: set AWS_REGION, a profile with a region, or the field itself", "there is no region: give -region, or set AWS_REGION or a profile that has one",
+	"the credential step *provision.MakeCSR", "-credential make", "the credential step *provision.GivenCSR", "-credential csr",
+	"the credential step *provision.GivenCertificate", "-credential certificate", "the credential step *provision.IssueCertificate", "-ca-cert",
+	"declare it, as template.FromCSR, FromCertificatePEM and FromOwnCA do, name the template's own in its Parameter, or take another step", stepHint,
+	"take the step that fits the template, and leave its Parameter empty", stepHint,
+	"give that template, or take it off the CA", "give that template as -jit-template, or take it off the CA")
+
+// stepHint is what to do where flags and template want certificates from different places.
+const stepHint = "examples/bulkprovision has a template.json for requests and a template-own-ca.json for -ca-cert; take -credential, " +
+	"-ca-cert and -template that go together"
 
 // visible returns the lines of an error for a terminal: nothing in them can pass for a line of the program.
 func visible(text string) string {

@@ -6,10 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/awsbackend"
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // read returns what the program makes of a list: its rows, whether they are mended, and the text of the error.
@@ -58,6 +62,17 @@ func TestHintsNameFlags(t *testing.T) {
 	assert.Equal(t, "-bucket: it is empty; choose with -existing", hint(errors.New("Options.Bucket: it is empty; choose with Options.Existing")))
 	assert.Equal(t, "not registered: give -setup; or give -skip-preflight", hint(errors.New("not registered: run EnsureCA with AutoRegister; or set SkipPreflight")))
 	assert.Equal(t, "not attached: give -setup", hint(errors.New("not attached: run EnsureRole")))
+	_, err := provision.New(provision.Options{
+		Backend: new(fakebackend.Backend), RoleARN: "arn:aws:iam::123456789012:role/registration", Template: template.Walkthrough(), Credential: &provision.GivenCertificate{},
+	})
+	assert.ErrorContains(t, errors.New(hint(err)), `-credential certificate fills the parameter "CertificatePem", which the template does not have`)
+	_, err = provision.New(provision.Options{
+		Backend: new(fakebackend.Backend), RoleARN: "arn:aws:iam::123456789012:role/registration", Template: template.Walkthrough(), Credential: &provision.GivenCSR{},
+		May: []string{"shout:x"},
+	})
+	assert.ErrorContains(t, errors.New(hint(err)), `-may: the question "shout:x"`)
+	_, err = awsbackend.New(aws.Config{}, awsbackend.Options{Bucket: "my-fleet"})
+	assert.ErrorContains(t, errors.New(hint(err)), "give -region")
 	_, _, problem := read(t, "d.csv", "Name;Nr.\na;1\n", list{})
 	assert.Contains(t, problem, "give -comma ';' if")
 	_, _, problem = read(t, "d.csv", "Name\tNr.\na\t1\n", list{})

@@ -72,7 +72,7 @@ func main() {
 	flag.StringVar(&o.backend, "backend", "", "where to register: `fake|aws`; must be given")
 	flag.StringVar(&o.devices, "devices", "", "`file` of the devices, - for standard input: CSV whose header names the template's parameters, or an object on each line (.json, .jsonl, .ndjson)")
 	flag.StringVar(&o.dir, "run", "", "`folder` of the run; must be given")
-	flag.StringVar(&o.template, "template", "", "provisioning template `file`; without it, that of AWS's walkthrough")
+	flag.StringVar(&o.template, "template", "", "provisioning template `file`; without it, that of AWS's walkthrough, with which devices can't connect")
 	flag.StringVar(&o.bucket, "bucket", "", "S3 `bucket` for data files, in the region of the run")
 	flag.StringVar(&o.role, "role-arn", "", "service `role` that AWS IoT assumes")
 	flag.BoolVar(&o.setup, "setup", false, "make what does not exist: the bucket, the role, and the types, groups and policies that template and rows name")
@@ -116,7 +116,7 @@ func main() {
 		text := visible(hint(err))
 		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
 			counts, others, _ := strings.Cut(text, "\n")
-			if e.Summary.Provisioned+e.Summary.Issued < e.Summary.Total {
+			if e.Summary.Failed+e.Summary.Unknown+e.Summary.NoKey > 0 { // those that are in it
 				counts += "; see " + filepath.Join(o.dir, "failures.csv")
 			}
 			text = strings.TrimSpace(counts + "\n" + others)
@@ -329,7 +329,7 @@ func (o *options) setCredential(opts *provision.Options) (setStore func(keystore
 
 func (o *options) loadTemplate() (*template.Template, error) {
 	switch {
-	case o.template == "" && o.own.ca != nil:
+	case o.template == "" && (o.own.ca != nil || o.credential == "certificate"):
 		return o.own.template(), nil
 	case o.template == "":
 		return template.Walkthrough(), nil

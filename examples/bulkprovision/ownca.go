@@ -131,7 +131,7 @@ func (c *ownCA) suits(t *template.Template) error {
 	return nil
 }
 
-// template is the walkthrough's, with certificates of the CA in place of requests.
+// template is the walkthrough's, with certificates in place of requests: those of the CA, or without one the list's own.
 func (c *ownCA) template() *template.Template {
 	t := template.Walkthrough()
 	delete(t.Parameters, "CSR")
@@ -139,7 +139,7 @@ func (c *ownCA) template() *template.Template {
 	certificate := template.Certificate{
 		CertificatePEM: template.Ref("CertificatePem"), Status: template.Active, OverrideSettings: template.CertificateOverrides{Status: template.Replace},
 	}
-	if c.mode == "bulk" {
+	if c.ca != nil && c.mode == "bulk" {
 		t.Parameters["CACertificatePem"] = template.Parameter{}
 		certificate.CACertificatePEM = template.Ref("CACertificatePem")
 	}

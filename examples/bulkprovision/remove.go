@@ -55,7 +55,7 @@ func (o *options) removeDevices(ctx context.Context, job *provision.Run) error {
 			return err
 		}
 		if r.Verdict == provision.Removed && r.Message != "" {
-			fmt.Println(finding.Visible(fmt.Sprintf("%s: %s", r.Name, r.Message)))
+			fmt.Println(finding.Visible(fmt.Sprintf("%s: %s", r.Name, flags.Replace(r.Message))))
 		}
 	}
 	return err

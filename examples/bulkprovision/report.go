@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
@@ -42,7 +43,7 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 		fmt.Println(flags.Replace(f.String()))
 	}
 	for _, p := range report.Refusals {
-		fmt.Printf("record %d %s\n", p.Seq, finding.Visible(fmt.Sprintf("%s %s: %s", p.Name, p.Source, p.Message)))
+		fmt.Printf("record %d %s\n", p.Seq, finding.Visible(fmt.Sprintf("%s %s: %s", p.Name, p.Source, flags.Replace(p.Message))))
 	}
 	for _, p := range report.Existing {
 		if p.Verdict != provision.Failed { // those are among the refused
@@ -59,8 +60,21 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 		fmt.Printf("existing things: %d, with ACTIVE certificates that are not this run's: %d\n", report.Things, report.Certified)
 	}
 	fmt.Printf("%s, %d of them refused here. Nothing was changed.\n", count(report.Devices, "device"), report.Refused)
+	var problems []string
+	if report.Devices == 0 {
+		problems = append(problems, "the list has no device")
+	}
+	if report.Refused > 0 {
+		problems = append(problems, count(report.Refused, "device")+" would not be sent")
+	}
+	if report.Findings.Err() != nil {
+		problems = append(problems, "what is marked as an error above has to be mended first")
+	}
+	if !report.May.OK() {
+		problems = append(problems, "devices may not do what -may asks for")
+	}
 	if !report.OK() {
-		return errors.New("the dry run found problems")
+		return errors.New(strings.Join(problems, "; "))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -29,6 +30,21 @@ func TestTheTemplatesBesideTheProgramAreThoseOfThePackage(t *testing.T) {
 		got, err := template.Parse(data)
 		require.NoError(t, err)
 		assert.Empty(t, got.Check(template.Bulk).AtLeast(finding.Warning), file)
+	}
+}
+
+// Flags that name no template get one that fits them.
+func TestEachCredentialHasATemplate(t *testing.T) {
+	for _, credential := range []string{"make", "csr", "certificate"} {
+		o := options{credential: credential, key: "p256", subject: "CN={ThingName}", own: ownCA{mode: "bulk"}} // the flags' defaults
+		opts := provision.Options{Backend: new(fakebackend.Backend), RoleARN: "arn:aws:iam::123456789012:role/registration"}
+		var err error
+		opts.Template, err = o.loadTemplate()
+		require.NoError(t, err)
+		_, err = o.setCredential(&opts)
+		require.NoError(t, err)
+		_, err = provision.New(opts)
+		assert.NoError(t, err, credential)
 	}
 }
 

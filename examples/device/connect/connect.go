@@ -76,9 +76,9 @@ func Load(dir string) (*Device, error) {
 	for i, name := range []string{"thing.json", "certificate.pem", "private-key.pem", "root-ca.pem"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
-			return nil, &Refusal{StepFiles, err.Error(), "Give the folder of one device, devices/<thing>, of a finished run. " + map[string]string{
-				"private-key.pem": "A device that made its own key keeps it: put it there for this trial.",
-				"root-ca.pem":     "It holds what the server is known by: Amazon's roots, or those of your own endpoint.",
+			return nil, &Refusal{StepFiles, err.Error(), "Give the folder of a device that is provisioned, devices/<thing>." + map[string]string{
+				"private-key.pem": " A device that made its own key keeps it: put it there for this trial.",
+				"root-ca.pem":     " It holds what the server is known by: Amazon's roots, or those of your own endpoint.",
 			}[name], err}
 		}
 		files[i] = data
