@@ -75,7 +75,7 @@ var applyCases = []rule{
 		t.apply(provision.Change{RemoveFrom: 2, Add: []*provision.DeviceRecord{other}})
 		t.equal([]*provision.DeviceRecord{device(1, nil), other}, t.state().Devices, "devices")
 		found, err := t.l.FindNames(t.ctx, []string{"device-1", "device-2", "device-3", "another"})
-		t.ok(err, "FindNames")
+		t.OK(err, "FindNames")
 		t.equal(map[string]int64{"device-1": 1, "another": 2}, found, "names that are held")
 		t.apply(provision.Change{RemoveFrom: 3, Add: devices(3, 3, nil)})
 		t.apply(provision.Change{RemoveFrom: 1})

@@ -64,7 +64,7 @@ var deviceCases = []rule{
 		for _, f := range []provision.DeviceFilter{{}, {Verdicts: []provision.Verdict{provision.Waiting, provision.Failed}}} {
 			got := t.seqs(f)
 			if len(got) != 20 || !slices.IsSorted(got) {
-				t.failf("Seq of 20 devices let through by %+v: %v", f, got)
+				t.Failf("Seq of 20 devices let through by %+v: %v", f, got)
 			}
 		}
 	}},
@@ -155,7 +155,7 @@ var deviceCases = []rule{
 		for _, want := range []int{3, 5} {
 			n := 0
 			for _, err := range seq {
-				t.ok(err, "Devices")
+				t.OK(err, "Devices")
 				n++
 			}
 			t.equal(want, n, "number of devices")
@@ -168,9 +168,9 @@ var deviceCases = []rule{
 		for i := range 30 {
 			n := 0
 			for d, err := range t.l.Devices(t.ctx, provision.DeviceFilter{}) {
-				t.ok(err, "Devices")
+				t.OK(err, "Devices")
 				for inner, err := range t.l.Devices(t.ctx, provision.DeviceFilter{AfterSeq: d.Seq}) {
-					t.ok(err, "Devices within Devices")
+					t.OK(err, "Devices within Devices")
 					t.equal(d.Seq+1, inner.Seq, "Seq of the next device")
 					break
 				}
@@ -193,12 +193,12 @@ var deviceCases = []rule{
 			t.add(devices(1, n, func(d *provision.DeviceRecord) { d.Part = 1 })...)
 			last, added := int64(0), int64(0)
 			for d, err := range t.l.Devices(t.ctx, f) {
-				t.ok(err, "Devices")
+				t.OK(err, "Devices")
 				if d.Seq <= last {
-					t.failf("device %d was yielded after device %d", d.Seq, last)
+					t.Failf("device %d was yielded after device %d", d.Seq, last)
 				}
 				if d.Seq != last+1 {
-					t.failf("device %d was left out", last+1)
+					t.Failf("device %d was left out", last+1)
 				}
 				last = d.Seq
 				if d.Seq > n {
@@ -221,7 +221,7 @@ var deviceCases = []rule{
 				t.apply(c)
 			}
 			if last < n {
-				t.failf("the sequence ended after %d of %d devices", last, n)
+				t.Failf("the sequence ended after %d of %d devices", last, n)
 			}
 		}
 	}},
@@ -238,11 +238,11 @@ var deviceCases = []rule{
 			read, failed := 0, error(nil)
 			for d, err := range t.l.Devices(ctx, provision.DeviceFilter{}) {
 				if failed != nil {
-					t.failf("after its error, Devices yielded %v and error %v", d, err)
+					t.Failf("after its error, Devices yielded %v and error %v", d, err)
 				}
 				if failed = err; err != nil {
 					if d != nil {
-						t.failf("Devices yielded device %d and an error", d.Seq)
+						t.Failf("Devices yielded device %d and an error", d.Seq)
 					}
 					continue
 				}
@@ -251,7 +251,7 @@ var deviceCases = []rule{
 				}
 			}
 			if !errors.Is(failed, reason) {
-				t.failf("cancelled after %d of %d devices, Devices yielded %d and error %v; want an error for %q", after, n, read, failed, reason)
+				t.Failf("cancelled after %d of %d devices, Devices yielded %d and error %v; want an error for %q", after, n, read, failed, reason)
 			}
 			cancel(nil)
 		}

@@ -38,7 +38,7 @@ var (
 
 func (t *trial) find(x index, keys ...string) map[string]int64 {
 	got, err := x.find(t.l, t.ctx, keys)
-	t.ok(err, x.method)
+	t.OK(err, x.method)
 	return got
 }
 

@@ -14,7 +14,7 @@ import (
 // counts reads the counts. A verdict or cause that no device has may be there or not.
 func (t *trial) counts() *provision.Counts {
 	c, err := t.l.Counts(t.ctx)
-	t.ok(err, "Counts")
+	t.OK(err, "Counts")
 	maps.DeleteFunc(c.Verdicts, func(_ provision.Verdict, n int64) bool { return n == 0 })
 	maps.DeleteFunc(c.Causes, func(_ provision.Cause, n int64) bool { return n == 0 })
 	return c
@@ -113,10 +113,10 @@ var contextCases = func() []rule {
 			ended, cancel := context.WithCancelCause(t.ctx)
 			cancel(reason)
 			if err := m.call(ended, t.l); !errors.Is(err, reason) {
-				t.failf("%s with a cancelled context: error %v, want one for %q", m.name, err, reason)
+				t.Failf("%s with a cancelled context: error %v, want one for %q", m.name, err, reason)
 			}
 			t.equal(before, t.state(), "after the call")
-			t.ok(m.call(t.ctx, t.l), m.name+" with a context that goes on")
+			t.OK(m.call(t.ctx, t.l), m.name+" with a context that goes on")
 		}})
 	}
 	return list
@@ -172,7 +172,7 @@ var concurrentCases = []rule{
 		writers.Wait()
 		close(over)
 		readers.Wait()
-		t.ok(first, "with many callers at once")
+		t.OK(first, "with many callers at once")
 		for _, d := range t.devices(provision.DeviceFilter{}) {
 			t.equal(rounds, d.Attempts, fmt.Sprintf("attempts of device %d", d.Seq))
 		}

@@ -19,7 +19,7 @@ var recordCases = []rule{
 		for _, c := range []provision.Change{{}, {Add: devices(1, 2, nil)}, {Part: &provision.PartRecord{Number: 1}}} {
 			t.apply(c)
 			if r, err := t.l.Run(t.ctx); !errors.Is(err, provision.ErrNoRun) {
-				t.failf("Run of a ledger without a run: got %v and error %v, want ErrNoRun", r, err)
+				t.Failf("Run of a ledger without a run: got %v and error %v, want ErrNoRun", r, err)
 			}
 		}
 	}},
@@ -97,7 +97,7 @@ var recordCases = []rule{
 		t.add(device(1, nil), empty, device(3, nil))
 		for _, d := range t.devices(provision.DeviceFilter{}) {
 			if isNil, want := d.Original == nil, d.Seq != 2; isNil != want {
-				t.failf("device %d: Original is nil: %t, want %t", d.Seq, isNil, want)
+				t.Failf("device %d: Original is nil: %t, want %t", d.Seq, isNil, want)
 			}
 		}
 	}},

@@ -79,7 +79,7 @@ func fill(v reflect.Value, name string, n int) {
 			fill(v.Field(i), v.Type().Field(i).Name, n)
 		}
 	default:
-		panic(failure{fmt.Errorf("ledgertest cannot fill field %s of type %s: teach it in fill.go", name, v.Type())})
+		panic(fmt.Sprintf("ledgertest cannot fill field %s of type %s: teach it in fill.go", name, v.Type()))
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -57,84 +57,46 @@ func (c Case) Check(ctx context.Context, h Harness) error {
 	if c.Durable && h.Reopen == nil {
 		return fmt.Errorf("ledgertest: case %s needs a Harness with Reopen", c.Name)
 	}
-	done := make(chan error, 1)
-	go func() { done <- c.run(ctx, h) }()
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("the case did not end: %w", context.Cause(ctx))
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w\nThe rule: %s", c.Name, err, c.Explanation)
-	}
-	return nil
+	return suitetest.Check(ctx, c.Name, c.Explanation, func() error { return c.run(ctx, h) })
 }
 
-func (c Case) run(ctx context.Context, h Harness) (err error) {
+func (c Case) run(ctx context.Context, h Harness) error {
 	t := &trial{ctx: ctx, harness: h}
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case failure:
-			err = r.err
-		default:
-			panic(r)
+	err := suitetest.Try(func() { t.new(); c.try(t) })
+	for _, l := range t.open {
+		if e := l.Close(); err == nil && e != nil {
+			err = fmt.Errorf("closing the ledger: %w", e)
 		}
-		for _, l := range t.open {
-			if e := l.Close(); err == nil && e != nil {
-				err = fmt.Errorf("closing the ledger: %w", e)
-			}
-		}
-	}()
-	t.new()
-	c.try(t)
-	return nil
+	}
+	return err
 }
-
-// limit is how long a case may take within Run: far longer than any needs, shorter than the patience of go test.
-const limit = time.Minute
 
 // Run tries every case as a subtest. open is called once for each.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, c := range Cases() {
-		t.Run(c.Name, func(t *testing.T) {
+		suitetest.Run(t, c.Name, func(ctx context.Context, t *testing.T) error {
 			h := open(t)
 			if c.Durable && h.Reopen == nil {
 				t.Skip("this ledger keeps nothing when it is closed")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			if err := c.Check(ctx, h); err != nil {
-				t.Error(err)
-			}
+			return c.Check(ctx, h)
 		})
 	}
 }
 
-// trial is one run of a case, on a ledger of its own. Its methods end the case when something is not as it should be: they
-// panic with a failure, which Case.run recovers. So a case calls them from its own goroutine only.
+// trial is one run of a case, on a ledger of its own.
 type trial struct {
+	suitetest.Trial
 	ctx     context.Context
 	harness Harness
 	l       provision.Ledger
 	open    []provision.Ledger
 }
 
-type failure struct{ err error }
-
-func (t *trial) failf(format string, args ...any) { panic(failure{fmt.Errorf(format, args...)}) }
-
-func (t *trial) ok(err error, doing string) {
-	if err != nil {
-		t.failf("%s: %w", doing, err)
-	}
-}
-
 // equal compares anything, times as instants, nil and empty alike.
 func (t *trial) equal(want, got any, what string) {
 	if d := diff(want, got); d != "" {
-		t.failf("%s: %s", what, d)
+		t.Failf("%s: %s", what, d)
 	}
 }
 
@@ -142,17 +104,17 @@ func (t *trial) equal(want, got any, what string) {
 func (t *trial) new() {
 	var err error
 	t.l, err = t.harness.Open(t.ctx)
-	t.ok(err, "opening a ledger")
+	t.OK(err, "opening a ledger")
 	t.open = append(t.open, t.l)
 }
 
 func (t *trial) reopen() {
 	again, err := t.harness.Reopen(t.ctx, t.l)
-	t.ok(err, "opening the ledger again")
+	t.OK(err, "opening the ledger again")
 	t.open[slices.Index(t.open, t.l)], t.l = again, again
 }
 
-func (t *trial) apply(c provision.Change) { t.ok(t.l.Apply(t.ctx, c), "Apply") }
+func (t *trial) apply(c provision.Change) { t.OK(t.l.Apply(t.ctx, c), "Apply") }
 
 func (t *trial) add(list ...*provision.DeviceRecord) { t.apply(provision.Change{Add: list}) }
 
@@ -162,26 +124,26 @@ func (t *trial) replace(list ...*provision.DeviceRecord) { t.apply(provision.Cha
 func (t *trial) refused(c provision.Change, why string) {
 	before := t.state()
 	if err := t.l.Apply(t.ctx, c); err == nil {
-		t.failf("Apply took a change with %s", why)
+		t.Failf("Apply took a change with %s", why)
 	}
 	t.equal(before, t.state(), "after a change that was refused because of "+why)
 }
 
 func (t *trial) run() *provision.RunRecord {
 	r, err := t.l.Run(t.ctx)
-	t.ok(err, "Run")
+	t.OK(err, "Run")
 	return r
 }
 
 func (t *trial) parts() []*provision.PartRecord {
 	list, err := t.l.Parts(t.ctx)
-	t.ok(err, "Parts")
+	t.OK(err, "Parts")
 	return list
 }
 
 func (t *trial) orphans() []*provision.Orphan {
 	list, err := t.l.Orphans(t.ctx)
-	t.ok(err, "Orphans")
+	t.OK(err, "Orphans")
 	return list
 }
 
@@ -189,9 +151,9 @@ func (t *trial) orphans() []*provision.Orphan {
 func (t *trial) devices(f provision.DeviceFilter) []*provision.DeviceRecord {
 	var list []*provision.DeviceRecord
 	for d, err := range t.l.Devices(t.ctx, f) {
-		t.ok(err, "Devices")
+		t.OK(err, "Devices")
 		if d == nil {
-			t.failf("Devices yielded neither a device nor an error")
+			t.Failf("Devices yielded neither a device nor an error")
 		}
 		list = append(list, d)
 	}
@@ -217,7 +179,7 @@ type state struct {
 func (t *trial) state() state {
 	s := state{Devices: t.devices(provision.DeviceFilter{}), Parts: t.parts(), Orphans: t.orphans()}
 	if r, err := t.l.Run(t.ctx); !errors.Is(err, provision.ErrNoRun) {
-		t.ok(err, "Run")
+		t.OK(err, "Run")
 		s.Run = r
 	}
 	return s

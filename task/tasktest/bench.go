@@ -18,11 +18,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // bench is where one case works: its backend, and what it has to put away afterwards.
 type bench struct {
+	suitetest.Trial
 	ctx     context.Context
 	harness Harness
 	backend task.Backend
@@ -30,33 +32,8 @@ type bench struct {
 	devices []device
 }
 
-// failure ends a case: [Case.Check] recovers it. So the checks need no error of their own, and run without a testing.T.
-type failure struct{ err error }
-
-// must ends the case with err, if there is one. doing words what was tried.
-func (b *bench) must(err error, doing ...string) {
-	for _, d := range doing {
-		if err != nil {
-			err = fmt.Errorf("%s: %w", d, err)
-		}
-	}
-	if err != nil {
-		panic(failure{err})
-	}
-}
-
-// failf ends the case with what was seen.
-func (b *bench) failf(format string, args ...any) { b.must(fmt.Errorf(format, args...)) }
-
-// want ends the case unless err, which came of what, matches a sentinel.
-func (b *bench) want(sentinel, err error, what string) {
-	if !errors.Is(err, sentinel) {
-		b.failf("%s returned %s, which does not match %q", what, said(err), sentinel)
-	}
-}
-
 // skip ends the case without a verdict.
-func (b *bench) skip(format string, args ...any) { b.must(&SkipError{fmt.Sprintf(format, args...)}) }
+func (b *bench) skip(format string, args ...any) { b.End(&SkipError{fmt.Sprintf(format, args...)}) }
 
 // device is one line of a data file.
 type device struct {
@@ -92,12 +69,12 @@ func (b *bench) newDevices(n int) []device {
 	made := make([]device, n)
 	for i := range made {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		b.must(err)
+		b.OK(err)
 		name := fmt.Sprintf("tasktest-%s-%d", run, i+1)
 		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
-		b.must(err)
+		b.OK(err)
 		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-		b.must(err)
+		b.OK(err)
 		csr := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 		made[i] = device{name: name, csr: string(csr), key: public}
 	}
@@ -140,9 +117,9 @@ func (b *bench) upload(devices []device) *task.Object { return b.put(newKey(), d
 // put stores the devices under a key.
 func (b *bench) put(key string, devices []device) *task.Object {
 	object, err := b.backend.Upload(b.ctx, input(key, dataFile(devices)))
-	b.must(err, "backend.Upload of a good file")
+	b.OK(err, "backend.Upload of a good file")
 	if object == nil {
-		b.failf("backend.Upload of a good file returned neither an object nor an error")
+		b.Failf("backend.Upload of a good file returned neither an object nor an error")
 	}
 	return object
 }
@@ -161,7 +138,7 @@ func (b *bench) start(object *task.Object) *task.Task {
 		}
 		const most = 10
 		if !errors.Is(err, task.ErrTaskRunning) || attempt == most {
-			b.must(err)
+			b.OK(err)
 		}
 		b.pause(time.Second)
 	}
@@ -174,7 +151,7 @@ func (b *bench) begin(devices []device) *task.Task { return b.start(b.upload(dev
 func (b *bench) run(devices []device) (*task.Task, *task.Description) {
 	t := b.begin(devices)
 	d, err := t.Wait(b.ctx, b.waiting(nil))
-	b.must(err)
+	b.OK(err)
 	return t, d
 }
 
@@ -199,7 +176,7 @@ func (b *bench) beginLong() ([]device, *task.Task) {
 func (b *bench) ended(t *task.Task) *task.Description {
 	d, err := t.Wait(b.ctx, b.waiting(nil))
 	if d == nil || !d.Status.Done() {
-		b.must(err)
+		b.OK(err)
 	}
 	return d
 }
@@ -207,7 +184,7 @@ func (b *bench) ended(t *task.Task) *task.Description {
 // describe returns the task as it is now.
 func (b *bench) describe(t *task.Task) *task.Description {
 	d, err := t.Describe(b.ctx)
-	b.must(err)
+	b.OK(err)
 	return d
 }
 
@@ -221,16 +198,16 @@ func (b *bench) pause(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-b.ctx.Done():
-		b.must(context.Cause(b.ctx))
+		b.OK(context.Cause(b.ctx))
 	}
 }
 
 // results reads the RESULTS report.
 func (b *bench) results(t *task.Task) (all []*task.Result) {
 	for r, err := range t.Results(b.ctx) {
-		b.must(err)
+		b.OK(err)
 		if r.Malformed != nil {
-			b.must(r.Malformed)
+			b.OK(r.Malformed)
 		}
 		all = append(all, r)
 	}
@@ -240,12 +217,12 @@ func (b *bench) results(t *task.Task) (all []*task.Result) {
 // refusals reads the ERRORS report, each line of which must have a message.
 func (b *bench) refusals(t *task.Task) (all []*task.LineError) {
 	for e, err := range t.Errors(b.ctx) {
-		b.must(err)
+		b.OK(err)
 		if e.Malformed != nil {
-			b.must(e.Malformed)
+			b.OK(e.Malformed)
 		}
 		if e.Message == "" {
-			b.failf("the ERRORS line %s has no message", e.Raw)
+			b.Failf("the ERRORS line %s has no message", e.Raw)
 		}
 		all = append(all, e)
 	}
@@ -265,19 +242,19 @@ func (b *bench) registered(t *task.Task, devices []device) {
 		name, ok := missing[string(key)]
 		switch {
 		case err != nil:
-			b.failf("RESULTS line %d: %w", r.Line, err)
+			b.Failf("RESULTS line %d: %w", r.Line, err)
 		case seen[string(key)]:
-			b.failf("RESULTS has two lines for the key of one device (%s)", r.ARNs.Thing())
+			b.Failf("RESULTS has two lines for the key of one device (%s)", r.ARNs.Thing())
 		case !ok:
-			b.failf("RESULTS has a certificate for a key that no line asked for (%s)", r.ARNs.Thing())
+			b.Failf("RESULTS has a certificate for a key that no line asked for (%s)", r.ARNs.Thing())
 		case task.ResourceName(r.ARNs.Thing()) != name:
-			b.failf("RESULTS has the certificate of %s beside the thing %q", name, r.ARNs.Thing())
+			b.Failf("RESULTS has the certificate of %s beside the thing %q", name, r.ARNs.Thing())
 		}
 		seen[string(key)] = true
 		delete(missing, string(key))
 	}
 	for _, name := range missing {
-		b.failf("RESULTS lacks %d of %d registered lines, such as that of %s", len(missing), len(devices), name)
+		b.Failf("RESULTS lacks %d of %d registered lines, such as that of %s", len(missing), len(devices), name)
 	}
 }
 
@@ -300,9 +277,9 @@ func (b *bench) all(status task.Status, pageSize int) (ids []task.ID) {
 	tokens := map[string]bool{}
 	for empty := 0; ; {
 		page, err := b.backend.ListTasks(b.ctx, new(in))
-		b.must(err, "ListTasks")
+		b.OK(err, "ListTasks")
 		if pageSize > 0 && len(page.IDs) > pageSize {
-			b.failf("ListTasks returned %d ids for a MaxResults of %d", len(page.IDs), pageSize)
+			b.Failf("ListTasks returned %d ids for a MaxResults of %d", len(page.IDs), pageSize)
 		}
 		ids = append(ids, page.IDs...)
 		if page.NextToken == "" {
@@ -313,7 +290,7 @@ func (b *bench) all(status task.Status, pageSize int) (ids []task.ID) {
 		}
 		const most = 100
 		if tokens[page.NextToken] || empty > most {
-			b.failf("ListTasks never comes to a last page")
+			b.Failf("ListTasks never comes to a last page")
 		}
 		tokens[page.NextToken] = true
 		in.Token = page.NextToken
@@ -327,7 +304,7 @@ func (b *bench) tasksOver(object *task.Object, before []task.ID) (found []*task.
 			continue
 		}
 		d, err := b.backend.DescribeTask(b.ctx, id)
-		b.must(err, "DescribeTask of the listed task "+string(id))
+		b.OK(err, "DescribeTask of the listed task "+string(id))
 		if d.InputFileKey == object.Key && d.InputFileBucket == object.Bucket {
 			found = append(found, task.Attach(b.backend, id))
 		}
@@ -341,13 +318,13 @@ func (b *bench) links(t *task.Task, kind task.ReportType) (links []task.Link) {
 	tokens := map[string]bool{}
 	for token := ""; ; {
 		page, err := b.backend.ListReports(b.ctx, t.ID(), kind, token)
-		b.must(err, "ListReports")
+		b.OK(err, "ListReports")
 		links = append(links, page.Links...)
 		if page.NextToken == "" {
 			return links
 		}
 		if token = page.NextToken; tokens[token] {
-			b.failf("ListReports never comes to a last page")
+			b.Failf("ListReports never comes to a last page")
 		}
 		tokens[token] = true
 	}
@@ -356,7 +333,7 @@ func (b *bench) links(t *task.Task, kind task.ReportType) (links []task.Link) {
 // read reads what a link leads to from an offset to its end.
 func (b *bench) read(link task.Link, offset int64) []byte {
 	data, err := b.tryRead(link, offset)
-	b.must(err)
+	b.OK(err)
 	return data
 }
 
@@ -391,7 +368,7 @@ func (b *bench) inject(fault Fault) (lift func()) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		b.skip("the harness cannot %s", fault)
 	}
-	b.must(err)
+	b.OK(err)
 	return lift
 }
 

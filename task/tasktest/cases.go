@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 )
 
 // Case is the check of one promise.
@@ -30,24 +31,8 @@ func (c Case) Check(ctx context.Context, h Harness) error {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	b := &bench{ctx: ctx, harness: h, backend: h.Backend()}
-	err := guarded(func() { c.check(b) })
+	err := suitetest.Try(func() { c.check(b) })
 	return errors.Join(err, b.close(err != nil))
-}
-
-// guarded runs a check and returns what it ended with. A panic, such as that of a backend or about a nil answer without
-// an error, becomes an error.
-func guarded(check func()) (err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case failure:
-			err = p.err
-		default:
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	check()
-	return nil
 }
 
 // Cases returns all cases, in the order of the interfaces they are about.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -68,13 +69,13 @@ func ability[T any](b *bench, name string) T {
 func checkIdentity(b *bench) {
 	who := ability[task.Identifier](b, "Identifier")
 	id, err := who.Identity(b.ctx)
-	b.must(err, "backend.Identity")
+	b.OK(err, "backend.Identity")
 	_, t, _ := b.runSome(1)
 	prefix := fmt.Sprintf("arn:%s:iot:%s:%s:", id.Partition, id.Region, id.Account)
 	for _, r := range b.results(t) {
 		for name, arn := range r.ARNs {
 			if !strings.HasPrefix(arn, prefix) {
-				b.failf("backend.Identity is %+v and the ARN of %q is %s", *id, name, arn)
+				b.Failf("backend.Identity is %+v and the ARN of %q is %s", *id, name, arn)
 			}
 		}
 	}
@@ -83,9 +84,9 @@ func checkIdentity(b *bench) {
 func checkEndpoint(b *bench) {
 	e := ability[task.Endpointer](b, "Endpointer")
 	host, err := e.DataEndpoint(b.ctx)
-	b.must(err, "DataEndpoint")
+	b.OK(err, "DataEndpoint")
 	if host == "" || strings.ContainsAny(host, ":/ ") {
-		b.failf("DataEndpoint is %q", host)
+		b.Failf("DataEndpoint is %q", host)
 	}
 }
 
@@ -93,13 +94,13 @@ func checkRoots(b *bench) {
 	e := ability[task.Endpointer](b, "Endpointer")
 	lister := ability[task.RootLister](b, "RootLister")
 	host, err := e.DataEndpoint(b.ctx)
-	b.must(err, "DataEndpoint")
+	b.OK(err, "DataEndpoint")
 	roots, err := lister.RootCAs(b.ctx, host)
-	b.must(err, "RootCAs")
+	b.OK(err, "RootCAs")
 	if len(roots) == 0 {
 		b.skip("the backend does not know the roots of %s", host)
 	}
-	b.must(rule.CheckRoots(roots), "RootCAs")
+	b.OK(rule.CheckRoots(roots), "RootCAs")
 }
 
 func registration(d device) *task.RegisterInput {
@@ -110,18 +111,18 @@ func checkRegister(b *bench) {
 	r := ability[task.Registrar](b, "Registrar")
 	devices := b.newDevices(1)
 	got, err := r.RegisterThing(b.ctx, registration(devices[0]))
-	b.must(err, "RegisterThing")
+	b.OK(err, "RegisterThing")
 	key, err := certificateKey(got.CertificatePEM)
-	b.must(err, "RegisterThing")
+	b.OK(err, "RegisterThing")
 	switch {
 	case string(key) != string(devices[0].key):
-		b.failf("RegisterThing returned a certificate for another key")
+		b.Failf("RegisterThing returned a certificate for another key")
 	case task.ResourceName(got.ARNs.Thing()) != devices[0].name:
-		b.failf("RegisterThing of %s returned the thing %q", devices[0].name, got.ARNs.Thing())
+		b.Failf("RegisterThing of %s returned the thing %q", devices[0].name, got.ARNs.Thing())
 	}
 	devices[0].name = "name with spaces"
 	if _, err := r.RegisterThing(b.ctx, registration(devices[0])); !task.Refused(err) {
-		b.failf("RegisterThing of a name with spaces returned %s, of which Refused is false", said(err))
+		b.Failf("RegisterThing of a name with spaces returned %s, of which Refused is false", said(err))
 	}
 }
 
@@ -133,12 +134,12 @@ func checkRegisterOnce(b *bench) {
 	_, registerErr := r.RegisterThing(b.ctx, registration(devices[0]))
 	lift()
 	if registerErr == nil || task.Refused(registerErr) {
-		b.failf("RegisterThing whose answer was lost returned %s, which must say that the outcome is open", said(registerErr))
+		b.Failf("RegisterThing whose answer was lost returned %s, which must say that the outcome is open", said(registerErr))
 	}
 	got, err := reader.ReadDevice(b.ctx, devices[0].name)
-	b.must(err)
+	b.OK(err)
 	if len(got.Certificates) != 1 {
-		b.failf("RegisterThing whose answer was lost made %d certificates; the request was sent once, so one was expected", len(got.Certificates))
+		b.Failf("RegisterThing whose answer was lost made %d certificates; the request was sent once, so one was expected", len(got.Certificates))
 	}
 }
 
@@ -147,7 +148,7 @@ func (b *bench) reported() (device, *task.Result, *task.Description) {
 	devices, t, d := b.runSome(1)
 	results := b.results(t)
 	if len(results) == 0 {
-		b.failf("the RESULTS report of a task that registered a line is empty")
+		b.Failf("the RESULTS report of a task that registered a line is empty")
 	}
 	return devices[0], results[0], d
 }
@@ -156,7 +157,7 @@ func (b *bench) reported() (device, *task.Result, *task.Description) {
 func (b *bench) readBack(reader task.DeviceReader) (device, *task.Result, *task.Device) {
 	dev, result, _ := b.reported()
 	got, err := reader.ReadDevice(b.ctx, dev.name)
-	b.must(err, "ReadDevice of a registered device")
+	b.OK(err, "ReadDevice of a registered device")
 	return dev, result, got
 }
 
@@ -171,19 +172,19 @@ func checkReadDevice(b *bench) {
 	reader := ability[task.DeviceReader](b, "DeviceReader")
 	dev, result, got := b.readBack(reader)
 	if got.ThingName != dev.name || got.ThingARN != result.ARNs.Thing() || got.Attributes["line"] != "tasktest" {
-		b.failf("ReadDevice of %s returned the thing %q, %s, with attributes %v", dev.name, got.ThingName, got.ThingARN, got.Attributes)
+		b.Failf("ReadDevice of %s returned the thing %q, %s, with attributes %v", dev.name, got.ThingName, got.ThingARN, got.Attributes)
 	}
 	if len(got.Certificates) != 1 {
-		b.failf("ReadDevice of a device registered once returned %d certificates", len(got.Certificates))
+		b.Failf("ReadDevice of a device registered once returned %d certificates", len(got.Certificates))
 	}
 	cert := got.Certificates[0]
 	if !sameCertificate(cert.PEM, result.CertificatePEM) {
-		b.failf("ReadDevice returned another certificate than the report has")
+		b.Failf("ReadDevice returned another certificate than the report has")
 	}
 	block, _ := pem.Decode([]byte(cert.PEM))
 	digest := sha256.Sum256(block.Bytes)
 	if cert.ID != hex.EncodeToString(digest[:]) || cert.ARN != result.ARNs.Certificate() || cert.Status != "ACTIVE" {
-		b.failf("ReadDevice returned the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
+		b.Failf("ReadDevice returned the certificate id %s, ARN %s and status %s; the certificate's digest is %x, its ARN in the report %s and its status ACTIVE",
 			cert.ID, cert.ARN, cert.Status, digest, result.ARNs.Certificate())
 	}
 	b.hasPolicy("ReadDevice", &cert, result.ARNs)
@@ -194,11 +195,11 @@ func checkReadDevice(b *bench) {
 func (b *bench) hasPolicy(method string, read *task.Certificate, arns task.ARNs) {
 	for _, arn := range arns.Policies() {
 		if name := task.ResourceName(arn); !slices.Contains(read.Policies, name) {
-			b.failf("the policy %s was attached to certificate %s, which %s returned with the policies %q", name, read.ID, method, read.Policies)
+			b.Failf("the policy %s was attached to certificate %s, which %s returned with the policies %q", name, read.ID, method, read.Policies)
 		}
 	}
 	if len(read.Policies) != 1 {
-		b.failf("one policy was attached to certificate %s, which %s returned with the policies %q", read.ID, method, read.Policies)
+		b.Failf("one policy was attached to certificate %s, which %s returned with the policies %q", read.ID, method, read.Policies)
 	}
 }
 
@@ -213,24 +214,24 @@ func checkReadEvery(b *bench) {
 	}
 	b.registered(t, devices)
 	got, err := reader.ReadDevice(b.ctx, name)
-	b.must(err, "ReadDevice of a device registered twice")
+	b.OK(err, "ReadDevice of a device registered twice")
 	read := map[string]bool{}
 	for _, c := range got.Certificates {
 		key, err := certificateKey(c.PEM)
 		if err != nil {
-			b.failf("ReadDevice: %w", err)
+			b.Failf("ReadDevice: %w", err)
 		}
 		read[string(key)] = true
 	}
 	if len(got.Certificates) != 2 || !read[string(devices[0].key)] || !read[string(devices[1].key)] {
-		b.failf("two certificates are attached to the thing and ReadDevice returned %d for %d of their keys", len(got.Certificates), len(read))
+		b.Failf("two certificates are attached to the thing and ReadDevice returned %d for %d of their keys", len(got.Certificates), len(read))
 	}
 }
 
 func checkReadUnknown(b *bench) {
 	reader := ability[task.DeviceReader](b, "DeviceReader")
 	_, err := reader.ReadDevice(b.ctx, "tasktest-nobody-"+token())
-	b.want(task.ErrNotFound, err, "ReadDevice of an unknown thing")
+	b.Is(err, task.ErrNotFound, "ReadDevice of an unknown thing")
 }
 
 func checkHasThing(b *bench) {
@@ -238,15 +239,15 @@ func checkHasThing(b *bench) {
 	devices, _, _ := b.runSome(1)
 	for name, want := range map[string]bool{devices[0].name: true, "tasktest-nobody-" + token(): false} {
 		got, err := finder.HasThing(b.ctx, name)
-		b.must(err, "HasThing")
+		b.OK(err, "HasThing")
 		if got != want {
-			b.failf("HasThing of %s returned %t and must return %t", name, got, want)
+			b.Failf("HasThing of %s returned %t and must return %t", name, got, want)
 		}
 	}
 	ended, cancel := context.WithCancel(b.ctx)
 	cancel()
 	if got, err := finder.HasThing(ended, "tasktest-nobody-"+token()); err == nil {
-		b.failf("HasThing returned %t and no error although its context had ended, so nothing was found out", got)
+		b.Failf("HasThing returned %t and no error although its context had ended, so nothing was found out", got)
 	}
 }
 
@@ -260,14 +261,14 @@ func checkListCertificates(b *bench) {
 	times := map[string]int{}
 	since := d.Created.Add(-time.Second)
 	for c, err := range lister.ListCertificates(b.ctx, since) {
-		b.must(err, "ListCertificates")
+		b.OK(err, "ListCertificates")
 		switch {
 		case c.PEM != "" || len(c.Policies) > 0:
-			b.failf("ListCertificates returned %s with its PEM or policies", c.ID)
+			b.Failf("ListCertificates returned %s with its PEM or policies", c.ID)
 		case c.Created.Before(since):
-			b.failf("ListCertificates since %v returned one of %v", since, c.Created)
+			b.Failf("ListCertificates since %v returned one of %v", since, c.Created)
 		case !last.IsZero() && c.Created.After(last):
-			b.failf("ListCertificates returned one of %v behind one of %v", c.Created, last)
+			b.Failf("ListCertificates returned one of %v behind one of %v", c.Created, last)
 		}
 		last = c.Created
 		times[c.ID]++
@@ -276,14 +277,14 @@ func checkListCertificates(b *bench) {
 		}
 	}
 	if times[id] != 1 || times[newer] != 1 {
-		b.failf("two certificates were issued since and ListCertificates returned one %d times and the other %d times", times[id], times[newer])
+		b.Failf("two certificates were issued since and ListCertificates returned one %d times and the other %d times", times[id], times[newer])
 	}
 	for c, err := range lister.ListCertificates(b.ctx, created) {
 		if err != nil {
-			b.failf("ListCertificates: %w", err)
+			b.Failf("ListCertificates: %w", err)
 		}
 		if c.ID == id {
-			b.failf("ListCertificates since %v returned an older one", created)
+			b.Failf("ListCertificates since %v returned an older one", created)
 		}
 	}
 }
@@ -293,13 +294,13 @@ func checkReadCertificate(b *bench) {
 	_, result, _ := b.reported()
 	id := task.ResourceName(result.ARNs.Certificate())
 	got, err := lister.ReadCertificate(b.ctx, id)
-	b.must(err, "ReadCertificate")
+	b.OK(err, "ReadCertificate")
 	if got.ID != id || !sameCertificate(got.PEM, result.CertificatePEM) {
-		b.failf("ReadCertificate of %s returned %s and another certificate than the report has", id, got.ID)
+		b.Failf("ReadCertificate of %s returned %s and another certificate than the report has", id, got.ID)
 	}
 	b.hasPolicy("ReadCertificate", got, result.ARNs)
 	_, err = lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id)))
-	b.want(task.ErrNotFound, err, "ReadCertificate of an unknown certificate")
+	b.Is(err, task.ErrNotFound, "ReadCertificate of an unknown certificate")
 }
 
 func checkEnsureBucket(b *bench) {
@@ -307,7 +308,7 @@ func checkEnsureBucket(b *bench) {
 	devices := b.newDevices(1)
 	object := b.upload(devices)
 	for range 2 {
-		b.must(bucket.EnsureBucket(b.ctx), "EnsureBucket of a bucket that is there")
+		b.OK(bucket.EnsureBucket(b.ctx), "EnsureBucket of a bucket that is there")
 	}
 	t, _ := b.runOver(object)
 	b.registered(t, devices)
@@ -317,15 +318,15 @@ func checkEnsureRole(b *bench) {
 	role := ability[task.RoleEnsurer](b, "RoleEnsurer")
 	in := &task.RoleInput{Name: "iotfleet-tasktest"}
 	arn, err := role.EnsureRole(b.ctx, in)
-	b.must(err, "EnsureRole")
+	b.OK(err, "EnsureRole")
 	again, err := role.EnsureRole(b.ctx, in)
-	b.must(err, "EnsureRole of a role that is there")
+	b.OK(err, "EnsureRole of a role that is there")
 	if again != arn {
-		b.failf("EnsureRole returned %s and, called again, %s", arn, again)
+		b.Failf("EnsureRole returned %s and, called again, %s", arn, again)
 	}
 	devices := b.newDevices(1)
 	b.harness = withRole{b.harness, arn}
-	b.must(guarded(func() {
+	b.OK(suitetest.Try(func() {
 		t, _ := b.run(devices)
 		b.registered(t, devices)
 	}), "a task with the role that EnsureRole made")
@@ -339,50 +340,50 @@ func checkEnsureResources(b *bench) {
 	}
 	group, child, kind, billing, policy := prefix+"-group", prefix+"-child", prefix+"-type", prefix+"-billing", prefix+"-policy"
 	unsettled := &task.ResourcesInput{ThingTypes: []string{kind}, Policies: map[string]string{policy: ""}}
-	b.want(task.ErrInvalidRequest, account.EnsureResources(b.ctx, unsettled), "EnsureResources of a policy without a document")
+	b.Is(account.EnsureResources(b.ctx, unsettled), task.ErrInvalidRequest, "EnsureResources of a policy without a document")
 	b.resourcesAre(finding.Error, &task.PreflightInput{ThingTypes: []string{kind}, Policies: []string{policy}})
 	in := &task.ResourcesInput{
 		ThingTypes: []string{kind}, BillingGroups: []string{billing}, Policies: map[string]string{policy: doc("Allow")},
 		ThingGroups: []task.ThingGroup{{Name: child, Parent: group}, {Name: group}},
 	}
 	for range 2 {
-		b.must(account.EnsureResources(b.ctx, in), "EnsureResources")
+		b.OK(account.EnsureResources(b.ctx, in), "EnsureResources")
 	}
-	b.must(account.EnsureResources(b.ctx, unsettled), "EnsureResources of a policy that is there, without a document")
+	b.OK(account.EnsureResources(b.ctx, unsettled), "EnsureResources of a policy that is there, without a document")
 	b.resourcesAre(finding.OK, &task.PreflightInput{ThingTypes: []string{kind}, ThingGroups: []string{group, child},
 		BillingGroups: []string{billing}, Policies: []string{policy}})
 	other := &task.ResourcesInput{Policies: map[string]string{policy: doc("Deny")}}
-	b.want(task.ErrConflict, account.EnsureResources(b.ctx, other), "EnsureResources of a policy that has another document")
+	b.Is(account.EnsureResources(b.ctx, other), task.ErrConflict, "EnsureResources of a policy that has another document")
 	moved := &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group, Parent: child}}}
-	b.want(task.ErrConflict, account.EnsureResources(b.ctx, moved), "EnsureResources of a group that has another parent")
-	b.must(account.EnsureResources(b.ctx, in), "EnsureResources after a conflict")
+	b.Is(account.EnsureResources(b.ctx, moved), task.ErrConflict, "EnsureResources of a group that has another parent")
+	b.OK(account.EnsureResources(b.ctx, in), "EnsureResources after a conflict")
 }
 
 func checkReadPolicy(b *bench) {
 	reader, account := ability[task.PolicyReader](b, "PolicyReader"), ability[task.ResourceEnsurer](b, "ResourceEnsurer")
 	policy := "tasktest-" + token() + "-policy"
 	const document = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`
-	b.must(account.EnsureResources(b.ctx, &task.ResourcesInput{Policies: map[string]string{policy: document}}), "EnsureResources")
+	b.OK(account.EnsureResources(b.ctx, &task.ResourcesInput{Policies: map[string]string{policy: document}}), "EnsureResources")
 	got, err := reader.ReadPolicy(b.ctx, policy)
-	b.must(err, "ReadPolicy")
+	b.OK(err, "ReadPolicy")
 	if got != document {
-		b.failf("ReadPolicy returned %q, and the policy was made with the document %q", got, document)
+		b.Failf("ReadPolicy returned %q, and the policy was made with the document %q", got, document)
 	}
 	_, err = reader.ReadPolicy(b.ctx, policy+"-nobody")
-	b.want(task.ErrNotFound, err, "ReadPolicy of a policy that does not exist")
+	b.Is(err, task.ErrNotFound, "ReadPolicy of a policy that does not exist")
 }
 
 func checkGroupPolicies(b *bench) {
 	reader, account := ability[task.PolicyReader](b, "PolicyReader"), ability[task.ResourceEnsurer](b, "ResourceEnsurer")
 	group := "tasktest-" + token() + "-group"
-	b.must(account.EnsureResources(b.ctx, &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group}}}), "EnsureResources")
+	b.OK(account.EnsureResources(b.ctx, &task.ResourcesInput{ThingGroups: []task.ThingGroup{{Name: group}}}), "EnsureResources")
 	names, err := reader.GroupPolicies(b.ctx, group)
-	b.must(err, "GroupPolicies")
+	b.OK(err, "GroupPolicies")
 	if len(names) > 0 {
-		b.failf("GroupPolicies returned %q for a group that has no policy", names)
+		b.Failf("GroupPolicies returned %q for a group that has no policy", names)
 	}
 	_, err = reader.GroupPolicies(b.ctx, group+"-nobody")
-	b.want(task.ErrNotFound, err, "GroupPolicies of a group that does not exist")
+	b.Is(err, task.ErrNotFound, "GroupPolicies of a group that does not exist")
 }
 
 // resourcesAre checks the findings about the named resources, if the backend has any.
@@ -393,11 +394,11 @@ func (b *bench) resourcesAre(want finding.Severity, in *task.PreflightInput) {
 	}
 	in.TemplateBody, in.RoleARN = template, b.harness.RoleARN()
 	findings, err := p.Preflight(b.ctx, in)
-	b.must(err, "backend.Preflight")
+	b.OK(err, "backend.Preflight")
 	for _, name := range slices.Concat(in.ThingTypes, in.ThingGroups, in.BillingGroups, in.Policies) {
 		for _, f := range findings {
 			if f.Resource == name && f.Severity != want {
-				b.failf("the finding about %s should be %q and is %+v", name, want, f)
+				b.Failf("the finding about %s should be %q and is %+v", name, want, f)
 			}
 		}
 	}
@@ -423,29 +424,29 @@ func checkPreflight(b *bench) {
 		ThingGroups: []string{"tasktest-no-group-" + id}, BillingGroups: []string{"tasktest-no-billing-" + id},
 		Policies: []string{"tasktest-no-policy-" + id},
 	})
-	b.must(err, "backend.Preflight")
+	b.OK(err, "backend.Preflight")
 	reported := map[string]bool{}
 	for _, f := range findings {
 		switch f.Severity {
 		case finding.OK, finding.Error, finding.Unknown, finding.Warning:
 		default:
-			b.failf("the finding %+v has a severity that no preflight has", f)
+			b.Failf("the finding %+v has a severity that no preflight has", f)
 		}
 		if f.Rule == "" || f.Message == "" && f.Severity != finding.OK {
-			b.failf("the finding %+v lacks its rule or what to do", f)
+			b.Failf("the finding %+v lacks its rule or what to do", f)
 		}
 		if rule, ok := none[f.Resource]; ok {
 			reported[f.Resource] = true
 			if f.Severity == finding.OK || f.Rule != rule {
-				b.failf("%s does not exist, its rule is %s, and the finding is %+v", f.Resource, rule, f)
+				b.Failf("%s does not exist, its rule is %s, and the finding is %+v", f.Resource, rule, f)
 			}
 		} else if f.Severity == finding.Error {
-			b.failf("the harness is ready for tasks and the finding is %+v", f)
+			b.Failf("the harness is ready for tasks and the finding is %+v", f)
 		}
 	}
 	for name := range none {
 		if !reported[name] {
-			b.failf("backend.Preflight returns no finding about %s, which does not exist", name)
+			b.Failf("backend.Preflight returns no finding about %s, which does not exist", name)
 		}
 	}
 }

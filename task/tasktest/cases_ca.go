@@ -16,7 +16,7 @@ import (
 // newCA makes a CA whose key nobody has after the case: what is left of it in an account can issue nothing.
 func newCA(b *bench) *task.CAInput {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	b.must(err, "making the key of a CA")
+	b.OK(err, "making the key of a CA")
 	now := time.Now()
 	root := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tasktest-" + token()}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
@@ -27,7 +27,7 @@ func newCA(b *bench) *task.CAInput {
 		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), err
 	}
 	text, err := sign(root)
-	b.must(err, "making a CA")
+	b.OK(err, "making a CA")
 	return &task.CAInput{CertificatePEM: text, Prove: func(code string) (string, error) {
 		return sign(&x509.Certificate{
 			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: code}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
@@ -39,33 +39,33 @@ func checkUnknownCA(b *bench) {
 	cas := ability[task.CAEnsurer](b, "CAEnsurer")
 	in := newCA(b)
 	_, err := cas.ReadCA(b.ctx, in.CertificatePEM)
-	b.want(task.ErrNotFound, err, "ReadCA of a CA that nobody has registered")
+	b.Is(err, task.ErrNotFound, "ReadCA of a CA that nobody has registered")
 }
 
 func checkEnsureCA(b *bench) {
 	cas := ability[task.CAEnsurer](b, "CAEnsurer")
 	in := newCA(b)
 	_, err := cas.EnsureCA(b.ctx, &task.CAInput{CertificatePEM: in.CertificatePEM})
-	b.want(task.ErrInvalidRequest, err, "EnsureCA without a proof of the CA's key")
+	b.Is(err, task.ErrInvalidRequest, "EnsureCA without a proof of the CA's key")
 	first, err := cas.EnsureCA(b.ctx, in)
-	b.must(err, "EnsureCA")
+	b.OK(err, "EnsureCA")
 	if !first.Active {
-		b.failf("EnsureCA returned nil, and the CA %s is not active", first.ID)
+		b.Failf("EnsureCA returned nil, and the CA %s is not active", first.ID)
 	}
 	again, err := cas.EnsureCA(b.ctx, in)
-	b.must(err, "EnsureCA of a CA that is registered")
+	b.OK(err, "EnsureCA of a CA that is registered")
 	read, err := cas.ReadCA(b.ctx, in.CertificatePEM)
-	b.must(err, "ReadCA of a CA that is registered")
+	b.OK(err, "ReadCA of a CA that is registered")
 	if *again != *first || *read != *first {
-		b.failf("EnsureCA returned %+v and, called again, %+v; ReadCA returned %+v", first, again, read)
+		b.Failf("EnsureCA returned %+v and, called again, %+v; ReadCA returned %+v", first, again, read)
 	}
 	auto := *in
 	auto.AutoRegister = true
 	_, err = cas.EnsureCA(b.ctx, &auto)
-	b.want(task.ErrConflict, err, "EnsureCA with registration at the first connection, of a CA that is registered without")
+	b.Is(err, task.ErrConflict, "EnsureCA with registration at the first connection, of a CA that is registered without")
 	read, err = cas.ReadCA(b.ctx, in.CertificatePEM)
-	b.must(err, "ReadCA after a conflict")
+	b.OK(err, "ReadCA after a conflict")
 	if *read != *first {
-		b.failf("a CA that was registered was changed from %+v to %+v", first, read)
+		b.Failf("a CA that was registered was changed from %+v to %+v", first, read)
 	}
 }

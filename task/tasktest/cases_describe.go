@@ -31,7 +31,7 @@ func describeCases() []Case {
 
 func checkDescribeUnknown(b *bench) {
 	_, err := b.backend.DescribeTask(b.ctx, unknownTask)
-	b.want(task.ErrNotFound, err, "DescribeTask of an unknown task")
+	b.Is(err, task.ErrNotFound, "DescribeTask of an unknown task")
 }
 
 func checkDescribeEcho(b *bench) {
@@ -48,7 +48,7 @@ func checkDescribeEcho(b *bench) {
 			{"TemplateBody", in.TemplateBody, d.TemplateBody},
 		} {
 			if m.given != m.got {
-				b.failf("%s was given as %q and described as %q", m.what, m.given, m.got)
+				b.Failf("%s was given as %q and described as %q", m.what, m.given, m.got)
 			}
 		}
 		b.ended(t)
@@ -60,14 +60,14 @@ func (b *bench) watch(see func(d *task.Description, lines int)) {
 	devices := b.newDevices(12)
 	spoil(devices)
 	_, err := b.begin(devices).Wait(b.ctx, b.waiting(func(d *task.Description) { see(d, len(devices)) }))
-	b.must(err)
+	b.OK(err)
 }
 
 func checkCountsNeverFall(b *bench) {
 	var last task.Description
 	b.watch(func(d *task.Description, _ int) {
 		if d.Succeeded < last.Succeeded || d.Failed < last.Failed {
-			b.failf("counts fell from %d registered and %d refused to %d and %d", last.Succeeded, last.Failed, d.Succeeded, d.Failed)
+			b.Failf("counts fell from %d registered and %d refused to %d and %d", last.Succeeded, last.Failed, d.Succeeded, d.Failed)
 		}
 		last = *d
 	})
@@ -76,10 +76,10 @@ func checkCountsNeverFall(b *bench) {
 func checkCountsWithinLines(b *bench) {
 	b.watch(func(d *task.Description, lines int) {
 		if d.Succeeded < 0 || d.Failed < 0 || d.Succeeded+d.Failed > lines {
-			b.failf("%d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
+			b.Failf("%d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
 		}
 		if d.Status == task.Completed && d.Succeeded+d.Failed != lines {
-			b.failf("completed with %d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
+			b.Failf("completed with %d registered and %d refused of %d lines", d.Succeeded, d.Failed, lines)
 		}
 	})
 }
@@ -87,7 +87,7 @@ func checkCountsWithinLines(b *bench) {
 func checkPercent(b *bench) {
 	b.watch(func(d *task.Description, _ int) {
 		if d.Percent < 0 || d.Percent > 100 || d.Status == task.Completed && d.Percent != 100 {
-			b.failf("a task that is %s is at %d%%", d.Status, d.Percent)
+			b.Failf("a task that is %s is at %d%%", d.Status, d.Percent)
 		}
 	})
 }
@@ -105,11 +105,11 @@ func checkEndedStays(b *bench) {
 func (b *bench) unchanged(first, later *task.Description) {
 	x, y := *first, *later
 	if !x.Created.Equal(y.Created) || !x.LastModified.Equal(y.LastModified) {
-		b.failf("the dates of an ended task changed from %v, %v to %v, %v", x.Created, x.LastModified, y.Created, y.LastModified)
+		b.Failf("the dates of an ended task changed from %v, %v to %v, %v", x.Created, x.LastModified, y.Created, y.LastModified)
 	}
 	x.Created, x.LastModified = y.Created, y.LastModified
 	if x != y {
-		b.failf("an ended task changed from %+v to %+v", *first, *later)
+		b.Failf("an ended task changed from %+v to %+v", *first, *later)
 	}
 }
 
@@ -129,7 +129,7 @@ func listCases() []Case {
 func checkListAtOnce(b *bench) {
 	t := b.begin(b.newDevices(1))
 	if !slices.Contains(b.all("", 0), t.ID()) {
-		b.failf("StartTask returned %s and ListTasks does not have it", t.ID())
+		b.Failf("StartTask returned %s and ListTasks does not have it", t.ID())
 	}
 }
 
@@ -146,7 +146,7 @@ func checkListEachOnce(b *bench) {
 		}
 		for _, id := range started {
 			if times[id] != 1 {
-				b.failf("task %s is listed %d times over pages of MaxResults %d", id, times[id], size)
+				b.Failf("task %s is listed %d times over pages of MaxResults %d", id, times[id], size)
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func checkListStatus(b *bench) {
 	_, t, _ := b.runSome(1)
 	for _, status := range []task.Status{task.InProgress, task.Completed, task.Failed, task.Cancelled, task.Cancelling} {
 		if slices.Contains(b.all(status, 0), t.ID()) != (status == task.Completed) {
-			b.failf("a task that is Completed: listed under %s is %v", status, !(status == task.Completed))
+			b.Failf("a task that is Completed: listed under %s is %v", status, !(status == task.Completed))
 		}
 	}
 }

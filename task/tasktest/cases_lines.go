@@ -51,20 +51,20 @@ func (f lineFault) check(b *bench) {
 	t := b.start(object)
 	d := b.ended(t)
 	if d.Succeeded != 3 || d.Failed != 1 {
-		b.failf("of four lines with one that fails %d were registered and %d refused", d.Succeeded, d.Failed)
+		b.Failf("of four lines with one that fails %d were registered and %d refused", d.Succeeded, d.Failed)
 	}
 	if tasks := b.tasksOver(object, before); len(tasks) != 1 {
-		b.failf("%d tasks work on the data file", len(tasks))
+		b.Failf("%d tasks work on the data file", len(tasks))
 	}
 	failed := devices[failingLine-1]
 	others := append(devices[:failingLine-1:failingLine-1], devices[failingLine:]...)
 	b.registered(t, others)
 	refused := b.refusals(t)
 	if len(refused) != 1 {
-		b.failf("ERRORS has %d lines for the one that was refused", len(refused))
+		b.Failf("ERRORS has %d lines for the one that was refused", len(refused))
 	}
 	if e := refused[0]; e.Line != 0 && e.Line != failingLine {
-		b.failf("the ERRORS line for line %d is %s", failingLine, e.Raw)
+		b.Failf("the ERRORS line for line %d is %s", failingLine, e.Raw)
 	}
 	f.readBack(b, failed)
 	f.certificates(b, d.Created, failed, others)
@@ -78,20 +78,20 @@ func (f lineFault) readBack(b *bench, failed device) {
 	}
 	got, err := reader.ReadDevice(b.ctx, failed.name)
 	if !f.thing {
-		b.want(task.ErrNotFound, err, "ReadDevice of a thing that was never made")
+		b.Is(err, task.ErrNotFound, "ReadDevice of a thing that was never made")
 		return
 	}
-	b.must(err, "ReadDevice of a thing whose line failed later")
+	b.OK(err, "ReadDevice of a thing whose line failed later")
 	want := 0
 	if f.attachedToo {
 		want = 1
 	}
 	if len(got.Certificates) != want {
-		b.failf("ReadDevice returned %d certificates, and %d is attached to the thing", len(got.Certificates), want)
+		b.Failf("ReadDevice returned %d certificates, and %d is attached to the thing", len(got.Certificates), want)
 	}
 	for _, c := range got.Certificates {
 		if key, err := certificateKey(c.PEM); err != nil || string(key) != string(failed.key) {
-			b.failf("ReadDevice returned a certificate for another key than the device's: %s", said(err))
+			b.Failf("ReadDevice returned a certificate for another key than the device's: %s", said(err))
 		}
 	}
 }
@@ -106,12 +106,12 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 	made := map[string]int{} // by key
 	policies := -1           // of the failed line's certificate
 	for c, err := range lister.ListCertificates(b.ctx, since.Add(-time.Second)) {
-		b.must(err, "ListCertificates")
+		b.OK(err, "ListCertificates")
 		read, err := lister.ReadCertificate(b.ctx, c.ID)
 		if errors.Is(err, task.ErrNotFound) {
 			continue // somebody else's, removed since
 		}
-		b.must(err, "ReadCertificate of a listed one")
+		b.OK(err, "ReadCertificate of a listed one")
 		if key, err := certificateKey(read.PEM); err == nil {
 			made[string(key)]++
 			if string(key) == string(failed.key) {
@@ -121,7 +121,7 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 	}
 	for _, d := range others {
 		if n := made[string(d.key)]; n != 1 {
-			b.failf("the account holds %d certificates for the key of %s, which was registered once", n, d.name)
+			b.Failf("the account holds %d certificates for the key of %s, which was registered once", n, d.name)
 		}
 	}
 	want := 0
@@ -129,9 +129,9 @@ func (f lineFault) certificates(b *bench, since time.Time, failed device, others
 		want = 1
 	}
 	if n := made[string(failed.key)]; n != want {
-		b.failf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
+		b.Failf("the account shows %d certificates for the key of the failed line, which made %d", n, want)
 	}
 	if f.certificate && (policies > 0) != f.policy {
-		b.failf("the certificate of the failed line is read with %d policies; that the line came to attach its own is %t", policies, f.policy)
+		b.Failf("the certificate of the failed line is read with %d policies; that the line came to attach its own is %t", policies, f.policy)
 	}
 }

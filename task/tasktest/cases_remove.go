@@ -28,16 +28,16 @@ func removeCases() []Case {
 // retire takes a certificate away from a thing and checks which others are reported.
 func (b *bench) retire(remover task.Remover, thing, certificate string, others ...string) {
 	got, err := remover.RetireCertificate(b.ctx, thing, certificate)
-	b.must(err, "RetireCertificate")
+	b.OK(err, "RetireCertificate")
 	if !slices.Equal(got, others) {
-		b.failf("RetireCertificate from %s returned the other things %q; these have it: %q", thing, got, others)
+		b.Failf("RetireCertificate from %s returned the other things %q; these have it: %q", thing, got, others)
 	}
 }
 
 // attached reads how many certificates a thing has.
 func (b *bench) attached(reader task.DeviceReader, thing string) int {
 	got, err := reader.ReadDevice(b.ctx, thing)
-	b.must(err, "ReadDevice of "+thing)
+	b.OK(err, "ReadDevice of "+thing)
 	return len(got.Certificates)
 }
 
@@ -50,11 +50,11 @@ func checkRetire(b *bench) {
 		}
 	}
 	if n := b.attached(reader, dev.name); n > 0 {
-		b.failf("the certificate of %s was retired and %d are still attached", dev.name, n)
+		b.Failf("the certificate of %s was retired and %d are still attached", dev.name, n)
 	}
 	if lister, ok := task.As[task.CertificateLister](b.backend); ok {
 		_, err := lister.ReadCertificate(b.ctx, got.Certificates[0].ID)
-		b.want(task.ErrNotFound, err, "ReadCertificate of one that was retired")
+		b.Is(err, task.ErrNotFound, "ReadCertificate of one that was retired")
 	}
 }
 
@@ -70,21 +70,21 @@ func checkRetireShared(b *bench) {
 	id := got.Certificates[0].ID
 	second := b.newDevices(1)[0]
 	_, err := r.RegisterThing(b.ctx, &task.RegisterInput{TemplateBody: sharing, Parameters: map[string]string{"ThingName": second.name, "CertificateId": id}})
-	b.must(err, "RegisterThing with a certificate that is there")
+	b.OK(err, "RegisterThing with a certificate that is there")
 	for range 2 {
 		b.retire(remover, first.name, id, second.name)
 	}
 	if n := b.attached(reader, first.name); n > 0 {
-		b.failf("the certificate of %s was retired and is still attached", first.name)
+		b.Failf("the certificate of %s was retired and is still attached", first.name)
 	}
 	kept, err := reader.ReadDevice(b.ctx, second.name)
-	b.must(err)
+	b.OK(err)
 	if len(kept.Certificates) != 1 || kept.Certificates[0].Status != "ACTIVE" || len(kept.Certificates[0].Policies) != 1 {
-		b.failf("the certificate is on %s, too, and was retired from %s: it should stay as it is, and %s has %+v", second.name, first.name, second.name, kept.Certificates)
+		b.Failf("the certificate is on %s, too, and was retired from %s: it should stay as it is, and %s has %+v", second.name, first.name, second.name, kept.Certificates)
 	}
 	b.retire(remover, second.name, id)
 	if n := b.attached(reader, second.name); n > 0 {
-		b.failf("the certificate was retired from both its things and is still attached to %s", second.name)
+		b.Failf("the certificate was retired from both its things and is still attached to %s", second.name)
 	}
 }
 
@@ -93,23 +93,23 @@ func checkRemoveThing(b *bench) {
 	dev, _, got := b.readBack(reader)
 	cert := got.Certificates[0]
 	left, err := remover.RemoveThing(b.ctx, dev.name)
-	b.must(err, "RemoveThing of a thing with a certificate")
+	b.OK(err, "RemoveThing of a thing with a certificate")
 	if !slices.Equal(left, []string{cert.ARN}) {
-		b.failf("RemoveThing of a thing with the certificate %s returned the principals %q", cert.ARN, left)
+		b.Failf("RemoveThing of a thing with the certificate %s returned the principals %q", cert.ARN, left)
 	}
 	if n := b.attached(reader, dev.name); n != 1 {
-		b.failf("RemoveThing of a thing with a certificate left %d of them", n)
+		b.Failf("RemoveThing of a thing with a certificate left %d of them", n)
 	}
 	b.retire(remover, dev.name, cert.ID)
 	for range 2 {
 		left, err := remover.RemoveThing(b.ctx, dev.name)
-		b.must(err, "RemoveThing")
+		b.OK(err, "RemoveThing")
 		if len(left) > 0 {
-			b.failf("RemoveThing of a thing without certificates returned the principals %q", left)
+			b.Failf("RemoveThing of a thing without certificates returned the principals %q", left)
 		}
 	}
 	_, err = reader.ReadDevice(b.ctx, dev.name)
-	b.want(task.ErrNotFound, err, "ReadDevice of a thing that was removed")
+	b.Is(err, task.ErrNotFound, "ReadDevice of a thing that was removed")
 }
 
 func checkRemovePolicy(b *bench) {
@@ -125,9 +125,9 @@ func checkRemovePolicy(b *bench) {
 		in := registration(d)
 		in.TemplateBody = own
 		_, err := r.RegisterThing(b.ctx, in)
-		b.must(err, "RegisterThing")
+		b.OK(err, "RegisterThing")
 		got, err := reader.ReadDevice(b.ctx, d.name)
-		b.must(err)
+		b.OK(err)
 		certs = append(certs, got.Certificates[0])
 		policy = got.Certificates[0].Policies[0]
 	}
@@ -137,23 +137,23 @@ func checkRemovePolicy(b *bench) {
 			want = append(want, c.ARN)
 		}
 		left, err := remover.RemovePolicy(b.ctx, policy, document)
-		b.must(err, "RemovePolicy of an attached policy")
+		b.OK(err, "RemovePolicy of an attached policy")
 		slices.Sort(left)
 		slices.Sort(want)
 		if !slices.Equal(left, want) {
-			b.failf("RemovePolicy of a policy that is attached to %q returned the targets %q", want, left)
+			b.Failf("RemovePolicy of a policy that is attached to %q returned the targets %q", want, left)
 		}
 		b.retire(remover, devices[i].name, certs[i].ID)
 		b.resourcesAre(finding.OK, &task.PreflightInput{Policies: []string{policy}})
 	}
 	_, err := remover.RemovePolicy(b.ctx, policy, strings.Replace(document, "Connect", "Publish", 1))
-	b.want(task.ErrConflict, err, "RemovePolicy of a policy with another document")
+	b.Is(err, task.ErrConflict, "RemovePolicy of a policy with another document")
 	b.resourcesAre(finding.OK, &task.PreflightInput{Policies: []string{policy}})
 	for range 2 {
 		left, err := remover.RemovePolicy(b.ctx, policy, document)
-		b.must(err, "RemovePolicy")
+		b.OK(err, "RemovePolicy")
 		if len(left) > 0 {
-			b.failf("RemovePolicy of a policy without targets returned the targets %q", left)
+			b.Failf("RemovePolicy of a policy without targets returned the targets %q", left)
 		}
 	}
 	b.resourcesAre(finding.Error, &task.PreflightInput{Policies: []string{policy}})

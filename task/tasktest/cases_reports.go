@@ -24,7 +24,7 @@ func reportCases() []Case {
 func checkResults(b *bench) {
 	devices, t, d := b.runSome(7)
 	if d.Succeeded != len(devices) {
-		b.failf("%d of %d good lines were registered and %d refused: %s", d.Succeeded, len(devices), d.Failed, d.Message)
+		b.Failf("%d of %d good lines were registered and %d refused: %s", d.Succeeded, len(devices), d.Failed, d.Message)
 	}
 	b.registered(t, devices)
 }
@@ -43,17 +43,17 @@ func checkErrorLines(b *bench) {
 	}
 	t, d := b.run(devices)
 	if d.Succeeded != len(good) || d.Failed != len(bad) {
-		b.failf("of %d good and %d bad lines %d were registered and %d refused", len(good), len(bad), d.Succeeded, d.Failed)
+		b.Failf("of %d good and %d bad lines %d were registered and %d refused", len(good), len(bad), d.Succeeded, d.Failed)
 	}
 	lines := b.refusals(t)
 	for _, e := range lines {
 		if e.Line != 0 && !bad[e.Line] {
-			b.failf("the ERRORS line %s is about line %d, which is good or was named before", e.Raw, e.Line)
+			b.Failf("the ERRORS line %s is about line %d, which is good or was named before", e.Raw, e.Line)
 		}
 		delete(bad, e.Line)
 	}
 	if len(lines) != d.Failed {
-		b.failf("ERRORS has %d lines for %d refused ones", len(lines), d.Failed)
+		b.Failf("ERRORS has %d lines for %d refused ones", len(lines), d.Failed)
 	}
 	b.registered(t, good)
 }
@@ -70,16 +70,16 @@ func checkReportsAgain(b *bench) {
 	_, t, _ := b.runSome(7)
 	first := b.files(t, task.ResultsReport)
 	if len(bytes.Join(first, nil)) == 0 {
-		b.failf("the RESULTS report of a task that registered lines is empty")
+		b.Failf("the RESULTS report of a task that registered lines is empty")
 	}
 	for range 3 {
 		again := b.files(t, task.ResultsReport)
 		if len(again) != len(first) {
-			b.failf("the RESULTS report had %d files and has %d now", len(first), len(again))
+			b.Failf("the RESULTS report had %d files and has %d now", len(first), len(again))
 		}
 		for i := range first {
 			if !bytes.Equal(first[i], again[i]) {
-				b.failf("file %d of the RESULTS report is another one than before", i+1)
+				b.Failf("file %d of the RESULTS report is another one than before", i+1)
 			}
 		}
 	}
@@ -92,7 +92,7 @@ func checkReportsExpired(b *bench) {
 	defer lift()
 	if len(old) > 0 {
 		_, err := b.tryRead(old[0], 0)
-		b.want(task.ErrLinkExpired, err, "backend.Open of an expired link")
+		b.Is(err, task.ErrLinkExpired, "backend.Open of an expired link")
 	}
 	b.registered(t, devices)
 }
@@ -100,7 +100,7 @@ func checkReportsExpired(b *bench) {
 func checkReportsUnknown(b *bench) {
 	for _, kind := range []task.ReportType{task.ResultsReport, task.ErrorsReport} {
 		_, err := b.backend.ListReports(b.ctx, unknownTask, kind, "")
-		b.want(task.ErrNotFound, err, "ListReports of an unknown task")
+		b.Is(err, task.ErrNotFound, "ListReports of an unknown task")
 	}
 }
 
@@ -118,7 +118,7 @@ func stopCases() []Case {
 }
 
 func checkStopUnknown(b *bench) {
-	b.want(task.ErrNotFound, b.backend.StopTask(b.ctx, unknownTask), "StopTask of an unknown task")
+	b.Is(b.backend.StopTask(b.ctx, unknownTask), task.ErrNotFound, "StopTask of an unknown task")
 }
 
 // stopRunning starts a long task, waits until enough lines are registered, stops it and waits for its end.
@@ -132,7 +132,7 @@ func (b *bench) stopRunning(enough int) ([]device, *task.Task, *task.Description
 		b.skip("the task ended before it could be stopped; more LinesInProgress are needed")
 	}
 	percent := d.Percent
-	b.must(t.Stop(b.ctx))
+	b.OK(t.Stop(b.ctx))
 	d = b.ended(t)
 	if d.Status == task.Completed && percent > 50 {
 		b.skip("the task may have completed before the stop reached it; more LinesInProgress are needed")
@@ -142,14 +142,14 @@ func (b *bench) stopRunning(enough int) ([]device, *task.Task, *task.Description
 
 func checkStopCancelled(b *bench) {
 	if _, _, d := b.stopRunning(0); d.Status != task.Cancelled {
-		b.failf("a stopped task ended as %s: %s", d.Status, d.Message)
+		b.Failf("a stopped task ended as %s: %s", d.Status, d.Message)
 	}
 }
 
 func checkStopKeepsLines(b *bench) {
 	devices, t, d := b.stopRunning(2)
 	if d.Succeeded < 2 {
-		b.failf("2 lines were registered before the stop and %d are now", d.Succeeded)
+		b.Failf("2 lines were registered before the stop and %d are now", d.Succeeded)
 	}
 	byKey := map[string]device{}
 	for _, dev := range devices {
@@ -158,16 +158,16 @@ func checkStopKeepsLines(b *bench) {
 	var found []device
 	for _, r := range b.results(t) {
 		key, err := certificateKey(r.CertificatePEM)
-		b.must(err)
+		b.OK(err)
 		found = append(found, byKey[string(key)])
 	}
 	if len(found) != d.Succeeded {
-		b.failf("%d lines were registered and RESULTS has %d", d.Succeeded, len(found))
+		b.Failf("%d lines were registered and RESULTS has %d", d.Succeeded, len(found))
 	}
 	if reader, ok := task.As[task.DeviceReader](b.backend); ok {
 		for _, dev := range found {
 			_, err := reader.ReadDevice(b.ctx, dev.name)
-			b.must(err, "a device registered before the stop")
+			b.OK(err, "a device registered before the stop")
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -51,17 +52,17 @@ func checkConcurrent(b *bench) {
 			for range 3 {
 				got := b.describe(mine)
 				if got.ID != want.ID || got.InputFileKey != want.InputFileKey || got.Succeeded != want.Succeeded {
-					b.failf("DescribeTask of %s, called while others call it, answered for %s", mine.ID(), got.ID)
+					b.Failf("DescribeTask of %s, called while others call it, answered for %s", mine.ID(), got.ID)
 				}
 				if lines != nil {
 					b.registered(mine, lines)
 				}
 			}
 		}
-		wg.Go(func() { errs[i] = guarded(look) })
+		wg.Go(func() { errs[i] = suitetest.Try(look) })
 	}
 	wg.Wait()
-	b.must(errors.Join(errs...))
+	b.OK(errors.Join(errs...))
 }
 
 func checkContext(b *bench) {
@@ -69,7 +70,7 @@ func checkContext(b *bench) {
 	object := b.upload(devices)
 	links := b.links(t, task.ResultsReport)
 	if len(links) == 0 {
-		b.failf("the RESULTS report of a task that registered a line has no link")
+		b.Failf("the RESULTS report of a task that registered a line has no link")
 	}
 	before := b.all("", 0)
 	cause := errors.New("stopped by tasktest")
@@ -93,10 +94,10 @@ func checkContext(b *bench) {
 			return err
 		},
 	} {
-		b.want(cause, call(), name+" with a cancelled context")
+		b.Is(call(), cause, name+" with a cancelled context")
 	}
 	if found := b.tasksOver(object, before); len(found) > 0 {
-		b.failf("StartTask with a cancelled context started %d tasks", len(found))
+		b.Failf("StartTask with a cancelled context started %d tasks", len(found))
 	}
 }
 
@@ -109,9 +110,9 @@ func checkDeadline(b *bench) {
 	defer cancel()
 	start := time.Now()
 	_, err := b.backend.DescribeTask(ctx, t.ID())
-	b.want(cause, err, "DescribeTask past its deadline")
+	b.Is(err, cause, "DescribeTask past its deadline")
 	if took := time.Since(start); took > patience+promptly {
-		b.failf("DescribeTask returned %v after its deadline", took-patience)
+		b.Failf("DescribeTask returned %v after its deadline", took-patience)
 	}
 }
 
@@ -126,15 +127,15 @@ func checkErrors(b *bench) {
 	e, ok := errors.AsType[*task.Error](err)
 	switch {
 	case err == nil:
-		b.failf("DescribeTask of an unknown task returned no error")
+		b.Failf("DescribeTask of an unknown task returned no error")
 	case !ok:
-		b.failf("the error of the service's answer wraps no *task.Error: %w", err)
+		b.Failf("the error of the service's answer wraps no *task.Error: %w", err)
 	case e.Op == "" || e.Code == "":
-		b.failf("the *task.Error lacks the service's operation or code: %+v", *e)
+		b.Failf("the *task.Error lacks the service's operation or code: %+v", *e)
 	case e.Kind == nil || !errors.Is(err, e.Kind):
-		b.failf("the *task.Error with code %s has the wrong Kind: %s", e.Code, said(e.Kind))
+		b.Failf("the *task.Error with code %s has the wrong Kind: %s", e.Code, said(e.Kind))
 	case !task.Refused(err):
-		b.failf("the service said no, but Refused is false of it: %w", err)
+		b.Failf("the service said no, but Refused is false of it: %w", err)
 	}
 }
 
@@ -191,11 +192,11 @@ func checkStartOnce(b *bench) {
 	found, startErr := b.startFaulty(DropStartAfter)
 	switch {
 	case len(found) != 1:
-		b.failf("StartTask whose answer was lost led to %d tasks; the request was sent once, so one was expected", len(found))
+		b.Failf("StartTask whose answer was lost led to %d tasks; the request was sent once, so one was expected", len(found))
 	case startErr == nil:
-		b.failf("StartTask returned no error although no answer came")
+		b.Failf("StartTask returned no error although no answer came")
 	case task.Refused(startErr):
-		b.failf("StartTask started a task and its error says that it was refused: %w", startErr)
+		b.Failf("StartTask started a task and its error says that it was refused: %w", startErr)
 	}
 }
 
@@ -203,11 +204,11 @@ func checkStartLost(b *bench) {
 	found, startErr := b.startFaulty(DropStartBefore)
 	switch {
 	case startErr == nil:
-		b.failf("StartTask returned no error although the connection was closed before every request")
+		b.Failf("StartTask returned no error although the connection was closed before every request")
 	case task.Refused(startErr):
-		b.failf("no answer came, but the error says that the service refused: %w", startErr)
+		b.Failf("no answer came, but the error says that the service refused: %w", startErr)
 	case len(found) != 0:
-		b.failf("StartTask led to %d tasks although no request took effect", len(found))
+		b.Failf("StartTask led to %d tasks although no request took effect", len(found))
 	}
 }
 
@@ -222,25 +223,25 @@ func checkStartSlow(b *bench) {
 		took = time.Since(begin)
 		return err
 	})
-	b.want(cause, startErr, "StartTask past its deadline")
+	b.Is(startErr, cause, "StartTask past its deadline")
 	switch {
 	case task.Refused(startErr):
-		b.failf("no answer came, but the error says that the service refused: %w", startErr)
+		b.Failf("no answer came, but the error says that the service refused: %w", startErr)
 	case took > patience+promptly:
-		b.failf("StartTask returned %v after its deadline", took-patience)
+		b.Failf("StartTask returned %v after its deadline", took-patience)
 	case len(found) > 1:
-		b.failf("StartTask whose answer never came led to %d tasks; the request was sent once", len(found))
+		b.Failf("StartTask whose answer never came led to %d tasks; the request was sent once", len(found))
 	}
 }
 
 func checkStartThrottled(b *bench) {
 	found, startErr := b.startFaulty(ThrottleStart)
-	b.want(task.ErrThrottled, startErr, "a throttled StartTask")
+	b.Is(startErr, task.ErrThrottled, "a throttled StartTask")
 	switch {
 	case !task.Refused(startErr):
-		b.failf("a throttled StartTask is a definite no, but Refused is false of %w", startErr)
+		b.Failf("a throttled StartTask is a definite no, but Refused is false of %w", startErr)
 	case len(found) != 0:
-		b.failf("a throttled StartTask left %d tasks behind", len(found))
+		b.Failf("a throttled StartTask left %d tasks behind", len(found))
 	}
 }
 
@@ -260,16 +261,16 @@ func checkStartRunning(b *bench) {
 	case d.Status.Done():
 		b.skip("the first task ended before a second one could be started; more LinesInProgress are needed")
 	case err == nil:
-		b.failf("StartTask started %s while %s is %s", id, first.ID(), d.Status)
+		b.Failf("StartTask started %s while %s is %s", id, first.ID(), d.Status)
 	}
-	b.want(task.ErrTaskRunning, err, "StartTask while another task is in progress")
+	b.Is(err, task.ErrTaskRunning, "StartTask while another task is in progress")
 }
 
 func checkStartStopping(b *bench) {
 	_, first := b.beginLong()
-	b.must(first.Stop(b.ctx))
+	b.OK(first.Stop(b.ctx))
 	if _, err := b.startSecond(); err != nil { // otherwise the stop was done already
-		b.want(task.ErrTaskRunning, err, "StartTask while another task is being cancelled")
+		b.Is(err, task.ErrTaskRunning, "StartTask while another task is being cancelled")
 	}
 }
 
@@ -282,9 +283,9 @@ func (b *bench) checkRefusals(changes map[string]func(*task.StartInput)) {
 		id, err := b.backend.StartTask(b.ctx, in)
 		if err == nil {
 			b.tasks = append(b.tasks, task.Attach(b.backend, id))
-			b.failf("StartTask took a request with %s and started %s", what, id)
+			b.Failf("StartTask took a request with %s and started %s", what, id)
 		}
-		b.want(task.ErrInvalidRequest, err, "StartTask with "+what)
+		b.Is(err, task.ErrInvalidRequest, "StartTask with "+what)
 	}
 }
 
@@ -311,9 +312,9 @@ func checkStartRefusal(b *bench) {
 	in := b.startInput(object)
 	in.TemplateBody = "{"
 	if _, err := b.backend.StartTask(b.ctx, in); err == nil {
-		b.failf("StartTask took a template that is not JSON")
+		b.Failf("StartTask took a template that is not JSON")
 	}
 	if found := b.tasksOver(object, before); len(found) > 0 {
-		b.failf("StartTask refused and left the task %s behind", found[0].ID())
+		b.Failf("StartTask refused and left the task %s behind", found[0].ID())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -41,7 +42,7 @@ func (b *bench) runOver(object *task.Object) (*task.Task, *task.Description) {
 func checkUploadBytes(b *bench) {
 	devices, t, d := b.runSome(5)
 	if d.Succeeded != len(devices) || d.Failed != 0 {
-		b.failf("of %d lines uploaded the task registered %d and refused %d", len(devices), d.Succeeded, d.Failed)
+		b.Failf("of %d lines uploaded the task registered %d and refused %d", len(devices), d.Succeeded, d.Failed)
 	}
 	b.registered(t, devices)
 }
@@ -59,7 +60,7 @@ func (b *bench) checkMisstated(what ...string) {
 		in := input(newKey(), dataFile(b.newDevices(2)))
 		misstated[what](in)
 		_, err := b.backend.Upload(b.ctx, in)
-		b.want(task.ErrChecksum, err, "backend.Upload of a file announced with "+what)
+		b.Is(err, task.ErrChecksum, "backend.Upload of a file announced with "+what)
 	}
 }
 
@@ -78,18 +79,18 @@ func checkUploadRefusal(b *bench) {
 		in := input(newKey(), dataFile(devices))
 		misstate(in)
 		if _, err := b.backend.Upload(b.ctx, in); err == nil {
-			b.failf("backend.Upload took a file announced with %s", what)
+			b.Failf("backend.Upload took a file announced with %s", what)
 		}
 		lines := 0
-		err := guarded(func() {
+		err := suitetest.Try(func() {
 			_, d := b.runOver(&task.Object{Bucket: good.Bucket, Key: prefix + in.Key})
 			lines = d.Succeeded + d.Failed
 		})
 		if lines > 0 {
-			b.failf("backend.Upload refused a file announced with %s, and a task found %d lines under its key", what, lines)
+			b.Failf("backend.Upload refused a file announced with %s, and a task found %d lines under its key", what, lines)
 		}
 		if b.ctx.Err() != nil {
-			b.must(err)
+			b.OK(err)
 		}
 	}
 }
@@ -102,7 +103,7 @@ func checkUploadReplaces(b *bench) {
 	object := b.put(key, last)
 	t, d := b.runOver(object)
 	if d.Succeeded != 1 || d.Failed != 0 {
-		b.failf("a file of one line replaced one of three, and the task registered %d and refused %d", d.Succeeded, d.Failed)
+		b.Failf("a file of one line replaced one of three, and the task registered %d and refused %d", d.Succeeded, d.Failed)
 	}
 	b.registered(t, last)
 }
@@ -121,9 +122,9 @@ func (b *bench) uploadShared() ([]device, *task.Object, *sharedBody) {
 	whole, rest := dataFile(devices), dataFile(devices[1:])
 	body := &sharedBody{Reader: bytes.NewReader(whole)}
 	_, err := body.Seek(int64(len(whole)-len(rest)), io.SeekStart)
-	b.must(err)
+	b.OK(err)
 	object, err := b.backend.Upload(b.ctx, &task.UploadInput{Key: newKey(), Body: body, Size: int64(len(rest)), SHA256: sha256.Sum256(rest)})
-	b.must(err, "backend.Upload from a position")
+	b.OK(err, "backend.Upload from a position")
 	return devices[1:], object, body
 }
 
@@ -131,14 +132,14 @@ func checkUploadPosition(b *bench) {
 	devices, object, _ := b.uploadShared()
 	t, d := b.runOver(object)
 	if d.Succeeded != len(devices) || d.Failed != 0 {
-		b.failf("2 lines stood behind the position and the task registered %d and refused %d", d.Succeeded, d.Failed)
+		b.Failf("2 lines stood behind the position and the task registered %d and refused %d", d.Succeeded, d.Failed)
 	}
 	b.registered(t, devices)
 }
 
 func checkUploadBody(b *bench) {
 	if _, _, body := b.uploadShared(); body.closed {
-		b.failf("backend.Upload closed the body")
+		b.Failf("backend.Upload closed the body")
 	}
 }
 
@@ -146,12 +147,12 @@ func checkUploadObject(b *bench) {
 	devices := b.newDevices(2)
 	in := input(newKey(), dataFile(devices))
 	object, err := b.backend.Upload(b.ctx, in)
-	b.must(err, "backend.Upload of a good file")
+	b.OK(err, "backend.Upload of a good file")
 	switch {
 	case object.Bucket == "" || object.Key == "":
-		b.failf("backend.Upload returned an Object without bucket or key: %+v", *object)
+		b.Failf("backend.Upload returned an Object without bucket or key: %+v", *object)
 	case object.Size != in.Size || object.SHA256 != in.SHA256:
-		b.failf("backend.Upload of %d bytes with digest %x returned size %d and digest %x", in.Size, in.SHA256, object.Size, object.SHA256)
+		b.Failf("backend.Upload of %d bytes with digest %x returned size %d and digest %x", in.Size, in.SHA256, object.Size, object.SHA256)
 	}
 }
 
@@ -160,7 +161,7 @@ func checkUploadUnavailable(b *bench) {
 	lift := b.inject(FailUpload)
 	_, err := b.backend.Upload(b.ctx, input(newKey(), dataFile(devices)))
 	lift()
-	b.want(task.ErrUnavailable, err, "backend.Upload to a store that answers 503")
+	b.Is(err, task.ErrUnavailable, "backend.Upload to a store that answers 503")
 	b.upload(devices)
 }
 
@@ -185,11 +186,11 @@ func (b *bench) firstFile() (task.Link, []byte) {
 	_, t, _ := b.runSome(4)
 	links := b.links(t, task.ResultsReport)
 	if len(links) == 0 {
-		b.failf("the RESULTS report of a task that registered lines has no link")
+		b.Failf("the RESULTS report of a task that registered lines has no link")
 	}
 	whole := b.read(links[0], 0)
 	if len(whole) == 0 {
-		b.failf("the first file of the RESULTS report is empty")
+		b.Failf("the first file of the RESULTS report is empty")
 	}
 	return links[0], whole
 }
@@ -200,7 +201,7 @@ func checkOpenOffset(b *bench) {
 	for _, offset := range slices.Compact([]int64{0, 1, size / 3, size / 2, size - 1}) {
 		rest := b.read(link, offset)
 		if !bytes.Equal(rest, whole[offset:]) {
-			b.failf("reading from byte %d of %d returned %d bytes that are not the rest of the file", offset, size, len(rest))
+			b.Failf("reading from byte %d of %d returned %d bytes that are not the rest of the file", offset, size, len(rest))
 		}
 	}
 }
@@ -208,14 +209,14 @@ func checkOpenOffset(b *bench) {
 func checkOpenEnd(b *bench) {
 	link, whole := b.firstFile()
 	if rest := b.read(link, int64(len(whole))); len(rest) > 0 {
-		b.failf("reading from the end returned %d bytes", len(rest))
+		b.Failf("reading from the end returned %d bytes", len(rest))
 	}
 }
 
 func checkOpenRefused(b *bench) {
 	link, _ := b.firstFile()
 	_, err := b.tryRead(badLink(link), 0)
-	b.want(task.ErrLinkExpired, err, "backend.Open of a link with a wrong signature")
+	b.Is(err, task.ErrLinkExpired, "backend.Open of a link with a wrong signature")
 }
 
 func checkOpenExpired(b *bench) {
@@ -224,7 +225,7 @@ func checkOpenExpired(b *bench) {
 	defer lift()
 	for _, offset := range []int64{0, 10} {
 		_, err := b.tryRead(link, offset)
-		b.want(task.ErrLinkExpired, err, "backend.Open of an expired link")
+		b.Is(err, task.ErrLinkExpired, "backend.Open of an expired link")
 	}
 }
 
@@ -235,9 +236,9 @@ func checkOpenTruncated(b *bench) {
 	got, err := b.tryRead(link, 0)
 	switch {
 	case len(got) >= len(whole):
-		b.failf("the harness cut no body: all %d bytes came", len(got))
+		b.Failf("the harness cut no body: all %d bytes came", len(got))
 	case !errors.Is(err, io.ErrUnexpectedEOF):
-		b.failf("a body of %d bytes ended after %d with %s, which is not io.ErrUnexpectedEOF", len(whole), len(got), said(err))
+		b.Failf("a body of %d bytes ended after %d with %s, which is not io.ErrUnexpectedEOF", len(whole), len(got), said(err))
 	}
 }
 
@@ -253,12 +254,12 @@ func checkOpenContext(b *bench) {
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	defer cancel(nil)
 	body, err := b.backend.Open(ctx, link, 0)
-	b.must(err, "backend.Open")
+	b.OK(err, "backend.Open")
 	defer body.Close()
 	_, err = io.ReadFull(body, make([]byte, 1))
-	b.must(err, "read the first byte")
+	b.OK(err, "read the first byte")
 	cause := errors.New("stopped by tasktest")
 	cancel(cause)
 	_, err = io.Copy(io.Discard, body)
-	b.want(cause, err, "reading after the context was cancelled")
+	b.Is(err, cause, "reading after the context was cancelled")
 }

@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -55,18 +56,28 @@ func memory(*testing.T) storetest.Harness {
 }
 
 func TestEveryStoreHereKeepsEveryPromise(t *testing.T) {
-	t.Run("Folder", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Harness { return folders(t, nil) })
-	})
-	t.Run("Folder, keys elsewhere", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Harness {
-			h := folders(t, &keystore.FolderOptions{KeysElsewhere: true})
-			h.NoKeys = true
-			return h
-		})
-	})
-	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, database) })
-	t.Run("Memory", func(t *testing.T) { storetest.Run(t, memory) })
+	for name, open := range map[string]func(t *testing.T) storetest.Harness{
+		"Folder": func(t *testing.T) storetest.Harness { return folders(t, nil) },
+		"named folders": func(t *testing.T) storetest.Harness {
+			return folders(t, &keystore.FolderOptions{Name: func(device string) string { return device }})
+		},
+		"keys elsewhere": func(t *testing.T) storetest.Harness { return folders(t, &keystore.FolderOptions{KeysElsewhere: true}) },
+		"SQLite":         database,
+		"Memory":         memory,
+	} {
+		for _, noKeys := range []bool{true, false} {
+			if name == "keys elsewhere" && !noKeys {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/no keys=%t", name, noKeys), func(t *testing.T) {
+				storetest.Run(t, func(t *testing.T) storetest.Harness {
+					h := open(t)
+					h.NoKeys = noKeys
+					return h
+				})
+			})
+		}
+	}
 }
 
 // broken is a memory store with one thing wrong: a function that is not nil stands in for the method.
