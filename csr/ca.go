@@ -56,8 +56,8 @@ type CA struct {
 // Signatures of the latter are verified before they are used.
 //
 // It signs once to make sure that the key is the certificate's. Besides, these are an [ErrCA]: a certificate that is no
-// CA's (basic constraints, key usage certSign, extended key usage), that is not valid yet or no longer, or that ends before
-// what it issues would; and a key that AWS IoT does not take for a CA, such as Ed25519, which is an [ErrKey], too.
+// CA's (basic constraints, key usage certSign, extended key usage), that has critical extensions which are not understood
+// here, that is not valid yet or no longer, or that ends before what it issues would; and a key that AWS IoT does not take for a CA, such as Ed25519, which is an [ErrKey], too.
 func NewCA(certificate *x509.Certificate, signer crypto.Signer, profile Profile) (*CA, error) {
 	if certificate == nil || signer == nil {
 		return nil, fmt.Errorf("%w: its certificate and its signer are needed", ErrCA)
@@ -106,6 +106,9 @@ func (c *CA) checkCertificate(now time.Time) error {
 		return errors.New("its key usage does not allow to sign certificates; make it with keyUsage=critical,keyCertSign,cRLSign")
 	case !clientAuth:
 		return errors.New("its extended key usage does not allow certificates for clientAuth; make it without extendedKeyUsage")
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("it has critical extensions that are not understood here (%v), such as constraints on directory names, and may not "+
+			"issue what they forbid; take a CA without them", cert.UnhandledCriticalExtensions)
 	case len(cert.Subject.Names) == 0:
 		return errors.New("its subject is empty, and would be the issuer of each certificate")
 	case now.Before(cert.NotBefore):

@@ -185,6 +185,8 @@ func TestACAThatCanNotIssueIsRefusedBeforeTheFirstDevice(t *testing.T) {
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	require.NoError(t, err)
 	profile := csr.Profile{Validity: 10 * years}
+	// Names only below O=MyOrg: the subjects of devices may be others, and then the certificates are not valid.
+	constraints := []byte{0x30, 0x18, 0xa0, 0x16, 0x30, 0x14, 0xa4, 0x12, 0x30, 0x10, 0x31, 0x0e, 0x30, 0x0c, 6, 3, 0x55, 4, 10, 0x0c, 5, 'M', 'y', 'O', 'r', 'g'}
 	broken := signerFunc{key.Public(), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, errors.New("PIN locked") }}
 	liar := signerFunc{key.Public(), func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 		return other.Sign(rand.Reader, digest, opts)
@@ -207,6 +209,9 @@ func TestACAThatCanNotIssueIsRefusedBeforeTheFirstDevice(t *testing.T) {
 		"no constraints":   {key, nil, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = false, false }, profile, csr.ErrCA, "do not have CA:TRUE"},
 		"no certSign":      {key, nil, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }, profile, csr.ErrCA, "keyCertSign"},
 		"for servers only": {key, nil, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, profile, csr.ErrCA, "clientAuth"},
+		"name constraints": {key, nil, func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 30}, Critical: true, Value: constraints}}
+		}, profile, csr.ErrCA, "2.5.29.30"},
 		"no subject":       {key, nil, func(c *x509.Certificate) { c.Subject = pkix.Name{} }, profile, csr.ErrCA, "subject is empty"},
 		"ends too early":   {key, nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(9 * years) }, profile, csr.ErrCA, "shorten Profile.Validity"},
 		"no validity":      {key, nil, nil, csr.Profile{}, csr.ErrCA, "Profile.Validity is 0s"},

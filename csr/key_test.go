@@ -167,6 +167,9 @@ func TestParsePrivateKeyReadsOlderFormsAndRefusesOthersWithoutQuotingThem(t *tes
 		{block("EC PRIVATE KEY", sec1), ec},
 		{append(block("EC PARAMETERS", []byte{6, 8, 42, 134, 72, 206, 61, 3, 1, 7}), block("EC PRIVATE KEY", sec1)...), ec},
 		{block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), rsaKey},
+		{bytes.ReplaceAll(block("EC PRIVATE KEY", sec1), []byte("\n"), []byte("\r\n")), ec},
+		{append([]byte("\ufeff"), block("EC PRIVATE KEY", sec1)...), ec},
+		{append([]byte{0xff, 0xfe}, bytes.Join(bytes.Split(block("EC PRIVATE KEY", sec1), nil), []byte{0})...), ec}, // UTF-16
 	} {
 		got, err := csr.ParsePrivateKey(c.text)
 		require.NoError(t, err)
@@ -187,10 +190,13 @@ func TestParsePrivateKeyReadsOlderFormsAndRefusesOthersWithoutQuotingThem(t *tes
 		text []byte
 		want error
 	}{
-		"nothing":     {nil, csr.ErrNotKey},
-		"noise":       {[]byte("hunter2 hunter2"), csr.ErrNotKey},
-		"damaged":     {block("PRIVATE KEY", sec1[:40]), csr.ErrNotKey},
-		"encrypted":   {block("ENCRYPTED PRIVATE KEY", sec1), csr.ErrNotKey},
+		"nothing":   {nil, csr.ErrNotKey},
+		"noise":     {[]byte("hunter2 hunter2"), csr.ErrNotKey},
+		"damaged":   {block("PRIVATE KEY", sec1[:40]), csr.ErrNotKey},
+		"encrypted": {block("ENCRYPTED PRIVATE KEY", sec1), csr.ErrNotKey},
+		"encrypted, older form": {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1, Headers: map[string]string{
+			"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00",
+		}}), csr.ErrNotKey},
 		"a CSR":       {block("CERTIFICATE REQUEST", sec1), csr.ErrNotKey},
 		"odd label":   {block("hunter2", sec1), csr.ErrNotKey},
 		"Ed25519":     {block("PRIVATE KEY", edDER), csr.ErrKey},
@@ -202,6 +208,7 @@ func TestParsePrivateKeyReadsOlderFormsAndRefusesOthersWithoutQuotingThem(t *tes
 			require.ErrorIs(t, err, c.want)
 			assert.True(t, k.IsZero())
 			assert.NotContains(t, err.Error(), "hunter2")
+			assert.Equal(t, strings.HasPrefix(name, "encrypted"), strings.Contains(err.Error(), "openssl pkey"))
 		})
 	}
 }

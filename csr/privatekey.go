@@ -32,12 +32,12 @@ func NewPrivateKey(signer crypto.Signer) PrivateKey {
 }
 
 // ParsePrivateKey reads a private key in PEM: PKCS #8 ("PRIVATE KEY") as [PrivateKey.PEM] writes it, or the older forms
-// of openssl ("EC PRIVATE KEY", "RSA PRIVATE KEY"). The public half is computed anew, not taken on trust. Anything
-// else, encrypted keys included, is an [ErrNotKey]; a kind of key that AWS IoT does not take has the error that [Parse]
-// returns for it.
+// of openssl ("EC PRIVATE KEY", "RSA PRIVATE KEY"), also with a byte order mark or in UTF-16. The public half is computed
+// anew, not taken on trust. Anything else, encrypted keys included, is an [ErrNotKey]; a kind of key that AWS IoT does not
+// take has the error that [Parse] returns for it.
 func ParsePrivateKey(data []byte) (PrivateKey, error) {
 	var block *pem.Block
-	for rest := data; ; {
+	for rest := []byte(plainText(data)); ; {
 		block, rest = pem.Decode(rest)
 		if block == nil {
 			return PrivateKey{}, fmt.Errorf("%w: no complete PEM block of a private key in the %d bytes given", ErrNotKey, len(data))
@@ -45,6 +45,9 @@ func ParsePrivateKey(data []byte) (PrivateKey, error) {
 		if block.Type != "EC PARAMETERS" { // openssl ecparam -genkey writes one before the key
 			break
 		}
+	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" { // of PKCS #8, and of the older forms
+		return PrivateKey{}, fmt.Errorf("%w: it is encrypted; this decrypts it: openssl pkey -in FILE", ErrNotKey)
 	}
 	var key any
 	var err error
@@ -55,14 +58,12 @@ func ParsePrivateKey(data []byte) (PrivateKey, error) {
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		return PrivateKey{}, fmt.Errorf("%w: it is encrypted; decrypt it first, for instance with openssl pkey", ErrNotKey)
 	default:
 		return PrivateKey{}, fmt.Errorf("%w: the PEM block is %s", ErrNotKey, quotedLabel(block.Type))
 	}
 	if err != nil {
 		// The cause is left out: it describes bytes of the key.
-		return PrivateKey{}, fmt.Errorf("%w: the %s block is damaged, encrypted or of an unknown kind", ErrNotKey, block.Type)
+		return PrivateKey{}, fmt.Errorf("%w: the %s block is damaged or of an unknown kind", ErrNotKey, block.Type)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

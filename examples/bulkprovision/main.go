@@ -151,6 +151,9 @@ func (o *options) run(ctx context.Context) (err error) {
 	if o.backend == "fake" && o.mqtt != "" {
 		return errors.New("with -backend fake the devices connect within this program; -mqtt is for -backend aws, on AWS or on examples/fakeaws")
 	}
+	if o.own.key == "-" && o.devices == "-" {
+		return errors.New("-devices and -ca-key are both -; standard input holds one of them")
+	}
 	if o.own.crl != "" && o.remove == "" && !o.orphans && !o.removeOrphans {
 		return errors.New("-crl lists removed devices; give -remove with it")
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -32,7 +34,7 @@ type ownCA struct {
 // flags defines the flags.
 func (c *ownCA) flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.cert, "ca-cert", "", "PEM `file` of your CA's certificate: it issues the devices' certificates, without requests")
-	flags.StringVar(&c.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted")
+	flags.StringVar(&c.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted; - for standard input, such as of: openssl pkey -in ca.key")
 	flags.StringVar(&c.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
 	flags.StringVar(&c.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
 	flags.StringVar(&c.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: removed devices are added to it")
@@ -78,17 +80,14 @@ func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 	if err != nil {
 		return fmt.Errorf("-ca-cert %s: %w", c.cert, err)
 	}
-	secret, err := os.ReadFile(c.key)
+	key, err := c.readKey()
 	if err != nil {
 		return err
 	}
-	key, err := csr.ParsePrivateKey(secret)
-	clear(secret)
-	if err != nil {
-		return fmt.Errorf("-ca-key %s: %w", c.key, err)
-	}
-	// The first of several: the CA that signs, with those above it behind.
-	c.ca, err = csr.NewCA(certs[0].Certificate, key.Signer(), csr.Profile{Validity: time.Duration(c.days) * 24 * time.Hour})
+	// Of several, such as a CA with those above it, the one that the key is of. With none NewCA tells that.
+	public, _ := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	own := slices.IndexFunc(certs, func(c *csr.Certificate) bool { return public.Equal(c.PublicKey) })
+	c.ca, err = csr.NewCA(certs[max(own, 0)].Certificate, key.Signer(), csr.Profile{Validity: time.Duration(c.days) * 24 * time.Hour})
 	if err != nil {
 		return fmt.Errorf("-ca-cert, -ca-key, -cert-days: %w", err)
 	}
@@ -96,6 +95,28 @@ func (c *ownCA) load(flags *flag.FlagSet) (err error) {
 		_, err = c.revocationList(func(previous string, next time.Time) (string, error) { return c.ca.RevocationList(previous, nil, next) })
 	}
 	return err
+}
+
+// readKey reads the CA's private key.
+func (c *ownCA) readKey() (csr.PrivateKey, error) {
+	read := func() ([]byte, error) { return os.ReadFile(c.key) }
+	if c.key == "-" {
+		read = func() ([]byte, error) { return io.ReadAll(os.Stdin) }
+	}
+	secret, err := read()
+	if err != nil {
+		return csr.PrivateKey{}, fmt.Errorf("-ca-key: %w", err)
+	}
+	key, err := csr.ParsePrivateKey(secret)
+	clear(secret)
+	if errors.Is(err, csr.ErrNotKey) {
+		err = fmt.Errorf("%w\nA key that is encrypted, in DER or in PKCS #12 is read with: openssl pkey -in %[2]s | bulkprovision … -ca-key -\n"+
+			"or in bash and zsh: -ca-key <(openssl pkey -in %[2]s)", err, c.key)
+	}
+	if err != nil {
+		return csr.PrivateKey{}, fmt.Errorf("-ca-key %s: %w", c.key, err)
+	}
+	return key, nil
 }
 
 // loadFirst reads and checks the template by which devices are provisioned that first connect.

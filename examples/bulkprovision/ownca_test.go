@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -55,4 +56,56 @@ func TestARevocationListThatCanNotBeWrittenIsRefusedBeforeADeviceIsRemoved(t *te
 	require.ErrorIs(t, with(x509.KeyUsageCertSign, none), csr.ErrCA)
 	require.ErrorContains(t, with(x509.KeyUsageCertSign|x509.KeyUsageCRLSign, write("empty.crl", nil)), "the file is empty")
 	require.ErrorIs(t, with(x509.KeyUsageCertSign|x509.KeyUsageCRLSign, write("other.crl", []byte("no list"))), csr.ErrCA)
+}
+
+func TestAKeyOfACAIsReadInEveryFormThatPeopleHaveWithTheHelpOfOpenssl(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("the openssl program is not installed")
+	}
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name string, data []byte) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path(name), data, 0o600))
+	}
+	run := func(args ...string) []byte {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), openssl, args...)
+		out, err := cmd.Output()
+		require.NoError(t, err, args)
+		return out
+	}
+	ca, key := newCA(t, x509.KeyUsageCertSign)
+	secret, err := csr.NewPrivateKey(key).PEM()
+	require.NoError(t, err)
+	other, _ := newCA(t, x509.KeyUsageCertSign)
+	write("ca.pem", []byte(other.PEM()+ca.PEM())) // the key tells which of them
+	write("ca.key", secret)
+	run("pkcs8", "-topk8", "-in", path("ca.key"), "-passout", "pass:secret", "-out", path("pkcs8.key"))
+	run("ec", "-in", path("ca.key"), "-aes256", "-passout", "pass:secret", "-out", path("older.key"))
+	run("pkey", "-in", path("ca.key"), "-outform", "DER", "-out", path("der.key"))
+	with := func(key string) error { return load(t, "-ca-cert", path("ca.pem"), "-ca-key", key, "-cert-days", "1") }
+	for _, name := range []string{"pkcs8.key", "older.key", "der.key"} {
+		err := with(path(name))
+		require.ErrorIs(t, err, csr.ErrNotKey, name)
+		require.ErrorContains(t, err, "openssl pkey -in "+path(name)+" | ", name)
+
+		// The command of the error, and standard input.
+		plain := run("pkey", "-in", path(name), "-passin", "pass:secret")
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		stdin := os.Stdin
+		os.Stdin = r
+		go func() {
+			_, _ = w.Write(plain)
+			_ = w.Close()
+		}()
+		err = with("-")
+		os.Stdin = stdin
+		require.NoError(t, err, name)
+	}
+	require.NoError(t, with(path("ca.key")))
+	write("ca.pem", []byte(other.PEM()))
+	require.ErrorIs(t, with(path("ca.key")), csr.ErrCA)
 }
