@@ -36,11 +36,13 @@ func (c *CA) RevocationList(previous string, revoked []x509.RevocationListEntry,
 			list.Number.Add(old.Number, list.Number)
 		}
 	}
-	for _, entry := range revoked {
-		if !slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(entry.SerialNumber) == 0 }) {
-			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
-		}
-	}
+	listed := map[string]bool{}
+	list.RevokedCertificateEntries = slices.DeleteFunc(append(list.RevokedCertificateEntries, revoked...), func(e x509.RevocationListEntry) bool {
+		serial := e.SerialNumber.String()
+		again := listed[serial]
+		listed[serial] = true
+		return again
+	})
 	// crypto/x509 demands two extensions that many CAs lack, such as those made with openssl req -x509. Without key usages a
 	// key may do everything (RFC 5280, 4.2.1.3); the identifier is the one that the certificates of such a CA have.
 	issuer := *c.certificate

@@ -135,6 +135,9 @@ type ExistingCertificate struct {
 	ID      string    `json:"id"`
 	ARN     string    `json:"arn"`
 	Created time.Time `json:"created"`
+	// SerialNumber is its serial number in lower-case hex if the run's own CA has issued it; empty otherwise, and once it was
+	// found on another thing, which goes on using it. See [Run.RevocationList].
+	SerialNumber string `json:"serialNumber,omitempty"`
 	// Replace is true if the device's new certificate takes its place. Retired is when it was detached from the thing, and
 	// deactivated and deleted unless another thing has it; zero before.
 	Replace bool      `json:"replace,omitempty"`

@@ -102,11 +102,18 @@ func (t *throttle) take(ctx context.Context, n int) error {
 	return wait.Sleep(ctx, turn)
 }
 
-// existing makes the list of a result.
-func existing(certs []*task.Certificate, replace bool) []ExistingCertificate {
+// existingOf makes the list of a result.
+func (l *looker) existingOf(certs []*task.Certificate) []ExistingCertificate {
 	var list []ExistingCertificate
+	issue, own := As[*IssueCertificate](l.credentials.step)
 	for _, c := range certs {
-		list = append(list, ExistingCertificate{ID: c.ID, ARN: c.ARN, Created: c.Created, Replace: replace})
+		e := ExistingCertificate{ID: c.ID, ARN: c.ARN, Created: c.Created, Replace: l.existing == ReplaceExisting}
+		if own {
+			if serial := issue.serialNumber(c.PEM); serial != nil {
+				e.SerialNumber = serial.Text(16)
+			}
+		}
+		list = append(list, e)
 	}
 	return list
 }

@@ -354,3 +354,73 @@ func TestRemovedDevicesAreOnTheCAsRevocationList(t *testing.T) {
 	_, err = w.run(t).RevocationList(t.Context(), "", time.Now().Add(time.Hour))
 	require.ErrorContains(t, err, "no CA of its own")
 }
+
+// revoked are the serial numbers on a run's revocation list.
+func revoked(t *testing.T, run *provision.Run) (serials []*big.Int) {
+	t.Helper()
+	text, err := run.RevocationList(t.Context(), "", time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	block, _ := pem.Decode([]byte(text))
+	require.NotNil(t, block)
+	list, err := x509.ParseRevocationList(block.Bytes)
+	require.NoError(t, err)
+	for _, e := range list.RevokedCertificateEntries {
+		serials = append(serials, e.SerialNumber)
+	}
+	return serials
+}
+
+func TestTheCertificateOfARefusedLineIsRevokedWithItsDevice(t *testing.T) {
+	w, _ := ownCAWorld(t)
+	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
+	require.NoError(t, err)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	_, err = run.RemoveOrphans(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, revoked(t, run), "it is sent again with the same certificate")
+	_, err = run.Remove(t.Context(), provision.RemoveOptions{Names: []string{"device-2"}})
+	require.NoError(t, err)
+	rec, err := w.keys.Get(t.Context(), "device-2")
+	require.NoError(t, err)
+	assert.Equal(t, []*big.Int{certificate(t, rec.CertificatePEM).SerialNumber}, revoked(t, run))
+}
+
+func TestReplacedCertificatesOfTheCAAreRevokedWhereNothingElseUsesThem(t *testing.T) {
+	w, ca := ownCAWorld(t)
+	first := w.run(t)
+	_, err := first.Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	old := results(t, first)
+	client := awsIoT(w.fake)
+	// device-2 shares its certificate with another thing, and device-3 has one of AWS, too.
+	_, err = client.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("other")})
+	require.NoError(t, err)
+	_, err = client.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: new("other"), Principal: new(old[1].CertificateARN)})
+	require.NoError(t, err)
+	aws, err := client.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
+	require.NoError(t, err)
+	_, err = client.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: new("device-3"), Principal: aws.CertificateArn})
+	require.NoError(t, err)
+
+	w2 := w.again(t, provision.AddToExisting)
+	w2.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w2.keys}
+	_, err = w2.run(t).Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	assert.Empty(t, revoked(t, w2.run(t)), "all of them are in service")
+
+	w3 := w.again(t, provision.ReplaceExisting)
+	w3.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w3.keys}
+	_, err = w3.run(t).Run(t.Context(), rows(3))
+	require.NoError(t, err)
+	var want []*big.Int
+	for i, r := range results(t, w2.run(t)) {
+		want = append(want, certificate(t, r.CertificatePEM).SerialNumber)
+		if i != 1 {
+			want = append(want, certificate(t, old[i].CertificatePEM).SerialNumber)
+		}
+	}
+	assert.ElementsMatch(t, want, revoked(t, w3.run(t)))
+	assert.Equal(t, 1, activeCertificates(t, w.fake, "other"), "and goes on with it")
+}

@@ -369,7 +369,7 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 		}
 	}
 	strangers, err := l.recognise(ctx, d, want, dev, strangers)
-	list := existing(strangers, l.existing == ReplaceExisting)
+	list := l.existingOf(strangers)
 	switch {
 	case err != nil || len(strangers) == 0 || d.Verdict == Provisioned:
 		d.Existing = list

@@ -89,14 +89,18 @@ func (r *replacer) one(ctx context.Context, d *DeviceRecord) error {
 		if !c.Replace || !c.Retired.IsZero() || c.ID == d.CertificateID {
 			continue
 		}
-		err := retry(ctx, func() error {
-			_, err := r.remover.RetireCertificate(ctx, d.Name, c.ID)
+		var others []string
+		err := retry(ctx, func() (err error) {
+			others, err = r.remover.RetireCertificate(ctx, d.Name, c.ID)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("device %q is provisioned, and the certificate %s that it replaces is still in service: %w; call it again to go on", d.Name, c.ID, err)
 		}
 		c.Retired = time.Now()
+		if len(others) > 0 { // they go on using it
+			c.SerialNumber = ""
+		}
 		if err := r.ledger.Apply(context.WithoutCancel(ctx), Change{Devices: []*DeviceRecord{d}}); err != nil {
 			return err
 		}

@@ -154,9 +154,6 @@ func (o *options) run(ctx context.Context) (err error) {
 	if o.own.key == "-" && o.devices == "-" {
 		return errors.New("-devices and -ca-key are both -; standard input holds one of them")
 	}
-	if o.own.crl != "" && o.remove == "" && !o.orphans && !o.removeOrphans {
-		return errors.New("-crl lists removed devices; give -remove with it")
-	}
 	if o.backend == "aws" && o.bucket == "" {
 		return errors.New("give -bucket, an S3 bucket in the region of the run")
 	}
@@ -250,7 +247,7 @@ func (o *options) run(ctx context.Context) (err error) {
 			}
 			err = errors.Join(err, failed)
 		}
-		err = errors.Join(err, job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
+		err = errors.Join(err, o.own.writeCRL(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		o.print(summary, tried)
 		if o.export {
 			err = errors.Join(err, o.exportDevices(ctx, keys, job))

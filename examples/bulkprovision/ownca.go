@@ -37,7 +37,7 @@ func (c *ownCA) flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.key, "ca-key", "", "PEM `file` of your CA's private key, not encrypted; - for standard input, such as of: openssl pkey -in ca.key")
 	flags.StringVar(&c.mode, "cert-mode", "bulk", "how the certificates of -ca-cert are registered: `bulk|without-ca|jit`, under the CA, which -setup registers, without it, or when the devices first connect")
 	flags.StringVar(&c.first, "jit-template", "", "with -cert-mode jit and -setup, template `file` by which AWS IoT provisions devices that first connect; without it, a rule of yours has to")
-	flags.StringVar(&c.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: removed devices are added to it")
+	flags.StringVar(&c.crl, "crl", "", "with -ca-cert, `file` of the CA's revocation list: the certificates of -remove and -existing replace are added to it")
 	flags.IntVar(&c.days, "cert-days", 3650, "for how many `days` the certificates of -ca-cert are valid")
 }
 
@@ -185,11 +185,12 @@ func (c *ownCA) register(ctx context.Context, b task.Backend, roleARN string) er
 	return err
 }
 
-// writeCRL brings the file of -crl up to date. It goes on with what is there.
+// writeCRL brings the file of -crl up to date, also after an interruption. It goes on with what is there.
 func (c *ownCA) writeCRL(ctx context.Context, job *provision.Run) error {
 	if c.crl == "" {
 		return nil
 	}
+	ctx = context.WithoutCancel(ctx)
 	text, err := c.revocationList(func(previous string, next time.Time) (string, error) { return job.RevocationList(ctx, previous, next) })
 	if err != nil {
 		return err
