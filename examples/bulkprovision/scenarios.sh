@@ -188,27 +188,22 @@ own_ca() {
 	echo
 	echo "=== left to the first connection: just-in-time provisioning"
 	serve -mqtt 127.0.0.1:0
-	jq -n '{Parameters: {"AWS::IoT::Certificate::CommonName": {Type: "String"}, "AWS::IoT::Certificate::Id": {Type: "String"}}, Resources: {
-		thing: {Type: "AWS::IoT::Thing", Properties: {ThingName: {Ref: "AWS::IoT::Certificate::CommonName"}}},
-		certificate: {Type: "AWS::IoT::Certificate", Properties: {CertificateId: {Ref: "AWS::IoT::Certificate::Id"}, Status: "ACTIVE"}},
-		policy: {Type: "AWS::IoT::Policy", Properties: {PolicyDocument: ({Version: "2012-10-17", Statement: [
-			{Effect: "Allow", Action: "iot:*", Resource: "*"}]} | tojson)}}}}' >"$work/jitp.json"
 	local jit=(-run "$work/jit" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -cert-mode jit)
 	setup=
 	bulk 1 -devices "$work/devices.csv" "${jit[@]}" -role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
 	says "the CA of the certificates is not registered"
 	setup=-setup
-	bulk 3 -devices "$work/devices.csv" "${jit[@]}" -jit-template "$work/jitp.json"
+	bulk 3 -devices "$work/devices.csv" "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
 	says "0 of 3 devices provisioned, 3 issued: each registers at its first connection"
 	issued_by ca jit board-1 board-2 board-3
 	holds certificates 0
 	first_connection board-1
 	first_connection board-2
 	holds certificates 2
-	bulk 3 "${jit[@]}" -jit-template "$work/jitp.json"
+	bulk 3 "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
 	says "2 of 3 devices provisioned, 1 issued"
 	first_connection board-3
-	bulk 0 "${jit[@]}" -jit-template "$work/jitp.json" -connect 3
+	bulk 0 "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json -connect 3
 	says "3 of 3 devices provisioned" "3 of 3 connected"
 	holds things 3
 
@@ -394,10 +389,7 @@ connect() {
 	echo
 	echo "=== … and with a first connection that registers them, which is refused by design"
 	serve -mqtt 127.0.0.1:0
-	jq '{Parameters: {"AWS::IoT::Certificate::CommonName": {Type: "String"}, "AWS::IoT::Certificate::Id": {Type: "String"}}, Resources: (.Resources
-		| .thing.Properties = {ThingName: {Ref: "AWS::IoT::Certificate::CommonName"}}
-		| .certificate.Properties = {CertificateId: {Ref: "AWS::IoT::Certificate::Id"}, Status: "ACTIVE"})}' "$work/own-topics.json" >"$work/first.json"
-	local jit=(-run "$work/jit" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -cert-mode jit -jit-template "$work/first.json" -keys database)
+	local jit=(-run "$work/jit" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -cert-mode jit -jit-template examples/bulkprovision/template-jit.json -keys database)
 	bulk 3 -devices "$work/three.csv" "${jit[@]}" -connect 2
 	says "2 of 3 devices provisioned, 1 issued" "2 of 2 connected"
 	bulk 0 "${jit[@]}" -connect 3

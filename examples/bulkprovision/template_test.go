@@ -18,9 +18,18 @@ import (
 // README.md and docs/guide.md send people to these files.
 func TestTheTemplatesBesideTheProgramAreThoseOfThePackage(t *testing.T) {
 	own := template.Policy{PolicyDocument: template.OwnTopics("aws", "us-east-1", "123456789012")}
+	name, id := template.Ref("AWS::IoT::Certificate::CommonName"), template.Ref("AWS::IoT::Certificate::Id")
 	for file, want := range map[string]*template.Template{
 		"template.json":        template.FromCSR(own, "SerialNumber"),
 		"template-own-ca.json": template.FromOwnCA(own, "SerialNumber"),
+		"template-jit.json": {
+			Parameters: map[string]template.Parameter{string(name): {}, string(id): {}},
+			Resources: map[string]template.Resource{
+				"thing":       template.Thing{ThingName: name},
+				"certificate": template.Certificate{CertificateID: id, Status: template.Active},
+				"policy":      own,
+			},
+		},
 	} {
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -29,7 +38,11 @@ func TestTheTemplatesBesideTheProgramAreThoseOfThePackage(t *testing.T) {
 		assert.JSONEq(t, body, string(data), file)
 		got, err := template.Parse(data)
 		require.NoError(t, err)
-		assert.Empty(t, got.Check(template.Bulk).AtLeast(finding.Warning), file)
+		kind := template.Bulk
+		if file == "template-jit.json" {
+			kind = template.JITP
+		}
+		assert.Empty(t, got.Check(kind).AtLeast(finding.Warning), file)
 	}
 }
 

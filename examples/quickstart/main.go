@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -78,6 +79,9 @@ func run(ctx context.Context, out string) error {
 		map[string]string{"ThingName": "device-two", "SerialNumber": "002"},
 		map[string]string{"ThingName": "device-three", "SerialNumber": "003"},
 	))
+	if errors.Is(err, keystore.ErrExists) {
+		return fmt.Errorf("%s has keys of an earlier run, which are left as they are; name another folder with -out", out)
+	}
 	if err != nil {
 		return err
 	}

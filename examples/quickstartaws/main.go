@@ -43,7 +43,7 @@ func run(ctx context.Context, out, bucket, role string, setup bool) error {
 		return fmt.Errorf("there is no argument %q; -help lists the flags", flag.Arg(0))
 	}
 	if bucket == "" || role == "" && !setup {
-		return errors.New("give -bucket, and -role-arn or -setup; -help says what they are")
+		return errors.New("give -bucket, and -role-arn or -setup; -help lists the flags")
 	}
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -93,6 +93,9 @@ func run(ctx context.Context, out, bucket, role string, setup bool) error {
 		map[string]string{"ThingName": "device-two", "SerialNumber": "002"},
 		map[string]string{"ThingName": "device-three", "SerialNumber": "003"},
 	))
+	if errors.Is(err, keystore.ErrExists) {
+		return fmt.Errorf("%s has keys of an earlier run, which are left as they are; name another folder with -out", out)
+	}
 	if err != nil {
 		return err
 	}
