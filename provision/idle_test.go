@@ -158,6 +158,22 @@ func TestTheServiceNeverIdles(t *testing.T) {
 	}
 }
 
+func TestTheFirstTaskWaitsForNoLookAtOtherDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := slowService(t, 0)
+		began := time.Now()
+		var first time.Duration
+		w.opts.Observe = func(e provision.Event) {
+			if _, ok := e.(provision.EventTaskStarted); ok && first == 0 {
+				first = time.Since(began)
+			}
+		}
+		_, err := w.run(t).Run(t.Context(), rows(1000))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, first, time.Second) // 250 looks, and three requests one after the other
+	})
+}
+
 func TestStopDoesNotWaitForALargePart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := slowService(t, 4*time.Second)

@@ -81,6 +81,16 @@ func (p *pace) uploaded(lead time.Duration) {
 	p.lead = lead
 }
 
+// batch is how many devices are looked at in the account before keys are made. The service waits for a small part only.
+func (p *pace) batch() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy {
+		return prepareBatch
+	}
+	return smallPart
+}
+
 // enough reports whether the part that is being made should be sent as it is. Devices that were refused count, too.
 func (p *pace) enough(lines int, began time.Time) bool {
 	p.mu.Lock()

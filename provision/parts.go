@@ -42,7 +42,7 @@ type parts struct {
 	dir         string // where part files are
 }
 
-// prepareBatch is how many devices are read from the ledger at once for their credentials.
+// prepareBatch is how many devices are read from the ledger and looked at in the account at once, before keys are made.
 const prepareBatch = 1000
 
 // next makes the next part of the devices that wait: credentials, part file, ledger. It takes devices until enough
@@ -57,7 +57,10 @@ func (ps *parts) next(
 			devices := ps.admitted
 			ps.admitted = nil
 			if len(devices) == 0 {
-				waiting, err := ps.waiting(ctx, b.last(), min(prepareBatch, ps.maxLines-len(b.lines)))
+				if len(b.lines) > 0 && enough(len(b.lines), b.began) { // a look takes a while
+					break
+				}
+				waiting, err := ps.waiting(ctx, b.last(), min(ps.pace.batch(), ps.maxLines-len(b.lines)))
 				if err != nil {
 					return nil, err
 				}

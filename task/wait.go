@@ -142,7 +142,7 @@ func (p *pace) next(now time.Time, d *Description) time.Duration {
 			// earliest end that fits, and near it at an eighth of the latest one.
 			latest := float64(took) / float64(done) * float64(100-d.Percent)
 			earliest := float64(took) / float64(done+1) * float64(99-d.Percent)
-			return wait.Jitter(time.Duration(max(earliest, latest/8)), p.least, p.most)
+			return wait.Jitter(time.Duration(max(earliest/1.1, latest/8)), p.least, p.most) // lengthened by a tenth at most
 		}
 	}
 	delay := p.backoff

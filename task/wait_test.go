@@ -238,6 +238,16 @@ func TestWaitAimsAtTheExpectedEnd(t *testing.T) {
 	})
 }
 
+func TestWaitDoesNotAimPastTheEnd(t *testing.T) {
+	for range 50 { // for its delays differ
+		synctest.Test(t, func(t *testing.T) {
+			const duration = 10 * time.Hour
+			at := looks(t, duration, task.WaitOptions{MaxDelay: 24 * time.Hour})
+			assert.Less(t, at[len(at)-1]-duration, duration/300, "%v", at)
+		})
+	}
+}
+
 func TestWaitLooksAreWithinItsBounds(t *testing.T) {
 	for name, opts := range map[string]task.WaitOptions{
 		"defaults":    {},
