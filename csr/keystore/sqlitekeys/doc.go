@@ -25,6 +25,7 @@
 //	csr_pem            the certificate signing request; NULL when there is a certificate in its place
 //	certificate_pem    the certificate that a CA of the user's own issued; NULL when there is a request
 //	public_key_sha256  SHA-256 of the SubjectPublicKeyInfo, hexadecimal: what ties a certificate to its key
+//	checksum           SHA-256 of private_key_pem and public_key_sha256, hexadecimal: they are what Put has checked; NULL without a key
 //	run                the id of the run that the key was made for; empty if no run made it
 //	created            when it was put, in UTC, such as 2026-11-23T08:15:00.000000000Z
 //

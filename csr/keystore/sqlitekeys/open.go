@@ -104,7 +104,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, adviseNoModes(err)
 	}
-	insert, err := db.Prepare(ctx, "INSERT INTO keys (device, private_key_pem, csr_pem, certificate_pem, public_key_sha256, run, created) VALUES (?, ?, ?, ?, ?, ?, ?)")
+	insert, err := db.Prepare(ctx, "INSERT INTO keys (device, private_key_pem, csr_pem, certificate_pem, public_key_sha256, checksum, run, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
 	if err != nil {
 		return nil, errors.Join(db.Fail(ctx, "opening it", err), db.Close())
 	}
@@ -143,7 +143,7 @@ func newStore(ctx context.Context, db *sqlitefile.DB, insert *sql.Stmt, o Option
 		s.get, err = db.PrepareRead(ctx, "SELECT private_key_pem, csr_pem, certificate_pem, public_key_sha256, run FROM keys WHERE device = ?")
 	}
 	if err == nil {
-		s.key, err = db.PrepareRead(ctx, "SELECT private_key_pem, public_key_sha256 FROM keys WHERE device = ?")
+		s.key, err = db.PrepareRead(ctx, "SELECT private_key_pem, public_key_sha256, checksum FROM keys WHERE device = ?")
 	}
 	if err != nil {
 		return nil, errors.Join(db.Fail(ctx, "opening it", err), db.Close())

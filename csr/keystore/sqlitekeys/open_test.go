@@ -256,6 +256,33 @@ func TestADamagedRecordIsNamedCostsNoOtherAndShowsNoKey(t *testing.T) {
 	}
 }
 
+func TestVerifyTellsTheDevicesKeyFromEveryOther(t *testing.T) {
+	for name, c := range map[string]struct {
+		change string
+		want   error
+	}{
+		"a byte of the key":                 {"private_key_pem = replace(private_key_pem, 'A', 'B')", keystore.ErrDamaged},
+		"an empty key":                      {"private_key_pem = ''", keystore.ErrDamaged},
+		"another device's key":              {"private_key_pem = (SELECT private_key_pem FROM keys WHERE device = 'one')", keystore.ErrOtherKey},
+		"another device's key and checksum": {"(private_key_pem, checksum) = (SELECT private_key_pem, checksum FROM keys WHERE device = 'one')", keystore.ErrOtherKey},
+		"another device's record": {"(private_key_pem, public_key_sha256, checksum) = " +
+			"(SELECT private_key_pem, public_key_sha256, checksum FROM keys WHERE device = 'one')", keystore.ErrOtherKey},
+		"no checksum":    {"checksum = NULL", nil},
+		"another digest": {"public_key_sha256 = '00'", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, records := stored(t, "one", "two")
+			mustExec(t, path, "UPDATE keys SET "+c.change+" WHERE device = 'two'")
+			s := mustOpen(t, path)
+			digest, err := records[1].PublicKeySHA256()
+			require.NoError(t, err)
+			require.ErrorIs(t, s.Verify(t.Context(), "two", digest), c.want)
+			digest[0]++
+			require.Error(t, s.Verify(t.Context(), "two", digest))
+		})
+	}
+}
+
 func TestAStoreThatIsPrintedShowsNoKey(t *testing.T) {
 	s := mustOpen(t, filepath.Join(t.TempDir(), "keys.db"))
 	rec := record(t, "one")

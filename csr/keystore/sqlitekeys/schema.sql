@@ -7,6 +7,7 @@ CREATE TABLE keys (              -- one row for each device
     csr_pem           TEXT,
     certificate_pem   TEXT,      -- in place of csr_pem
     public_key_sha256 TEXT NOT NULL,
+    checksum          TEXT,      -- of private_key_pem and public_key_sha256, which belong together
     run               TEXT NOT NULL,
     created           TEXT NOT NULL,
     CHECK ((csr_pem IS NULL) <> (certificate_pem IS NULL))

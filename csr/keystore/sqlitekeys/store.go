@@ -2,6 +2,7 @@ package sqlitekeys
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"database/sql"
 	"encoding/hex"
@@ -151,28 +152,35 @@ func (s *Store) Sync(ctx context.Context) error {
 }
 
 func (s *Store) add(ctx context.Context, h held) error {
-	var key any
-	if !h.rec.Key.IsZero() {
-		text, err := h.rec.Key.PEM()
-		if err != nil {
-			return fmt.Errorf("device %s: %w", rule.Quote(h.rec.Device), err)
-		}
-		key = string(text)
-		clear(text)
-	}
 	var request, certificate any = h.rec.PEM(), nil
 	if h.rec.Request == nil {
 		request, certificate = nil, request
 	}
-	digest, err := h.rec.PublicKeySHA256()
+	sum, err := h.rec.PublicKeySHA256()
+	digest := hex.EncodeToString(sum[:])
+	var key, checked any
+	if err == nil && !h.rec.Key.IsZero() {
+		var text []byte
+		text, err = h.rec.Key.PEM()
+		plain := string(text)
+		clear(text)
+		key, checked = plain, checksum(plain, digest)
+	}
 	if err == nil {
-		_, err = s.insert.ExecContext(ctx, h.rec.Device, key, request, certificate, hex.EncodeToString(digest[:]), h.rec.Run,
+		_, err = s.insert.ExecContext(ctx, h.rec.Device, key, request, certificate, digest, checked, h.rec.Run,
 			h.created.UTC().Format(sqlitefile.TimeFormat))
 	}
 	if err != nil {
 		return fmt.Errorf("device %s: %w", rule.Quote(h.rec.Device), err)
 	}
 	return nil
+}
+
+// checksum is that of a private key in PEM and the hexadecimal digest of its public key, which Put has checked to belong
+// together. Computing the one from the other again takes as long as making a key.
+func checksum(key, digest string) string {
+	sum := sha256.Sum256([]byte(key + digest))
+	return hex.EncodeToString(sum[:])
 }
 
 // Get implements [keystore.Store]. It checks that key and request or certificate are whole and belong together.
@@ -220,16 +228,16 @@ func (s *Store) Verify(ctx context.Context, device string, publicKeySHA256 [32]b
 	if _, err := s.db.Reader(); err != nil {
 		return s.fail(ctx, device, "reading its key", err)
 	}
-	var text sql.NullString
+	var text, checked sql.NullString
 	var digest string
-	err := s.key.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&text, &digest)
+	err := s.key.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&text, &digest, &checked)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
 	case err != nil:
 		return s.fail(ctx, device, "reading its key", err)
 	}
-	if text.Valid {
+	if text.Valid && checked.String != checksum(text.String, digest) { // not what Put wrote, and perhaps the key all the same
 		key, err := csr.ParsePrivateKey([]byte(text.String))
 		if err != nil {
 			return s.fail(ctx, device, "reading its key", fmt.Errorf("%w: private_key_pem: %w", keystore.ErrDamaged, err))
