@@ -33,6 +33,8 @@ type Candidate struct {
 
 	Values map[string]string // a value for each of Fills
 	Match  Match             // how the results of the line are recognised
+
+	written bool // its line was written before, and is wanted as it was
 }
 
 // Match is how a device's line is recognised in a report: by its public key, its certificate or its thing.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
@@ -194,7 +195,11 @@ func (g *GivenCertificate) RowNotes(row map[string]string) []string {
 	if err != nil {
 		return nil
 	}
-	return named(g.Fills()[0], cert.Notes)
+	notes := cert.Notes
+	if time.Now().After(cert.NotAfter) {
+		notes = append(slices.Clone(notes), "it has expired: AWS IoT may register it, and the device can't connect with it")
+	}
+	return named(g.Fills()[0], notes)
 }
 
 func (g *GivenCertificate) parse(row map[string]string) (text string, digest [32]byte, err error) {

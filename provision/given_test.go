@@ -4,12 +4,14 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -110,4 +112,19 @@ func TestWhatWasThereBeforeARunIsNotTakenForItsWork(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestACertificateThatHasExpiredIsSentWithANote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := myCA(t)
+		key, err := csr.Software(csr.P256).Signer(t.Context(), "")
+		require.NoError(t, err)
+		text, err := ca.Issue(key.Public(), csr.CommonName("device-1"))
+		require.NoError(t, err)
+		given := &provision.GivenCertificate{}
+		assert.Empty(t, given.RowNotes(map[string]string{"CertificatePem": text}))
+		time.Sleep(11 * 365 * 24 * time.Hour)
+		assert.Equal(t, []string{"CertificatePem: it has expired: AWS IoT may register it, and the device can't connect with it"},
+			given.RowNotes(map[string]string{"CertificatePem": text}))
+	})
 }

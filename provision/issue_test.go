@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -266,6 +267,77 @@ func TestACertificateThatExpiredInAnInterruptedRunIsNotSent(t *testing.T) {
 		assert.Contains(t, got.Message, "expired at 2000-01-02T00:00:00Z, before it was registered")
 		assert.Equal(t, 1, w.fake.Counts().Certificates)
 	})
+}
+
+func TestNoPartIsSentWithCertificatesThatExpiredInAnInterruptedRun(t *testing.T) {
+	for _, state := range []provision.PartState{provision.PartWritten, provision.PartUploaded} {
+		for _, existing := range []provision.Existing{provision.RefuseExisting, provision.UncheckedExisting} {
+			for name, gone := range map[string]bool{"its file kept": false, "its file gone": true} {
+				t.Run(fmt.Sprintf("%s, %s, existing %q", state, name, existing), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
+						require.NoError(t, err)
+						w, _ := ownCAWorld(t)
+						long := ownCAOf(t, caKey)
+						w.registerCA(t, long)
+						short, err := csr.NewCA(long.Certificate(), caKey, csr.Profile{Validity: 24 * time.Hour})
+						require.NoError(t, err)
+						made := (&csr.Generator{CA: long}).One(t.Context(), csr.Device{Name: "device-2"})
+						require.NoError(t, made.Err)
+						w.opts.Existing = existing
+						w.opts.Credential = &provision.IssueCertificate{CA: short, Store: w.keys}
+						if state == provision.PartWritten {
+							w.opts.Backend = noUpload{w.fake}
+						}
+						_, err = w.fake.AddFault(fakebackend.Fault{
+							Operation: "StartThingRegistrationTask", Times: 1, Do: fakebackend.Fail, Code: "UnauthorizedException", Status: 401,
+						})
+						require.NoError(t, err)
+						_, err = w.run(t).Prepare(t.Context(), provision.Devices()) // the run's id is known from here on
+						require.NoError(t, err)
+						record, err := w.opts.Ledger.Run(t.Context())
+						require.NoError(t, err)
+						// One device has a certificate that lasts.
+						require.NoError(t, w.keys.Put(t.Context(), keystore.Record{Device: "device-2", Key: made.Key, CertificatePEM: made.CertificatePEM, Run: record.ID}))
+						_, err = w.run(t).Run(t.Context(), rows(3))
+						require.Error(t, err)
+						w.fake.ClearFaults()
+						parts, err := w.opts.Ledger.Parts(t.Context())
+						require.NoError(t, err)
+						require.Equal(t, state, parts[0].State)
+						w.opts.Backend = w.fake
+						if gone {
+							require.NoError(t, os.Remove(filepath.Join(w.opts.PartDir, parts[0].File)))
+						}
+
+						time.Sleep(48 * time.Hour)
+						w.opts.Credential = &provision.IssueCertificate{CA: long, Store: w.keys}
+						run := w.run(t)
+						_, err = run.Run(t.Context(), rows(3))
+						require.ErrorIs(t, err, provision.ErrIncomplete)
+						got := results(t, run)
+						w.requireWorking(t, got[1:2])
+						assert.Equal(t, made.CertificatePEM, got[1].CertificatePEM)
+						for _, r := range []*provision.Result{got[0], got[2]} {
+							assert.Equal(t, provision.Failed, r.Verdict)
+							assert.Contains(t, r.Message, "before it was registered; move the key away")
+							assert.Zero(t, r.Attempts)
+						}
+						assert.Equal(t, 1, w.fake.Counts().Certificates)
+
+						// What the message tells to do.
+						w.keys = keystore.Memory()
+						require.NoError(t, w.keys.Put(t.Context(), keystore.Record{Device: "device-2", Key: made.Key, CertificatePEM: made.CertificatePEM, Run: record.ID}))
+						w.opts.Credential = &provision.IssueCertificate{CA: long, Store: w.keys}
+						run = w.run(t)
+						_, err = run.Retry(t.Context())
+						require.NoError(t, err)
+						w.requireWorking(t, results(t, run))
+					})
+				})
+			}
+		}
+	}
 }
 
 func TestAKeyWithARequestIsNoKeyWithACertificate(t *testing.T) {

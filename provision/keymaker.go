@@ -98,16 +98,16 @@ func (m *keyMaker) kept(ctx context.Context, r *csr.Result) error {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
 	r.Request, r.CertificatePEM = rec.Request, rec.CertificatePEM
-	return current(rec)
-}
-
-// current returns an error for a record whose certificate has expired while the run was interrupted. It is the device's
-// own: with the certificate it could not connect.
-func current(rec keystore.Record) error {
-	if rec.CertificatePEM == "" {
+	if m.ca == nil || r.Device.Tag.(Candidate).written { // a part is looked at as a whole before it is sent
 		return nil
 	}
-	certs, err := csr.ParseCertificates([]byte(rec.CertificatePEM))
+	return unexpired(rec.CertificatePEM)
+}
+
+// unexpired returns an error for a certificate of the own CA that has expired while the run was interrupted. It is the
+// device's own: with the certificate it could not connect.
+func unexpired(certificatePEM string) error {
+	certs, err := csr.ParseCertificates([]byte(certificatePEM))
 	if err != nil || time.Now().Before(certs[0].NotAfter) {
 		return err
 	}

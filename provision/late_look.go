@@ -13,12 +13,15 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// lookAgain looks at the account for an uploaded part that is about to be started, unless that was done in this call and
-// after a time when others were at work: it was written where nobody could look, or its run was interrupted, or it has
-// waited for a task of somebody else. Devices that must not be sent are taken out of its file, which is then uploaded
-// once more. If none is left, the part is collected.
+// lookAgain looks once more for an uploaded part that is about to be started, unless that was done in this call and after a
+// time when others were at work: it was written where nobody could look, or its run was interrupted, or it has waited for a
+// task of somebody else. Devices that must not be sent, for what the account has or because their certificates have expired
+// meanwhile, are taken out of its file, which is then uploaded once more. If none is left, the part is collected.
 func (ps *parts) lookAgain(ctx context.Context, p *part, others time.Time) error {
-	if p.fresh && p.Looked.After(others) || p.Adopted || !ps.looker.looks() {
+	if p.fresh && p.Looked.After(others) || p.Adopted {
+		return nil
+	}
+	if expires := ps.shape.issuer != "" && (p.loaded || !others.IsZero()); !ps.looker.looks() && !expires {
 		return nil
 	}
 	if err := ps.lookLate(ctx, p); err != nil || p.State != PartWritten {
@@ -30,10 +33,16 @@ func (ps *parts) lookAgain(ctx context.Context, p *part, others time.Time) error
 // lookLate looks for the devices of a part that is written, and takes those that must not be sent out of its file.
 func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	looked := time.Now()
-	if _, err := ps.looker.look(ctx, p.devices); err != nil {
-		return err
+	if ps.looker.looks() {
+		if _, err := ps.looker.look(ctx, p.devices); err != nil {
+			return err
+		}
+		if err := ps.looker.refuseDelivered(ctx, p.devices); err != nil {
+			return err
+		}
+		p.Looked, p.fresh = looked, true
 	}
-	if err := ps.looker.refuseDelivered(ctx, p.devices); err != nil {
+	if err := ps.refuseExpired(ctx, p); err != nil {
 		return err
 	}
 	old := p.File
@@ -50,7 +59,6 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	for _, d := range p.devices {
 		d.Updated = looked
 	}
-	p.Looked, p.fresh = looked, true
 	if err := ps.looker.account.handover.commit(ctx, Change{Part: p.PartRecord, Devices: p.devices}); err != nil {
 		return err
 	}
@@ -58,6 +66,37 @@ func (ps *parts) lookLate(ctx context.Context, p *part) error {
 	p.devices = slices.DeleteFunc(p.devices, func(d *DeviceRecord) bool { return d.Part != p.Number })
 	if p.File != old {
 		_ = os.Remove(filepath.Join(ps.dir, old)) // it was never started, and nothing names it any more
+	}
+	return nil
+}
+
+// refuseExpired fails the devices of a part whose certificates, of the run's own CA, have expired since they were issued.
+func (ps *parts) refuseExpired(ctx context.Context, p *part) error {
+	if ps.shape.issuer == "" {
+		return nil
+	}
+	f, err := ps.openPartFile(ctx, p)
+	if err != nil {
+		return fmt.Errorf("part %d: %w", p.Number, err)
+	}
+	defer func() { _ = f.Close() }()
+	i := 0
+	for row, err := range datafile.Read(f) {
+		if err == nil {
+			err = row.Err
+		}
+		if err != nil {
+			return err
+		}
+		d := p.devices[i]
+		i++
+		want, err := ps.shape.resolve(row.Values)
+		if err != nil || want.Certificate == nil || d.Verdict != Submitted {
+			continue
+		}
+		if err := unexpired(want.Certificate.CertificatePEM); err != nil {
+			d.fail(CauseKey, err.Error())
+		}
 	}
 	return nil
 }

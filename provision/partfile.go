@@ -126,6 +126,7 @@ func (ps *parts) remake(ctx context.Context, p *part) error {
 		return err
 	}
 	b := newBatch()
+	b.again = true
 	if err := ps.credentials.prepare(ctx, b, again, never); err != nil {
 		return err
 	}

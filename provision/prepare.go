@@ -66,6 +66,7 @@ type batch struct {
 	owners map[Match]int64 // which device of the batch has a key
 	full   bool            // the part takes no more
 	began  time.Time
+	again  bool // the lines were written before, and come out as they were
 }
 
 func newBatch() *batch { return &batch{owners: map[Match]int64{}, began: time.Now()} }
@@ -98,7 +99,7 @@ func (c *credentials) prepare(
 				return
 			}
 			given.Add(1)
-			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Meta: d.Meta, Source: d.Source}, Run: c.record.ID}
+			candidate := Candidate{Device: Device{Name: d.Name, Row: d.Row, Meta: d.Meta, Source: d.Source}, Run: c.record.ID, written: b.again}
 			if !yield(candidate, nil) {
 				return
 			}
