@@ -287,20 +287,19 @@ func (c *connection) judge(s *standing, action, name string) (wire.Event, bool) 
 	}
 	e := c.Event(EventRefused, "")
 	e.Reason, e.Action, e.Resource, e.ThingName = "policy", action, policydoc.ActsOn(action, name), s.thing
-	switch {
-	case !s.active:
+	if !s.active {
 		e.Reason, e.Text = wire.Inactive, fmt.Sprintf("%s on %s: the certificate %s is no longer active", action, e.Resource, c.id)
-	case decision.Statement != nil:
+		return e, false
+	}
+	if decision.Statement != nil {
 		e.PolicyName = s.names[decision.Policy]
 		e.Statement, e.SID = decision.Statement.Index+1, decision.Statement.SID
-		e.Text = fmt.Sprintf("%s on %s: %s", action, e.Resource, decision.In("the policy "+e.PolicyName))
-	case len(s.names) == 0:
-		e.Text = fmt.Sprintf("%s on %s: the certificate has no policy", action, e.Resource)
-	case len(s.names) == 1:
-		e.Text = fmt.Sprintf("%s on %s: no statement of the policy %s allows it", action, e.Resource, s.names[0])
-	default:
-		e.Text = fmt.Sprintf("%s on %s: no statement of the policies %s allows it", action, e.Resource, strings.Join(s.names, ", "))
 	}
+	names := make([]string, len(s.names))
+	for i, name := range s.names {
+		names[i] = "the policy " + name
+	}
+	e.Text = action + " on " + e.Resource + ": " + decision.Why(names)
 	return e, false
 }
 

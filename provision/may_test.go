@@ -37,7 +37,7 @@ func TestADryRunTellsThatTheWalkthroughsDevicesCantConnect(t *testing.T) {
 	require.Len(t, report.May.Devices, 3)
 	two := report.May.Devices[1]
 	assert.Equal(t, "device-two", two.Name)
-	assert.Equal(t, "no policy has a statement that allows iot:Connect", two.Answers[0].Why)
+	assert.Equal(t, "no statement of the template's resource policy allows it", two.Answers[0].Why)
 	assert.Equal(t, "dt/device-two/s-device-two", two.Answers[1].Question.On)
 	assert.Equal(t, strings.TrimSpace(`
 may           connect    publish:dt/{ThingName}/{SerialNumber}
@@ -45,7 +45,7 @@ device-one    refused    allowed
 device-two    refused    allowed
 device-three  refused    allowed
 all devices   3 refused  3 allowed
-connect: device-one is refused: no policy has a statement that allows iot:Connect
+connect: device-one is refused: no statement of the template's resource policy allows it
 publish:dt/{ThingName}/{SerialNumber}: device-one is allowed: statement 1 of the template's resource policy allows it
 `), strings.TrimSpace(report.May.String()))
 

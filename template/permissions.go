@@ -34,8 +34,8 @@ type found[T any] struct {
 type Answer struct {
 	Question Question // with its fields filled
 	Decision Decision
-	// Why names the statement that decided: "statement 2 of the template's resource policy denies it". Or it is "no policy has
-	// a statement that allows iot:Connect", or what the answer depends on.
+	// Why names the statement that decided: "statement 2 of the template's resource policy denies it". Or it is "no statement
+	// of the template's resource policy allows it", with the names of all policies, or what the answer depends on.
 	Why string
 }
 
@@ -82,7 +82,7 @@ func (p *Permissions) May(r *Resolution, value func(field string) (string, bool)
 func (p *Permissions) may(r *Resolution, client string, q Question) Answer {
 	if q.Action == "iot:RetainPublish" { // which is of use with iot:Publish only
 		if a := p.may(r, client, Question{"iot:Publish", q.On}); a.Decision != Allowed {
-			return Answer{q, a.Decision, a.Why}
+			return Answer{q, a.Decision, "it takes iot:Publish, too: " + a.Why}
 		}
 	}
 	switch {
@@ -105,27 +105,15 @@ func (p *Permissions) may(r *Resolution, client string, q Question) Answer {
 	d := policy.NewConnection(device).Decide(q.Action, q.On, documents...)
 	switch {
 	case d.Denied():
-		return Answer{q, Refused, d.In(names[d.Policy])}
+		return Answer{q, Refused, d.Why(names)}
 	case len(unread) > 0:
 		return Answer{q, Undecided, "depends on " + strings.Join(unread, " and on ")}
 	case d.Undecided:
-		return Answer{q, Undecided, d.In(names[d.Policy]) + ": that depends on the certificate, or on how the device connects"}
+		return Answer{q, Undecided, d.Why(names) + ": that depends on the certificate, or on how the device connects"}
 	case d.Allowed():
-		return Answer{q, Allowed, d.In(names[d.Policy])}
+		return Answer{q, Allowed, d.Why(names)}
 	}
-	return Answer{q, Refused, unallowed(q, documents)}
-}
-
-// unallowed words why nothing allows what was asked.
-func unallowed(q Question, documents []*policy.Document) string {
-	for _, d := range documents {
-		for i := range d.Statements {
-			if s := &d.Statements[i]; s.Effect == policy.Allow && s.MatchesAction(q.Action) {
-				return fmt.Sprintf("no statement allows %s on %s", q.Action, policy.ActsOn(q.Action, q.On))
-			}
-		}
-	}
-	return "no policy has a statement that allows " + q.Action
+	return Answer{q, Refused, d.Why(names)}
 }
 
 // policies returns the device's policies with their names, and what could not be read.

@@ -34,9 +34,9 @@ func here() *template.Permissions {
 func TestTheWalkthroughsDevicesMayPublishAndNotConnect(t *testing.T) {
 	got := ask(t, here(), template.Walkthrough(), "connect", "publish:dt/{ThingName}/{SerialNumber}", "subscribe:cmd/{ThingName}/#")
 	assert.Equal(t, []template.Answer{
-		{template.Question{"iot:Connect", "device-one"}, template.Refused, "no policy has a statement that allows iot:Connect"},
+		{template.Question{"iot:Connect", "device-one"}, template.Refused, "no statement of the template's resource policy allows it"},
 		{template.Question{"iot:Publish", "dt/device-one/s-1"}, template.Allowed, "statement 1 of the template's resource policy allows it"},
-		{template.Question{"iot:Subscribe", "cmd/device-one/#"}, template.Refused, "no policy has a statement that allows iot:Subscribe"},
+		{template.Question{"iot:Subscribe", "cmd/device-one/#"}, template.Refused, "no statement of the template's resource policy allows it"},
 	}, got)
 }
 
@@ -58,7 +58,7 @@ func TestDevicesWithOwnTopicsMayConnect(t *testing.T) {
 		assert.EqualValues(t, want, got.Decision, "%s: %s", question, got.Why)
 	}
 	got := ask(t, here(), tm, "publish:devices/device-two/state")[0]
-	assert.Equal(t, "no statement allows iot:Publish on topic/devices/device-two/state", got.Why)
+	assert.Equal(t, "no statement of the template's resource policy allows it", got.Why)
 	got = ask(t, here(), tm, "connect:other", "publish:devices/device-one/state")[1]
 	assert.Equal(t, template.Refused, got.Decision, "with another client id the variables of the thing have no value")
 	got = ask(t, here(), tm, "publish:devices/{Site}/state")[0]
@@ -123,7 +123,7 @@ func TestRetainingAMessageTakesPublishingToo(t *testing.T) {
 		`{"Effect":"Allow","Action":"iot:RetainPublish","Resource":"*"},{"Effect":"Allow","Action":"iot:Publish","Resource":"*:topic/both"}]}`)}
 	got := ask(t, here(), tm, "retain:both", "retain:one")
 	assert.Equal(t, template.Answer{template.Question{"iot:RetainPublish", "both"}, template.Allowed, "statement 1 of the template's resource policy allows it"}, got[0])
-	assert.Equal(t, template.Answer{template.Question{"iot:RetainPublish", "one"}, template.Refused, "no statement allows iot:Publish on topic/one"}, got[1])
+	assert.Equal(t, template.Answer{template.Question{"iot:RetainPublish", "one"}, template.Refused, "it takes iot:Publish, too: no statement of the template's resource policy allows it"}, got[1])
 }
 
 func TestOverHTTPAThingsVariablesHaveNoValue(t *testing.T) {

@@ -323,7 +323,7 @@ account() {
 	echo "=== what devices may do: with the walkthrough's policy publish and not connect, with topics of their own both"
 	setup="" bulk 1 -devices "$work/more.csv" -run "$work/asked" -dry-run -may 'publish:dt/{ThingName}/x' \
 		-role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
-	says "connect: board-4 is refused: no policy has a statement that allows iot:Connect" "all devices  2 refused  2 allowed"
+	says "connect: board-4 is refused: no statement of the template's resource policy allows it" "all devices  2 refused  2 allowed"
 	jq '.Resources.policy.Properties.PolicyDocument = ({Version: "2012-10-17", Statement: [
 		{Effect: "Allow", Action: "iot:Connect", Resource: "arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},
 		{Effect: "Allow", Action: "iot:Publish", Resource: "arn:aws:iot:*:*:topic/dt/${iot:Connection.Thing.ThingName}/*"}]} | tojson)' \

@@ -83,10 +83,10 @@ func (d Decision) Allowed() bool { return d.Effect == Allow && !d.Undecided }
 func (d Decision) Denied() bool { return d.Effect == Deny && !d.Undecided }
 
 // String names the statement that decided: "statement 2 (Sid NoState) of policy 1 denies it".
-func (d Decision) String() string { return d.In(fmt.Sprintf("policy %d", d.Policy+1)) }
+func (d Decision) String() string { return d.in(fmt.Sprintf("policy %d", d.Policy+1)) }
 
-// In names the statement that decided, as one of a policy that has a name: "statement 2 of the policy pumps denies it".
-func (d Decision) In(policy string) string {
+// in names the statement that decided, as one of a policy that has a name: "statement 2 of the policy pumps denies it".
+func (d Decision) in(policy string) string {
 	if d.Statement == nil {
 		return "no statement allows it"
 	}
@@ -102,6 +102,18 @@ func (d Decision) In(policy string) string {
 		sid = " (Sid " + d.Statement.SID + ")"
 	}
 	return fmt.Sprintf("statement %d%s of %s %s it", d.Statement.Index+1, sid, policy, verb)
+}
+
+// Why is what decided among policies with such names: "statement 2 of the policy pumps denies it", "no statement of the
+// policy pumps allows it".
+func (d Decision) Why(policies []string) string {
+	switch {
+	case d.Statement != nil:
+		return d.in(policies[d.Policy])
+	case len(policies) == 0:
+		return "the device has no policy"
+	}
+	return "no statement of " + strings.Join(policies, " or of ") + " allows it"
 }
 
 // Evaluate asks documents together, as AWS does: a denial in one wins over every permission in any, and what no
