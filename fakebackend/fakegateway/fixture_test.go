@@ -271,14 +271,29 @@ func (r raw) send(b ...byte) {
 // packet reads the next packet.
 func (r raw) packet() []byte {
 	r.t.Helper()
+	return packet(r.read())
+}
+
+// read reads the next packet, without its length.
+func (r raw) read() (head byte, body []byte) {
+	r.t.Helper()
 	require.NoError(r.t, r.SetReadDeadline(time.Now().Add(patience)))
-	head := make([]byte, 2)
-	_, err := io.ReadFull(r, head)
+	next := func() byte {
+		b := make([]byte, 1)
+		_, err := io.ReadFull(r, b)
+		require.NoError(r.t, err)
+		return b[0]
+	}
+	head = next()
+	length, shift := 0, 0
+	for more := byte(0x80); more >= 0x80; shift += 7 {
+		more = next()
+		length |= int(more&0x7f) << shift
+	}
+	body = make([]byte, length)
+	_, err := io.ReadFull(r, body)
 	require.NoError(r.t, err)
-	body := make([]byte, head[1])
-	_, err = io.ReadFull(r, body)
-	require.NoError(r.t, err)
-	return append(head, body...)
+	return head, body
 }
 
 // closed reads until the server has closed the connection, and returns what came before.

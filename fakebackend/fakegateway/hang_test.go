@@ -33,6 +33,33 @@ func TestAConnectionWhoseRequestHangsIsTakenOver(t *testing.T) {
 	}
 }
 
+// Nobody reads from the connection meanwhile, so that the client is gone is not seen.
+func TestAConnectionWhoseRequestHangsEndsWithItsKeepAlive(t *testing.T) {
+	for operation, topic := range map[string]string{"Publish": "a", "ClaimCreateKeysAndCertificate": createTopic + "json"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, fakegateway.Options{})
+			d := l.device("anything")
+			watcher := l.connect(d, "watcher")
+			l.subscribe(watcher, "wills")
+			_, err := l.fake.AddFault(fakebackend.Fault{Operation: operation, Thing: "device-one", Do: fakebackend.Hang})
+			require.NoError(t, err)
+			r := l.raw(d)
+			r.send(packet(0x10, text("MQTT"), []byte{4, 6, 0, 60}, text("device-one"), text("wills"), text("gone"))...)
+			r.packet()
+			began := time.Now()
+			r.send(publish3(topic, 1, "")...)
+			r.Close()
+			time.Sleep(91 * time.Second)
+			e := l.await("the end", func(e fakebackend.Event) bool {
+				return e.Kind == fakebackend.EventDisconnected && e.ClientID == "device-one"
+			})
+			assert.Equal(t, "MQTT_KEEP_ALIVE_TIMEOUT", e.Reason)
+			assert.Equal(t, 90*time.Second, e.Time.Sub(began))
+			assert.Equal(t, "gone", string(l.next(watcher).Payload))
+		})
+	}
+}
+
 func TestAConnectThatHangsEndsWithAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, fakegateway.Options{ConnectTimeout: 10 * time.Second})

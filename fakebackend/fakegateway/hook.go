@@ -95,7 +95,7 @@ func (c *session) connect(pk packets.Packet) error {
 	c.epoch = c.server.account.Epoch()
 	device, err := c.server.account.Admit(ctx, c.hello)
 	if refused, ok := errors.AsType[*wire.Refused](err); ok {
-		return c.refused(refused)
+		return c.refused(ctx, refused)
 	}
 	if err != nil {
 		return c.unanswered(err)
@@ -144,10 +144,12 @@ func (c *session) refuseConnect(code packets.Code, reason, text string) error {
 }
 
 // refused tells device and subscribers that the account has refused the device, which is an event already.
-func (c *session) refused(why *wire.Refused) error {
+func (c *session) refused(ctx context.Context, why *wire.Refused) error {
 	for _, m := range why.Messages {
 		c.server.publish(m.Topic, m.Payload)
-		c.server.registered(m)
+		if err := c.server.registered(ctx, m); err != nil {
+			return c.unanswered(err)
+		}
 	}
 	if why.Reason == wire.NoConnect {
 		c.publishConnectFailed()
@@ -168,19 +170,20 @@ func (c *session) connack(code packets.Code) {
 // OnConnectAuthenticate lets in whom OnConnect has not refused.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnSessionEstablish drops of an older connection what the client is not to get: acknowledgements, which it has forgotten,
-// and messages that it may not receive. Whoever has a client id goes on with its session, also with another certificate; the
-// answer to a request is for the one that asked.
+// OnSessionEstablish takes the messages of an older connection over, which the broker would send all at once, and drops
+// those that the client may not receive. Whoever has a client id goes on with its session, also with another certificate;
+// the answer to a request is for the one that asked.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, connect packets.Packet) {
 	old, ok := h.server.broker.Clients.Get(cl.ID)
-	if !ok || connect.Connect.Clean { // the broker forgets it
+	if !ok || connect.Connect.Clean || old.Properties.Clean && old.Properties.ProtocolVersion < 5 { // the broker forgets it
 		return
 	}
 	c, before := sessionOf(cl), sessionOf(old)
 	for _, pk := range old.State.Inflight.GetAll(false) {
+		old.State.Inflight.Delete(pk.PacketID)
 		foreign := strings.HasPrefix(pk.TopicName, privatePrefix) && before.device.CertificateID() != c.device.CertificateID()
-		if pk.FixedHeader.Type != packets.Publish || foreign || !c.device.Allows(actionReceive, public(pk.TopicName)) {
-			old.State.Inflight.Delete(pk.PacketID)
+		if pk.FixedHeader.Type == packets.Publish && !foreign && c.device.Allows(actionReceive, public(pk.TopicName)) {
+			c.left = append(c.left, pk)
 		}
 	}
 }
@@ -190,6 +193,9 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c := sessionOf(cl)
 	c.noteFilters()
 	c.established.Store(true)
+	c.window.open(c.most)
+	c.resume()
+	c.release()
 	c.publishConnected()
 	protocol := "MQTT 3.1.1"
 	if c.five {
@@ -211,12 +217,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
-		// The broker's own account of what a client has not acknowledged can come to a standstill, so it keeps none.
-		pk.Properties.ReceiveMaximum = 0
 		if c.established.Load() {
 			return c.fatal(packets.ErrProtocolViolationSecondConnect, badPacket, "a second CONNECT"), nil
 		}
-		c.id, c.five = pk.Connect.ClientIdentifier, pk.ProtocolVersion == 5
+		pk = c.readConnect(pk)
 	case packets.Publish:
 		pk = c.readPublish(pk)
 	case packets.Subscribe:
@@ -225,10 +229,32 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		pk = c.readUnsubscribe(pk)
 	case packets.Pubrec, packets.Pubrel, packets.Pubcomp, packets.Auth:
 		pk = c.fatal(packets.ErrProtocolViolation, badPacket, "AWS IoT has no packets of QoS 2 and no AUTH")
+	case packets.Puback:
+		c.window.acknowledged(pk.PacketID)
+		c.release()
 	case packets.Disconnect:
 		c.parted.Store(true)
 	}
 	return pk, nil
+}
+
+// readConnect keeps of a CONNECT what the broker uses. The rest could be large, and stay for as long as the session or the
+// events that name the client. Without a Receive Maximum the broker counts no messages, since its count can come to a
+// standstill; window does. Without a Topic Alias Maximum it makes no aliases, which it would go on to use on the
+// client's next connection.
+func (c *session) readConnect(pk packets.Packet) packets.Packet {
+	asked := pk.Properties
+	if c.most = unackedLimit; asked.ReceiveMaximum > 0 {
+		c.most = min(c.most, int(asked.ReceiveMaximum))
+	}
+	pk.Properties = packets.Properties{
+		SessionExpiryInterval: asked.SessionExpiryInterval, SessionExpiryIntervalFlag: asked.SessionExpiryIntervalFlag,
+		MaximumPacketSize: asked.MaximumPacketSize, RequestResponseInfo: asked.RequestResponseInfo,
+		RequestProblemInfo: asked.RequestProblemInfo, RequestProblemInfoFlag: asked.RequestProblemInfoFlag,
+	}
+	pk.Connect.ClientIdentifier, pk.Connect.Username = strings.Clone(pk.Connect.ClientIdentifier), nil
+	c.id, c.five = pk.Connect.ClientIdentifier, pk.ProtocolVersion == 5
+	return pk
 }
 
 // fatal ends the connection over a packet, and returns one that makes the broker do so, too.
@@ -327,6 +353,14 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		pk.PacketID = c.packetID
 	case packets.Publish:
 		pk.TopicName = public(pk.TopicName)
+		if pk.FixedHeader.Qos == 0 {
+			return pk
+		}
+		if oversize(pk) {
+			cl.State.Inflight.Delete(pk.PacketID)
+		} else if !c.window.take(pk.PacketID, len(pk.Payload)) {
+			return unsent(pk)
+		}
 	}
 	return pk
 }

@@ -181,6 +181,21 @@ func inUse() int {
 	return int(m.HeapInuse + m.StackInuse)
 }
 
+// An event names the client id of whoever was refused, and 4,096 events are kept.
+func TestWhatARefusedClientHasSentIsNotKept(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	d := strangeCertificate(t, nil)
+	filler := text(strings.Repeat("x", 60000)) // user name and password
+	before := inUse()
+	for i := range 200 {
+		r := l.raw(d)
+		r.send(packet(0x10, text("MQTT"), []byte{4, 0xc2, 0, 60}, text(fmt.Sprint("client-", i)), filler, filler)...)
+		r.closed()
+	}
+	l.refusal("unknown-certificate")
+	assert.Less(t, inUse()-before, 200*30000)
+}
+
 func TestManyIdleConnectionsTakeLittleMemoryAndHoldNobodyUp(t *testing.T) {
 	n := 10000
 	if testing.Short() {

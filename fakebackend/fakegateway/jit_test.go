@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
@@ -38,6 +40,32 @@ func TestEachNameOfTheGatewayNamesTheEndpoint(t *testing.T) {
 		})
 		assert.Equal(t, want, e.Reason, name)
 	}
+}
+
+func TestRegistrationsWaitForThoseWhoPlayTheLambda(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		proceed := make(chan struct{})
+		l := newLab(t, fakegateway.Options{ConnectTimeout: 10 * time.Second, Registered: func(context.Context, fakegateway.Registration) {
+			calls.Add(1)
+			<-proceed
+		}})
+		d := l.authority("").device(t, "device-one") // it stays PENDING_ACTIVATION, and is registered again each time
+		for range 1001 {
+			r := l.raw(d)
+			r.send(connect3("device-one")...)
+			r.closed()
+		}
+		assert.EqualValues(t, 1000, calls.Load())
+		assert.Contains(t, l.refusal("no-answer").Text, "1000 calls of Options.Registered have not ended")
+		close(proceed)
+		synctest.Wait()
+		r := l.raw(d)
+		r.send(connect3("device-one")...)
+		r.closed()
+		synctest.Wait()
+		assert.EqualValues(t, 1001, calls.Load())
+	})
 }
 
 func TestAFirstConnectionRegistersTheCertificateAndCallsWhoPlaysTheLambda(t *testing.T) {

@@ -2,6 +2,7 @@ package fakegateway
 
 import (
 	"fmt"
+	"strings"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -29,6 +30,7 @@ func (c *session) readPublish(pk packets.Packet) packets.Packet {
 	if code := pk.PublishValidate(aliasLimit); code != packets.CodeSuccess {
 		return c.fatal(code, badPacket, "PUBLISH: "+code.Reason)
 	}
+	pk.TopicName = strings.Clone(pk.TopicName) // an alias or a retained message keeps it, and is not to keep the packet
 	if p := pk.Properties; p.TopicAliasFlag {
 		pk.TopicName = c.client.State.TopicAliases.Inbound.Set(p.TopicAlias, pk.TopicName)
 		if pk.TopicName == "" {

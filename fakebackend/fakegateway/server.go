@@ -30,8 +30,9 @@ import (
 type Options struct {
 	// Registered, if set, is called for each certificate that just-in-time registration has registered, as the Lambda
 	// function of AWS's examples is called by a rule on $aws/events/certificates/registered/+. It runs on a goroutine of
-	// its own, which Close waits for, while the device's connection is being refused; several may run at once. It may use
-	// the fake. ctx ends when the gateway is closed. A panic in it ends the program, like in any goroutine.
+	// its own, which Close waits for, while the device's connection is being refused. Up to 1,000 run at once, which is
+	// Lambda's default, too; more devices wait for one to end, up to ConnectTimeout. It may use the fake. ctx ends when the
+	// gateway is closed. A panic in it ends the program, like in any goroutine.
 	Registered func(ctx context.Context, r Registration)
 	// Hosts are names and IP addresses by which others reach the gateway over a network. The server's certificate is good
 	// for them, beside localhost, 127.0.0.1, ::1 and the account's AWS-shaped name, and a device that sends one of these names
@@ -73,7 +74,8 @@ type Server struct {
 	broker    *mqtt.Server
 	inline    *mqtt.Client // who publishes AWS IoT's own messages
 	web       *http.Server
-	requests  *handedOver // connections that speak HTTP
+	requests  *handedOver   // connections that speak HTTP
+	calls     chan struct{} // one for each call of Options.Registered that is running
 
 	tls      *tls.Config
 	identity atomic.Pointer[identity]
@@ -102,6 +104,7 @@ const (
 	sessionLimit  = 3600             // seconds for which a session without a connection is kept: AWS IoT's default quota
 	closeGrace    = time.Second      // for clients to take their last bytes when the server is closed
 	acceptPause   = time.Second / 20 // after an error of Accept, such as too many open files
+	callLimit     = 1000             // calls of Options.Registered at once
 )
 
 // NewServer starts a gateway for an account on a free port of 127.0.0.1. The caller closes it.
@@ -121,7 +124,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 		opts.ConnectTimeout = defaultWait
 	}
 	s := &Server{
-		fake: fake, account: wire.Of(fake), opts: opts, changed: make(chan struct{}, 1), pruneAt: versionsKept,
+		fake: fake, account: wire.Of(fake), opts: opts, changed: make(chan struct{}, 1), pruneAt: versionsKept, calls: make(chan struct{}, callLimit),
 		questions: claimQuestions(wire.Of(fake)), open: map[net.Conn]struct{}{}, sessions: map[string]*session{}, versions: map[string]version{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -363,13 +366,23 @@ func (s *Server) forget(c *session) {
 // record adds an event.
 func (s *Server) record(e wire.Event) { s.account.Record(e) }
 
-// registered calls Options.Registered for the message of a just-in-time registration.
-func (s *Server) registered(m wire.Message) {
+// registered calls Options.Registered for the message of a just-in-time registration. It fails if ctx ends before there is
+// room for one more call.
+func (s *Server) registered(ctx context.Context, m wire.Message) error {
 	var r Registration
 	if s.opts.Registered == nil || !strings.HasPrefix(m.Topic, eventTopics+"certificates/registered/") || json.Unmarshal(m.Payload, &r) != nil {
-		return
+		return nil
 	}
-	s.running.Go(func() { s.opts.Registered(s.ctx, r) })
+	select {
+	case s.calls <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%d calls of Options.Registered have not ended: %w", callLimit, context.Cause(ctx))
+	}
+	s.running.Go(func() {
+		defer func() { <-s.calls }()
+		s.opts.Registered(s.ctx, r)
+	})
+	return nil
 }
 
 // identity is the server's certificate, made under a root.

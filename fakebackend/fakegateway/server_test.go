@@ -1,6 +1,7 @@
 package fakegateway_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
 )
 
@@ -88,6 +90,42 @@ func TestCloseEndsEverything(t *testing.T) {
 		_, err = l.gateway.Dial(t.Context())
 		assert.ErrorContains(t, err, "closed")
 		assert.Error(t, l.gateway.Start())
+	})
+}
+
+// A goroutine that is left behind fails the test.
+func TestCloseEndsWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{Registered: func(ctx context.Context, _ fakegateway.Registration) { <-ctx.Done() }})
+		d := l.device("anything")
+		jit := l.raw(l.authority("").device(t, "device-jit"))
+		jit.send(connect3("device-jit")...)
+		jit.closed()
+		for operation, send := range map[string]func(raw){
+			"Connect":                       func(r raw) {},
+			"Publish":                       func(r raw) { r.send(publish3("a", 0, "")...) },
+			"Subscribe":                     func(r raw) { r.send(subscribe3(1, "a")...) },
+			"ClaimCreateKeysAndCertificate": func(r raw) { r.send(publish3(createTopic+"json", 1, "")...) },
+			"ClaimRegisterThing":            func(r raw) { r.send(publish3(provisionTopic+"json", 1, "{}")...) },
+		} {
+			_, err := l.fake.AddFault(fakebackend.Fault{Operation: operation, Thing: "device-" + operation, Do: fakebackend.Hang})
+			require.NoError(t, err)
+			r := l.raw(d)
+			r.send(connect3("device-" + operation)...)
+			send(r)
+		}
+		synctest.Wait()
+		_, err := l.fake.AddFault(fakebackend.Fault{Operation: "Publish", Do: fakebackend.Hang})
+		require.NoError(t, err)
+		web := l.raw(d)
+		web.send([]byte("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")...)
+		synctest.Wait()
+		for _, f := range l.fake.Faults() {
+			assert.Equal(t, 1, f.Hits, "%+v", f)
+		}
+		began := time.Now()
+		l.gateway.Close()
+		assert.LessOrEqual(t, time.Since(began), time.Second)
 	})
 }
 

@@ -51,7 +51,11 @@ type session struct {
 	sessionID   string
 	version     int64                    // of the presence events
 	epoch       uint64                   // of the account, when it was admitted
-	filters     atomic.Pointer[[]string] // in the broker\'s names, if one of them ends in /#
+	filters     atomic.Pointer[[]string] // in the broker's names, if one of them ends in /#
+
+	most   int              // messages with QoS 1 that may be on their way to the client
+	left   []packets.Packet // of the connection before, until they wait in the window
+	window window
 
 	packetID  uint16 // that the client gave to the packet which is being worked on
 	asking    *asked // what that packet asks for
@@ -229,8 +233,6 @@ func (c *session) readFailed(err error) {
 		return
 	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.end(packets.ErrKeepAliveTimeout, timedOut, fmt.Sprintf("no packet came for 1.5 times the keep-alive of %d s", c.client.State.Keepalive))
 	case errors.Is(err, errTooLarge):
 		c.refuse(badLimit, err.Error())
 		c.end(packets.ErrPacketTooLarge, clientError, err.Error())
@@ -243,6 +245,11 @@ func (c *session) readFailed(err error) {
 	default:
 		c.end(packets.ErrUnspecifiedError, lost, "the connection was lost: "+err.Error())
 	}
+}
+
+// fellSilent ends the connection of a client that sends nothing.
+func (c *session) fellSilent() {
+	c.end(packets.ErrKeepAliveTimeout, timedOut, fmt.Sprintf("no packet came for 1.5 times the keep-alive of %d s", c.client.State.Keepalive))
 }
 
 // parting is the DISCONNECT of MQTT 5 for a packet that the broker could not read: it closes without one.

@@ -1,6 +1,7 @@
 package fakegateway_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -79,6 +80,147 @@ func TestASessionOfMQTT5ExpiresAsItAsked(t *testing.T) {
 	})
 }
 
+// message reads a message with QoS 1 and acknowledges it. A client of MQTT 5 gets its properties before the payload.
+func (r raw) message() (topic, payload string) {
+	r.t.Helper()
+	head, body := r.read()
+	require.EqualValues(r.t, 0x32, head&^8)
+	end := 2 + binary.BigEndian.Uint16(body)
+	r.send(packet(0x40, body[end:end+2])...)
+	return string(body[2:end]), string(body[end+2:])
+}
+
+// Those that wait for a device can be more than what is set aside for one that does not read.
+func TestMessagesThatWaitForADeviceAreSentAsItAcknowledgesThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		d := l.device("anything")
+		resume := func() (r raw, present byte) {
+			r = l.raw(d)
+			r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("device-one"))...)
+			return r, r.packet()[2]
+		}
+		r, _ := resume()
+		r.send(subscribe3(1, "news")...)
+		r.packet()
+		r.send(0xe0, 0)
+		r.closed()
+		other := l.connect(d, "other")
+		var want []string
+		for i := range 30 {
+			want = append(want, fmt.Sprint(i, strings.Repeat("x", 100<<10)))
+			require.Zero(t, l.publish(other, "news", want[i]))
+		}
+		r, present := resume()
+		require.EqualValues(t, 1, present)
+		synctest.Wait()
+		got := map[string]int{}
+		for i := range want {
+			if i == 10 { // it is cut off
+				r.Close()
+				synctest.Wait()
+				r, _ = resume()
+			}
+			_, payload := r.message()
+			got[payload]++
+			synctest.Wait()
+		}
+		assert.Len(t, got, len(want))
+		r.send(0xc0, 0)
+		assert.Equal(t, []byte{0xd0, 0}, r.packet(), "no message comes twice")
+	})
+}
+
+func TestNoMoreMessagesAreUnderWayThanTheClientTakes(t *testing.T) {
+	for max, connect := range map[int][]byte{
+		2: packet(0x10, text("MQTT"), []byte{5, 2, 0, 60, 3, 33, 0, 2}, text("device-one")), 100: connect5("device-one"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, fakegateway.Options{})
+			d := l.device("anything")
+			r := l.raw(d)
+			r.send(connect...)
+			r.packet()
+			r.send(subscribe5(nil, 1, "news")...)
+			r.packet()
+			other := l.connect(d, "other")
+			for i := range max + 5 {
+				require.Zero(t, l.publish(other, "news", fmt.Sprint(i)))
+			}
+			_, err := other.Publish(t.Context(), &paho.Publish{Topic: "news", Payload: []byte("QoS 0")})
+			require.NoError(t, err)
+			for range max {
+				assert.EqualValues(t, 0x32, r.packet()[0])
+			}
+			assert.EqualValues(t, 0x30, r.packet()[0], "this one is not counted")
+			synctest.Wait()
+			for i := range 5 {
+				r.send(0xc0, 0)
+				require.Equal(t, []byte{0xd0, 0}, r.packet(), "nothing more comes")
+				r.send(packet(0x40, []byte{0, byte(i + 1)})...)
+				assert.Contains(t, string(r.packet()), fmt.Sprint(max+i), "the next one")
+			}
+		})
+	}
+}
+
+// It counts as sent, and is never acknowledged.
+func TestAMessageThatIsLargerThanTheClientTakesIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		d := l.device("anything")
+		r := l.raw(d)
+		r.send(packet(0x10, text("MQTT"), []byte{5, 2, 0, 60, 8, 33, 0, 1, 39, 0, 0, 0, 100}, text("device-one"))...)
+		r.packet()
+		r.send(subscribe5(nil, 1, "news")...)
+		r.packet()
+		other := l.connect(d, "other")
+		for _, payload := range []string{strings.Repeat("x", 100), "short", strings.Repeat("x", 100), "another"} {
+			require.Zero(t, l.publish(other, "news", payload))
+		}
+		for _, want := range []string{"short", "another"} {
+			_, payload := r.message()
+			assert.Equal(t, "\x00"+want, payload)
+		}
+	})
+}
+
+// A topic alias ends with its connection, and the messages that wait for a device do not.
+func TestTheGatewayNamesTheTopicOfEachMessage(t *testing.T) {
+	for same, want := range map[bool]int{true: 2, false: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			l, claim := claimLab(t)
+			resume := func(d *device) raw { // a device of MQTT 5 with room for ten aliases
+				r := l.raw(d)
+				r.send(packet(0x10, text("MQTT"), []byte{5, 0, 0, 60, 8, 17, 0, 0, 0, 60, 34, 0, 10}, text("device-one"))...)
+				require.Zero(t, r.packet()[3])
+				return r
+			}
+			r := resume(claim)
+			r.send(subscribe5(nil, 1, createTopic+"json/accepted")...)
+			r.packet()
+			for range 2 {
+				r.send(publish5(createTopic+"json", 1, nil, nil)...)
+				require.EqualValues(t, 0x40, r.packet()[0])
+				assert.Contains(t, string(r.packet()), createTopic+"json/accepted")
+			}
+			r.Close() // it has acknowledged neither answer
+			synctest.Wait()
+			if same {
+				r = resume(claim)
+			} else {
+				r = resume(l.device("anything"))
+			}
+			for range want {
+				topic, _ := r.message()
+				assert.Equal(t, createTopic+"json/accepted", topic)
+			}
+			r.send(0xc0, 0)
+			assert.Equal(t, []byte{0xd0, 0}, r.packet())
+		})
+	}
+}
+
 // The broker keeps the ids of both sides in one list.
 func TestAClientMayUseAPacketIDThatTheBrokerUsesToo(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
@@ -109,15 +251,20 @@ func TestAWillIsPublishedUnlessTheClientSaysGoodbye(t *testing.T) {
 		"error":  func(r raw) { r.send(publish3("$x", 0, "")...); r.closed() },
 		"policy": func(r raw) { r.send(publish3("elsewhere", 0, "")...); r.closed() },
 		"polite": func(r raw) { r.send(0xe0, 0); r.closed() },
+		"with":   func(r raw) { r.send(0xe0, 1, 4); r.closed() }, // "Disconnect with Will Message", as short as MQTT 5 lets it be
 	} {
-		with := "anything"
+		with, five := "anything", []byte(nil)
 		if name == "policy" {
 			with = "wills"
 			l.policy(with, `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
 				{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/will/*"}]}`)
 		}
+		version := byte(4)
+		if name == "with" {
+			version, five = 5, []byte{0}
+		}
 		r := l.raw(l.device(with))
-		r.send(packet(0x10, text("MQTT"), []byte{4, 6, 0, 60}, text("device-"+name), text("will/"+name), text("gone"))...)
+		r.send(packet(0x10, text("MQTT"), []byte{version, 6, 0, 60}, five, text("device-"+name), five, text("will/"+name), text("gone"))...)
 		r.packet()
 		end(r)
 		l.await(name, func(e fakebackend.Event) bool {

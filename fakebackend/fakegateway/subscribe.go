@@ -28,10 +28,11 @@ func (c *session) readSubscribe(pk packets.Packet) packets.Packet {
 	if len(pk.Properties.SubscriptionIdentifier) > 0 {
 		return c.fatal(packets.ErrSubscriptionIdentifiersNotSupported, badPacket, "a SUBSCRIBE with a subscription identifier, which AWS IoT does not take")
 	}
-	for _, sub := range pk.Filters {
+	for i, sub := range pk.Filters {
 		if sub.Qos > 1 {
 			return c.fatal(packets.ErrQosNotSupported, badPacket, "a SUBSCRIBE with QoS 2, which AWS IoT does not have")
 		}
+		pk.Filters[i].Filter = strings.Clone(sub.Filter) // it stays, and the packet is not to
 		if sub.NoLocal && mqtt.IsSharedFilter(sub.Filter) {
 			return c.fatal(packets.ErrProtocolViolationInvalidSharedNoLocal, badPacket, "a shared subscription with No Local")
 		}

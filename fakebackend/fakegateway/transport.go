@@ -47,8 +47,9 @@ type transport struct {
 	spare    []byte
 	sending  bool
 	closing  bool
-	muted    bool // what is written is lost
-	finished bool // nothing more can be sent
+	muted    bool        // what is written is lost
+	finished bool        // nothing more can be sent
+	silent   *time.Timer // ends the connection once its keep-alive is over
 }
 
 // Read returns bytes of one packet. It waits for all of them.
@@ -80,6 +81,9 @@ func (t *transport) next() error {
 	}
 	if t.session.five && packet[0]>>4 == packets.Subscribe && cutShort(packet) {
 		return errCutShort
+	}
+	if t.session.five && packet[0]>>4 == packets.Disconnect && packet[1] == 1 {
+		packet[1], packet = 2, append(packet, 0) // the broker's library ignores a reason code without properties
 	}
 	t.buffer, t.unread, t.last = packet, packet, packet[0]
 	return nil
@@ -230,6 +234,9 @@ func (t *transport) Close() error {
 	if t.cause == nil {
 		t.cause = net.ErrClosed
 	}
+	if t.silent != nil {
+		t.silent.Stop()
+	}
 	if t.finished {
 		return nil
 	}
@@ -246,14 +253,20 @@ func (t *transport) shut() {
 	close(t.gone)
 }
 
-// SetDeadline limits reads; writes have limits of their own.
+// SetDeadline sets when the connection ends if no packet has come by then, be it that a request hangs and nobody reads.
+// Writes have limits of their own.
 func (t *transport) SetDeadline(at time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cause != nil {
-		return nil
+	switch {
+	case t.cause != nil:
+	case t.silent != nil:
+		t.silent.Reset(time.Until(at))
+	default:
+		t.silent = time.AfterFunc(time.Until(at), t.session.fellSilent)
+		return t.conn.SetReadDeadline(time.Time{}) // that of the first packet
 	}
-	return t.conn.SetReadDeadline(at)
+	return nil
 }
 
 // SetReadDeadline limits reads.
