@@ -292,6 +292,9 @@ func TestAnOwnershipTokenCanBeForOneUse(t *testing.T) {
 	require.NoError(t, err, "a failure does not use it up")
 	_, err = c.provision(t.Context(), d, token, "1")
 	requireClaimError(t, err, 400, "InvalidCertificateOwnershipToken", "has been used")
+	require.NoError(t, c.fake.Restore(c.fake.Snapshot()))
+	_, err = c.provision(t.Context(), c.connect(t, "device-1"), token, "1")
+	requireClaimError(t, err, 400, "InvalidCertificateOwnershipToken", "has been used")
 }
 
 func TestATemplateProvisionsOnlyWhatItMay(t *testing.T) {

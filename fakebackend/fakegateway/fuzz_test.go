@@ -3,6 +3,7 @@ package fakegateway_test
 import (
 	"bytes"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +27,24 @@ func FuzzConnection(f *testing.F) {
 			f.Add(how, seed)
 			f.Add(how, append(bytes.Clone(seed), seed...))
 		}
+	}
+	// A will with a delay, an expiry, a content type, a response topic, correlation data and a user property; a session that
+	// stays; room for aliases and for one message.
+	rich := packet(0x10, text("MQTT"), []byte{5, 0x2c, 0, 60, 20, 17, 0, 0, 0, 9, 33, 0, 1, 34, 0, 9, 39, 0, 0, 4, 0, 23, 0, 25, 1}, text("rich"),
+		[]byte{40, 24, 0, 0, 0, 1, 1, 1, 2, 0, 0, 0, 9, 3}, text("t"), []byte{8}, text("r/t"), []byte{9}, text("c"), []byte{38}, text("k"), text("v"), []byte{38}, text("k"), text("v"),
+		text("will/rich"), text("gone"))
+	user := append([]byte{38}, slices.Concat(text("k"), text("v"))...)
+	for _, next := range [][]byte{
+		publish5("will/rich", 1, slices.Concat([]byte{1, 1, 2, 0, 0, 0, 1, 35, 0, 8, 8}, text("r"), []byte{9}, text("c"), user), []byte("x")),
+		packet(0x31, text("kept"), []byte{5, 2, 0, 0, 0, 1}, []byte("x")), packet(0x3b, text("kept"), []byte{0, 3, 0}),
+		subscribe5(user, 1, "kept", "$share/g/#", "$aws/events/#"), subscribe5(nil, 0x2c, "kept", "+/+"), subscribe5([]byte{11, 0x80, 0x80, 0x80, 1}, 1, "a"),
+		packet(0xa2, []byte{0, 9, 7}, user, text("kept"), text("$share/g/#"), text("$SHARE"), text("")),
+		packet(0x40, []byte{0, 1, 0x10, 0}), packet(0x40, []byte{0, 1, 0, 7}, user), packet(0x50, []byte{0, 1, 0, 0}), packet(0x62, []byte{0, 1}), packet(0x70, []byte{0, 1}),
+		packet(0xe0, []byte{4}), packet(0xe0, []byte{0, 5, 17, 0, 0, 0, 0}), packet(0xf0, []byte{0x19, 7}, user),
+		publish5("$aws/certificates/create/json", 1, nil, []byte("{}")), publish5("$aws/certificates/create-from-csr/cbor", 0, nil, []byte{0xa1, 0x61, 'x', 0xf6}),
+	} {
+		f.Add(byte(0), slices.Concat(rich, next, next, packet(0xc0)))
+		f.Add(byte(2), slices.Concat(subscribe5(nil, 1, "#"), next, next, packet(0xc0)))
 	}
 	f.Fuzz(func(t *testing.T, how byte, data []byte) {
 		near, far := fakegateway.NewPipe()
