@@ -85,7 +85,7 @@ func (b *Backend) explainRunning(ctx context.Context, err error) error {
 	}
 	// Once only: words that are about something else must not be waited on for ever.
 	if last := b.occupied.Swap(nil); last != nil && *last == words {
-		return fmt.Errorf("AWS says what it said while another registration task was in progress, which seems to have ended since: try again: %w",
+		return fmt.Errorf("AWS answered that another registration task is in progress, which seems to have ended since: try again: %w",
 			&known)
 	}
 	return err

@@ -70,7 +70,7 @@ func (b *Backend) Upload(ctx context.Context, in *task.UploadInput) (*task.Objec
 		return nil, fmt.Errorf("%s: %w", where, b.explainRegion(err))
 	}
 	if got := aws.ToString(out.ChecksumSHA256); got != "" && got != *req.ChecksumSHA256 {
-		return nil, fmt.Errorf("%s: %w: S3 says it stored bytes of SHA-256 %s, sent were %s",
+		return nil, fmt.Errorf("%s: %w: S3 has stored bytes of SHA-256 %s, sent were %s",
 			where, task.ErrChecksum, got, *req.ChecksumSHA256)
 	}
 	return &task.Object{Bucket: b.bucket, Key: key, Size: in.Size, SHA256: in.SHA256}, nil

@@ -21,8 +21,8 @@ import (
 // to do.
 var ErrCA = errors.New("CA not usable")
 
-// Profile is what the certificates of a [CA] have in common. Its zero value is right for devices of AWS IoT, but for
-// Validity, which is required.
+// Profile is what the certificates of a [CA] have in common. Its zero value is right for devices of AWS IoT, except that
+// Validity is required.
 type Profile struct {
 	// Validity is how long certificates are valid from the call of [NewCA] on. It must end before the CA's certificate does.
 	Validity time.Duration

@@ -69,7 +69,7 @@ func TestAWrappedStepWithoutAStoreIsRefusedByNew(t *testing.T) {
 			w.opts.Credential = wrap(&provision.MakeCSR{})
 			_, err := provision.New(w.opts)
 			require.EqualError(t, err, "provision: MakeCSR.Store is missing; "+
-				"a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+				"a key that is kept nowhere is lost (keystore.None() is for keys that are kept elsewhere)")
 		})
 	}
 }

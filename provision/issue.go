@@ -45,7 +45,7 @@ type IssueCertificate struct {
 func (s *IssueCertificate) Validate() error {
 	switch {
 	case s == nil || s.Store == nil:
-		return errors.New("IssueCertificate.Store is missing; a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+		return errors.New("IssueCertificate.Store is missing; a key that is kept nowhere is lost (keystore.None() is for keys that are kept elsewhere)")
 	case s.CA == nil:
 		return errors.New("IssueCertificate.CA is missing; csr.NewCA makes it of a CA's certificate and key")
 	}

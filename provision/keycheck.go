@@ -101,8 +101,8 @@ func (k *keys) adopted(ctx context.Context) (int, error) {
 	return parts[0].Number, nil
 }
 
-// isLost reports whether the answer of a store means that the device's key can't be used. Any other error says nothing
-// about the key.
+// isLost reports whether the answer of a store means that the device's key can't be used. After any other error nothing is
+// known about the key.
 func isLost(err error) bool {
 	for _, kind := range []error{keystore.ErrNotFound, keystore.ErrOtherKey, keystore.ErrDamaged, keystore.ErrMismatch, keystore.ErrPermissions} {
 		if errors.Is(err, kind) {

@@ -377,7 +377,7 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 	case l.existing == RefuseExisting:
 		d.failExisting(list, "is not this run's")
 	case l.existing == TakeOverExisting:
-		d.failExisting(list, "does not carry the key of this device, or lacks what the template gives it")
+		d.failExisting(list, "does not carry the key of this device, or lacks what the template has for it")
 	default:
 		d.Existing = list
 	}

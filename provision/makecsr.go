@@ -34,7 +34,7 @@ type MakeCSR struct {
 // Validate refuses a step without a Store.
 func (m *MakeCSR) Validate() error {
 	if m == nil || m.Store == nil {
-		return errors.New("MakeCSR.Store is missing; a key that is kept nowhere is lost (keystore.None() says so on purpose)")
+		return errors.New("MakeCSR.Store is missing; a key that is kept nowhere is lost (keystore.None() is for keys that are kept elsewhere)")
 	}
 	return nil
 }

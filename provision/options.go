@@ -97,7 +97,7 @@ func New(opts Options) (*Run, error) {
 	case opts.Template == nil:
 		return nil, errors.New("provision: Options.Template is missing")
 	case opts.RoleARN == "" && !opts.FirstConnection:
-		return nil, errors.New("provision: Options.RoleARN is missing; EnsureRole makes the role and gives its ARN")
+		return nil, errors.New("provision: Options.RoleARN is missing; EnsureRole makes the role and returns its ARN")
 	case opts.RoleARN != "" && !roleARN.MatchString(opts.RoleARN):
 		return nil, fmt.Errorf("provision: Options.RoleARN is %s; an ARN such as arn:aws:iam::123456789012:role/registration is needed", rule.Quote(opts.RoleARN))
 	case opts.Credential == nil:

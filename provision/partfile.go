@@ -101,7 +101,7 @@ func openChecked(path string, rec *PartRecord) (*os.File, error) {
 	}
 	size, digest, err := fileDigest(f)
 	if err == nil && (size != rec.Bytes || digest != rec.SHA256) {
-		err = fmt.Errorf("%s is not the file that was written for this part: it has %d bytes and SHA-256 %.12s…, the ledger says %d and %.12s…; "+
+		err = fmt.Errorf("%s is not the file that was written for this part: it has %d bytes and SHA-256 %.12s…, the ledger has %d and %.12s…; "+
 			"bring the right one back, or move this one away so that it is made again", path, size, digest, rec.Bytes, rec.SHA256)
 	}
 	if err == nil {

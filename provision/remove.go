@@ -49,7 +49,7 @@ type RemoveReport struct {
 //
 // Only what this run made is removed. A certificate that another thing has too is only detached. A thing is kept that
 // existed before the run, that has other certificates, or of which neither is known (UncheckedThings); the device's Message
-// says so. A certificate that was given to the run stays, and with it the thing. A policy that was made from a document of
+// holds why. A certificate that was given to the run stays, and with it the thing. A policy that was made from a document of
 // the template is deleted when nothing uses it any more; policies that the template names stay.
 //
 // The orphans of the devices are removed with them, and looked for first, where the backend can. Unknown devices are settled

@@ -108,7 +108,7 @@ func (r *replacer) one(ctx context.Context, d *DeviceRecord) error {
 	return nil
 }
 
-// ofOneDevice reports whether an error of the service is about the device that it was asked to change, and says nothing of
+// ofOneDevice reports whether an error of the service is about the device that it was asked to change, and not about
 // the others.
 func ofOneDevice(err error) bool {
 	return errors.Is(err, task.ErrConflict) || errors.Is(err, task.ErrInvalidRequest)

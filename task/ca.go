@@ -85,7 +85,7 @@ func (in *CAInput) Suits(ca *CA) error {
 	return fmt.Errorf("%w: the CA %s is registered, and %s", ErrConflict, ca.ID, problem)
 }
 
-// sameJSON reports whether two texts are the same but for space.
+// sameJSON reports whether two texts are the same apart from white space.
 func sameJSON(a, b string) bool {
 	var x, y bytes.Buffer
 	return a == b || json.Compact(&x, []byte(a)) == nil && json.Compact(&y, []byte(b)) == nil && bytes.Equal(x.Bytes(), y.Bytes())

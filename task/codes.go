@@ -21,7 +21,7 @@ func KindOfCode(code string) error {
 	return kinds[code]
 }
 
-// kinds maps the codes of AWS to the taxonomy. Codes are grouped by the service that sends them; a code shared by
+// kinds maps the codes of AWS to the kinds of errors. Codes are grouped by the service that sends them; a code shared by
 // several services is listed with the first of them.
 var kinds = map[string]error{
 	// AWS IoT: the exceptions that the operations of bulk registration and of the registry declare.

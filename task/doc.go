@@ -35,7 +35,8 @@
 //
 // What not every backend can do is an interface of its own, found with [As] also through backends that wrap others:
 // [Identifier], [Notifier], [Endpointer], [RootLister], [Registrar], [DeviceReader], [ThingFinder], [CertificateLister],
-// [PolicyReader], [Remover], [BucketEnsurer], [RoleEnsurer], [ResourceEnsurer] and [Preflighter].
+// [PolicyReader], [Remover], [BucketEnsurer], [RoleEnsurer], [CAEnsurer], [ResourceEnsurer] and
+// [Preflighter].
 //
 // # Iterators
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// The taxonomy of errors. Match them with errors.Is; the service's own words are in the [*Error] beside them.
+// The kinds of errors. Match them with errors.Is; the service's own words are in the [*Error] beside them.
 var (
 	// ErrInvalidRequest: the request breaks a rule of the service. Repeating it cannot help.
 	ErrInvalidRequest = errors.New("invalid request")

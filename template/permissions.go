@@ -87,7 +87,7 @@ func (p *Permissions) may(r *Resolution, client string, q Question) Answer {
 	}
 	switch {
 	case r.Certificate == nil:
-		return Answer{q, Refused, "the template gives the device no certificate"}
+		return Answer{q, Refused, "the template has no certificate for the device"}
 	case r.Certificate.Status == "INACTIVE":
 		return Answer{q, Refused, "the certificate will be INACTIVE"}
 	}

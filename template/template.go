@@ -96,9 +96,11 @@ type Thing struct {
 type Certificate struct {
 	// CertificateSigningRequest is a CSR in PEM, at most 4,096 characters. AWS issues the certificate.
 	CertificateSigningRequest Value
-	// CertificatePEM is a certificate signed by a CA that is registered in the account.
+	// CertificatePEM is a certificate that another CA than AWS's has signed. Where that CA is not registered in the account, the
+	// service's role needs iot:RegisterCertificateWithoutCA.
 	CertificatePEM Value
-	// CACertificatePEM is that CA's certificate, needed when several registered CAs have the same subject.
+	// CACertificatePEM is that CA's certificate. The CA must then be registered in the account; AWS needs it when several of
+	// those that are have the same subject.
 	CACertificatePEM Value
 	// CertificateID is the id of a certificate that the account holds already.
 	CertificateID Value

@@ -48,8 +48,8 @@ type Store interface {
 	// Verify returns nil only if the store durably holds the private key of a device for this public key, given by the
 	// SHA-256 of its SubjectPublicKeyInfo in DER. It is an [ErrNotFound] when there is no record of the device, or none
 	// that is durable, an [ErrOtherKey] when there is one of another key, and an [ErrDamaged] or [ErrPermissions] when
-	// the key that is there could not be used. Any other error means that the store could not be asked, and says nothing
-	// about the key.
+	// the key that is there could not be used. Any other error means that the store could not be asked, and that
+	// nothing is known about the key.
 	//
 	// A store does by what it can, and never needs to show the key: one that holds plain keys reads and compares them,
 	// one that seals them compares the sealed bytes with the digest that it recorded beside the public key when it sealed

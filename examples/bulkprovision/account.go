@@ -130,7 +130,7 @@ func (o *options) ensureResources(ctx context.Context, opts provision.Options) e
 	}
 	err = opts.Backend.(task.ResourceEnsurer).EnsureResources(ctx, &in) // both backends can
 	if errors.Is(err, task.ErrInvalidRequest) {
-		return fmt.Errorf("%w (-policies gives documents)", err)
+		return fmt.Errorf("%w in the folder of -policies, as NAME.json", err)
 	}
 	return err
 }

@@ -14,7 +14,7 @@
 // -credential csr sends the requests that the list holds, which the devices made, and -credential certificate registers the
 // list's certificates, of a CA of yours; no key is made then.
 //
-// -ca-cert and -ca-key have the certificates issued by your own CA, with no request in between. -cert-mode says how the
+// -ca-cert and -ca-key have the certificates issued by your own CA, with no request in between. -cert-mode is how the
 // account learns of them: bulk, with the CA registered, which -setup does; without-ca; or jit, when the devices first
 // connect. Run again, it looks which of them have.
 //

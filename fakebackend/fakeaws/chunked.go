@@ -113,7 +113,7 @@ func (c *chunkReader) end() error {
 		return unexpected(err)
 	}
 	if crlf != [2]byte{'\r', '\n'} {
-		return malformedChunk("a chunk is longer than its size says")
+		return malformedChunk("a chunk is longer than its size")
 	}
 	c.inChunk = false
 	return c.check()

@@ -55,7 +55,7 @@ func (c *session) readUnsubscribe(pk packets.Packet) packets.Packet {
 }
 
 // OnSubscribe decides about each filter. The broker would ask the same question about a subscription as about a message
-// that it delivers, so it gets filters here that it refuses without asking, and OnSubscribed says what is to be.
+// that it delivers, so it gets filters here that it refuses without asking, and OnSubscribed decides.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := sessionOf(cl)
 	c.decisions = c.decisions[:0]

@@ -198,7 +198,7 @@ func (m *amender) taken(ctx context.Context, s *site, d provision.Device) (name 
 		return d.Name, nil, nil
 	}
 	if name = s.thingName(d.Name, d.Row); name == "" {
-		return "", nil, nil // the site says what is wrong with it
+		return "", nil, nil // the site reports what is wrong with it
 	}
 	other, _, seen := m.router.first(name, s)
 	if !seen || other == s {
@@ -241,7 +241,7 @@ func (f *Fleet) keep(ctx context.Context, rec *provision.DeviceRecord, why *refu
 func (m *amender) sameName(ctx context.Context, s *site, d provision.Device) (*refusal, error) {
 	name := s.thingName(d.Name, d.Row)
 	if name == "" {
-		return nil, nil // the site says what is wrong with it
+		return nil, nil // the site reports what is wrong with it
 	}
 	for known, err := range s.ledger.Devices(ctx, provision.DeviceFilter{Name: name}) {
 		if err != nil {

@@ -160,7 +160,7 @@ func (r *router) route(d provision.Device) (to routed, err error) {
 	s := to.site
 	to.device = r.fleet.opts.Route.strip(s, d)
 	if to.name = s.thingName(d.Name, to.device.Row); to.name == "" {
-		return to, nil // the site says what is wrong with it
+		return to, nil // the site reports what is wrong with it
 	}
 	if other, n, ok := r.first(to.name, s); ok {
 		if other != s { // otherwise the site's run refuses it

@@ -103,7 +103,7 @@ func devices(from, to int64, change func(*provision.DeviceRecord)) []*provision.
 	return list
 }
 
-// diff says where two values differ first, or "".
+// diff returns where two values differ first, or "".
 func diff(want, got any) string { return diffValue("", reflect.ValueOf(want), reflect.ValueOf(got)) }
 
 func diffValue(path string, want, got reflect.Value) string {

@@ -37,7 +37,7 @@ func abilityCases() []Case {
 		{"certificate/list", quoted("ListCertificates", "ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and policies, and none that is older.",
 			"A certificate that was issued for a line that failed later is found by nothing else."), checkListCertificates},
 		{"certificate/read", quoted("ReadCertificate", "ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none of that id.",
-			"Only its PEM says whose key a certificate is for."), checkReadCertificate},
+			"Only its PEM shows whose key a certificate is for."), checkReadCertificate},
 		{"bucket/ensure", quoted("BucketEnsurer", "It must leave a bucket that is there, and what is in it, as it is.",
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",

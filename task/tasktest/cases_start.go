@@ -196,7 +196,7 @@ func checkStartOnce(b *bench) {
 	case startErr == nil:
 		b.Failf("StartTask returned no error although no answer came")
 	case task.Refused(startErr):
-		b.Failf("StartTask started a task and its error says that it was refused: %w", startErr)
+		b.Failf("StartTask started a task and its error is a refusal: %w", startErr)
 	}
 }
 
@@ -206,7 +206,7 @@ func checkStartLost(b *bench) {
 	case startErr == nil:
 		b.Failf("StartTask returned no error although the connection was closed before every request")
 	case task.Refused(startErr):
-		b.Failf("no answer came, but the error says that the service refused: %w", startErr)
+		b.Failf("no answer came, but the error is a refusal of the service: %w", startErr)
 	case len(found) != 0:
 		b.Failf("StartTask led to %d tasks although no request took effect", len(found))
 	}
@@ -226,7 +226,7 @@ func checkStartSlow(b *bench) {
 	b.Is(startErr, cause, "StartTask past its deadline")
 	switch {
 	case task.Refused(startErr):
-		b.Failf("no answer came, but the error says that the service refused: %w", startErr)
+		b.Failf("no answer came, but the error is a refusal of the service: %w", startErr)
 	case took > patience+promptly:
 		b.Failf("StartTask returned %v after its deadline", took-patience)
 	case len(found) > 1:

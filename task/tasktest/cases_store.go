@@ -27,7 +27,7 @@ func uploadCases() []Case {
 		{"upload/position", quoted("Upload", body, "A part of a larger file is uploaded by its position."), checkUploadPosition},
 		{"upload/open-body", quoted("Upload", body, "The caller's file is used again after a failed attempt."), checkUploadBody},
 		{"upload/object", quoted("Upload", "The returned Object must have the size and the digest of what is stored.",
-			"The record of a run says by them what was sent."), checkUploadObject},
+			"By them the record of a run shows what was sent."), checkUploadObject},
 		{"upload/unavailable", quoted("Backend", promiseKinds,
 			"A store that fails for a while is waited for; one that refuses is not."), checkUploadUnavailable},
 	}

@@ -17,7 +17,7 @@ import (
 
 // Names of the issuer. A name is one organisational unit: AWS's own only looks as if it had several fields.
 const (
-	// DefaultName says what it is, so that nobody takes a fake certificate for a real one.
+	// DefaultName tells what it is, so that nobody takes a fake certificate for a real one.
 	DefaultName = "iotfleet fake AWS IoT CA, not trusted by any device"
 	// AWSName is the issuer in certificates that AWS IoT makes.
 	AWSName = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
@@ -32,7 +32,7 @@ const (
 	RSA2048 Algorithm = "rsa2048"
 )
 
-// Options say how an issuer is made. The zero value gives a P-256 issuer with a random key, named [DefaultName].
+// Options are how an issuer is made. The zero value makes a P-256 issuer with a random key, named [DefaultName].
 type Options struct {
 	Name      string    // text of the issuer's single organisational unit; empty for DefaultName
 	Algorithm Algorithm // P256 or RSA2048; empty for P256
@@ -138,7 +138,7 @@ func (c *Certificate) ID() string {
 // PEM returns the certificate as AWS writes it: lines of 64 characters and a newline at the end.
 func (c *Certificate) PEM() string { return EncodePEM(c.DER) }
 
-// Issue checks a certificate signing request and signs a certificate for its key and subject. The same request gives
+// Issue checks a certificate signing request and signs a certificate for its key and subject. The same request gets
 // another certificate every time, as with AWS.
 //
 // An error is a *[Refusal] when AWS would refuse the request.
@@ -184,7 +184,7 @@ func (i *Issuer) sign(serial, subject, spki []byte, from, until time.Time, exten
 	var err error
 	switch key := i.key.(type) {
 	case *ecdsa.PrivateKey:
-		// Without a random source ECDSA draws its nonce from key and digest: the same seed gives the same bytes.
+		// Without a random source ECDSA draws its nonce from key and digest: the same seed makes the same bytes.
 		signature, err = key.Sign(nil, digest[:], crypto.SHA256)
 	case *rsa.PrivateKey:
 		signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
@@ -195,7 +195,7 @@ func (i *Issuer) sign(serial, subject, spki []byte, from, until time.Time, exten
 	return der(tagSequence, tbs, i.sigAlg, der(tagBitString, []byte{0}, signature)), nil
 }
 
-// serial gives a positive number of at most 159 bits, different for every certificate of one issuer. A serial number
+// serial returns a positive number of at most 159 bits, different for every certificate of one issuer. A serial number
 // of 20 octets is as long as the standards allow.
 func (i *Issuer) serial(kind string, n uint64) []byte {
 	data := append(make([]byte, 0, 64), i.seed...)

@@ -20,7 +20,7 @@ type KeyedCertificate struct {
 	privateKey   string
 }
 
-// PrivateKeyPEM returns the private key in the form AWS gives it, PEM of type RSA PRIVATE KEY. Do not log it.
+// PrivateKeyPEM returns the private key in the form that AWS sends it, PEM of type RSA PRIVATE KEY. Do not log it.
 func (k *KeyedCertificate) PrivateKeyPEM() string { return k.privateKey }
 
 // String names the certificate and not the key.

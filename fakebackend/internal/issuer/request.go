@@ -15,13 +15,13 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
-// Refusal says why AWS would not issue a certificate for a request. Its text begins with AWS's own words.
+// Refusal is why AWS would not issue a certificate for a request. Its text begins with AWS's own words.
 type Refusal struct {
 	Message string // what AWS answers: "CSR violates constraints", or a validation error
-	Reason  string // what is wrong with this request; empty when Message says it all
+	Reason  string // what is wrong with this request; empty when Message has it all
 }
 
-// Error gives AWS's words and then the reason.
+// Error returns AWS's words and then the reason.
 func (r *Refusal) Error() string {
 	if r.Reason == "" {
 		return r.Message
