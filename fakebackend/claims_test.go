@@ -280,6 +280,15 @@ func TestAnOwnershipTokenIsGoodForItsClaimAndAnHour(t *testing.T) {
 	assert.Empty(t, c.status(t, late.CertificateID), "a certificate that nobody has provisioned is deleted")
 	_, err = c.provision(ctx, d, token, "1")
 	requireClaimError(t, err, 400, invalid, "expired")
+
+	other := newClaims(t, fakebackend.Options{Seed: []byte("of another account")})
+	d = other.connect(t, "device-1")
+	_, err = other.provision(ctx, d, c.own(t, c.connect(t, "device-1")).Token.Reveal(), "1")
+	requireClaimError(t, err, 400, invalid, "invalid")
+	token = other.own(t, d).Token.Reveal()
+	other.fake.Reset()
+	_, err = other.provision(ctx, d, token, "1")
+	requireClaimError(t, err, 403, "AccessDenied", "is not active")
 }
 
 func TestAnOwnershipTokenCanBeForOneUse(t *testing.T) {
@@ -481,7 +490,11 @@ func TestAHookCanBeAProgramAtAnAddress(t *testing.T) {
 	d := c.connect(t, "device-1")
 	issued := c.own(t, d)
 	for text, broken := range map[string]func(http.ResponseWriter){
-		"status 500":      func(w http.ResponseWriter) { w.WriteHeader(500) },
+		"status 500": func(w http.ResponseWriter) { w.WriteHeader(500) },
+		"status 302": func(w http.ResponseWriter) {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(302)
+		},
 		"not what a hook": func(w http.ResponseWriter) { fmt.Fprint(w, "no JSON") },
 		"does not allow":  func(w http.ResponseWriter) { fmt.Fprint(w, "{}") },
 		"the error Unhandl": func(w http.ResponseWriter) {

@@ -94,13 +94,15 @@ func (b *account) askHook(ctx context.Context, arn string, request *HookRequest)
 }
 
 // HTTPHook returns a hook that asks a program at an address: it sends AWS's payload with POST, and takes AWS's answer of
-// at most 6 MiB with status 200. Any other status is a failure, and so is the header X-Amz-Function-Error, which Lambda
+// at most 6 MiB with status 200. Any other status is a failure, that of a redirection too, and so is the header X-Amz-Function-Error, which Lambda
 // sets when a function has failed: a Lambda emulator's address for invocations works too. A nil client is
 // http.DefaultClient.
 func HTTPHook(client *http.Client, url string) ProvisioningHook {
 	if client == nil {
 		client = http.DefaultClient
 	}
+	asks := *client
+	asks.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return func(ctx context.Context, in *HookRequest) (*HookAnswer, error) {
 		payload, err := json.Marshal(in)
 		if err != nil {
@@ -111,7 +113,7 @@ func HTTPHook(client *http.Client, url string) ProvisioningHook {
 			return nil, err
 		}
 		request.Header.Set("Content-Type", "application/json")
-		response, err := client.Do(request)
+		response, err := asks.Do(request)
 		if err != nil {
 			return nil, err
 		}

@@ -71,6 +71,8 @@ func TestAPayloadThatIsNoRequestIsRefused(t *testing.T) {
 		"an end too early":         "\xa1\x61a",
 		"something after it":       "\xa0\xa0",
 		"a key that is a number":   "\xa1\x01\x61a",
+		"a key of bytes":           "\xa1\x41a\x61b",
+		"a token that is NaN":      "\xa1\x78\x19certificateOwnershipToken\xf9\x7e\x00",
 		"a key twice":              "\xa2\x61a\x61b\x61a\x61c",
 		"a token of bytes":         "\xa1\x78\x19certificateOwnershipToken\x41t",
 		"text that is no UTF-8":    "\xa1\x78\x19certificateOwnershipToken\x61\xff",
