@@ -75,7 +75,7 @@ func (u *unit) connect(d *device, clientID string) (*link, error) {
 	u.cables = append(u.cables, thin)
 	config := u.w.trusted.Clone()
 	config.Certificates = []tls.Certificate{d.Certificate}
-	return openLink(u.w.t.Context(), thin, config, clientID, u.five, patience)
+	return openLink(u.w.t.Context(), thin, config, clientID, u.five, 20*time.Second)
 }
 
 // try does what is left to be done until the device is connected with its own certificate and has said hello.

@@ -149,7 +149,7 @@ func (l *lab) mqtt5(conn net.Conn, id string, change ...func(*paho.Connect)) (*c
 	c := &client{messages: make(chan *paho.Publish, 1000), gone: make(chan *paho.Disconnect, 1), failed: make(chan error, 10)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: id, // the first PINGREQ leaves beside the first SUBSCRIBE
-		PacketTimeout: time.Minute, // a machine may be busy
+		PacketTimeout: patience,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.messages <- p.Packet
 			return true, nil
@@ -224,8 +224,8 @@ func (l *lab) left(c *client) byte {
 	}
 }
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must happen. A machine may be busy.
+const patience = time.Minute
 
 // events are the events so far.
 func (l *lab) events() []fakebackend.Event {

@@ -234,6 +234,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		c.release()
 	case packets.Disconnect:
 		c.parted.Store(true)
+		pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval, sessionLimit)
 	}
 	return pk, nil
 }
@@ -253,6 +254,8 @@ func (c *session) readConnect(pk packets.Packet) packets.Packet {
 		RequestProblemInfo: asked.RequestProblemInfo, RequestProblemInfoFlag: asked.RequestProblemInfoFlag,
 	}
 	pk.Connect.ClientIdentifier, pk.Connect.Username = strings.Clone(pk.Connect.ClientIdentifier), nil
+	w := &pk.Connect.WillProperties // a will waits for no longer than its session
+	w.WillDelayInterval = min(w.WillDelayInterval, asked.SessionExpiryInterval, sessionLimit)
 	c.id, c.five = pk.Connect.ClientIdentifier, pk.ProtocolVersion == 5
 	return pk
 }
@@ -414,10 +417,14 @@ func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
 	}
 }
 
-// OnWill withholds a will that the policies have come to forbid.
+// OnWill withholds a will that the policies have come to forbid, and one that there is no room to retain.
 func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	c := sessionOf(cl)
-	if c == nil || c.device.Allows(actionPublish, will.TopicName) {
+	switch {
+	case !c.device.Allows(actionPublish, will.TopicName), will.Retain && !c.device.Allows(actionRetain, will.TopicName):
+	case will.Retain && !h.server.mayRetain(will.TopicName):
+		c.refuse(badLimit, fmt.Sprintf("a will: the account has %d retained messages already", retainedLimit))
+	default:
 		return will, nil
 	}
 	return mqtt.Will{}, nil // on no topic, where nobody has subscribed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,6 +163,13 @@ func TestAnAccountKeepsFiveThousandRetainedMessages(t *testing.T) {
 		require.Zero(t, retain(fmt.Sprint("t", i), "x"))
 	}
 	assert.EqualValues(t, 0x97, retain("more", "x"))
+	r := l.raw(l.device("anything"))
+	r.send(packet(0x10, text("MQTT"), []byte{4, 0x26, 0, 60}, text("device-two"), text("wills"), text("gone"))...)
+	r.packet()
+	r.NetConn().Close()
+	l.await("the will's refusal", func(e fakebackend.Event) bool { return strings.HasPrefix(e.Text, "a will: ") })
+	l.subscribe(c, "wills", "t2")
+	assert.Equal(t, "t2", l.next(c).Topic, "it is not there")
 	assert.Zero(t, retain("t1", "y"))
 	assert.Zero(t, retain("t1", ""))
 	assert.Zero(t, retain("more", "x"))

@@ -221,6 +221,42 @@ func TestTheGatewayNamesTheTopicOfEachMessage(t *testing.T) {
 	}
 }
 
+func TestNoSessionAndNoWillOutlivesTheHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, fakegateway.Options{})
+		d := l.device("anything")
+		resume := func() raw {
+			r := l.raw(d)
+			r.send(packet(0x10, text("MQTT"), []byte{5, 0, 0, 60, 5, 17, 0, 0, 0, 60}, text("device-one"))...)
+			return r
+		}
+		r := resume()
+		require.Zero(t, r.packet()[2])
+		r.send(packet(0xe0, []byte{0, 5, 17, 0xff, 0xff, 0xff, 0xff})...)
+		r.closed()
+		time.Sleep(59 * time.Minute)
+		r = resume()
+		require.EqualValues(t, 1, r.packet()[2])
+		r.send(packet(0xe0, []byte{0, 5, 17, 0xff, 0xff, 0xff, 0xff})...)
+		r.closed()
+		time.Sleep(61 * time.Minute)
+		assert.Zero(t, resume().packet()[2])
+
+		for expiry, want := range map[byte]float64{0: 0, 2: 2, 60: 5} { // a delay of 5 s
+			watcher := l.connect(d, "watcher")
+			l.subscribe(watcher, "wills")
+			r := l.raw(d)
+			r.send(packet(0x10, text("MQTT"), []byte{5, 6, 0, 60, 5, 17, 0, 0, 0, expiry}, text("device-two"), []byte{5, 24, 0, 0, 0, 5}, text("wills"), text("gone"))...)
+			r.packet()
+			r.Close()
+			began := time.Now()
+			assert.Equal(t, "gone", string(l.next(watcher).Payload))
+			assert.InDelta(t, want, time.Since(began).Seconds(), 2)
+			require.NoError(t, watcher.Disconnect(&paho.Disconnect{}))
+		}
+	})
+}
+
 // The broker keeps the ids of both sides in one list.
 func TestAClientMayUseAPacketIDThatTheBrokerUsesToo(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
