@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -17,17 +18,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/task/tasktest"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // The account of the fake, whose keys the server knows, so that every signature is checked.
@@ -366,7 +368,7 @@ func TestAnAnswerInPlaceOfAWSsLeavesTheOutcomeUnknown(t *testing.T) {
 				cfg.HTTPClient = between
 				b, err := awsbackend.New(cfg, fleetBucket)
 				require.NoError(t, err)
-				row := fmt.Sprintf("{\"ThingName\":\"d\",\"SerialNumber\":\"1\",\"CSR\":%q}\n", deviceCSR(t))
+				row := fmt.Sprintf("{\"ThingName\":\"d\",\"SerialNumber\":\"1\",\"CSR\":%q}\n", deviceCSR())
 				object, err := b.Upload(t.Context(), dataFile("replaced", row))
 				require.NoError(t, err)
 
@@ -381,7 +383,7 @@ func TestAnAnswerInPlaceOfAWSsLeavesTheOutcomeUnknown(t *testing.T) {
 				assert.Equal(t, 1, started, "AWS did start it")
 
 				_, err = b.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: walkthroughTemplate,
-					Parameters: map[string]string{"ThingName": "single", "SerialNumber": "2", "CSR": deviceCSR(t)}})
+					Parameters: map[string]string{"ThingName": "single", "SerialNumber": "2", "CSR": deviceCSR()}})
 				require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 				assert.False(t, task.Refused(err))
 				device, err := b.ReadDevice(t.Context(), "single")
@@ -394,16 +396,7 @@ func TestAnAnswerInPlaceOfAWSsLeavesTheOutcomeUnknown(t *testing.T) {
 }
 
 // deviceCSR is a request for a new key.
-func deviceCSR(t *testing.T) string {
-	t.Helper()
-	signer, err := csr.Software("").Signer(t.Context(), "d")
-	require.NoError(t, err)
-	subject, err := csr.ParseSubject("CN=d")
-	require.NoError(t, err)
-	request, err := csr.Create(signer, subject)
-	require.NoError(t, err)
-	return request.PEM()
-}
+func deviceCSR() string { return certtest.Request(certtest.Key(), pkix.Name{CommonName: "d"}) }
 
 func TestManyBackendsShareOneServer(t *testing.T) {
 	w := newWorld(t, fleetBucket, over((*fakeaws.Server).Start))
@@ -456,13 +449,7 @@ func registerOver(t *testing.T, w *world, prefix string, n int) *finished {
 	var file bytes.Buffer
 	data := datafile.NewWriter(&file, "ThingName", "SerialNumber", "CSR")
 	for i := range n {
-		signer, err := csr.Software("").Signer(ctx, prefix)
-		require.NoError(t, err)
-		subject, err := csr.ParseSubject("CN=" + prefix)
-		require.NoError(t, err)
-		request, err := csr.Create(signer, subject)
-		require.NoError(t, err)
-		require.NoError(t, data.Write(fmt.Sprintf("%s-%d", prefix, i), fmt.Sprint(i), request.PEM()))
+		require.NoError(t, data.Write(fmt.Sprintf("%s-%d", prefix, i), fmt.Sprint(i), deviceCSR()))
 	}
 	require.NoError(t, data.Close())
 	object, err := w.backend.Upload(ctx, dataFile(prefix+".json", file.String()))

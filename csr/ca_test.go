@@ -26,27 +26,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
 const years = 365 * 24 * time.Hour
 
 // caCertificate makes the certificate of a CA that is valid for 20 years, as change leaves it.
-func caCertificate(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
-	t.Helper()
-	now := time.Now()
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"},
-		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.Add(20 * years),
-		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	if change != nil {
-		change(of)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return cert
+func caCertificate(key crypto.Signer, changes ...func(*x509.Certificate)) *x509.Certificate {
+	return certtest.NewCA(key, append([]func(*x509.Certificate){func(c *x509.Certificate) {
+		c.Subject = pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"}
+		c.NotBefore, c.NotAfter = time.Now().Add(-24*time.Hour), time.Now().Add(20*years)
+	}}, changes...)...).Certificate
 }
 
 // freshKey makes a key that is not testKey's, which devices have here.
@@ -60,7 +50,7 @@ func freshKey(t testing.TB, alg csr.Algorithm) crypto.Signer {
 func newCA(t testing.TB, alg csr.Algorithm) *csr.CA {
 	t.Helper()
 	key := freshKey(t, alg)
-	ca, err := csr.NewCA(caCertificate(t, key, nil), key, csr.Profile{Validity: 10 * years})
+	ca, err := csr.NewCA(caCertificate(key), key, csr.Profile{Validity: 10 * years})
 	require.NoError(t, err)
 	return ca
 }
@@ -91,7 +81,7 @@ func TestACertificateIsWhatCryptoX509MakesOfTheSameProfile(t *testing.T) {
 		for name, profile := range usages {
 			t.Run(string(of)+" "+name, func(t *testing.T) {
 				key := freshKey(t, of)
-				root := caCertificate(t, key, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(40 * years) })
+				root := caCertificate(key, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(40 * years) })
 				ca, err := csr.NewCA(root, key, profile)
 				require.NoError(t, err)
 				device := testKey(t, csr.P256)
@@ -223,7 +213,7 @@ func TestACAThatCanNotIssueIsRefusedBeforeTheFirstDevice(t *testing.T) {
 		if holder == nil {
 			holder = c.signer
 		}
-		_, err := csr.NewCA(caCertificate(t, c.signer, c.change), holder, c.profile)
+		_, err := csr.NewCA(caCertificate(c.signer, c.change), holder, c.profile)
 		require.ErrorIs(t, err, csr.ErrCA, name)
 		assert.ErrorIs(t, err, c.is, name)
 		assert.ErrorContains(t, err, c.text, name)
@@ -233,19 +223,19 @@ func TestACAThatCanNotIssueIsRefusedBeforeTheFirstDevice(t *testing.T) {
 	}
 	_, err = csr.NewCA(nil, key, profile)
 	require.ErrorIs(t, err, csr.ErrCA)
-	_, err = csr.NewCA(caCertificate(t, key, nil), nil, profile)
+	_, err = csr.NewCA(caCertificate(key), nil, profile)
 	require.ErrorIs(t, err, csr.ErrCA)
-	_, err = csr.NewCA(caCertificate(t, key, nil), key, csr.Profile{Validity: years, ExtKeyUsage: []x509.ExtKeyUsage{99}})
+	_, err = csr.NewCA(caCertificate(key), key, csr.Profile{Validity: years, ExtKeyUsage: []x509.ExtKeyUsage{99}})
 	require.ErrorContains(t, err, "not known here")
 
 	// What lacks the extensions that say nothing is a CA all the same.
-	_, err = csr.NewCA(caCertificate(t, key, func(c *x509.Certificate) { c.KeyUsage = 0 }), key, profile)
+	_, err = csr.NewCA(caCertificate(key, func(c *x509.Certificate) { c.KeyUsage = 0 }), key, profile)
 	require.NoError(t, err)
 }
 
 func TestACertificateNeverBeginsBeforeTheCAs(t *testing.T) {
 	key := testKey(t, csr.P256)
-	root := caCertificate(t, key, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(-time.Minute) })
+	root := caCertificate(key, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(-time.Minute) })
 	ca, err := csr.NewCA(root, key, csr.Profile{Validity: years})
 	require.NoError(t, err)
 	text, err := ca.Issue(testKey(t, csr.P384).Public(), csr.CommonName("d"))
@@ -267,7 +257,7 @@ func TestAllCertificatesOfACAEndTogether(t *testing.T) {
 
 func TestAKeyOfADeviceThatCanNotBeUsedIsRefused(t *testing.T) {
 	key := testKey(t, csr.P256)
-	ca, err := csr.NewCA(caCertificate(t, key, nil), key, csr.Profile{Validity: years})
+	ca, err := csr.NewCA(caCertificate(key), key, csr.Profile{Validity: years})
 	require.NoError(t, err)
 	edPublic, _, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -290,7 +280,7 @@ func TestASignatureOfACAInHardwareIsVerified(t *testing.T) {
 		}
 		return key.Sign(rand.Reader, digest, opts)
 	}}
-	ca, err := csr.NewCA(caCertificate(t, key, nil), hsm, csr.Profile{Validity: years})
+	ca, err := csr.NewCA(caCertificate(key), hsm, csr.Profile{Validity: years})
 	require.NoError(t, err)
 	text, err := ca.Issue(testKey(t, csr.P384).Public(), csr.CommonName("d"))
 	require.NoError(t, err)
@@ -362,7 +352,7 @@ func TestOpensslVerifiesIssuedCertificates(t *testing.T) {
 //	plain: the same result by way of crypto/x509 and encoding/pem
 func BenchmarkIssue(b *testing.B) {
 	caKey := testKey(b, csr.P256)
-	root := caCertificate(b, caKey, nil)
+	root := caCertificate(caKey)
 	ca, err := csr.NewCA(root, caKey, csr.Profile{Validity: 10 * years})
 	require.NoError(b, err)
 	g := csr.Generator{CA: ca}
@@ -374,15 +364,13 @@ func BenchmarkIssue(b *testing.B) {
 			require.NoError(b, err)
 		},
 		func(int) {
-			_, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-			require.NoError(b, err)
+			certtest.Key()
 			digest := sha256.Sum256(nil)
-			_, err = caKey.Sign(rand.Reader, digest[:], crypto.SHA256)
+			_, err := caKey.Sign(rand.Reader, digest[:], crypto.SHA256)
 			require.NoError(b, err)
 		},
 		func(i int) {
-			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-			require.NoError(b, err)
+			key := certtest.Key()
 			now := time.Now()
 			der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 				Subject: pkix.Name{CommonName: deviceName(i)}, NotBefore: now, NotAfter: now.Add(10 * years), BasicConstraintsValid: true,
@@ -419,23 +407,8 @@ func ExampleNewCA() {
 }
 
 func ownCA() (crypto.Signer, *x509.Certificate) {
-	key, err := csr.Software(csr.P256).Signer(context.Background(), "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "MyOrg Device CA"}, NotBefore: time.Now(), NotAfter: time.Now().Add(20 * years),
-		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
-	if err != nil {
-		log.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		log.Fatal(err)
-	}
-	return key, certificate
+	key := certtest.Key()
+	return key, caCertificate(key, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "MyOrg Device CA"} })
 }
 
 // openssl req -x509 makes a CA without key usages unless it is told to.
@@ -445,7 +418,7 @@ func TestACAWithoutKeyUsagesOrIdentifierSignsItsRevocationList(t *testing.T) {
 		"no key usages": func(c *x509.Certificate) { c.KeyUsage = 0 },
 		"no identifier": func(c *x509.Certificate) { c.IsCA = false }, // crypto/x509 makes one for CAs only
 	} {
-		root := caCertificate(t, key, change)
+		root := caCertificate(key, change)
 		root.IsCA = true
 		ca, err := csr.NewCA(root, key, csr.Profile{Validity: years})
 		require.NoError(t, err, name)
@@ -458,7 +431,7 @@ func TestACAWithoutKeyUsagesOrIdentifierSignsItsRevocationList(t *testing.T) {
 		assert.NoError(t, list.CheckSignatureFrom(root), name)
 		assert.Len(t, list.RevokedCertificateEntries, 1)
 	}
-	root := caCertificate(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
+	root := caCertificate(key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
 	ca, err := csr.NewCA(root, key, csr.Profile{Validity: years})
 	require.NoError(t, err)
 	_, err = ca.RevocationList("", nil, time.Now().Add(time.Hour))

@@ -13,7 +13,7 @@ import (
 )
 
 func TestACertificateThatWasCutIsRefused(t *testing.T) {
-	block, _ := pem.Decode(certificatePEM(t, testKey(t, csr.P256)))
+	block, _ := pem.Decode(certificatePEM(testKey(t, csr.P256)))
 	for n := range block.Bytes {
 		_, err := csr.CertificateKeySHA256(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:n]}))
 		require.Error(t, err, "the first %d of %d bytes", n, len(block.Bytes))
@@ -25,7 +25,7 @@ func TestACertificateThatWasCutIsRefused(t *testing.T) {
 // TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt counts allocations, since a test can't rely on time: reading a
 // whole certificate makes some fifty. A run reads one for each device.
 func TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt(t *testing.T) {
-	text := certificatePEM(t, testKey(t, csr.P256))
+	text := certificatePEM(testKey(t, csr.P256))
 	assert.Less(t, testing.AllocsPerRun(20, func() {
 		_, err := csr.CertificateKeySHA256(text)
 		require.NoError(t, err)
@@ -34,10 +34,10 @@ func TestTheKeyOfACertificateIsFoundWithoutReadingAllOfIt(t *testing.T) {
 
 func FuzzCertificateKey(f *testing.F) {
 	for _, alg := range csr.Algorithms() {
-		block, _ := pem.Decode(certificatePEM(f, testKey(f, alg)))
+		block, _ := pem.Decode(certificatePEM(testKey(f, alg)))
 		f.Add(block.Bytes)
 	}
-	block, _ := pem.Decode(certificatePEM(f, weakRSA(f))) // a certificate can be older than AWS's rule
+	block, _ := pem.Decode(certificatePEM(weakRSA(f))) // a certificate can be older than AWS's rule
 	f.Add(block.Bytes)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		digest, err := csr.CertificateKeySHA256(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))

@@ -279,7 +279,7 @@ func TestACertificateThatIsRefusedIsReturnedByParseCertificatesLenient(t *testin
 
 func TestCertificatesAreReadInTheFormsOfRequests(t *testing.T) {
 	key := testKey(t, csr.P256)
-	text := string(certificatePEM(t, key))
+	text := string(certificatePEM(key))
 	block, _ := pem.Decode([]byte(text))
 	quoted := mustJSON(t, text)
 	body := base64.StdEncoding.EncodeToString(block.Bytes)
@@ -345,8 +345,8 @@ func TestCertificatesAreReadInTheFormsOfRequests(t *testing.T) {
 func FuzzParseCertificates(f *testing.F) {
 	der, _ := oddCertificate(f)
 	f.Add(der)
-	f.Add(certificatePEM(f, testKey(f, csr.P256)))
-	f.Add(certificatePEM(f, testKey(f, csr.RSA2048)))
+	f.Add(certificatePEM(testKey(f, csr.P256)))
+	f.Add(certificatePEM(testKey(f, csr.RSA2048)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		certs, err := csr.ParseCertificates(data)
 		require.Equal(t, err == nil, len(certs) > 0)

@@ -238,7 +238,7 @@ func TestParseRefusesEachFaultWithItsOwnErrorAndNeverQuotesTheInput(t *testing.T
 	require.NoError(t, err)
 	sec1, err := x509.MarshalECPrivateKey(key)
 	require.NoError(t, err)
-	certificate := certificatePEM(t, key)
+	certificate := certificatePEM(key)
 	certificateBlock, _ := pem.Decode(certificate)
 	big, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{strings.Repeat("x", 3000)}}, key)
 	require.NoError(t, err)
@@ -417,7 +417,7 @@ func FuzzParse(f *testing.F) {
 	r, err = csr.Create(testKey(f, csr.RSA2048), csr.CommonName("d"))
 	require.NoError(f, err)
 	f.Add(r.DER())
-	f.Add(certificatePEM(f, testKey(f, csr.P256)))
+	f.Add(certificatePEM(testKey(f, csr.P256)))
 	for _, odd := range oddRequests(f) {
 		f.Add(odd.der)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
 // testKey returns a key of an algorithm, the same one for the whole test binary: RSA keys are slow to make.
@@ -43,8 +44,7 @@ var testKeys = struct {
 }{byAlgorithm: map[csr.Algorithm]crypto.Signer{}}
 
 func p256(t testing.TB) *ecdsa.PrivateKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	key := certtest.Key()
 	return key
 }
 
@@ -268,7 +268,7 @@ func TestDigestsOfKeysAgreeBetweenRequestKeyAndCertificate(t *testing.T) {
 		require.NoError(t, err)
 		byKey, err := csr.PublicKeySHA256(key.Public())
 		require.NoError(t, err)
-		byCertificate, err := csr.CertificateKeySHA256(certificatePEM(t, key))
+		byCertificate, err := csr.CertificateKeySHA256(certificatePEM(key))
 		require.NoError(t, err)
 		assert.Equal(t, request.PublicKeySHA256(), byKey, "%s", alg)
 		assert.Equal(t, request.PublicKeySHA256(), byCertificate, "%s", alg)
@@ -281,12 +281,8 @@ func TestDigestsOfKeysAgreeBetweenRequestKeyAndCertificate(t *testing.T) {
 	require.ErrorContains(t, err, "no PEM block CERTIFICATE")
 }
 
-func certificatePEM(t testing.TB, key crypto.Signer) []byte {
-	t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "AWS IoT Certificate"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+func certificatePEM(key crypto.Signer) []byte {
+	return []byte(certtest.PEM(certtest.SelfSigned(key, func(c *x509.Certificate) { c.Subject.CommonName = "AWS IoT Certificate" })))
 }
 
 func TestARequestOfMoreThan4096CharactersIsNotMade(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 
 func TestRegisterThingDoesWhatALineDoes(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
-	in := &task.RegisterInput{TemplateBody: walkthrough(t), Parameters: map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(t, key, "x")}}
+	in := &task.RegisterInput{TemplateBody: walkthrough(t), Parameters: map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(key, "x")}}
 	out, err := fake.RegisterThing(t.Context(), in)
 	require.NoError(t, err)
 	device, err := fake.ReadDevice(t.Context(), "device")
@@ -88,7 +88,7 @@ func TestRemovingADeviceLeavesNothingAndTwiceIsNoError(t *testing.T) {
 func TestACertificateThatAnotherThingUsesIsOnlyDetached(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "shared"))})
+	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "shared"))})
 	require.NoError(t, err)
 	for _, name := range []string{"a", "b"} {
 		_, err := api(fake).CreateThing(ctx, &iot.CreateThingInput{ThingName: &name})

@@ -33,7 +33,7 @@ func BenchmarkTaskLines(b *testing.B) {
 	for i := range n {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		require.NoError(b, err)
-		csrs[i] = csrOf(b, k, fmt.Sprintf("device-%06d", i))
+		csrs[i] = csrOf(k, fmt.Sprintf("device-%06d", i))
 	}
 	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(b, err)
@@ -113,7 +113,7 @@ func allocs() uint64 {
 func TestADeviceCostsAtMostOneAndAHalfKilobytes(t *testing.T) {
 	const n = 4000
 	fake, role := newFake(t, fakebackend.Options{})
-	csr := csrOf(t, key, "device")
+	csr := csrOf(key, "device")
 	var file strings.Builder
 	for i := range n {
 		fmt.Fprintln(&file, line(t, map[string]string{"ThingName": fmt.Sprintf("device-%06d", i), "SerialNumber": fmt.Sprintf("%08d", i), "CSR": csr}))

@@ -31,7 +31,7 @@ func (d *claimer) try(t testing.TB) {
 		return
 	}
 	if d.issued == nil {
-		if d.issued, err = d.account.CreateCertificateFromCSR(t.Context(), device, csrOf(t, key, d.serial)); err != nil {
+		if d.issued, err = d.account.CreateCertificateFromCSR(t.Context(), device, csrOf(key, d.serial)); err != nil {
 			d.issued = nil
 			return
 		}

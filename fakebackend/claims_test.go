@@ -63,7 +63,7 @@ func newClaims(t testing.TB, opts fakebackend.Options) *claims {
 func (c *claims) newClaim(t testing.TB) []byte {
 	t.Helper()
 	ctx, client := t.Context(), api(c.fake)
-	made, err := client.CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "claim")), SetAsActive: true})
+	made, err := client.CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "claim")), SetAsActive: true})
 	require.NoError(t, err)
 	_, _ = client.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: new("claim"), PolicyDocument: new(claimPolicy)}) // it may exist
 	_, err = client.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: new("claim"), Target: made.CertificateArn})
@@ -86,7 +86,7 @@ func (c *claims) connect(t testing.TB, clientID string) wire.Device {
 // own gets a certificate for the shared key.
 func (c *claims) own(t testing.TB, d wire.Device) *wire.Issued {
 	t.Helper()
-	issued, err := c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(t, key, "device"))
+	issued, err := c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(key, "device"))
 	require.NoError(t, err)
 	return issued
 }
@@ -200,7 +200,7 @@ func TestEventsTellWhatAClaimHasDoneThoughItsAnswerWasLost(t *testing.T) {
 			_, err := c.fake.AddFault(fakebackend.Fault{Operation: operation, Do: effect})
 			require.NoError(t, err)
 		}
-		_, err := c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(t, key, "device"))
+		_, err := c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(key, "device"))
 		require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 		_, err = c.provision(t.Context(), d, c.own(t, d).Token.Reveal(), "1")
 		require.ErrorIs(t, err, task.ErrOutcomeUnknown)
@@ -528,10 +528,10 @@ func TestFaultsStrikeClaims(t *testing.T) {
 	_, err := c.account.CreateKeysAndCertificate(ctx, d)
 	requireClaimError(t, err, 429, "Throttling", "Rate exceeded")
 	addFault(t, c.fake, fakebackend.Fault{Operation: "ClaimCreateCertificateFromCsr", Thing: "device-1", Do: fakebackend.Fail, Code: "InvalidCsr", Status: 400, Message: "no"})
-	_, err = c.account.CreateCertificateFromCSR(ctx, d, csrOf(t, key, "device"))
+	_, err = c.account.CreateCertificateFromCSR(ctx, d, csrOf(key, "device"))
 	requireClaimError(t, err, 400, "InvalidCsr", "no")
 	addFault(t, c.fake, fakebackend.Fault{Operation: "ClaimCreateCertificateFromCsr", Do: fakebackend.DropBefore})
-	_, err = c.account.CreateCertificateFromCSR(ctx, d, csrOf(t, key, "device"))
+	_, err = c.account.CreateCertificateFromCSR(ctx, d, csrOf(key, "device"))
 	require.ErrorIs(t, err, task.ErrOutcomeUnknown)
 	issued := c.own(t, d)
 	addFault(t, c.fake, fakebackend.Fault{Step: fakebackend.StepActivate, Thing: "claimed-1", Do: fakebackend.Fail})
@@ -562,7 +562,7 @@ func TestADeviceThatIsCutOffAndAsksAgainHasOneCertificate(t *testing.T) {
 						d := c.connect(t, "device-1")
 						if issued == nil {
 							var err error
-							if issued, err = c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(t, key, "device")); err != nil {
+							if issued, err = c.account.CreateCertificateFromCSR(t.Context(), d, csrOf(key, "device")); err != nil {
 								continue
 							}
 						}
@@ -582,7 +582,7 @@ func TestADeviceThatIsCutOffAndAsksAgainHasOneCertificate(t *testing.T) {
 func TestManyDevicesClaimAtOnce(t *testing.T) {
 	c := newClaims(t, fakebackend.Options{})
 	d := c.connect(t, "factory")
-	csr := csrOf(t, key, "device")
+	csr := csrOf(key, "device")
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {

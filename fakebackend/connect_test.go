@@ -2,7 +2,6 @@ package fakebackend_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -10,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"slices"
 	"sync"
@@ -26,6 +24,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -40,14 +39,10 @@ func hello(fake *fakebackend.Backend, clientID string, chain ...[]byte) wire.Hel
 }
 
 // selfMade is a certificate that no CA has signed, and that is good for a year around a time.
-func selfMade(t testing.TB, name string, at time.Time) []byte {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: at.AddDate(0, -6, 0), NotAfter: at.AddDate(0, 6, 0),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return der
+func selfMade(name string, at time.Time) []byte {
+	return certtest.SelfSigned(key, func(c *x509.Certificate) {
+		c.Subject, c.NotBefore, c.NotAfter = pkix.Name{CommonName: name}, at.AddDate(0, -6, 0), at.AddDate(0, 6, 0)
+	}).Raw
 }
 
 func idOf(der []byte) string {
@@ -120,7 +115,7 @@ func TestADeviceConnectsOnlyWithACertificateThatIsActiveAndWithinItsDates(t *tes
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
 	policyNamed(t, fake, "any", anyClient)
-	good, late, early := selfMade(t, "good", monday), selfMade(t, "late", monday.AddDate(-1, 0, 0)), selfMade(t, "early", monday.AddDate(1, 0, 0))
+	good, late, early := selfMade("good", monday), selfMade("late", monday.AddDate(-1, 0, 0)), selfMade("early", monday.AddDate(1, 0, 0))
 	for _, der := range [][]byte{good, late, early} {
 		register(t, fake, der, "ACTIVE", "any")
 	}
@@ -132,7 +127,7 @@ func TestADeviceConnectsOnlyWithACertificateThatIsActiveAndWithinItsDates(t *tes
 		{"all is well", hello(fake, "good", good), ""},
 		{"none", hello(fake, "good"), wire.NoCertificate},
 		{"no certificate", hello(fake, "good", []byte("x")), wire.BadCertificate},
-		{"of nobody", hello(fake, "good", selfMade(t, "other", monday)), wire.UnknownCertificate},
+		{"of nobody", hello(fake, "good", selfMade("other", monday)), wire.UnknownCertificate},
 		{"over", hello(fake, "late", late), wire.Expired},
 		{"to come", hello(fake, "early", early), wire.NotYetValid},
 		{"without a server name", wire.Hello{Chain: [][]byte{good}, ClientID: "good"}, wire.WrongServerName},
@@ -168,7 +163,7 @@ func TestARefusalNamesTheStatementThatDecided(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
 	policyNamed(t, fake, "own", ownThings)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	thingNamed(t, fake, "pump-1", register(t, fake, der, "ACTIVE", "own"))
 
 	_, err := gate(fake).Admit(ctx, hello(fake, "pump-2", der))
@@ -199,7 +194,7 @@ func TestPoliciesSeeWhatTheDeviceShowsWhenItConnects(t *testing.T) {
 		"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}, "StringEquals": {"iot:DomainName": "`+gate(fake).Endpoint()+`"},
 		"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]},
 		"ArnEquals": {"iot:LastWillTopic": "arn:aws:iot:us-east-1:123456789012:topic/will/pump-1"}}}]}`)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	register(t, fake, der, "ACTIVE", "careful")
 	good := hello(fake, "pump-1", der)
 	good.WillTopic = "will/pump-1"
@@ -224,7 +219,7 @@ func TestAPublishOverHTTPSNeedsNoPermissionToConnectAndHasNoThing(t *testing.T) 
 	policyNamed(t, fake, "publish", `{"Version": "2012-10-17", "Statement": [
 		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:us-east-1:123456789012:topic/all"},
 		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:us-east-1:123456789012:topic/${iot:Connection.Thing.ThingName}"}]}`)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	thingNamed(t, fake, "pump-1", register(t, fake, der, "ACTIVE", "publish"))
 	h := hello(fake, "", der)
 	h.Protocol = wire.ProtocolHTTPS
@@ -240,7 +235,7 @@ func TestWhatChangesInTheAccountChangesWhatAConnectedDeviceMayDo(t *testing.T) {
 	ctx := t.Context()
 	policyNamed(t, fake, "own", ownThings)
 	policyNamed(t, fake, "any", anyClient)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	arn := register(t, fake, der, "ACTIVE", "own")
 	thingNamed(t, fake, "pump-1", arn)
 	device, err := gate(fake).Admit(ctx, hello(fake, "pump-1", der))
@@ -324,7 +319,7 @@ func TestAThingThatChangesChangesWhatItsDeviceMayDo(t *testing.T) {
 	ctx := t.Context()
 	policyNamed(t, fake, "site", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
 		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/${iot:Connection.Thing.Attributes[site]}/*"}]}`)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	arn := register(t, fake, der, "ACTIVE", "site")
 	thingNamed(t, fake, "pump-1", arn)
 	device, err := gate(fake).Admit(ctx, hello(fake, "pump-1", der))
@@ -355,7 +350,7 @@ func TestAThingThatChangesChangesWhatItsDeviceMayDo(t *testing.T) {
 func TestASnapshotTakesDevicesAlong(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "any", anyClient)
-	der := selfMade(t, "a", monday)
+	der := selfMade("a", monday)
 	register(t, fake, der, "ACTIVE", "any")
 	root := fake.RootCA()
 	snapshot := fake.Snapshot()
@@ -384,7 +379,7 @@ func TestManyAtOnceMayBeAdmittedDecidedAboutAndChanged(t *testing.T) {
 		policyNamed(t, fake, "any", anyClient)
 		ders := make([][]byte, 8)
 		for i := range ders {
-			ders[i] = selfMade(t, fmt.Sprint("c", i), time.Now())
+			ders[i] = selfMade(fmt.Sprint("c", i), time.Now())
 			register(t, fake, ders[i], "ACTIVE", "any")
 		}
 		var group sync.WaitGroup
@@ -412,7 +407,7 @@ func TestManyAtOnceMayBeAdmittedDecidedAboutAndChanged(t *testing.T) {
 func TestFaultsStrikeConnections(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "any", anyClient)
-	der := selfMade(t, "a", monday)
+	der := selfMade("a", monday)
 	register(t, fake, der, "ACTIVE", "any")
 	for _, c := range []struct {
 		fault fakebackend.Fault
@@ -472,7 +467,7 @@ func TestTheEndpointIsThatOfTheGatewayWhileOneIsAttached(t *testing.T) {
 	fake.Reset()
 	assert.Equal(t, "localhost", endpoint(), "the gateway is still there")
 	policyNamed(t, fake, "any", anyClient)
-	der := selfMade(t, "a", monday)
+	der := selfMade("a", monday)
 	register(t, fake, der, "ACTIVE", "any")
 	h := hello(fake, "a", der)
 	for _, name := range []string{"LOCALHOST", gate(fake).Endpoint()} {
@@ -488,7 +483,7 @@ func TestTheEndpointIsThatOfTheGatewayWhileOneIsAttached(t *testing.T) {
 func BenchmarkAllows(b *testing.B) {
 	fake, _ := newFake(b, fakebackend.Options{})
 	policyNamed(b, fake, "own", ownThings)
-	der := selfMade(b, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	thingNamed(b, fake, "pump-1", register(b, fake, der, "ACTIVE", "own"))
 	device, err := gate(fake).Admit(b.Context(), hello(fake, "pump-1", der))
 	require.NoError(b, err)
@@ -504,7 +499,7 @@ func BenchmarkAllows(b *testing.B) {
 func BenchmarkAllowsAfterAChange(b *testing.B) {
 	fake, _ := newFake(b, fakebackend.Options{})
 	policyNamed(b, fake, "own", ownThings)
-	der := selfMade(b, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	thingNamed(b, fake, "pump-1", register(b, fake, der, "ACTIVE", "own"))
 	device, err := gate(fake).Admit(b.Context(), hello(fake, "pump-1", der))
 	require.NoError(b, err)
@@ -521,7 +516,7 @@ func BenchmarkAllowsAfterAChange(b *testing.B) {
 func TestADecisionAllocatesNothing(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "own", ownThings)
-	der := selfMade(t, "pump-1", monday)
+	der := selfMade("pump-1", monday)
 	thingNamed(t, fake, "pump-1", register(t, fake, der, "ACTIVE", "own"))
 	device, err := gate(fake).Admit(t.Context(), hello(fake, "pump-1", der))
 	require.NoError(t, err)

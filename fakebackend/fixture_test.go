@@ -2,13 +2,9 @@ package fakebackend_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http/httptest"
@@ -22,6 +18,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -71,27 +68,16 @@ func refused(t testing.TB, fake *fakebackend.Backend, method, path, body string)
 }
 
 // key is a P-256 key that all tests share, since making keys is not what they test.
-var key = func() *ecdsa.PrivateKey {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	return k
-}()
+var key = certtest.Key()
 
-func csrOf(t testing.TB, k *ecdsa.PrivateKey, cn string) string {
-	t.Helper()
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: cn, Organization: []string{"MyOrg"}},
-	}, k)
-	require.NoError(t, err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+func csrOf(k *ecdsa.PrivateKey, cn string) string {
+	return certtest.Request(k, pkix.Name{CommonName: cn, Organization: []string{"MyOrg"}})
 }
 
 // row is one line of the walkthrough's data file.
 func row(t testing.TB, name, serial string) string {
 	t.Helper()
-	return line(t, map[string]string{"ThingName": name, "SerialNumber": serial, "CSR": csrOf(t, key, name)})
+	return line(t, map[string]string{"ThingName": name, "SerialNumber": serial, "CSR": csrOf(key, name)})
 }
 
 func line(t testing.TB, row map[string]string) string {
@@ -104,7 +90,7 @@ func line(t testing.TB, row map[string]string) string {
 // rows are n lines for things named device-0001 and so on.
 func rows(t testing.TB, n int) []string {
 	t.Helper()
-	csr := csrOf(t, key, "device")
+	csr := csrOf(key, "device")
 	out := make([]string, n)
 	for i := range out {
 		out[i] = line(t, map[string]string{"ThingName": fmt.Sprintf("device-%04d", i+1), "SerialNumber": fmt.Sprint(i + 1), "CSR": csr})

@@ -90,7 +90,7 @@ func TestEveryCutOfAFirstConnectionEndsWithOneActiveCertificate(t *testing.T) {
 	for _, provisions := range []bool{true, false} {
 		fake, ca := jitFake(t, fakebackend.Options{}, monday)
 		if !provisions {
-			register := &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.cert.Raw)), RemoveAutoRegistration: true}
+			register := &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.Raw)), RemoveAutoRegistration: true}
 			_, err := api(fake).UpdateCACertificate(t.Context(), register)
 			require.NoError(t, err)
 			register.RemoveAutoRegistration, register.NewAutoRegistrationStatus = false, iottypes.AutoRegistrationStatusEnable
@@ -101,7 +101,7 @@ func TestEveryCutOfAFirstConnectionEndsWithOneActiveCertificate(t *testing.T) {
 		for _, fault := range cuts() {
 			n++
 			name := fmt.Sprint("pump-", n)
-			connectAtLast(t, fake, provisions, name, ca.device(t, name), []fakebackend.Fault{fault})
+			connectAtLast(t, fake, provisions, name, ca.device(name), []fakebackend.Fault{fault})
 		}
 		r := rand.New(rand.NewPCG(12, 4))
 		for range 40 { // several in a row
@@ -111,7 +111,7 @@ func TestEveryCutOfAFirstConnectionEndsWithOneActiveCertificate(t *testing.T) {
 				faults[i] = cuts()[r.IntN(len(cuts()))]
 			}
 			name := fmt.Sprint("pump-", n)
-			connectAtLast(t, fake, provisions, name, ca.device(t, name), faults)
+			connectAtLast(t, fake, provisions, name, ca.device(name), faults)
 		}
 		oneEach(t, fake, n)
 	}
@@ -122,7 +122,7 @@ func TestAThousandFirstConnectionsInParallel(t *testing.T) {
 	const n = 1000
 	ders := make([][]byte, n)
 	for i := range ders {
-		ders[i] = ca.device(t, fmt.Sprint("pump-", i))
+		ders[i] = ca.device(fmt.Sprint("pump-", i))
 	}
 	var group sync.WaitGroup
 	for i, der := range ders {
@@ -144,10 +144,10 @@ func TestAThousandFirstConnectionsInParallel(t *testing.T) {
 // FuzzAdmit shows the account devices of any kind: none panics, is let in, or leaves more than a certificate of the CA.
 func FuzzAdmit(f *testing.F) {
 	fake, ca := jitFake(f, fakebackend.Options{}, monday)
-	genuine := ca.device(f, "pump-1")
-	f.Add(genuine, ca.cert.Raw, "pump-1", "localhost", []byte{127, 0, 0, 1}, "mqtt", true, "will")
+	genuine := ca.device("pump-1")
+	f.Add(genuine, ca.Raw, "pump-1", "localhost", []byte{127, 0, 0, 1}, "mqtt", true, "will")
 	f.Add([]byte("x"), []byte{}, "", "", []byte{}, "https", false, "")
-	f.Add(selfMade(f, "pump-1", monday), []byte{0x30}, "\xff", "a.b", make([]byte, 16), "", false, "a/#")
+	f.Add(selfMade("pump-1", monday), []byte{0x30}, "\xff", "a.b", make([]byte, 16), "", false, "a/#")
 	f.Fuzz(func(t *testing.T, der, issuer []byte, clientID, serverName string, source []byte, protocol string, persistent bool, will string) {
 		ip, _ := netip.AddrFromSlice(source)
 		h := wire.Hello{Chain: [][]byte{der, issuer}, ServerName: serverName, ClientID: clientID, Source: ip, Protocol: protocol, Persistent: persistent, WillTopic: will}
@@ -172,7 +172,7 @@ func BenchmarkFirstConnection(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
 		name := fmt.Sprint("pump-", i)
-		h := hello(fake, name, ca.device(b, name))
+		h := hello(fake, name, ca.device(name))
 		b.StartTimer()
 		_, err := gate(fake).Admit(b.Context(), h)
 		if reasonOf(b, err) != wire.JustProvisioned {

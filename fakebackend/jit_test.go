@@ -2,15 +2,11 @@ package fakebackend_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,53 +19,38 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // authority is a CA of the user's own.
 type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	at   time.Time
-	last int64
+	*certtest.CA
+	at time.Time
 }
 
-func newAuthority(t testing.TB, at time.Time) *authority {
-	t.Helper()
-	ca := &authority{at: at}
-	var err error
-	ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Our CA"}, NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(9, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, ca.key.Public(), ca.key)
-	require.NoError(t, err)
-	ca.cert, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return ca
+func newAuthority(at time.Time) *authority {
+	return &authority{certtest.NewCA(certtest.Key(), func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = at.AddDate(-1, 0, 0), at.AddDate(9, 0, 0)
+	}), at}
 }
 
 // sign makes a certificate for the shared key.
-func (ca *authority) sign(t testing.TB, subject pkix.Name) []byte {
-	t.Helper()
-	ca.last++
-	template := &x509.Certificate{SerialNumber: big.NewInt(100 + ca.last), Subject: subject, NotBefore: ca.at.AddDate(0, -6, 0), NotAfter: ca.at.AddDate(0, 6, 0)}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
-	require.NoError(t, err)
-	return der
+func (ca *authority) sign(subject pkix.Name) []byte {
+	return ca.Sign(key.Public(), func(c *x509.Certificate) {
+		c.Subject, c.NotBefore, c.NotAfter = subject, ca.at.AddDate(0, -6, 0), ca.at.AddDate(0, 6, 0)
+	}).Raw
 }
 
-func (ca *authority) device(t testing.TB, name string) []byte {
-	return ca.sign(t, pkix.Name{CommonName: name, Country: []string{"DE"}})
+func (ca *authority) device(name string) []byte {
+	return ca.sign(pkix.Name{CommonName: name, Country: []string{"DE"}})
 }
 
 // in registers the CA with automatic registration, in SNI_ONLY mode unless told otherwise.
 func (ca *authority) in(t testing.TB, fake *fakebackend.Backend, config *iottypes.RegistrationConfig) *iot.RegisterCACertificateOutput {
 	t.Helper()
 	out, err := api(fake).RegisterCACertificate(t.Context(), &iot.RegisterCACertificateInput{
-		CaCertificate: new(pemOf(ca.cert.Raw)), CertificateMode: iottypes.CertificateModeSniOnly, SetAsActive: true, AllowAutoRegistration: true,
+		CaCertificate: new(pemOf(ca.Raw)), CertificateMode: iottypes.CertificateModeSniOnly, SetAsActive: true, AllowAutoRegistration: true,
 		RegistrationConfig: config,
 	})
 	require.NoError(t, err)
@@ -116,9 +97,9 @@ func TestTheFirstConnectionRegistersACertificateOfACAThatRegisters(t *testing.T)
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
 	policyNamed(t, fake, "any", anyClient)
-	ca := newAuthority(t, monday)
+	ca := newAuthority(monday)
 	caID := *ca.in(t, fake, nil).CertificateId
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	told := 0
 	defer gate(fake).Watch(func() { told++ })()
 
@@ -158,7 +139,7 @@ func TestALambdaFunctionCanBePlayedFromTheEvents(t *testing.T) {
 		fake, err := fakebackend.New(fakebackend.Options{})
 		require.NoError(t, err)
 		policyNamed(t, fake, "any", anyClient)
-		ca := newAuthority(t, time.Now())
+		ca := newAuthority(time.Now())
 		ca.in(t, fake, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var lambda sync.WaitGroup
@@ -174,7 +155,7 @@ func TestALambdaFunctionCanBePlayedFromTheEvents(t *testing.T) {
 				assert.NoError(t, err)
 			}
 		})
-		der := ca.device(t, "pump-1")
+		der := ca.device("pump-1")
 		assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-1", der)).Reason)
 		synctest.Wait()
 		assert.Nil(t, meet(t, fake, hello(fake, "pump-1", der)))
@@ -186,10 +167,10 @@ func TestALambdaFunctionCanBePlayedFromTheEvents(t *testing.T) {
 func TestNothingIsRegisteredUnlessTheCADoesSoAndTheAccountIsKnown(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	ca := newAuthority(t, monday)
+	ca := newAuthority(monday)
 	caID := *ca.in(t, fake, nil).CertificateId
-	der := ca.device(t, "pump-1")
-	noName := hello(fake, "pump-1", der, ca.cert.Raw)
+	der := ca.device("pump-1")
+	noName := hello(fake, "pump-1", der, ca.Raw)
 	noName.ServerName = ""
 	https := hello(fake, "", der)
 	https.Protocol = wire.ProtocolHTTPS
@@ -197,15 +178,15 @@ func TestNothingIsRegisteredUnlessTheCADoesSoAndTheAccountIsKnown(t *testing.T) 
 		_, err := api(fake).UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: &caID, NewStatus: status, NewAutoRegistrationStatus: auto})
 		require.NoError(t, err)
 	}
-	expired := newAuthority(t, monday)
-	expired.key, expired.cert, expired.at = ca.key, ca.cert, monday.AddDate(-2, 0, 0)
+	expired := newAuthority(monday)
+	expired.CA, expired.at = ca.CA, monday.AddDate(-2, 0, 0)
 
 	unnamed := meet(t, fake, noName)
 	assert.Equal(t, wire.WrongServerName, unnamed.Reason, "a CA in SNI_ONLY mode")
 	assert.Contains(t, unnamed.Text, "the device named no server, as one that connects to an IP address, in the TLS handshake")
 	assert.Equal(t, wire.UnknownCertificate, meet(t, fake, https).Reason)
-	assert.Equal(t, wire.UnknownCertificate, meet(t, fake, hello(fake, "pump-1", newAuthority(t, monday).device(t, "pump-1"))).Reason, "a CA of the same name")
-	assert.Equal(t, wire.Expired, meet(t, fake, hello(fake, "pump-1", expired.device(t, "pump-1"))).Reason)
+	assert.Equal(t, wire.UnknownCertificate, meet(t, fake, hello(fake, "pump-1", newAuthority(monday).device("pump-1"))).Reason, "a CA of the same name")
+	assert.Equal(t, wire.Expired, meet(t, fake, hello(fake, "pump-1", expired.device("pump-1"))).Reason)
 	set("INACTIVE", "ENABLE")
 	assert.Contains(t, meet(t, fake, hello(fake, "pump-1", der)).Text, "is INACTIVE")
 	set("ACTIVE", "DISABLE")
@@ -218,22 +199,22 @@ func TestNothingIsRegisteredUnlessTheCADoesSoAndTheAccountIsKnown(t *testing.T) 
 func TestADeviceThatSendsItsCANeedsNoServerNameInDefaultMode(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	ca := newAuthority(t, monday)
+	ca := newAuthority(monday)
 	code, err := api(fake).GetRegistrationCode(ctx, nil)
 	require.NoError(t, err)
 	_, err = api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{
-		CaCertificate: new(pemOf(ca.cert.Raw)), VerificationCertificate: new(pemOf(ca.device(t, *code.RegistrationCode))), SetAsActive: true, AllowAutoRegistration: true,
+		CaCertificate: new(pemOf(ca.Raw)), VerificationCertificate: new(pemOf(ca.device(*code.RegistrationCode))), SetAsActive: true, AllowAutoRegistration: true,
 	})
 	require.NoError(t, err)
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	h := hello(fake, "pump-1", der)
 	h.ServerName = ""
 	assert.Equal(t, wire.WrongServerName, meet(t, fake, h).Reason)
-	h.Chain = append(h.Chain, ca.cert.Raw)
+	h.Chain = append(h.Chain, ca.Raw)
 	assert.Equal(t, wire.JustRegistered, meet(t, fake, h).Reason)
 	h.Chain = h.Chain[:1]
 	assert.Equal(t, wire.PendingActivation, meet(t, fake, h).Reason, "the account is known by the certificate")
-	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-2", ca.device(t, "pump-2"))).Reason, "the name alone will do, too")
+	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-2", ca.device("pump-2"))).Reason, "the name alone will do, too")
 }
 
 // jitFake is a fake with a CA that provisions.
@@ -242,14 +223,14 @@ func jitFake(t testing.TB, opts fakebackend.Options, at time.Time) (*fakebackend
 	fake, role := newFake(t, opts)
 	fake.SetTime(at)
 	policyNamed(t, fake, "own", ownThings)
-	ca := newAuthority(t, at)
+	ca := newAuthority(at)
 	ca.in(t, fake, &iottypes.RegistrationConfig{TemplateBody: new(jitp), RoleArn: &role})
 	return fake, ca
 }
 
 func TestTheFirstConnectionProvisionsTheDeviceAndTheNextIsLetIn(t *testing.T) {
 	fake, ca := jitFake(t, fakebackend.Options{}, monday)
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	refused := meet(t, fake, hello(fake, "pump-1", der))
 	assert.Equal(t, wire.JustProvisioned, refused.Reason)
 	assert.Len(t, refused.Messages, 1)
@@ -263,14 +244,14 @@ func TestTheFirstConnectionProvisionsTheDeviceAndTheNextIsLetIn(t *testing.T) {
 	assert.Nil(t, meet(t, fake, hello(fake, "pump-1", der)))
 	list := eventsSoFar(t, fake)
 	require.Len(t, list, 1)
-	assert.Equal(t, []string{fakebackend.EventProvisioned, "pump-1", idOf(der), idOf(ca.cert.Raw)},
+	assert.Equal(t, []string{fakebackend.EventProvisioned, "pump-1", idOf(der), idOf(ca.Raw)},
 		[]string{list[0].Kind, list[0].ThingName, list[0].CertificateID, list[0].CACertificateID})
 }
 
 func TestATemplateThatFailsLeavesTheCertificatePendingAndSaysWhy(t *testing.T) {
 	for _, once := range []bool{false, true} {
 		fake, ca := jitFake(t, fakebackend.Options{ProvisionOnce: once}, monday)
-		bare := ca.sign(t, pkix.Name{CommonName: "pump-1"}) // without the country that the template asks for
+		bare := ca.sign(pkix.Name{CommonName: "pump-1"}) // without the country that the template asks for
 		refused := meet(t, fake, hello(fake, "pump-1", bare))
 		assert.Equal(t, wire.ProvisioningFailed, refused.Reason)
 		assert.Contains(t, refused.Text, "AWS::IoT::Certificate::Country")
@@ -280,7 +261,7 @@ func TestATemplateThatFailsLeavesTheCertificatePendingAndSaysWhy(t *testing.T) {
 		assert.False(t, ok)
 
 		// A step that fails leaves what those before it made; the next connection brings it to its end.
-		der := ca.device(t, "pump-2")
+		der := ca.device("pump-2")
 		_, err := fake.AddFault(fakebackend.Fault{Step: fakebackend.StepAttachPolicy, Thing: "pump-2", Do: fakebackend.Throttle})
 		require.NoError(t, err)
 		refused = meet(t, fake, hello(fake, "pump-2", der))
@@ -295,7 +276,7 @@ func TestATemplateThatFailsLeavesTheCertificatePendingAndSaysWhy(t *testing.T) {
 
 func TestWhatATemplateUndoesIsNotTheCertificateThatTheDeviceHas(t *testing.T) {
 	fake, ca := jitFake(t, fakebackend.Options{UndoFailedLines: true}, monday)
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	_, err := fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail})
 	require.NoError(t, err)
 	assert.Equal(t, wire.ProvisioningFailed, meet(t, fake, hello(fake, "pump-1", der)).Reason)
@@ -306,9 +287,9 @@ func TestWhatATemplateUndoesIsNotTheCertificateThatTheDeviceHas(t *testing.T) {
 func TestTheTemplateRunsWithThePermissionsOfItsRole(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "own", ownThings)
-	ca := newAuthority(t, monday)
+	ca := newAuthority(monday)
 	ca.in(t, fake, &iottypes.RegistrationConfig{TemplateBody: new(jitp), RoleArn: new("arn:aws:iam::123456789012:role/nobody")})
-	refused := meet(t, fake, hello(fake, "pump-1", ca.device(t, "pump-1")))
+	refused := meet(t, fake, hello(fake, "pump-1", ca.device("pump-1")))
 	assert.Equal(t, wire.ProvisioningFailed, refused.Reason)
 	assert.Contains(t, refused.Text, "role/nobody")
 }
@@ -325,18 +306,18 @@ func TestATemplateCanBeGivenByItsName(t *testing.T) {
 	}
 	create("pumps", iottypes.TemplateTypeJitp)
 	create("claims", iottypes.TemplateTypeFleetProvisioning)
-	ca := newAuthority(t, monday)
+	ca := newAuthority(monday)
 	caID := ca.in(t, fake, &iottypes.RegistrationConfig{TemplateName: new("pumps")}).CertificateId
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	assert.Equal(t, wire.JustProvisioned, meet(t, fake, hello(fake, "pump-1", der)).Reason)
 	assert.Nil(t, meet(t, fake, hello(fake, "pump-1", der)))
 
 	_, err := api(fake).UpdateProvisioningTemplate(ctx, &iot.UpdateProvisioningTemplateInput{TemplateName: new("pumps"), Enabled: new(false)})
 	require.NoError(t, err)
-	assert.Contains(t, meet(t, fake, hello(fake, "pump-2", ca.device(t, "pump-2"))).Text, "is not enabled")
+	assert.Contains(t, meet(t, fake, hello(fake, "pump-2", ca.device("pump-2"))).Text, "is not enabled")
 	_, err = api(fake).DeleteProvisioningTemplate(ctx, &iot.DeleteProvisioningTemplateInput{TemplateName: new("pumps")})
 	require.NoError(t, err)
-	assert.Contains(t, meet(t, fake, hello(fake, "pump-3", ca.device(t, "pump-3"))).Text, "does not exist")
+	assert.Contains(t, meet(t, fake, hello(fake, "pump-3", ca.device("pump-3"))).Text, "does not exist")
 
 	for _, config := range []*iottypes.RegistrationConfig{
 		{TemplateName: new("nothing")}, {TemplateName: new("claims")}, {TemplateBody: new(jitp)}, {TemplateBody: new("{}"), RoleArn: &role},
@@ -345,13 +326,13 @@ func TestATemplateCanBeGivenByItsName(t *testing.T) {
 		_, err := api(fake).UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: caID, RegistrationConfig: config})
 		require.Error(t, err)
 		_, err = api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{
-			CaCertificate: new(pemOf(newAuthority(t, monday).cert.Raw)), CertificateMode: "SNI_ONLY", RegistrationConfig: config,
+			CaCertificate: new(pemOf(newAuthority(monday).Raw)), CertificateMode: "SNI_ONLY", RegistrationConfig: config,
 		})
 		require.Error(t, err)
 	}
 	_, err = api(fake).UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: caID, RemoveAutoRegistration: true})
 	require.NoError(t, err)
-	assert.Equal(t, wire.UnknownCertificate, meet(t, fake, hello(fake, "pump-4", ca.device(t, "pump-4"))).Reason)
+	assert.Equal(t, wire.UnknownCertificate, meet(t, fake, hello(fake, "pump-4", ca.device("pump-4"))).Reason)
 }
 
 func TestManyConnectionsAtOnceRegisterEachCertificateOnce(t *testing.T) {
@@ -360,7 +341,7 @@ func TestManyConnectionsAtOnceRegisterEachCertificateOnce(t *testing.T) {
 		var group sync.WaitGroup
 		ders := make([][]byte, 50)
 		for i := range ders {
-			ders[i] = ca.device(t, fmt.Sprint("pump-", i))
+			ders[i] = ca.device(fmt.Sprint("pump-", i))
 		}
 		provisioned := make([]int, len(ders))
 		var mu sync.Mutex
@@ -392,14 +373,14 @@ func TestAFaultCutsAConnectionBeforeOrAfterItsEffect(t *testing.T) {
 		for _, do := range []fakebackend.Effect{fakebackend.DropBefore, fakebackend.DropAfter, fakebackend.Fail} {
 			fake, ca := jitFake(t, fakebackend.Options{}, monday)
 			if operation == "JustInTimeRegistration" {
-				_, err := api(fake).UpdateCACertificate(t.Context(), &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.cert.Raw)), RemoveAutoRegistration: true})
+				_, err := api(fake).UpdateCACertificate(t.Context(), &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.Raw)), RemoveAutoRegistration: true})
 				require.NoError(t, err)
-				_, err = api(fake).UpdateCACertificate(t.Context(), &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.cert.Raw)), NewAutoRegistrationStatus: "ENABLE"})
+				_, err = api(fake).UpdateCACertificate(t.Context(), &iot.UpdateCACertificateInput{CertificateId: new(idOf(ca.Raw)), NewAutoRegistrationStatus: "ENABLE"})
 				require.NoError(t, err)
 			}
 			id, err := fake.AddFault(fakebackend.Fault{Operation: operation, Do: do})
 			require.NoError(t, err)
-			der := ca.device(t, "pump-1")
+			der := ca.device("pump-1")
 			refused := meet(t, fake, hello(fake, "pump-1", der))
 			assert.Equal(t, []any{wire.Faulty, do != fakebackend.Fail}, []any{refused.Reason, refused.Cut}, "%s %s", operation, do)
 			assert.Equal(t, 1, fake.FaultHits(id))
@@ -412,7 +393,7 @@ func TestAFaultCutsAConnectionBeforeOrAfterItsEffect(t *testing.T) {
 
 func TestASnapshotTakesWaitingCertificatesAlong(t *testing.T) {
 	fake, ca := jitFake(t, fakebackend.Options{}, monday)
-	der := ca.device(t, "pump-1")
+	der := ca.device("pump-1")
 	_, err := fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail})
 	require.NoError(t, err)
 	assert.Equal(t, wire.ProvisioningFailed, meet(t, fake, hello(fake, "pump-1", der)).Reason)

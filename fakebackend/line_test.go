@@ -30,9 +30,9 @@ func TestABadLineFailsAlone(t *testing.T) {
 		{"a string", `"{}"`, "not a JSON object"},
 		{"a comma too many", `{"ThingName":"x",}`, "not a JSON object of strings: byte 16: a comma before the closing bracket"},
 		{"a missing parameter", `{"ThingName":"x","CSR":"y"}`, "Invalid registration template. Cannot resolve reference value: {Ref=SerialNumber}"},
-		{"a thing name with a space", line(t, map[string]string{"ThingName": "a b", "SerialNumber": "1", "CSR": csrOf(t, key, "x")}),
+		{"a thing name with a space", line(t, map[string]string{"ThingName": "a b", "SerialNumber": "1", "CSR": csrOf(key, "x")}),
 			"1 validation error detected: Value 'a b' at 'thingName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+"},
-		{"an attribute value with a space", line(t, map[string]string{"ThingName": "x", "SerialNumber": "1 2", "CSR": csrOf(t, key, "x")}),
+		{"an attribute value with a space", line(t, map[string]string{"ThingName": "x", "SerialNumber": "1 2", "CSR": csrOf(key, "x")}),
 			"Map value must satisfy constraint: [Member must have length less than or equal to 800, Member must have length greater than or equal to 0," +
 				` Member must satisfy regular expression pattern: [a-zA-Z0-9_.,@/:#=\[\]-]*]`},
 		{"no CSR at all", `{"ThingName":"x","SerialNumber":"1","CSR":"hello"}`, "InvalidRequestException"},

@@ -144,7 +144,7 @@ func TestTheStatusOverrideActsOnACertificateThatExists(t *testing.T) {
 			for _, wanted := range []string{"ACTIVE", "Inactive"} {
 				fake, role := newFake(t, fakebackend.Options{})
 				made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{
-					CertificateSigningRequest: new(csrOf(t, key, "device")), SetAsActive: was,
+					CertificateSigningRequest: new(csrOf(key, "device")), SetAsActive: was,
 				})
 				require.NoError(t, err)
 				certificate := map[string]any{
@@ -218,7 +218,7 @@ func TestAnOverrideKeepsTheRulesOfTheRegistry(t *testing.T) {
 
 func TestALineThatChangesTheStatusOfACertificateDatesTheChange(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
-	made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "c"))})
+	made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "c"))})
 	require.NoError(t, err)
 	fake.Advance(time.Hour)
 	body := `{"Resources":{"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"Id"}},"OverrideSettings":{"Status":"REPLACE"}}}}`
@@ -233,7 +233,7 @@ func TestALineThatChangesTheStatusOfACertificateDatesTheChange(t *testing.T) {
 func TestAnUndoneLineLeavesWhatExistedAsItWas(t *testing.T) {
 	fake, role := withOldThing(t, fakebackend.Options{UndoFailedLines: true})
 	ctx := t.Context()
-	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "c"))})
+	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "c"))})
 	require.NoError(t, err)
 	things := func() any {
 		list, err := api(fake).ListThings(ctx, nil)

@@ -2,11 +2,7 @@ package fakebackend_test
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,13 +67,8 @@ func TestTheStateDoesNotDependOnHowOftenItIsLookedAt(t *testing.T) {
 }
 
 // fixedRows have one CSR, so that a seeded fake makes the same certificates of them each time.
-var fixedRows = func() []string {
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "fixed"}}, key)
-	if err != nil {
-		panic(err)
-	}
-	csr := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	var out []string
+var fixedRows = func() (out []string) {
+	csr := csrOf(key, "fixed")
 	for i := range 8 {
 		raw, err := json.Marshal(map[string]string{"ThingName": fmt.Sprintf("fixed-%d", i), "SerialNumber": "1", "CSR": csr})
 		if err != nil {

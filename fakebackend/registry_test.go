@@ -1,13 +1,10 @@
 package fakebackend_test
 
 import (
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -196,7 +194,7 @@ func TestAPolicyKeepsItsVersionsAndItsTargets(t *testing.T) {
 
 	var targets []string
 	for i := range 5 {
-		made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, fmt.Sprint(i)))})
+		made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, fmt.Sprint(i)))})
 		require.NoError(t, err)
 		targets = append(targets, *made.CertificateArn)
 	}
@@ -245,7 +243,7 @@ func TestACertificateIsTakenOutOfUseInTheRightOrder(t *testing.T) {
 func TestDescribeCertificateShowsWhatAWSShows(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	fake.SetTime(monday.Add(1234567 * time.Microsecond))
-	made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "x")), SetAsActive: true})
+	made, err := api(fake).CreateCertificateFromCsr(t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "x")), SetAsActive: true})
 	require.NoError(t, err)
 	out, err := api(fake).DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: new(strings.ToUpper(*made.CertificateId))})
 	require.NoError(t, err)
@@ -263,7 +261,7 @@ func TestDescribeCertificateShowsWhatAWSShows(t *testing.T) {
 func TestAnExclusiveAttachmentAllowsNoOther(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(t, key, "x"))})
+	made, err := api(fake).CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: new(csrOf(key, "x"))})
 	require.NoError(t, err)
 	for _, name := range []string{"a", "b"} {
 		_, err := api(fake).CreateThing(ctx, &iot.CreateThingInput{ThingName: new(name)})
@@ -284,28 +282,18 @@ func TestAnExclusiveAttachmentAllowsNoOther(t *testing.T) {
 }
 
 // ownCA makes a CA of the customer's own, and a function that signs with it.
-func ownCA(t *testing.T) (caPEM string, sign func(cn string) string) {
-	t.Helper()
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Own CA"}, NotBefore: monday.Add(-time.Hour), NotAfter: monday.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	issue := func(template *x509.Certificate) string {
-		der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), key)
-		require.NoError(t, err)
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	}
-	serial := int64(1)
-	return issue(ca), func(cn string) string {
-		serial++
-		return issue(&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, NotBefore: monday, NotAfter: monday.Add(time.Hour)})
+func ownCA() (caPEM string, sign func(cn string) string) {
+	hour := func(c *x509.Certificate) { c.NotBefore, c.NotAfter = monday.Add(-time.Hour), monday.Add(time.Hour) }
+	ca := certtest.NewCA(key, hour)
+	return certtest.PEM(ca.Certificate), func(cn string) string {
+		return certtest.PEM(ca.Sign(key.Public(), hour, func(c *x509.Certificate) { c.Subject.CommonName = cn }))
 	}
 }
 
 func TestCertificatesOfTheCustomersOwnCAAreRegistered(t *testing.T) {
 	fake, role := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	caPEM, sign := ownCA(t)
+	caPEM, sign := ownCA()
 	var c codes
 	c.add(api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(sign("early"))}))
 	c.add(api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: new(caPEM), VerificationCertificate: new(sign("wrong"))}))
@@ -339,8 +327,8 @@ func TestCertificatesOfTheCustomersOwnCAAreRegistered(t *testing.T) {
 func TestACAThatIsNotActiveStandsInTheWayOfItsOwnRegistrationsOnly(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	old, sign := ownCA(t)
-	renewed, _ := ownCA(t) // the same key and subject
+	old, sign := ownCA()
+	renewed, _ := ownCA() // the same key and subject
 	var ids []string
 	for _, ca := range []string{old, renewed} {
 		out, err := api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: new(ca), CertificateMode: "SNI_ONLY"})
@@ -363,7 +351,7 @@ func TestACAThatIsNotActiveStandsInTheWayOfItsOwnRegistrationsOnly(t *testing.T)
 func TestTheFakeSharesNoMemoryWithItsCallers(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	row := map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(t, key, "device")}
+	row := map[string]string{"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(key, "device")}
 	_, err := fake.RegisterThing(ctx, &task.RegisterInput{TemplateBody: walkthrough(t), Parameters: row})
 	require.NoError(t, err)
 	row["SerialNumber"] = "spoiled"

@@ -78,6 +78,6 @@ func TestATaskThatAFaultEndsMidwayKeepsAndReportsWhatItHasDone(t *testing.T) {
 	_, err = fake.AddFault(fakebackend.Fault{Do: fakebackend.EndTask, Nth: 2})
 	require.NoError(t, err)
 	_, err = fake.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: walkthrough(t),
-		Parameters: map[string]string{"ThingName": "one", "SerialNumber": "1", "CSR": csrOf(t, key, "one")}})
+		Parameters: map[string]string{"ThingName": "one", "SerialNumber": "1", "CSR": csrOf(key, "one")}})
 	require.NoError(t, err, "a RegisterThing is no task")
 }

@@ -166,7 +166,7 @@ func TestEachGuessCanBeSetTheOtherWay(t *testing.T) {
 		assert.Equal(t, task.Failed, describe(t, fake, id).Status)
 	})
 	t.Run("RefuseFlatCSR", func(t *testing.T) {
-		flat := line(t, map[string]string{"ThingName": "x", "SerialNumber": "1", "CSR": strings.ReplaceAll(csrOf(t, key, "x"), "\n", "")})
+		flat := line(t, map[string]string{"ThingName": "x", "SerialNumber": "1", "CSR": strings.ReplaceAll(csrOf(key, "x"), "\n", "")})
 		for refuse, good := range map[bool]int{false: 1, true: 0} {
 			fake, id := run(t, fakebackend.Options{RefuseFlatCSR: refuse}, walkthrough(t), flat)
 			assert.Equal(t, good, describe(t, fake, id).Succeeded)

@@ -132,7 +132,7 @@ func TestARestoredTaskMayDoWhatItsRoleAllowedWhenItStarted(t *testing.T) {
 func TestARestoredCertificateStillNamesACAThatIsGone(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	ctx := t.Context()
-	caPEM, sign := ownCA(t)
+	caPEM, sign := ownCA()
 	ca, err := api(fake).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: new(caPEM), CertificateMode: "SNI_ONLY", SetAsActive: true})
 	require.NoError(t, err)
 	made, err := api(fake).RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: new(sign("one"))})

@@ -198,7 +198,7 @@ func TestATemplateInsideAnotherDocumentIsRefusedAlthoughPackageTemplateReadsIt(t
 		})
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 		_, err = fake.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: wrapped, Parameters: map[string]string{
-			"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(t, key, "device"),
+			"ThingName": "device", "SerialNumber": "1", "CSR": csrOf(key, "device"),
 		}})
 		require.ErrorIs(t, err, task.ErrInvalidRequest)
 		assert.Zero(t, fake.Counts())

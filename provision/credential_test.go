@@ -7,18 +7,15 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"iter"
-	"math/big"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
@@ -27,6 +24,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -34,11 +32,7 @@ import (
 // madeElsewhere makes a request outside of any run.
 func madeElsewhere(t *testing.T, name string) *csr.Request {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	subject, err := csr.ParseSubject("CN=" + name)
-	require.NoError(t, err)
-	req, err := csr.Create(key, subject)
+	req, err := csr.Create(certtest.Key(), csr.CommonName(name))
 	require.NoError(t, err)
 	return req
 }
@@ -142,36 +136,16 @@ func TestARoleThatIsNoARNIsRefusedAtOnce(t *testing.T) {
 }
 
 // ownCA is a CA of the user's own, with certificates it signed.
-type ownCA struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
+type ownCA struct{ *certtest.CA }
 
-func newOwnCA(t *testing.T) *ownCA {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "factory"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &ownCA{cert, key}
-}
+func newOwnCA() *ownCA { return &ownCA{certtest.NewCA(certtest.Key())} }
 
 func pemOf(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-func (ca *ownCA) sign(t *testing.T, cn string, serial int64) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, key.Public(), ca.key)
-	require.NoError(t, err)
-	return pemOf("CERTIFICATE", der)
+func (ca *ownCA) sign(cn string) string {
+	return certtest.PEM(ca.Sign(certtest.Key().Public(), func(c *x509.Certificate) { c.Subject.CommonName = cn }))
 }
 
 // register tells the fake account about the CA.
@@ -180,14 +154,14 @@ func (ca *ownCA) register(t *testing.T, fake *fakebackend.Backend) {
 	code, err := awsIoT(fake).GetRegistrationCode(t.Context(), nil)
 	require.NoError(t, err)
 	_, err = awsIoT(fake).RegisterCACertificate(t.Context(), &iot.RegisterCACertificateInput{
-		CaCertificate: new(pemOf("CERTIFICATE", ca.cert.Raw)), VerificationCertificate: new(ca.sign(t, *code.RegistrationCode, 2)), SetAsActive: true,
+		CaCertificate: new(certtest.PEM(ca.Certificate)), VerificationCertificate: new(ca.sign(*code.RegistrationCode)), SetAsActive: true,
 	})
 	require.NoError(t, err)
 }
 
 func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	ca := newOwnCA(t)
+	ca := newOwnCA()
 	ca.register(t, w.fake)
 	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}
 	row := func(name, cert string) provision.Device {
@@ -195,15 +169,15 @@ func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
 	}
 	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "halfway", Step: fakebackend.StepThing, Do: fakebackend.Fail})
 	require.NoError(t, err)
-	good, other := ca.sign(t, "serial 1", 10), ca.sign(t, "two", 11)
+	good, other := ca.sign("serial 1"), ca.sign("two")
 	run := w.run(t)
 	_, err = run.Run(t.Context(), provision.Devices(
 		row("one", good), row("two", other),
 		row("same", good),
 		row("key", madeElsewhere(t, "x").PEM()),
 		row("text", "no certificate"),
-		row("stranger", newOwnCA(t).sign(t, "stranger", 12)),
-		row("halfway", ca.sign(t, "halfway", 13)),
+		row("stranger", newOwnCA().sign("stranger")),
+		row("halfway", ca.sign("halfway")),
 	))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	all := results(t, run)

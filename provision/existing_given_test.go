@@ -1,10 +1,7 @@
 package provision_test
 
 import (
-	"crypto/rand"
-	"crypto/x509"
 	"iter"
-	"math/big"
 	"testing"
 	"testing/synctest"
 
@@ -14,6 +11,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -247,19 +245,17 @@ func TestACertificateThatIsGivenAgainIsNoSecondOne(t *testing.T) {
 // TestARenewedCertificateOfOnesOwnCAIsAnotherOne gives a device a second certificate for the same key, and the first again.
 func TestARenewedCertificateOfOnesOwnCAIsAnotherOne(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	ca := newOwnCA(t)
+	ca := newOwnCA()
 	ca.register(t, w.fake)
 	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}
 	w.durable(t)
-	first := ca.sign(t, "pump", 10)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(11), NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter},
-		ca.cert, certificate(t, first).PublicKey, ca.key)
-	require.NoError(t, err)
+	first := ca.sign("pump")
+	second := certtest.PEM(ca.Sign(certificate(t, first).PublicKey))
 	device := func(text string) iter.Seq2[provision.Device, error] {
 		return provision.Rows(map[string]string{"ThingName": "pump", "CertificatePem": text})
 	}
 	run := w.run(t)
-	_, err = run.Run(t.Context(), device(first))
+	_, err := run.Run(t.Context(), device(first))
 	require.NoError(t, err)
 	old := results(t, run)
 	for _, c := range []struct {
@@ -270,8 +266,8 @@ func TestARenewedCertificateOfOnesOwnCAIsAnotherOne(t *testing.T) {
 		{first, provision.RefuseExisting, provision.CauseExists},
 		{first, provision.TakeOverExisting, provision.CauseNone},
 		{first, provision.ReplaceExisting, provision.CauseNone}, // it is there already
-		{pemOf("CERTIFICATE", der), provision.RefuseExisting, provision.CauseExists},
-		{pemOf("CERTIFICATE", der), provision.ReplaceExisting, provision.CauseNone},
+		{second, provision.RefuseExisting, provision.CauseExists},
+		{second, provision.ReplaceExisting, provision.CauseNone},
 	} {
 		w2 := w.again(t, c.mode)
 		w2.opts.Credential = w.opts.Credential

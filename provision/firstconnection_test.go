@@ -17,6 +17,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -123,8 +124,7 @@ func TestAThingWithAnotherCertificateIsNotTheIssuedDevice(t *testing.T) {
 	run := w.run(t)
 	_, err := run.Run(t.Context(), rows(1))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
-	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
+	key := certtest.Key()
 	another, err := ca.Issue(key.Public(), csr.CommonName("device-1"))
 	require.NoError(t, err)
 	w.connects(t, "device-1", another, types.CertificateStatusActive)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/fleet"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -78,7 +79,7 @@ func TestAStepOfOnesOwnThrowsNothingAwayEither(t *testing.T) {
 	w.opts.Template = formTemplate(t, "CertificatePem")
 	w.opts.Credential = signing{&provision.MakeCSR{Store: w.keys}}
 	report, err := w.run(t).Check(t.Context(), provision.Devices(
-		provision.Device{Row: map[string]string{"ThingName": "one", "CertificatePem": newOwnCA(t).sign(t, "one", 3)}},
+		provision.Device{Row: map[string]string{"ThingName": "one", "CertificatePem": newOwnCA().sign("one")}},
 	))
 	require.NoError(t, err)
 	require.Len(t, report.Refusals, 1)
@@ -94,11 +95,11 @@ func TestTheParameterOfACredentialMayHaveAnyName(t *testing.T) {
 	} {
 		t.Run(property, func(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
-			ca := newOwnCA(t)
+			ca := newOwnCA()
 			ca.register(t, w.fake)
 			id, _ := w.activeCertificate(t)
 			value := map[string]string{
-				"CertificateSigningRequest": madeElsewhere(t, "one").PEM(), "CertificatePem": ca.sign(t, "one", 9), "CertificateId": id,
+				"CertificateSigningRequest": madeElsewhere(t, "one").PEM(), "CertificatePem": ca.sign("one"), "CertificateId": id,
 			}[property]
 			if property == "made" {
 				property = "CertificateSigningRequest"
@@ -207,22 +208,22 @@ func TestAnIdOfACertificateIsLookedAtInTheDryRunToo(t *testing.T) {
 
 func TestTheDevicesOwnCertificateIsTakenFromABundle(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	ca := newOwnCA(t)
+	ca := newOwnCA()
 	ca.register(t, w.fake)
-	root := pemOf("CERTIFICATE", ca.cert.Raw)
+	root := certtest.PEM(ca.Certificate)
 	w.opts.Template, w.opts.Credential, w.opts.Output = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}, nil
 	row := func(name, cert string) provision.Device {
 		return provision.Device{Row: map[string]string{"ThingName": name, "CertificatePem": cert}}
 	}
 	leaf := map[string]string{}
-	for i, name := range []string{"first", "last", "twice", "two", "one", "swapped"} {
-		leaf[name] = ca.sign(t, name, int64(20+i))
+	for _, name := range []string{"first", "last", "twice", "two", "one", "swapped"} {
+		leaf[name] = ca.sign(name)
 	}
 	all := w.requireRefused(t, provision.Devices(
 		row("first", leaf["first"]+root), row("last", root+"\nissued to:\n"+leaf["last"]), row("twice", leaf["twice"]+root+leaf["twice"]),
 		row("ca", root), row("several", leaf["one"]+leaf["two"]), row("cut", leaf["one"]+root[:len(root)/2]),
 		row("other", leaf["one"]+madeElsewhere(t, "other").PEM()),
-		row("swapped", ca.sign(t, "last", 40)),
+		row("swapped", ca.sign("last")),
 	), "ca", "several", "cut", "other", "swapped")
 	for _, name := range []string{"first", "last", "twice"} {
 		assert.Equal(t, leaf[name], all[name].CertificatePEM)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -32,8 +33,7 @@ type stray struct {
 
 func newStray(t *testing.T) stray {
 	t.Helper()
-	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
+	key := certtest.Key()
 	private := csr.NewPrivateKey(key)
 	text, err := private.PEM()
 	require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestAPrivateKeyInTheListIsRefusedAndNeverKept(t *testing.T) {
 	}{
 		"beside a request":       {row("CSR", request+key.text), "CSR"},
 		"before a request":       {row("CSR", key.text+request), "CSR"},
-		"beside a certificate":   {row("CSR", newOwnCA(t).sign(t, "one", 5)+key.text), "CSR"},
+		"beside a certificate":   {row("CSR", newOwnCA().sign("one")+key.text), "CSR"},
 		"in a column of its own": {row("PrivateKey", key.text), "PrivateKey"},
 		"in another column":      {row("SerialNumber", key.text), "SerialNumber"},
 		"in base64":              {row("SerialNumber", key.base64), "SerialNumber"},

@@ -2,7 +2,6 @@ package provision_test
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -23,40 +22,27 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // myCA makes a CA of the user's own.
-func myCA(t testing.TB) *csr.CA {
-	t.Helper()
-	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
-	return ownCAOf(t, key)
-}
+func myCA(t testing.TB) *csr.CA { return ownCAOf(t, certtest.Key()) }
 
 func ownCAOf(t testing.TB, key crypto.Signer) *csr.CA {
 	t.Helper()
-	certificate, err := selfSigned(key)
-	require.NoError(t, err)
-	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
+	ca, err := csr.NewCA(selfSigned(key), key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
 	require.NoError(t, err)
 	return ca
 }
 
 // selfSigned makes a CA's certificate.
-func selfSigned(key crypto.Signer) (*x509.Certificate, error) {
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * 365 * 24 * time.Hour),
-		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(der)
+func selfSigned(key crypto.Signer) *x509.Certificate {
+	return certtest.NewCA(key, func(c *x509.Certificate) {
+		c.Subject, c.NotAfter = pkix.Name{Organization: []string{"MyOrg"}, CommonName: "MyOrg Device CA"}, c.NotBefore.AddDate(20, 0, 0)
+	}).Certificate
 }
 
 // registerCA registers a CA in the account, as its owner would by hand.
@@ -217,13 +203,12 @@ func TestAPartThatWasLostIsMadeAgainOfTheSameCertificates(t *testing.T) {
 }
 
 func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
-	caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
+	caKey := certtest.Key()
 	w, _ := ownCAWorld(t)
 	first := ownCAOf(t, caKey)
 	w.registerCA(t, first)
 	w.opts.Credential = &provision.IssueCertificate{CA: first, Store: w.keys}
-	_, err = w.run(t).Prepare(t.Context(), rows(2))
+	_, err := w.run(t).Prepare(t.Context(), rows(2))
 	require.NoError(t, err)
 	files, err := filepath.Glob(filepath.Join(w.opts.PartDir, "*.json"))
 	require.NoError(t, err)
@@ -245,8 +230,7 @@ func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
 
 func TestACertificateThatExpiredInAnInterruptedRunIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
-		require.NoError(t, err)
+		caKey := certtest.Key()
 		w, _ := ownCAWorld(t)
 		long := ownCAOf(t, caKey)
 		w.registerCA(t, long)
@@ -357,8 +341,7 @@ func TestAKeyWithARequestIsNoKeyWithACertificate(t *testing.T) {
 
 func TestARecordWithACertificateOfItsOwnIsRefused(t *testing.T) {
 	w, ca := ownCAWorld(t)
-	key, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
+	key := certtest.Key()
 	own, err := ca.Issue(key.Public(), csr.CommonName("device-1"))
 	require.NoError(t, err)
 	run := w.run(t)

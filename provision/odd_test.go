@@ -2,7 +2,6 @@ package provision_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/asn1"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 )
 
@@ -68,8 +68,7 @@ func spki(t *testing.T, key *ecdsa.PrivateKey) []byte {
 
 // oddRequest is a request of a secure element, with or without the field of attributes.
 func oddRequest(t *testing.T, cn string, attributes []byte, form func(r, s *big.Int) []byte) []byte {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	key := certtest.Key()
 	return signed(t, key, sequence(t, []byte{2, 1, 0}, printable(t, cn), spki(t, key), attributes), form)
 }
 
@@ -140,12 +139,11 @@ func TestOddRequestsThatOtherReadersTakeAreSentAsTheyAreWithANote(t *testing.T) 
 // for a sign.
 func TestCertificatesOfAVendorsManifestAreRegistered(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	ca := newOwnCA(t)
+	ca := newOwnCA()
 	ca.register(t, w.fake)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	der := signed(t, ca.key, sequence(t,
-		[]byte{0xa0, 3, 2, 1, 2, 2, 2, 0x91, 0x01}, []byte{0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, ca.cert.RawSubject,
+	key := certtest.Key()
+	der := signed(t, ca.Key.(*ecdsa.PrivateKey), sequence(t,
+		[]byte{0xa0, 3, 2, 1, 2, 2, 2, 0x91, 0x01}, []byte{0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, ca.RawSubject,
 		sequence(t, append([]byte{asn1.TagUTCTime, 13}, "250101000000Z"...), append([]byte{asn1.TagUTCTime, 13}, "490101000000Z"...)),
 		printable(t, "sn_01"), spki(t, key)), asDER)
 	w.opts.Template, w.opts.Credential, w.opts.Output = formTemplate(t, "CertificatePem"), &provision.GivenCertificate{}, nil

@@ -1,8 +1,6 @@
 package provision
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -15,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -22,8 +21,7 @@ import (
 // keyed makes a key, and a function that makes a certificate for it with each call.
 func keyed(t *testing.T) (Match, func(change func(*task.Certificate)) task.Certificate) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	key := certtest.Key()
 	digest, err := csr.PublicKeySHA256(key.Public())
 	require.NoError(t, err)
 	serial := int64(0)

@@ -2,8 +2,6 @@ package provision_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -100,14 +99,13 @@ func TestAWholeJobOfSecureElementsInAGermanList(t *testing.T) {
 // numbers, and members that only the vendor knows. The role that AWS's walkthrough makes may not register them.
 func TestAWholeJobOfAVendorsManifest(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		ca := newOwnCA(t)
+		ca := newOwnCA()
 		var manifest strings.Builder
 		var sent []string
 		for i, name := range []string{"sn-01", "sn-02"} {
-			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-			require.NoError(t, err)
-			negative := signed(t, ca.key, sequence(t,
-				[]byte{0xa0, 3, 2, 1, 2, 2, 2, 0x91, byte(i)}, []byte{0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, ca.cert.RawSubject,
+			key := certtest.Key()
+			negative := signed(t, ca.Key.(*ecdsa.PrivateKey), sequence(t,
+				[]byte{0xa0, 3, 2, 1, 2, 2, 2, 0x91, byte(i)}, []byte{0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, ca.RawSubject,
 				sequence(t, append([]byte{0x17, 13}, "250101000000Z"...), append([]byte{0x17, 13}, "490101000000Z"...)),
 				printable(t, name), spki(t, key)), asDER)
 			sent = append(sent, pemOf("CERTIFICATE", negative))

@@ -1,40 +1,27 @@
 package template_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
-	"math/big"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
-func certificateOf(t *testing.T, subject pkix.Name) *x509.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	now := time.Now()
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(99), Subject: subject, NotBefore: now, NotAfter: now.Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return cert
+func certificateOf(subject pkix.Name) *x509.Certificate {
+	return certtest.SelfSigned(certtest.Key(), func(c *x509.Certificate) { c.Subject = subject })
 }
 
 func TestACertificatesSubjectFillsThePseudoParameters(t *testing.T) {
-	cert := certificateOf(t, pkix.Name{
+	cert := certificateOf(pkix.Name{
 		Country: []string{"DE"}, Organization: []string{"Acme"}, OrganizationalUnit: []string{"Pumps", "Pumps of the north"}, Province: []string{"Hessen"},
 		CommonName: "pump-1", SerialNumber: "4711",
 		ExtraNames: []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 46}, Value: "q"}},
@@ -67,9 +54,9 @@ func TestACertificateWithoutANeededAttributeIsRefused(t *testing.T) {
 	assert.Empty(t, tm.Check(template.JITP))
 	p, err := tm.Compile(template.CompileOptions{Kind: template.JITP})
 	require.NoError(t, err)
-	_, err = p.Resolve(template.CertificateRow(certificateOf(t, pkix.Name{CommonName: "x"})))
+	_, err = p.Resolve(template.CertificateRow(certificateOf(pkix.Name{CommonName: "x"})))
 	assert.ErrorIs(t, err, template.ErrMissingParameter)
-	_, err = p.Resolve(template.CertificateRow(certificateOf(t, pkix.Name{Country: []string{"FR"}})))
+	_, err = p.Resolve(template.CertificateRow(certificateOf(pkix.Name{Country: []string{"FR"}})))
 	assert.NoError(t, err)
 }
 
@@ -112,7 +99,7 @@ func TestEveryDeclaredParameterMustBeInTheCertificateUsedOrNot(t *testing.T) {
 	p, err := tm.Compile(template.CompileOptions{Kind: template.JITP})
 	require.NoError(t, err)
 	assert.Equal(t, []string{country, id}, p.Required())
-	row := template.CertificateRow(certificateOf(t, pkix.Name{CommonName: "x"}))
+	row := template.CertificateRow(certificateOf(pkix.Name{CommonName: "x"}))
 	_, err = p.Resolve(row)
 	require.ErrorIs(t, err, template.ErrMissingParameter)
 	assert.ErrorContains(t, err, "the subject of the certificate has no Country")
@@ -121,7 +108,7 @@ func TestEveryDeclaredParameterMustBeInTheCertificateUsedOrNot(t *testing.T) {
 	assert.ErrorIs(t, &found[0], template.ErrMissingParameter)
 	assert.Equal(t, "/Parameters/"+country, found[0].Pointer)
 
-	full := template.CertificateRow(certificateOf(t, pkix.Name{CommonName: "x", Country: []string{"FR"}, Organization: []string{"Acme"}}))
+	full := template.CertificateRow(certificateOf(pkix.Name{CommonName: "x", Country: []string{"FR"}, Organization: []string{"Acme"}}))
 	assert.Empty(t, p.CheckRow(full), "attributes that the template does not use are no fault")
 	_, err = p.Resolve(full)
 	assert.NoError(t, err)

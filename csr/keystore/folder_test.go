@@ -3,13 +3,9 @@ package keystore_test
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,6 +19,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
 func record(t testing.TB, device string) keystore.Record {
@@ -131,17 +128,8 @@ func TestOfTwoProcessesTheFirstToSyncWinsAndTheOtherIsTold(t *testing.T) {
 }
 
 func TestAnIssuedCertificateStandsInPlaceOfTheRequest(t *testing.T) {
-	caKey, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: time.Now(), NotAfter: time.Now().Add(2 * time.Hour),
-		BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, caKey.Public(), caKey)
-	require.NoError(t, err)
-	root, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	ca, err := csr.NewCA(root, caKey, csr.Profile{Validity: time.Hour})
+	root := certtest.NewCA(certtest.Key())
+	ca, err := csr.NewCA(root.Certificate, root.Key, csr.Profile{Validity: time.Hour})
 	require.NoError(t, err)
 	g := csr.Generator{CA: ca}
 	r := g.One(t.Context(), csr.Device{Name: "d"})
@@ -169,8 +157,8 @@ func TestAnIssuedCertificateStandsInPlaceOfTheRequest(t *testing.T) {
 		head, _, found := strings.Cut(string(text), "-----BEGIN")
 		require.True(t, found)
 		for name, damage := range map[string]string{
-			"cut": r.CertificatePEM[:len(r.CertificatePEM)-40], "twice": r.CertificatePEM + encodeCertificate(root), "empty": "",
-			"another key's": encodeCertificate(root),
+			"cut": r.CertificatePEM[:len(r.CertificatePEM)-40], "twice": r.CertificatePEM + certtest.PEM(root.Certificate), "empty": "",
+			"another key's": certtest.PEM(root.Certificate),
 		} {
 			require.NoError(t, os.WriteFile(path, []byte(head+damage), 0o600))
 			_, err = f.Get(t.Context(), "d")
@@ -178,8 +166,6 @@ func TestAnIssuedCertificateStandsInPlaceOfTheRequest(t *testing.T) {
 		}
 	}
 }
-
-func encodeCertificate(c *x509.Certificate) string { return (&csr.Certificate{Certificate: c}).PEM() }
 
 type hardware struct{ crypto.Signer }
 

@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"testing"
 	"time"
@@ -21,6 +18,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/examples/device/connect"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -91,8 +89,7 @@ func TestWhyADeviceWasNotProvisionedAtItsFirstConnectionIsTold(t *testing.T) {
 		_, err = fake.EnsureCA(t.Context(), in)
 		require.NoError(t, err)
 
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		require.NoError(t, err)
+		key := certtest.Key()
 		certificate, err := ca.Issue(key.Public(), csr.CommonName("pump-1"))
 		require.NoError(t, err)
 		keyPEM, err := csr.NewPrivateKey(key).PEM()
@@ -117,17 +114,9 @@ const missingPolicy = `{
 		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "not-there"}}}}`
 
 func newCA(t *testing.T, usage x509.KeyUsage) (*csr.CA, *ecdsa.PrivateKey) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "My CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: usage,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	ca, err := csr.NewCA(certificate, key, csr.Profile{Validity: time.Minute})
+	key := certtest.Key()
+	root := certtest.NewCA(key, func(c *x509.Certificate) { c.Subject, c.KeyUsage = pkix.Name{CommonName: "My CA"}, usage })
+	ca, err := csr.NewCA(root.Certificate, key, csr.Profile{Validity: time.Minute})
 	require.NoError(t, err)
 	return ca, key
 }

@@ -3,8 +3,6 @@ package fakeaws_test
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -32,6 +30,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
 // clients are the AWS SDK's clients of one fake.
@@ -98,12 +97,8 @@ const (
 // newLine is a line of a data file with a key and a request of its own.
 func newLine(t testing.TB, name string) (line string, key *ecdsa.PrivateKey) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	raw, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
-	require.NoError(t, err)
-	csr := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: raw})
-	out, err := json.Marshal(map[string]string{"ThingName": name, "SerialNumber": "1", "CSR": string(csr)})
+	key = certtest.Key()
+	out, err := json.Marshal(map[string]string{"ThingName": name, "SerialNumber": "1", "CSR": certtest.Request(key, pkix.Name{CommonName: name})})
 	require.NoError(t, err)
 	return string(out) + "\n", key
 }

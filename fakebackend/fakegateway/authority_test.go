@@ -1,50 +1,36 @@
 package fakegateway_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
-	"math/big"
-	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // authority is a CA of the user's own, registered with automatic registration.
 type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	at   time.Time
+	*certtest.CA
+	at time.Time
 }
 
 // authority makes a CA and registers it in SNI_ONLY mode, with a template of just-in-time provisioning unless that is "".
 func (l *lab) authority(template string) *authority {
 	l.t.Helper()
-	ca := &authority{at: l.fake.Now()}
-	var err error
-	ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(l.t, err)
-	request := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Our CA"}, NotBefore: ca.at.AddDate(0, -6, 0), NotAfter: ca.at.AddDate(9, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, request, request, ca.key.Public(), ca.key)
-	require.NoError(l.t, err)
-	ca.cert, err = x509.ParseCertificate(der)
-	require.NoError(l.t, err)
+	at := l.fake.Now()
+	ca := &authority{certtest.NewCA(certtest.Key(), func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = at.AddDate(0, -6, 0), at.AddDate(9, 0, 0)
+	}), at}
 	in := &iot.RegisterCACertificateInput{
-		CaCertificate:   new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		CaCertificate:   new(certtest.PEM(ca.Certificate)),
 		CertificateMode: types.CertificateModeSniOnly, SetAsActive: true, AllowAutoRegistration: true,
 	}
 	if template != "" {
@@ -52,13 +38,13 @@ func (l *lab) authority(template string) *authority {
 		require.NoError(l.t, err)
 		in.RegistrationConfig = &types.RegistrationConfig{TemplateBody: &template, RoleArn: &role}
 	}
-	_, err = l.aws.RegisterCACertificate(l.t.Context(), in)
+	_, err := l.aws.RegisterCACertificate(l.t.Context(), in)
 	require.NoError(l.t, err)
 	return ca
 }
 
 // id is the CA certificate's id.
-func (ca *authority) id() string { return idOf(ca.cert.Raw) }
+func (ca *authority) id() string { return idOf(ca.Raw) }
 
 // idOf is the id of a certificate.
 func idOf(der []byte) string {
@@ -67,16 +53,11 @@ func idOf(der []byte) string {
 }
 
 // device makes a key, and a certificate for it with a common name.
-func (ca *authority) device(t testing.TB, name string) *device {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	require.NoError(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: ca.at.AddDate(0, -1, 0), NotAfter: ca.at.AddDate(1, 0, 0),
-	}, ca.cert, key.Public(), ca.key)
-	require.NoError(t, err)
+func (ca *authority) device(name string) *device {
+	key := certtest.Key()
+	der := ca.Sign(key.Public(), func(c *x509.Certificate) {
+		c.Subject, c.NotBefore, c.NotAfter = pkix.Name{CommonName: name}, ca.at.AddDate(0, -1, 0), ca.at.AddDate(1, 0, 0)
+	}).Raw
 	return &device{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, id: idOf(der)}
 }
 

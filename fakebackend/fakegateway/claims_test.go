@@ -2,10 +2,9 @@ package fakegateway_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -119,13 +119,9 @@ func (c *claimant) ask(topic string, request any, outcome string) (a answer) {
 }
 
 // csr makes a key and a signing request for it.
-func csr(t testing.TB) (*ecdsa.PrivateKey, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	require.NoError(t, err)
-	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+func csr() (*ecdsa.PrivateKey, string) {
+	key := certtest.Key()
+	return key, certtest.Request(key, pkix.Name{})
 }
 
 // keyed returns the certificate of an answer with its key.
@@ -156,7 +152,7 @@ func TestADeviceProvisionsItselfByClaimInJSONAndCBOR(t *testing.T) {
 			assert.Equal(t, answer{ThingName: "device-1", DeviceConfiguration: map[string]string{"color": "blue"}}, made)
 			l.connect(own, "device-1")
 
-			key, request := csr(t)
+			key, request := csr()
 			issued = c.ask(csrTopic, object{"certificateSigningRequest": request}, "accepted")
 			assert.Empty(t, issued.PrivateKey)
 			c.ask(provisionTopic, object{"certificateOwnershipToken": issued.CertificateOwnershipToken, "parameters": object{"SerialNumber": "2"}}, "accepted")
@@ -184,7 +180,7 @@ func TestAClaimsRefusalSaysWhyAsAWSDoes(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, answer{StatusCode: 429, ErrorCode: "Throttling", ErrorMessage: "Rate exceeded"}, c.ask(createTopic, object{}, "rejected"))
 
-			_, request := csr(t)
+			_, request := csr()
 			issued := c.ask(csrTopic, object{"certificateSigningRequest": request}, "accepted")
 			refused = c.ask(provisionTopic, object{"certificateOwnershipToken": issued.CertificateOwnershipToken}, "rejected")
 			assert.Equal(t, answer{StatusCode: 400, ErrorCode: "InvalidParameters", ErrorMessage: "Cannot resolve reference value: SerialNumber"}, refused)
@@ -224,7 +220,7 @@ func TestAnAnswerReachesTheDeviceThatAskedAlone(t *testing.T) {
 	for i := range devices {
 		wg.Go(func() {
 			c := l.claimant(claim, fmt.Sprint("claim-", i), codecs[i%2])
-			key, request := csr(t)
+			key, request := csr()
 			issued := c.ask(csrTopic, object{"certificateSigningRequest": request}, "accepted")
 			own := keyed(t, issued, key)
 			made := c.ask(provisionTopic, object{"certificateOwnershipToken": issued.CertificateOwnershipToken, "parameters": object{"SerialNumber": fmt.Sprint(i)}}, "accepted")
@@ -251,7 +247,7 @@ func TestADeviceThatIsCutOffDuringAClaimGoesOn(t *testing.T) {
 		t.Run(string(effect), func(t *testing.T) {
 			l, claim := claimLab(t)
 			c := l.claimant(claim, "anything", codecs[0])
-			key, request := csr(t)
+			key, request := csr()
 			issued := c.ask(csrTopic, object{"certificateSigningRequest": request}, "accepted")
 			provision := object{"certificateOwnershipToken": issued.CertificateOwnershipToken, "parameters": object{"SerialNumber": "1"}}
 			_, err := l.fake.AddFault(fakebackend.Fault{Operation: "ClaimRegisterThing", Do: effect})

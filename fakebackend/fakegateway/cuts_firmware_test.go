@@ -195,7 +195,7 @@ func (u *unit) create(l *link) error {
 		u.own, u.token = &device{Certificate: pair, id: issued.CertificateID}, issued.CertificateOwnershipToken
 		return err
 	}
-	key, request := csr(u.w.t)
+	key, request := csr()
 	issued, err := l.request(csrTopic, u.format, object{"certificateSigningRequest": request})
 	if err != nil || issued.ErrorCode != "" {
 		return errors.Join(err, errors.New(issued.ErrorCode))

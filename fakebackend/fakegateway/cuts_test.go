@@ -132,7 +132,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		if authorities[u.way] == nil {
 			authorities[u.way] = w.authority(map[way]string{byJITP: jitpTemplate}[u.way])
 		}
-		u.own = authorities[u.way].device(t, u.name)
+		u.own = authorities[u.way].device(u.name)
 	}
 	return w
 }

@@ -2,15 +2,11 @@ package fakegateway_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"slices"
 	"testing"
@@ -25,6 +21,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
 // anything lets a device do everything.
@@ -71,11 +68,8 @@ type device struct {
 // device makes a certificate with policies.
 func (l *lab) device(policies ...string) *device {
 	l.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(l.t, err)
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "device"}}, key)
-	require.NoError(l.t, err)
-	request := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))
+	key := certtest.Key()
+	request := certtest.Request(key, pkix.Name{CommonName: "device"})
 	out, err := l.aws.CreateCertificateFromCsr(l.t.Context(), &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: &request, SetAsActive: true})
 	require.NoError(l.t, err)
 	block, _ := pem.Decode([]byte(*out.CertificatePem))
@@ -97,19 +91,9 @@ func (l *lab) status(d *device, status types.CertificateStatus) {
 }
 
 // strangeCertificate is one that nobody has registered.
-func strangeCertificate(t testing.TB, change func(*x509.Certificate)) *device {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "device"}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0),
-	}
-	if change != nil {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return &device{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
+func strangeCertificate(changes ...func(*x509.Certificate)) *device {
+	key := certtest.Key()
+	return &device{Certificate: tls.Certificate{Certificate: [][]byte{certtest.SelfSigned(key, changes...).Raw}, PrivateKey: key}}
 }
 
 // trust is how a device connects with a certificate, and what it trusts.

@@ -82,7 +82,7 @@ func TestADeviceThatDoesNotTrustTheGatewayIsRecorded(t *testing.T) {
 // docs/fidelity.md names these.
 func TestCertificatesThatGoCannotReadFailTheHandshakeWithAReason(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
-	odd := strangeCertificate(t, nil)
+	odd := strangeCertificate(func(c *x509.Certificate) { c.SerialNumber = big.NewInt(1) })
 	der := odd.Certificate.Certificate[0]
 	serial := bytes.Index(der, []byte{0x02, 0x01, 0x01}) // INTEGER 1
 	require.Positive(t, serial)
@@ -112,7 +112,7 @@ func TestCertificatesThatGoCannotReadFailTheHandshakeWithAReason(t *testing.T) {
 		defer c.Close()
 		return c.HandshakeContext(t.Context())
 	}(), "an ALPN name that is none of AWS IoT's with certificates")
-	large := strangeCertificate(t, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 159) })
+	large := strangeCertificate(func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 159) })
 	c, err := l.mqtt5(l.dial(large), "device-one")
 	assert.Error(t, err)
 	assert.EqualValues(t, 0x87, c.connack.ReasonCode, "this one it can read")
@@ -184,7 +184,7 @@ func inUse() int {
 // An event names the client id of whoever was refused, and 4,096 events are kept.
 func TestWhatARefusedClientHasSentIsNotKept(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
-	d := strangeCertificate(t, nil)
+	d := strangeCertificate()
 	filler := text(strings.Repeat("x", 60000)) // user name and password
 	before := inUse()
 	for i := range 200 {
@@ -235,10 +235,10 @@ func TestManyIdleConnectionsTakeLittleMemoryAndHoldNobodyUp(t *testing.T) {
 func TestLongNamesOfClientsAreShortInEvents(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
 	long := strings.Repeat("x", 60000)
-	r := l.raw(strangeCertificate(t, nil)) // no certificate of the account is needed for these two
+	r := l.raw(strangeCertificate()) // no certificate of the account is needed for these two
 	r.send(connect3(long)...)
 	r.closed()
-	r = l.raw(strangeCertificate(t, nil))
+	r = l.raw(strangeCertificate())
 	r.send(packet(0x10, text("MQTT"), []byte{4, 6, 0, 60}, text("a"), text("$aws/things/"+long), text("will"))...)
 	r.closed()
 	r = l.mqtt3(l.device("anything"), "device-one")

@@ -24,7 +24,7 @@ func TestEachNameOfTheGatewayNamesTheEndpoint(t *testing.T) {
 	for name, want := range map[string]string{
 		"one.test": "registered", "two.test": "registered", "TWO.test": "registered", "localhost": "registered", "three.test": "server-name",
 	} {
-		d := ca.device(t, "device-"+name)
+		d := ca.device("device-" + name)
 		config := l.trust(d)
 		config.ServerName, config.InsecureSkipVerify = name, true
 		raw, err := l.gateway.Dial(t.Context())
@@ -50,7 +50,7 @@ func TestRegistrationsWaitForThoseWhoPlayTheLambda(t *testing.T) {
 			calls.Add(1)
 			<-proceed
 		}})
-		d := l.authority("").device(t, "device-one") // it stays PENDING_ACTIVATION, and is registered again each time
+		d := l.authority("").device("device-one") // it stays PENDING_ACTIVATION, and is registered again each time
 		for range 1001 {
 			r := l.raw(d)
 			r.send(connect3("device-one")...)
@@ -82,7 +82,7 @@ func TestAFirstConnectionRegistersTheCertificateAndCallsWhoPlaysTheLambda(t *tes
 		ca := l.authority("")
 		watcher := l.connect(l.device("anything"), "watcher")
 		l.subscribe(watcher, "$aws/events/certificates/registered/#")
-		d := ca.device(t, "device-one")
+		d := ca.device("device-one")
 		c, err := l.mqtt5(l.dial(d), "device-one")
 		assert.Error(t, err)
 		assert.EqualValues(t, 0x87, c.connack.ReasonCode)

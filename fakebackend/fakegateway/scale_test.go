@@ -147,7 +147,7 @@ func TestAThousandDevicesInParallelByClaim(t *testing.T) {
 			}
 			own = &device{Certificate: pair, id: issued.CertificateID}
 		} else {
-			key, request := csr(t)
+			key, request := csr()
 			issued, err = c.request(csrTopic, format, object{"certificateSigningRequest": request})
 			if !assert.NoError(t, err) {
 				return
@@ -184,7 +184,7 @@ func TestAThousandFirstConnectionsByJITP(t *testing.T) {
 	var ids sync.Map
 	n := eachOf(t, func(i int, online func()) {
 		name := fmt.Sprint("device-", i)
-		d := ca.device(t, name)
+		d := ca.device(name)
 		ids.Store(name, d.id)
 		for try := 1; ; try++ {
 			c, err := devices.link(d, name, i%2 == 0)
@@ -218,7 +218,7 @@ func TestAThousandFirstConnectionsByJITR(t *testing.T) {
 	var ids sync.Map
 	n := eachOf(t, func(i int, online func()) {
 		name := fmt.Sprint("device-", i)
-		d := ca.device(t, name)
+		d := ca.device(name)
 		ids.Store(name, d.id)
 		w := &waiting{name, make(chan struct{})}
 		activated.Store(d.id, w)

@@ -43,7 +43,7 @@ func TestADeviceIsRefusedAtItsConnectAndNotInTheHandshake(t *testing.T) {
 	off := l.device("anything")
 	l.status(off, "INACTIVE")
 	for reason, d := range map[string]*device{
-		"unknown-certificate": strangeCertificate(t, nil), "inactive": off, "no-connect": l.device(),
+		"unknown-certificate": strangeCertificate(), "inactive": off, "no-connect": l.device(),
 	} {
 		c, err := l.mqtt5(l.dial(d), "device-one")
 		assert.ErrorContains(t, err, "not authorized", reason)
@@ -99,7 +99,7 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, fakegateway.Options{Registered: func(ctx context.Context, _ fakegateway.Registration) { <-ctx.Done() }})
 		d := l.device("anything")
-		jit := l.raw(l.authority("").device(t, "device-jit"))
+		jit := l.raw(l.authority("").device("device-jit"))
 		jit.send(connect3("device-jit")...)
 		jit.closed()
 		for operation, send := range map[string]func(raw){

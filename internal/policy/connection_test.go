@@ -1,8 +1,6 @@
 package policy_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -17,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 )
 
@@ -399,15 +398,17 @@ func TestKeysOfCertificates(t *testing.T) {
 	}
 	uri, err := url.Parse("urn:a:b")
 	require.NoError(t, err)
-	made := certificate(t, &x509.Certificate{
-		SerialNumber: big.NewInt(255),
-		Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
-			attribute(3, "first"), attribute(3, "second"), attribute(10, "a, b=c"), attribute(6, "DE"), attribute(12, "50% *"),
-			attribute(4, strings.Repeat("x", 1025)), attribute(42, strings.Repeat("y", 1024)),
-			attribute(11, "1"), attribute(11, "2"), attribute(11, "3"), attribute(11, "4"), attribute(11, "5"), attribute(11, "6"),
-		}},
-		DNSNames: []string{"a.example", "b.example"}, EmailAddresses: []string{"a@example.com"}, URIs: []*url.URL{uri},
-		IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")},
+	made := certtest.SelfSigned(certtest.Key(), func(c *x509.Certificate) {
+		*c = x509.Certificate{
+			SerialNumber: big.NewInt(255),
+			Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
+				attribute(3, "first"), attribute(3, "second"), attribute(10, "a, b=c"), attribute(6, "DE"), attribute(12, "50% *"),
+				attribute(4, strings.Repeat("x", 1025)), attribute(42, strings.Repeat("y", 1024)),
+				attribute(11, "1"), attribute(11, "2"), attribute(11, "3"), attribute(11, "4"), attribute(11, "5"), attribute(11, "6"),
+			}},
+			DNSNames: []string{"a.example", "b.example"}, EmailAddresses: []string{"a@example.com"}, URIs: []*url.URL{uri},
+			IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")},
+		}
 	})
 	c := policy.NewConnection(policy.Device{Certificate: made})
 	for key, want := range map[string][]string{
@@ -475,18 +476,6 @@ func TestWithOnlyTheThingKnownTheRestIsUndecided(t *testing.T) {
 	for _, key := range []string{"iot:Connection.Thing.ThingName", "iot:Connection.Thing.Attributes[site]", "iot:CertificateId", ""} {
 		assert.False(t, c.Absent(key), key)
 	}
-}
-
-// certificate is signed with its own key and read again.
-func certificate(t *testing.T, c *x509.Certificate) *x509.Certificate {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(nil)
-	require.NoError(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, c, c, public, private)
-	require.NoError(t, err)
-	out, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return out
 }
 
 // onBroker is what a broker asks for each message: the policies of a device's certificate and of its groups.

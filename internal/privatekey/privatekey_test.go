@@ -1,9 +1,7 @@
 package privatekey_test
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -15,12 +13,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 )
 
 func TestAPrivateKeyIsFoundInEveryFormThatPeopleHandOver(t *testing.T) {
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	ec := certtest.Key()
 	_, ed, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	r, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -61,8 +59,7 @@ func TestAPrivateKeyIsFoundInEveryFormThatPeopleHandOver(t *testing.T) {
 }
 
 func TestWhatIsNoPrivateKeyIsNotTakenForOne(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	key := certtest.Key()
 	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	require.NoError(t, err)
 	public, err := x509.MarshalPKIXPublicKey(key.Public())

@@ -12,6 +12,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/fleet"
 )
@@ -247,8 +248,7 @@ func TestANameThatAnotherProgramBroughtToASecondSiteIsTold(t *testing.T) {
 // csrFor makes a request with a common name.
 func csrFor(t *testing.T, cn string) string {
 	t.Helper()
-	signer, err := csr.Software(csr.P256).Signer(t.Context(), "")
-	require.NoError(t, err)
+	signer := certtest.Key()
 	subject, err := csr.ParseSubject("CN=" + cn)
 	require.NoError(t, err)
 	req, err := csr.Create(signer, subject)

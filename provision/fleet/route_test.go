@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -190,15 +189,7 @@ func TestTheRoutingColumnIsKeptBesideTheDevice(t *testing.T) {
 
 // A certificate signing request that comes with two devices must not be registered at two sites, whoever is first.
 func TestAPublicKeyBelongsToOneSite(t *testing.T) {
-	request := func() string {
-		signer, err := csr.Software(csr.P256).Signer(t.Context(), "")
-		require.NoError(t, err)
-		subject, err := csr.ParseSubject("CN=device")
-		require.NoError(t, err)
-		req, err := csr.Create(signer, subject)
-		require.NoError(t, err)
-		return req.PEM()
-	}
+	request := func() string { return csrFor(t, "device") }
 	shared := request()
 	given := func(name, region, csr string) provision.Device {
 		d := device(name, region)

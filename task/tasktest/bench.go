@@ -3,8 +3,6 @@ package tasktest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -18,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -68,15 +67,11 @@ func (b *bench) newDevices(n int) []device {
 	run := token()
 	made := make([]device, n)
 	for i := range made {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		key := certtest.Key()
+		public, err := x509.MarshalPKIXPublicKey(key.Public())
 		b.OK(err)
 		name := fmt.Sprintf("tasktest-%s-%d", run, i+1)
-		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
-		b.OK(err)
-		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-		b.OK(err)
-		csr := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-		made[i] = device{name: name, csr: string(csr), key: public}
+		made[i] = device{name: name, csr: certtest.Request(key, pkix.Name{CommonName: name}), key: public}
 	}
 	b.devices = append(b.devices, made...)
 	return made

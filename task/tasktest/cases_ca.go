@@ -1,50 +1,37 @@
 package tasktest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // newCA makes a CA whose key nobody has after the case: what is left of it in an account can issue nothing.
-func newCA(b *bench) *task.CAInput {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	b.OK(err, "making the key of a CA")
-	now := time.Now()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tasktest-" + token()}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-		BasicConstraintsValid: true, IsCA: true,
+func newCA() *task.CAInput {
+	named := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.Subject, c.NotBefore, c.NotAfter = pkix.Name{CommonName: name}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		}
 	}
-	sign := func(of *x509.Certificate) (string, error) {
-		der, err := x509.CreateCertificate(rand.Reader, of, root, key.Public(), key)
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), err
-	}
-	text, err := sign(root)
-	b.OK(err, "making a CA")
-	return &task.CAInput{CertificatePEM: text, Prove: func(code string) (string, error) {
-		return sign(&x509.Certificate{
-			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: code}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		})
+	ca := certtest.NewCA(certtest.Key(), named("tasktest-"+token()))
+	return &task.CAInput{CertificatePEM: certtest.PEM(ca.Certificate), Prove: func(code string) (string, error) {
+		return certtest.PEM(ca.Sign(ca.Key.Public(), named(code))), nil
 	}}
 }
 
 func checkUnknownCA(b *bench) {
 	cas := ability[task.CAEnsurer](b, "CAEnsurer")
-	in := newCA(b)
+	in := newCA()
 	_, err := cas.ReadCA(b.ctx, in.CertificatePEM)
 	b.Is(err, task.ErrNotFound, "ReadCA of a CA that nobody has registered")
 }
 
 func checkEnsureCA(b *bench) {
 	cas := ability[task.CAEnsurer](b, "CAEnsurer")
-	in := newCA(b)
+	in := newCA()
 	_, err := cas.EnsureCA(b.ctx, &task.CAInput{CertificatePEM: in.CertificatePEM})
 	b.Is(err, task.ErrInvalidRequest, "EnsureCA without a proof of the CA's key")
 	first, err := cas.EnsureCA(b.ctx, in)

@@ -2,18 +2,15 @@ package storetest
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/internal/suitetest"
 )
 
@@ -118,18 +115,8 @@ func (t *trial) record(device, run string) keystore.Record {
 
 // issued makes a record with a certificate for a key of its own.
 func (t *trial) issued(device, run string) keystore.Record {
-	caKey, err := csr.Software(csr.P256).Signer(t.ctx, "")
-	t.OK(err, "making the key of a CA")
-	now := time.Now()
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "storetest CA"}, NotBefore: now, NotAfter: now.Add(2 * time.Hour),
-		BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, caKey.Public(), caKey)
-	t.OK(err, "making a CA")
-	root, err := x509.ParseCertificate(der)
-	t.OK(err, "making a CA")
-	ca, err := csr.NewCA(root, caKey, csr.Profile{Validity: time.Hour})
+	root := certtest.NewCA(certtest.Key())
+	ca, err := csr.NewCA(root.Certificate, root.Key, csr.Profile{Validity: time.Hour})
 	t.OK(err, "making a CA")
 	g := csr.Generator{CA: ca}
 	r := g.One(t.ctx, csr.Device{Name: device})

@@ -2,15 +2,9 @@ package connect_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,6 +23,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/fakegateway"
+	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -202,32 +197,11 @@ func TestFilesThatDoNotDoAreNamed(t *testing.T) {
 	requireRefusal(t, err, connect.StepFiles, "do not fit together")
 }
 
-// maker makes certificates of a CA of its own.
-type maker struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	root *x509.Certificate
-	pem  []byte
-}
-
-func newMaker(t *testing.T) *maker {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	m := &maker{t: t, key: key}
-	m.root = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "proxy"}, NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: true}
-	der, err := x509.CreateCertificate(rand.Reader, m.root, m.root, &key.PublicKey, key)
-	require.NoError(t, err)
-	m.root, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	m.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return m
-}
-
-func (m *maker) server(name string, from, to time.Time) *tls.Config {
-	c := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: from, NotAfter: to}
-	der, err := x509.CreateCertificate(rand.Reader, c, m.root, &m.key.PublicKey, m.key)
-	require.NoError(m.t, err)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: m.key}}}
+// server is a server that shows a certificate of an authority.
+func server(ca *certtest.CA, name string, from, to time.Time) *tls.Config {
+	key := certtest.Key()
+	c := ca.Sign(key.Public(), func(c *x509.Certificate) { c.DNSNames, c.NotBefore, c.NotAfter = []string{name}, from, to })
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{c.Raw}, PrivateKey: key}}}
 }
 
 func TestWhatStandsInTheWayIsExplained(t *testing.T) {
@@ -238,29 +212,29 @@ func TestWhatStandsInTheWayIsExplained(t *testing.T) {
 		require.NoError(t, err)
 		return data
 	}
-	m := newMaker(t)
+	ca := certtest.NewCA(certtest.Key())
 	now := time.Now()
-	good := func() *tls.Config { return m.server("localhost", now.Add(-time.Hour), now.Add(time.Hour)) }
+	good := func() *tls.Config { return server(ca, "localhost", now.Add(-time.Hour), now.Add(time.Hour)) }
 	with := func(change func(*tls.Config)) func(net.Conn) {
 		c := good()
 		change(c)
 		return func(conn net.Conn) { _ = tls.Server(conn, c).Handshake() }
 	}
 	strangers := x509.NewCertPool()
-	strangers.AddCert(newMaker(t).root)
+	strangers.AddCert(certtest.NewCA(certtest.Key()).Certificate)
 	for name, c := range map[string]struct {
 		serve func(net.Conn) // then the connection is closed
 		step  string
 		texts []string
 	}{
 		"another root": {func(conn net.Conn) {
-			_ = tls.Server(conn, newMaker(t).server("localhost", now, now.Add(time.Hour))).Handshake()
-		}, connect.StepTrust, []string{"no root for the server's certificate, which is of proxy"}},
+			_ = tls.Server(conn, server(certtest.NewCA(certtest.Key()), "localhost", now, now.Add(time.Hour))).Handshake()
+		}, connect.StepTrust, []string{"no root for the server's certificate, which is of Our CA"}},
 		"a clock that is late": {func(conn net.Conn) {
-			_ = tls.Server(conn, m.server("localhost", now.Add(time.Hour), now.Add(2*time.Hour))).Handshake()
+			_ = tls.Server(conn, server(ca, "localhost", now.Add(time.Hour), now.Add(2*time.Hour))).Handshake()
 		}, connect.StepTrust, []string{"this clock is at", "Set this machine's clock"}},
 		"another name": {func(conn net.Conn) {
-			_ = tls.Server(conn, m.server("elsewhere.example", now, now.Add(time.Hour))).Handshake()
+			_ = tls.Server(conn, server(ca, "elsewhere.example", now, now.Add(time.Hour))).Handshake()
 		}, connect.StepTrust, []string{"elsewhere.example", "own name"}},
 		"no TLS": {func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -294,7 +268,7 @@ func TestWhatStandsInTheWayIsExplained(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			d, err := connect.New(connect.Thing{ThingName: "device-1", ClientID: "device-1"}, read("certificate.pem"), read("private-key.pem"), m.pem)
+			d, err := connect.New(connect.Thing{ThingName: "device-1", ClientID: "device-1"}, read("certificate.pem"), read("private-key.pem"), []byte(certtest.PEM(ca.Certificate)))
 			require.NoError(t, err)
 			_, port, _ := net.SplitHostPort(l.Addr().String())
 			requireRefusal(t, d.Hello(t.Context(), connect.Options{Endpoint: "localhost:" + port, Timeout: 10 * time.Second, ALPN: name == "another protocol"}), c.step, c.texts...)
