@@ -44,7 +44,8 @@ func (c *CheckReport) OK() bool {
 	return c.Devices > 0 && c.Refused == 0 && c.Findings.Err() == nil && c.May.OK()
 }
 
-// Sample is one device and what its line would create. Its credential is not made; a dash stands in its place.
+// Sample is one device and what its line would create. Its credential is not made; "(filled in by the run)" stands in its
+// place. With Options.FirstConnection no line is sent, and of what the first connection creates only the thing's name is known.
 type Sample struct {
 	Name    string
 	Creates *template.Resolution
@@ -129,13 +130,17 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 				return err
 			}
 		}
-		c.needs.add(want.Resolution)
-		c.rights.add(want.Resolution)
+		creates := want.Resolution
+		if c.first {
+			creates = &template.Resolution{Things: []template.ThingSpec{{ThingName: rec.Name}}}
+		}
+		c.needs.add(creates)
+		c.rights.add(creates)
 		if c.may != nil {
 			c.may.add(rec, d, want)
 		}
 		if len(report.Samples) < checkSamples {
-			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
+			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: creates})
 		}
 		if c.batch = append(c.batch, rec); len(c.batch) == prepareBatch {
 			if err := c.look(ctx, report); err != nil {

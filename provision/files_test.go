@@ -90,6 +90,7 @@ func TestCheckFindsWhatIsWrongAndChangesNothing(t *testing.T) {
 	assert.Equal(t, []provision.Cause{provision.CauseInvalidRecord, provision.CauseDuplicate, provision.CauseInvalidRecord}, causes)
 	require.Len(t, report.Samples, 3)
 	assert.Equal(t, "a", report.Samples[0].Creates.Things[0].ThingName)
+	assert.Equal(t, "(filled in by the run)", report.Samples[0].Creates.Certificate.CertificateSigningRequest)
 	assert.Equal(t, "lamp", report.Samples[0].Creates.Things[0].ThingTypeName)
 	i := slices.IndexFunc(report.Findings, func(f finding.Finding) bool { return f.Resource == "lamp" })
 	require.GreaterOrEqual(t, i, 0, "the type that the rows name is looked for: %v", report.Findings)

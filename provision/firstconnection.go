@@ -188,8 +188,9 @@ func (c *call) firstConnectionPreflight(ctx context.Context) error {
 			return err
 		}
 		c.preflown = true
-		c.observe(EventPreflight{Findings: findings})
-		if bad := findings.Err(); bad != nil {
+		bad := findings.Err()
+		c.observe(EventPreflight{Findings: findings, Stops: bad != nil})
+		if bad != nil {
 			return fmt.Errorf("%w; mend this and call it again, or set SkipPreflight to issue certificates all the same: %w", ErrPreflight, bad)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
 	"github.com/seed1ff6f450/iotfleet/task"
+	"github.com/seed1ff6f450/iotfleet/template"
 )
 
 // jitWorld has a CA that registers devices when they first connect, and a run that issues its certificates.
@@ -219,8 +220,14 @@ func TestARunOfFirstConnectionsRegistersNothingItself(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, "FirstConnection", name)
 	}
-	w.opts.Credential = &provision.GivenCertificate{}
-	_, err := provision.New(w.opts)
+	report, err := w.run(t).Check(t.Context(), rows(1))
+	require.NoError(t, err)
+	assert.Equal(t, &template.Resolution{Things: []template.ThingSpec{{ThingName: "device-1"}}}, report.Samples[0].Creates)
+	w.opts.May = []string{"connect"}
+	_, err = provision.New(w.opts)
+	require.ErrorContains(t, err, "Options.May")
+	w.opts.May, w.opts.Credential = nil, &provision.GivenCertificate{}
+	_, err = provision.New(w.opts)
 	require.ErrorContains(t, err, "take IssueCertificate")
 }
 

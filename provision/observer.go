@@ -39,6 +39,7 @@ type EventExisting struct {
 // they concern every device; the others are here to be read.
 type EventPreflight struct {
 	Findings finding.List
+	Stops    bool  // the run sends nothing and ends with [ErrPreflight], which lists the findings that are an Error
 	Err      error // why not everything could be looked at; the run goes on
 }
 

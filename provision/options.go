@@ -80,7 +80,7 @@ type Options struct {
 	// May are questions that [Run.Check] answers about the devices: "connect", "publish:dt/{ThingName}/state",
 	// "subscribe:cmd/{ThingName}/#"; see [template.ParseQuestion]. {ThingName} is the thing's name, any other field a
 	// column of the record. "connect" is asked first if no question about connecting is: without it, the others are of no
-	// use. See [CheckReport.May].
+	// use. See [CheckReport.May]. With FirstConnection there are none: devices get other policies than the template's.
 	May []string
 	// Wait tunes how a task is polled. Its zero value is right for tasks of any length.
 	Wait task.WaitOptions
@@ -137,6 +137,9 @@ func New(opts Options) (*Run, error) {
 	if opts.FirstConnection && shape.issuer == "" {
 		return nil, fmt.Errorf("provision: with Options.FirstConnection the certificates are of a CA that registers them; "+
 			"the credential step %T has none (Issuer); take IssueCertificate", opts.Credential)
+	}
+	if opts.FirstConnection && len(opts.May) > 0 {
+		return nil, errors.New("provision: Options.May (-may) asks about the policies of the run's template, which devices that are registered at their first connection do not get")
 	}
 	if err := shape.choose(opts.Meta, opts.Unique); err != nil {
 		return nil, fmt.Errorf("provision: %w", err)

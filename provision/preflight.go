@@ -50,9 +50,10 @@ func (c *call) preflight(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	c.preflown = true // once in a call
-	c.observe(EventPreflight{Findings: findings, Err: err})
-	if bad := refs.fatal(findings).Err(); bad != nil {
-		return fmt.Errorf("%w; mend this and call it again, or set SkipPreflight to send all the same: %w", ErrPreflight, bad)
+	stops := len(refs.fatal(findings)) > 0
+	c.observe(EventPreflight{Findings: findings, Stops: stops, Err: err})
+	if stops {
+		return fmt.Errorf("%w; mend this and call it again, or set SkipPreflight to send all the same: %w", ErrPreflight, findings.Err())
 	}
 	if err != nil {
 		return nil // the next call asks again

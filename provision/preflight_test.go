@@ -65,6 +65,9 @@ func TestARunWhoseEveryDeviceWouldFailSendsNothing(t *testing.T) {
 		f, ok := errors.AsType[*finding.Finding](err)
 		require.True(t, ok)
 		assert.EqualValues(t, "thing-type", f.Rule)
+		told, ok := w.events[len(w.events)-1].(provision.EventPreflight)
+		require.True(t, ok)
+		assert.True(t, told.Stops, "whoever shows findings need not show those of the error")
 	}
 	assert.Empty(t, slices.Collect(taskIDs(t, w.fake)))
 	assert.Zero(t, countCertificates(t, w.fake), "the lines would have left one each")
@@ -104,14 +107,15 @@ func TestTheAccountIsLookedAtOnceForATemplateAndARole(t *testing.T) {
 }
 
 func TestWhatIsWrongWithTheAccountItselfStopsARun(t *testing.T) {
-	w := newWorld(t, fakebackend.Options{})
+	w := typedWorld(t, fakebackend.Options{})
 	w.opts.RoleARN = "arn:aws:iam::123456789012:role/nobody"
-	_, err := w.run(t).Run(t.Context(), rows(3))
+	_, err := w.run(t).Run(t.Context(), allOf("known", "gone"))
 	require.ErrorIs(t, err, provision.ErrPreflight)
 	assert.ErrorContains(t, err, "nobody")
+	assert.ErrorContains(t, err, "gone", "what would not stop the run by itself is to be mended, too")
 
 	w.opts.SkipPreflight = true
-	_, err = w.run(t).Run(t.Context(), rows(3))
+	_, err = w.run(t).Run(t.Context(), allOf("known", "gone"))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, provision.ErrPreflight)
 }
@@ -145,6 +149,7 @@ func TestWhatCanNotBeLookedAtStopsNothing(t *testing.T) {
 				for _, e := range w.events {
 					if e, ok := e.(provision.EventPreflight); ok {
 						told++
+						assert.False(t, e.Stops)
 						assert.True(t, len(e.Findings) > 0 || e.Err != nil)
 					}
 				}

@@ -33,6 +33,9 @@ type shape struct {
 	issuer  string            // the CA that all certificates are of, in PEM; empty if that is not known
 }
 
+// filledIn stands in place of what the credential step fills, where a row is looked at before it has.
+const filledIn = "(filled in by the run)"
+
 func newShape(t *template.Template, step Credential) (*shape, error) {
 	body, err := t.Body()
 	if err != nil {
@@ -48,7 +51,7 @@ func newShape(t *template.Template, step Credential) (*shape, error) {
 		s.known[name] = true
 	}
 	for _, name := range step.Fills() {
-		s.fills[name] = "-"
+		s.fills[name] = filledIn
 	}
 	s.noter, _ = As[RowNoter](step)
 	if issuer, ok := As[Issuer](step); ok {

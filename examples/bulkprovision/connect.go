@@ -197,7 +197,7 @@ func lastRefusal(fake *fakebackend.Backend, clientID string) (why string) {
 // mayNot returns why the account refuses a device, by template and policies, or by its certificate if that was left to the
 // first connection; "" if they do not tell.
 func (o *options) mayNot(ctx context.Context, b task.Backend, t *refusedTrial) string {
-	if t.result.Verdict == provision.Issued { // no policy of the run's template is on it
+	if o.own.mode == "jit" { // no policy of the run's template is on it
 		if lister, ok := task.As[task.CertificateLister](b); ok {
 			c, err := lister.ReadCertificate(ctx, t.result.CertificateID)
 			if err == nil && c.Status != "ACTIVE" {

@@ -28,9 +28,9 @@
 // -connect 3 lets three devices connect at the end, say hello on a topic and wait for the answer, as examples/device does:
 // on AWS, on the gateway of examples/fakeaws -mqtt (MQTT_ENDPOINT), and with -backend fake in the program itself.
 //
-// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 2 for a flag
-// that does not exist or an argument that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build
-// the program to see its own.)
+// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 4 when those that
+// are not provisioned are all issued and have to connect (-cert-mode jit), 2 for a flag that does not exist or an argument
+// that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
 package main
 
 import (
@@ -113,16 +113,20 @@ func main() {
 	switch {
 	case err == nil:
 	case errors.Is(err, provision.ErrIncomplete), errors.Is(err, errNotConnected):
-		text := visible(hint(err))
+		text, code := visible(hint(err)), 3
 		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
 			counts, others, _ := strings.Cut(text, "\n")
+			if e.Summary.Issued > 0 && e.Summary.Provisioned+e.Summary.Issued == e.Summary.Total && others == "" {
+				counts += ". When they have connected, run the same command again: it looks which of them are registered"
+				code = 4
+			}
 			if e.Summary.Failed+e.Summary.Unknown+e.Summary.NoKey > 0 { // those that are in it
 				counts += "; see " + filepath.Join(o.dir, "failures.csv")
 			}
 			text = strings.TrimSpace(counts + "\n" + others)
 		}
 		fmt.Fprintln(os.Stderr, "bulkprovision:", text)
-		os.Exit(3)
+		os.Exit(code)
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(os.Stderr, "bulkprovision: interrupted; the same command goes on from here")
 		os.Exit(1)

@@ -42,6 +42,9 @@ func (p *progress) observe(e provision.Event) {
 			if f.Rule == awsbackend.CheckEndpoint && f.Severity == finding.Warning { // that it is the fake, which the summary tells
 				continue
 			}
+			if e.Stops && f.Severity.AtLeast(finding.Error) { // the run's error lists it
+				continue
+			}
 			fmt.Fprintln(os.Stderr, "preflight:", flags.Replace(f.String()))
 		}
 		if e.Err != nil {

@@ -34,6 +34,10 @@ func (o *options) check(ctx context.Context, opts provision.Options) error {
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetIndent("", "  ")
 	for _, s := range report.Samples {
+		if opts.FirstConnection {
+			fmt.Printf("%s would get a certificate, and be created when it first connects\n", finding.Visible(s.Name))
+			continue
+		}
 		fmt.Printf("%s would create:\n", finding.Visible(s.Name))
 		if err := enc.Encode(s.Creates); err != nil {
 			return err

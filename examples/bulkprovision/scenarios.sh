@@ -158,13 +158,27 @@ own_ca() {
 	holds certificates 2
 
 	echo
+	echo "=== the CA's key is encrypted, and the list is issued once more in place of the first certificates"
+	openssl pkcs8 -topk8 -in "$work/ca.key" -passout pass:secret -out "$work/ca.enc"
+	local again=(-devices "$work/devices.csv" -run "$work/again" -ca-cert "$work/ca.pem" -existing replace -crl "$work/ca.crl")
+	bulk 1 "${again[@]}" -ca-key "$work/ca.enc"
+	says "it is encrypted" "openssl pkey -in ca.enc | bulkprovision"
+	bulk 0 "${again[@]}" -ca-key <(openssl pkey -in "$work/ca.enc" -passin pass:secret)
+	says "2 older certificates replaced"
+	issued_by ca again board-1 board-2 board-3
+	! openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-1/certificate.pem" 2>&1 | sed "s|$work/||" ||
+		fail "the first certificate of board-1 must be revoked"
+	openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/again/devices/board-1/certificate.pem" | sed "s|$work/||"
+	holds certificates 3
+
+	echo
 	echo "=== certificates of a CA that the account does not have"
 	list 4 0004 5 0005 6 0006 >"$work/more.csv"
 	setup=
 	role=arn:aws:iam::123456789012:role/iot-bulk-provisioning-role # which the run above has made
 	bulk 1 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca -role-arn "$role"
 	says "iot:RegisterCertificateWithoutCA"
-	holds certificates 2
+	holds certificates 3
 	setup=-setup
 	bulk 0 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca
 	says "3 of 3 devices provisioned"
@@ -193,14 +207,14 @@ own_ca() {
 	bulk 1 -devices "$work/devices.csv" "${jit[@]}" -role-arn arn:aws:iam::123456789012:role/iot-bulk-provisioning-role
 	says "the CA of the certificates is not registered"
 	setup=-setup
-	bulk 3 -devices "$work/devices.csv" "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
+	bulk 4 -devices "$work/devices.csv" "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
 	says "0 of 3 devices provisioned, 3 issued: each registers at its first connection"
 	issued_by ca jit board-1 board-2 board-3
 	holds certificates 0
 	first_connection board-1
 	first_connection board-2
 	holds certificates 2
-	bulk 3 "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
+	bulk 4 "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json
 	says "2 of 3 devices provisioned, 1 issued"
 	first_connection board-3
 	bulk 0 "${jit[@]}" -jit-template examples/bulkprovision/template-jit.json -connect 3
@@ -211,7 +225,7 @@ own_ca() {
 	echo "=== left to the first connection: just-in-time registration, with somebody's rule"
 	serve -mqtt 127.0.0.1:0
 	jit=(-run "$work/jitr" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -cert-mode jit)
-	bulk 3 -devices "$work/devices.csv" "${jit[@]}"
+	bulk 4 -devices "$work/devices.csv" "${jit[@]}"
 	says "3 issued"
 	bulk 3 "${jit[@]}" -connect 3
 	says "0 of 3 devices provisioned, 3 issued" "0 of 3 connected" "the account: its certificate is PENDING_ACTIVATION"
@@ -390,7 +404,7 @@ connect() {
 	echo "=== … and with a first connection that registers them, which is refused by design"
 	serve -mqtt 127.0.0.1:0
 	local jit=(-run "$work/jit" -ca-cert "$work/line-ca.pem" -ca-key "$work/line-ca.key" -cert-mode jit -jit-template examples/bulkprovision/template-jit.json -keys database)
-	bulk 3 -devices "$work/three.csv" "${jit[@]}" -connect 2
+	bulk 4 -devices "$work/three.csv" "${jit[@]}" -connect 2
 	says "2 of 3 devices provisioned, 1 issued" "2 of 2 connected"
 	bulk 0 "${jit[@]}" -connect 3
 	says "3 of 3 devices provisioned" "3 of 3 connected"
