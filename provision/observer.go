@@ -68,8 +68,9 @@ type EventTaskWaiting struct {
 	Other *task.Description
 }
 
-// EventStartLost: whether a part's task was started is not known, because the answer was lost, and the run looks for
-// the task. Only when it has not found it until the given time does it count as not started.
+// EventStartLost: whether a part's task was started is not known, and the run looks for the task: the answer was lost, or
+// there is no task of the part under the id that came back. Only when it has not found it until the given time does it
+// count as not started or forgotten.
 type EventStartLost struct {
 	Part  int
 	Until time.Time

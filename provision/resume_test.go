@@ -501,6 +501,65 @@ func (b *invisible) DescribeTask(ctx context.Context, id task.ID) (*task.Descrip
 	return b.Backend.DescribeTask(ctx, id)
 }
 
+// wrongID answers the first start with an id that is not that of the part's task, as something between here and the
+// service could.
+type wrongID struct {
+	task.Backend
+	id     task.ID
+	starts bool // the start has its effect
+	done   bool
+}
+
+func (b *wrongID) Unwrap() task.Backend { return b.Backend }
+
+func (b *wrongID) StartTask(ctx context.Context, in *task.StartInput) (task.ID, error) {
+	if b.done {
+		return b.Backend.StartTask(ctx, in)
+	}
+	b.done = true
+	if b.starts {
+		if _, err := b.Backend.StartTask(ctx, in); err != nil {
+			return "", err
+		}
+	}
+	return b.id, nil
+}
+
+func TestAnIDThatIsNotThePartsTaskIsNotBelieved(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		for _, starts := range []bool{true, false} {
+			t.Run(fmt.Sprintf("known %v, started %v", known, starts), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, fakebackend.Options{Rate: 0.01}) // it works far longer than the settle window
+					earlier := w.run(t)
+					_, err := earlier.Run(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"ThingName": "other", "SerialNumber": "other"}}))
+					require.NoError(t, err)
+					wrong := &wrongID{Backend: w.fake, id: "69ba4899-9cfb-47d8-9edb-741ebba1f22d", starts: starts}
+					if known {
+						for wrong.id = range taskIDs(t, w.fake) {
+							break
+						}
+					}
+					w.opts.Backend = wrong
+					w.durable(t)
+					summary, err := w.run(t).Run(t.Context(), rows(5))
+					if starts {
+						require.NoError(t, err, "the part's task is found by its data file")
+						assert.NotContains(t, summary.Tasks, wrong.id)
+					} else {
+						require.ErrorIs(t, err, provision.ErrIncomplete)
+						assert.Equal(t, map[provision.Cause]int64{provision.CauseTask: 5}, summary.Causes)
+						_, err = w.run(t).Retry(t.Context())
+						require.NoError(t, err)
+					}
+					w.requireWorking(t, results(t, w.run(t)))
+					assert.Equal(t, 6, w.fake.Counts().Certificates)
+				})
+			})
+		}
+	}
+}
+
 func TestAHalfSpooledRunIsNeverComplete(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)

@@ -243,45 +243,67 @@ func (ts *tasks) ended(ctx context.Context, p *part, d *task.Description) error 
 	return ts.ledger.Apply(context.WithoutCancel(ctx), Change{Part: p.PartRecord})
 }
 
-// await waits until the part's task has ended, whichever way.
+// errOtherTask is that a task's id belongs to a task on another data file.
+var errOtherTask = errors.New("the id that came back for the part's task is that of a task on another data file")
+
+// await waits until the part's task has ended, whichever way. An id under which there is no task of the part is not
+// believed: what answered for the service may have made it up.
 func (ts *tasks) await(ctx context.Context, p *part) error {
+	var pause pauser
+	for {
+		err := ts.awaitTask(ctx, p)
+		why := &task.Description{Message: "the service no longer knows the task"}
+		switch {
+		case errors.Is(err, errOtherTask):
+			p.TaskID, why.Message = "", err.Error()
+		case !errors.Is(err, task.ErrNotFound):
+			return err
+		case time.Since(p.Started) > taskKept:
+			// AWS has deleted the task's data; its devices are settled by reading them back.
+			return ts.ended(ctx, p, why)
+		}
+		found, err := ts.look(ctx, p)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return ts.ended(ctx, p, why)
+		}
+		if err := pause.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitTask waits for the end of the task that the part's id names.
+func (ts *tasks) awaitTask(ctx context.Context, p *part) error {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	var missing time.Time // since when the service does not know the task
 	opts := ts.wait
 	inner := opts.Progress
+	other := false
 	opts.Progress = func(d *task.Description) {
+		if other = !isTaskOf(d, p); other {
+			abort(errOtherTask)
+			return
+		}
 		if inner != nil {
 			inner(d)
 		}
-		missing = time.Time{}
 		ts.pace.progressed(d.Percent)
 		ts.observe(EventTaskProgress{Part: p.Number, Description: d})
 	}
 	t := task.Attach(ts.backend, p.TaskID)
 	done := ts.cancelOnStop(ctx, t, abort)
 	defer done()
-	var pause pauser
-	for {
-		d, err := t.Wait(ctx, &opts)
-		switch {
-		case d != nil && d.Status.Done(): // the lines of a failed one are in the reports all the same
-			return ts.ended(ctx, p, d)
-		case !errors.Is(err, task.ErrNotFound):
-			return err
-		}
-		// AWS deletes a task's data 30 days after it ended; its devices are then settled by reading them back. A young
-		// task is given time to be seen.
-		if missing.IsZero() {
-			missing = time.Now()
-		}
-		if time.Since(p.Started) > taskKept || time.Since(missing) > ts.settleWindow {
-			return ts.ended(ctx, p, &task.Description{Message: "the service no longer knows the task"})
-		}
-		if err := pause.wait(ctx); err != nil {
-			return err
-		}
+	d, err := t.Wait(ctx, &opts)
+	switch {
+	case other:
+		return errOtherTask
+	case d != nil && d.Status.Done(): // the lines of a failed one are in the reports all the same
+		return ts.ended(ctx, p, d)
 	}
+	return err
 }
 
 // cancelOnStop cancels a task when Stop asks for it, until done is called. If the service refuses that although the
