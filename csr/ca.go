@@ -56,8 +56,9 @@ type CA struct {
 // Signatures of the latter are verified before they are used.
 //
 // It signs once to make sure that the key is the certificate's. Besides, these are an [ErrCA]: a certificate that is no
-// CA's (basic constraints, key usage certSign, extended key usage), that has critical extensions which are not understood
-// here, that is not valid yet or no longer, or that ends before what it issues would; and a key that AWS IoT does not take for a CA, such as Ed25519, which is an [ErrKey], too.
+// CA's (basic constraints, key usage certSign, extended key usage), that has critical extensions which are not
+// understood here, that is not valid yet or no longer, or that ends before what it issues would; and a key that AWS IoT
+// does not take for a CA, such as Ed25519, which is an [ErrKey], too.
 func NewCA(certificate *x509.Certificate, signer crypto.Signer, profile Profile) (*CA, error) {
 	if certificate == nil || signer == nil {
 		return nil, fmt.Errorf("%w: its certificate and its signer are needed", ErrCA)

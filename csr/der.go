@@ -12,8 +12,8 @@ import (
 
 // The DER of requests is put together by hand, because x509.CreateCertificateRequest verifies the signature that it has
 // just made: with it a P-256 device takes 2.9 times what its key and signature take, instead of 1.1 times
-// (docs/performance.md). Tests hold every byte against crypto/x509. PEM and private keys on a curve are written by hand for the
-// same reason: crypto/x509 would add 0.1 to that for a key.
+// (docs/performance.md). Tests hold every byte against crypto/x509. PEM and private keys on a curve are written by hand
+// for the same reason: crypto/x509 would add 0.1 to that for a key.
 
 const (
 	tagInteger     = 0x02

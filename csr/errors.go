@@ -2,8 +2,9 @@ package csr
 
 import "errors"
 
-// Why a request or a certificate is refused. [Parse], [ParseCertificates], [Create] and [Generator] wrap one of these with the details and with what to do;
-// match them with errors.Is. None of the texts repeats a private key that was handed in by mistake.
+// Why a request or a certificate is refused. [Parse], [ParseCertificates], [Create] and [Generator] wrap one of these
+// with the details and with what to do; match them with errors.Is. None of the texts repeats a private key that was
+// handed in by mistake.
 var (
 	// ErrNotCSR: the text is no certificate signing request, or a damaged one.
 	ErrNotCSR = errors.New("not a certificate signing request")

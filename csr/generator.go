@@ -33,7 +33,8 @@ type Result struct {
 }
 
 // Generator makes keys for many devices, and requests or certificates. The zero value makes P-256 keys in software and
-// requests with the subject CN=<device name>. Do not change a Generator while it is in use; then it is safe for concurrent use.
+// requests with the subject CN=<device name>. Do not change a Generator while it is in use; then it is safe for
+// concurrent use.
 type Generator struct {
 	// Keys is where keys come from. Nil means Software(P256).
 	Keys KeySource

@@ -18,8 +18,8 @@ type account struct {
 	// Locking: turn, a channel of one, guards the account's state and is held for one operation at a time; waiting for it
 	// ends with the context. Whoever holds it first brings the state up to the clock, by doing the lines of the running
 	// task that are due. The clock, the faults, the events and the issuer, IAM and S3 stores have locks of their own,
-	// which are leaves: none of them is held while another is taken, and none calls back. No lock is held while a fault delays or
-	// hangs a request, nor while a caller reads a body.
+	// which are leaves: none of them is held while another is taken, and none calls back. No lock is held while a fault
+	// delays or hangs a request, nor while a caller reads a body.
 
 	opts      Options
 	arnPrefix string // up to the resource, such as arn:aws:iot:us-east-1:123456789012:

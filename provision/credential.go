@@ -8,8 +8,8 @@ import (
 )
 
 // Credential is the step that gives each device what its line needs for a certificate. The forms here are [MakeCSR],
-// [IssueCertificate], [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent, awaited and matched does
-// not care which.
+// [IssueCertificate], [GivenCSR], [GivenCertificate], [GivenCertificateID] and [NoCertificate]; what is cut, sent,
+// awaited and matched does not care which.
 type Credential interface {
 	// Fills names the template parameters that the step gives a value. A record with a value of its own for one of them is
 	// refused, unless the step is a [RowChecker] and takes it.

@@ -14,8 +14,8 @@ type Device struct {
 	// Row holds the values by parameter name, in UTF-8. What the credential step fills, such as CSR, is left out.
 	Row map[string]string
 	// Meta holds what the run keeps beside the device and never sends: a customer, a pallet, the site it is routed by. It
-	// is seen by routes, credential steps with their key sources and stores, and outputs, and is in the ledger. The names are none of Row's. See also
-	// [Options.Meta].
+	// is seen by routes, credential steps with their key sources and stores, and outputs, and is in the ledger. The names
+	// are none of Row's. See also [Options.Meta].
 	Meta map[string]string
 	// Source is where the record came from, for error messages: "devices.csv:12". It may be empty.
 	Source string

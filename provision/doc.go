@@ -20,11 +20,12 @@
 // # The way of a device
 //
 // Records are spooled into a [Ledger] first: bad rows and duplicates are found before anything is sent. Then the fleet
-// is cut into parts. The account is asked for the names of each part: a device whose thing has a certificate already gets
-// no second one unless [Options.Existing] allows it. For each part the [Credential] step makes what the lines need, durably; the part file is written
-// and uploaded; a registration task is started and awaited; both its reports are read, and results are matched to
-// devices by public key, never by position. The next part is made while a part registers. Last, the [Output] takes over
-// what the device's firmware needs; [Run.Deliver] hands it over again, to the same place or another.
+// is cut into parts. The account is asked for the names of each part: a device whose thing has a certificate already
+// gets no second one unless [Options.Existing] allows it. For each part the [Credential] step makes what the lines
+// need, durably; the part file is written and uploaded; a registration task is started and awaited; both its reports
+// are read, and results are matched to devices by public key, never by position. The next part is made while a part
+// registers. Last, the [Output] takes over what the device's firmware needs; [Run.Deliver] hands it over again, to the
+// same place or another.
 //
 // # Errors
 //

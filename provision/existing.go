@@ -35,8 +35,9 @@ const (
 	// AddToExisting sends it: its thing has several certificates afterwards, and [Result].Existing names the others.
 	AddToExisting Existing = "add"
 	// ReplaceExisting sends it. When it is Provisioned, and its certificate is durable in the output (without one, in the
-	// ledger), the others are detached from its thing, deactivated and deleted; one that another thing has is only detached. It needs a backend with
-	// [task.Remover]. A call that is interrupted before leaves them, and the next one with ReplaceExisting goes on.
+	// ledger), the others are detached from its thing, deactivated and deleted; one that another thing has is only
+	// detached. It needs a backend with [task.Remover]. A call that is interrupted before leaves them, and the next one
+	// with ReplaceExisting goes on.
 	ReplaceExisting Existing = "replace"
 	// TakeOverExisting sends nothing and makes the device Provisioned, with the certificate that it has, if that carries the
 	// key that the credential step has for the device: how a run goes on whose ledger was lost and whose keys were not. Keys

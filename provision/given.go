@@ -133,10 +133,11 @@ func named(parameter string, notes []string) []string {
 	return notes
 }
 
-// GivenCertificate registers certificates that were made elsewhere (CertificatePem in the template). Where their CA is not
-// registered in the account, the role needs iot:RegisterCertificateWithoutCA (RegisterWithoutCA of task.RoleInput). The row holds the device's certificate in any of the forms that csr.ParseCertificates reads, alone or with
-// those of its CAs, in any order; the device's is sent as plain PEM. A row without a certificate that can be a device's,
-// or with several, is refused. What is odd about certificates that are sent is in [EventSpooled] and [CheckReport].
+// GivenCertificate registers certificates that were made elsewhere (CertificatePem in the template). Where their CA is
+// not registered in the account, the role needs iot:RegisterCertificateWithoutCA (RegisterWithoutCA of task.RoleInput).
+// The row holds the device's certificate in any of the forms that csr.ParseCertificates reads, alone or with those of
+// its CAs, in any order; the device's is sent as plain PEM. A row without a certificate that can be a device's, or with
+// several, is refused. What is odd about certificates that are sent is in [EventSpooled] and [CheckReport].
 type GivenCertificate struct {
 	// Parameter is both the row's field and the template's parameter. Empty means the one that the template's certificate
 	// is taken from.

@@ -136,8 +136,8 @@ func (h *handover) each(ctx context.Context, verdicts []Verdict, do func([]*Devi
 	return do(batch)
 }
 
-// deliverAll hands every device over that is Provisioned or Issued to an output, and returns how many are durable there. Those without
-// their key or certificate are left out, and named in the error.
+// deliverAll hands every device over that is Provisioned or Issued to an output, and returns how many are durable
+// there. Those without their key or certificate are left out, and named in the error.
 func (h *handover) deliverAll(ctx context.Context, out Output) (durable int64, err error) {
 	lost, first := 0, ""
 	err = h.registered(ctx, func(batch []*DeviceRecord) error {

@@ -18,7 +18,8 @@ import (
 // the options say otherwise. A row that can't be read becomes a device with its Err set, and costs no other.
 //
 // A failures.csv that [Run.WriteFailures] wrote can be read back for [Run.Amend]: the record's number, the run's id and
-// Meta are taken over, cause and message are left aside. So can that of a fleet. nil options are the zero options of package datafile.
+// Meta are taken over, cause and message are left aside. So can that of a fleet. nil options are the zero options of
+// package datafile.
 func FromCSV(r io.Reader, name string, opts *datafile.CSVOptions) iter.Seq2[Device, error] {
 	return fromList(datafile.ReadCSV(r, opts), name)
 }

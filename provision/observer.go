@@ -15,8 +15,8 @@ type Event interface{ event() }
 // sent again, in Run, Retry or Amend: count those that have a verdict from its numbers anew, or such devices count twice.
 type EventSpooled struct {
 	Devices int64
-	// Failed, Provisioned, NoKey, Removed and Issued are those of them that have a verdict already: bad rows, duplicates, and the
-	// devices that an earlier call has finished. Those that are Removing count as Removed.
+	// Failed, Provisioned, NoKey, Removed and Issued are those of them that have a verdict already: bad rows, duplicates,
+	// and the devices that an earlier call has finished. Those that are Removing count as Removed.
 	Failed, Provisioned, NoKey, Removed, Issued int64
 	Resumed                                     bool // the run had begun before
 	// Notes are about records that this call took in and that are sent as they are: what is odd about their requests or

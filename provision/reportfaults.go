@@ -48,7 +48,8 @@ func (f *reportFaults) line(kind task.ReportType, raw []byte, bad *task.FormatEr
 	f.alien[kind] = a
 }
 
-// foreign reports whether a report is nothing that AWS writes: none of its lines is a JSON object, not even one that was cut off.
+// foreign reports whether a report is nothing that AWS writes: none of its lines is a JSON object, not even one that
+// was cut off.
 func (f *reportFaults) foreign() (kind task.ReportType, a alien, ok bool) {
 	for _, k := range []task.ReportType{task.ResultsReport, task.ErrorsReport} {
 		a := f.alien[k]

@@ -281,10 +281,10 @@ func (r *Run) Reconcile(ctx context.Context) (*Summary, error) {
 // The request is sent once. When its answer is lost the account is read back; a device that is not found there stays
 // Unknown, since the request may still take effect, and the next Register, Run or Reconcile resolves it: they look for
 // it until [Options.SettleWindow] has passed since, and only then may it be sent again. A device that is Provisioned
-// already, with the same values, is returned as it is and not registered again; with other values (another request) it is
-// another board, and [Options.Existing] decides: it is refused with CauseExists and the certificate of the board before, or
-// takes its place in the run. So it is with one that is NoKey and the same values. When it is the caller that the service refuses
-// (task.ErrAccessDenied), the device stays what it was.
+// already, with the same values, is returned as it is and not registered again; with other values (another request) it
+// is another board, and [Options.Existing] decides: it is refused with CauseExists and the certificate of the board
+// before, or takes its place in the run. So it is with one that is NoKey and the same values. When it is the caller
+// that the service refuses (task.ErrAccessDenied), the device stays what it was.
 func (r *Run) Register(ctx context.Context, d Device) (*Result, error) {
 	if r.opts.FirstConnection {
 		return nil, errFirstConnection
@@ -386,9 +386,9 @@ func (r *Run) RemoveOrphans(ctx context.Context) (int, error) {
 	return c.account.removeOrphans(ctx, remover)
 }
 
-// Deliver hands every device of the run that is Provisioned, or [Issued], over to out, as Run does to Options.Output: to a second place, to
-// folders beside keys that were copied from a database, or once more after an output was lost. It returns how many were
-// handed over and made durable; after an error it can be called again.
+// Deliver hands every device of the run that is Provisioned, or [Issued], over to out, as Run does to Options.Output:
+// to a second place, to folders beside keys that were copied from a database, or once more after an output was lost. It
+// returns how many were handed over and made durable; after an error it can be called again.
 //
 // It asks for the private key of each as Run does. A device that is [NoKey] is not handed over; the others are, and the
 // error, an [ErrIncomplete], names the first of them.

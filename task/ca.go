@@ -63,8 +63,8 @@ func (in *CAInput) Check() error {
 	return err
 }
 
-// Suits returns an [ErrConflict] that tells what to do if a registered CA can't be used as the input wants it. The mode is not
-// compared, since a device that names its endpoint is served in either.
+// Suits returns an [ErrConflict] that tells what to do if a registered CA can't be used as the input wants it. The mode
+// is not compared, since a device that names its endpoint is served in either.
 func (in *CAInput) Suits(ca *CA) error {
 	problem := ""
 	switch {

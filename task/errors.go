@@ -145,8 +145,9 @@ func (e *WaitError) cause() string {
 // Unwrap returns Err.
 func (e *WaitError) Unwrap() error { return e.Err }
 
-// IncompleteReportError is the error of a report that holds another number of lines than the task counted. It was read to
-// its end, or to a thousand lines more than twice the task's. The lines that were yielded before it are good; what is missing has to be read back from the registry.
+// IncompleteReportError is the error of a report that holds another number of lines than the task counted. It was read
+// to its end, or to a thousand lines more than twice the task's. The lines that were yielded before it are good; what
+// is missing has to be read back from the registry.
 type IncompleteReportError struct {
 	ID     ID
 	Report ReportType

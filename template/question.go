@@ -19,9 +19,9 @@ type Question struct {
 }
 
 // ParseQuestion reads a question: "connect", "connect:gateway-{ThingName}", "publish:dt/{ThingName}/state",
-// "subscribe:cmd/{ThingName}/#", "receive:…", "retain:…" (iot:RetainPublish with iot:Publish), or the name of another action that AWS
-// documents for devices, "GetThingShadow:{ThingName}". Connecting without a client id is connecting with the thing's
-// name.
+// "subscribe:cmd/{ThingName}/#", "receive:…", "retain:…" (iot:RetainPublish with iot:Publish), or the name of another
+// action that AWS documents for devices, "GetThingShadow:{ThingName}". Connecting without a client id is connecting
+// with the thing's name.
 func ParseQuestion(text string) (Question, error) {
 	refuse := func(format string, args ...any) (Question, error) {
 		return Question{}, fmt.Errorf("template: the question %s %s", rule.Quote(text), fmt.Sprintf(format, args...))

@@ -110,9 +110,10 @@ type pending struct {
 }
 
 // OpenFolder opens a directory of device folders and makes it if there is none (mode 0700, its parents too). opts may
-// be nil. It does not read what is in it, and a Folder needs no closing. A directory that belongs to another user than this one and root, or that
-// others can write to, is an [ErrPermissions]: they could have planted keys, or take some. So is one in a folder of that
-// kind, unless that has the sticky bit, as /tmp has. On Windows access follows the folder that the directory is in.
+// be nil. It does not read what is in it, and a Folder needs no closing. A directory that belongs to another user than
+// this one and root, or that others can write to, is an [ErrPermissions]: they could have planted keys, or take some.
+// So is one in a folder of that kind, unless that has the sticky bit, as /tmp has. On Windows access follows the folder
+// that the directory is in.
 func OpenFolder(dir string, opts *FolderOptions) (*Folder, error) {
 	if dir != "" {
 		if err := durable.CheckPlace(dir); err != nil && !(opts != nil && opts.NoModes && durable.Lacks(err, durable.Modes)) {

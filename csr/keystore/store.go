@@ -51,11 +51,11 @@ type Store interface {
 	// the key that is there could not be used. Any other error means that the store could not be asked, and that
 	// nothing is known about the key.
 	//
-	// A store does by what it can, and never needs to show the key: one that holds plain keys reads and compares them,
-	// one that seals them compares the sealed bytes with the digest that it recorded beside the public key when it sealed
+	// A store does by what it can, and never needs to show the key: one that holds plain keys reads and compares them, one
+	// that seals them compares the sealed bytes with the digest that it recorded beside the public key when it sealed
 	// them, one in hardware asks the hardware for its public key. A record that was put without its key, because that
-	// rests elsewhere, is compared by its request or certificate. Verify is called for every device, before it counts as provisioned and
-	// whenever a run is confirmed, by several goroutines at once.
+	// rests elsewhere, is compared by its request or certificate. Verify is called for every device, before it counts as
+	// provisioned and whenever a run is confirmed, by several goroutines at once.
 	Verify(ctx context.Context, device string, publicKeySHA256 [32]byte) error
 }
 

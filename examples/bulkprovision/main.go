@@ -260,7 +260,8 @@ func (o *options) run(ctx context.Context) (err error) {
 	return err
 }
 
-// parseFlags reads the command line. For a mistake in it the program ends with that alone: the list of all flags would hide it.
+// parseFlags reads the command line. For a mistake in it the program ends with that alone: the list of all flags would
+// hide it.
 func parseFlags(args []string) {
 	flag.CommandLine.Init(os.Args[0], flag.ContinueOnError)
 	flag.Usage = func() {}

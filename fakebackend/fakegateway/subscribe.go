@@ -139,7 +139,8 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 	return pk
 }
 
-// OnUnsubscribed notes what subscribers are to be told of a client's UNSUBSCRIBE. The broker calls it also when a session ends.
+// OnUnsubscribed notes what subscribers are to be told of a client's UNSUBSCRIBE. The broker calls it also when a
+// session ends.
 func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	if c := sessionOf(cl); c != nil && pk.PacketID != 0 {
 		c.noteFilters()

@@ -110,8 +110,8 @@ func (s *Server) handshakeFailed(from netip.Addr, err error) {
 	s.record(e)
 }
 
-// fromDevice reports whether an error of TLS is an alert that the device has sent, about the gateway. OpenSSL sends that of TLS
-// 1.3 in plain text, which crypto/tls takes for a damaged record; it has no type for either.
+// fromDevice reports whether an error of TLS is an alert that the device has sent, about the gateway. OpenSSL sends
+// that of TLS 1.3 in plain text, which crypto/tls takes for a damaged record; it has no type for either.
 func fromDevice(err error) bool {
 	failed, ok := errors.AsType[*net.OpError](err)
 	return ok && (failed.Op == "remote error" || failed.Err.Error() == "tls: bad record MAC")

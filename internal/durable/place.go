@@ -10,7 +10,8 @@ import (
 
 // CheckPlace returns an error if somebody else than this user and root can have put a folder or a file where it is, or
 // can change what is in it: by its owner and its mode, and those of the folder that it is in. What does not exist is
-// fine. Where modes do not stick it is a *[LackError]. Windows and Plan 9 are not looked at: who may write there follows the access rights of the folder.
+// fine. Where modes do not stick it is a *[LackError]. Windows and Plan 9 are not looked at: who may write there
+// follows the access rights of the folder.
 func CheckPlace(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -156,9 +156,9 @@ func (s *subject) hasPrefix(i int, text string) bool {
 // match compares the pattern with a text, see matchSubject.
 func (p *pattern) match(s string, r *Request) truth { return p.matchSubject(subject{head: s}, r) }
 
-// matchSubject compares the pattern with a text. * stands for any characters, also none and also colons and slashes, and ? for
-// one character. A variable stands for its value to the letter. If the request does not have the key, nothing matches;
-// in a partial request the variable may have any value, so what could match then is undecided.
+// matchSubject compares the pattern with a text. * stands for any characters, also none and also colons and slashes,
+// and ? for one character. A variable stands for its value to the letter. If the request does not have the key, nothing
+// matches; in a partial request the variable may have any value, so what could match then is undecided.
 //
 // The time is at most in proportion to the product of the lengths.
 func (p *pattern) matchSubject(s subject, r *Request) truth {

@@ -83,8 +83,8 @@ func (l *Ledger) page(ctx context.Context, f provision.DeviceFilter, limit int) 
 }
 
 // pageQuery finds the next devices by the index that narrows most: the name's, else the part's, else the one of devices
-// with existing certificates, else the verdict's, else the order of the table itself. Each index has the devices of one value in order of seq, so several verdicts are
-// merged from one query each, and no query sorts more than a few pages.
+// with existing certificates, else the verdict's, else the order of the table itself. Each index has the devices of one
+// value in order of seq, so several verdicts are merged from one query each, and no query sorts more than a few pages.
 func pageQuery(f provision.DeviceFilter, limit int) (string, []any) {
 	var (
 		where []string
