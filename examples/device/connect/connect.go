@@ -321,7 +321,8 @@ func (d *Device) notReached(address, host, port string, err error) *Refusal {
 		r.Text = "there is no host " + host
 		r.Advice = "Is the endpoint in thing.json that of the account and region? Compare it with: aws iot describe-endpoint --endpoint-type iot:Data-ATS"
 		if d.Fake && host == d.Endpoint {
-			r.Advice = "The device was registered on the fake, where the endpoint is a name only: give -endpoint HOST:PORT, or MQTT_ENDPOINT, of a device gateway."
+			r.Advice = "The device was registered on the fake, where the endpoint is a name only. If it was on examples/fakeaws -mqtt, give the gateway in MQTT_ENDPOINT or -endpoint HOST:PORT. " +
+				"The account of bulkprovision -backend fake is in that program alone: try the device with its -connect."
 		}
 	case errors.As(err, &dns):
 		r.Text = fmt.Sprintf("the name %s could not be looked up: %v", host, err)

@@ -295,7 +295,7 @@ func TestAHostThatIsNotReachedIsExplained(t *testing.T) {
 		}}
 	}
 	requireRefusal(t, d.Hello(t.Context(), with(&net.DNSError{Err: "no such host", Name: d.Endpoint, IsNotFound: true})), connect.StepReach,
-		"there is no host "+d.Endpoint, "on the fake, where the endpoint is a name only")
+		"there is no host "+d.Endpoint, "on the fake, where the endpoint is a name only", "-connect")
 	assert.Equal(t, d.Endpoint+":8883", asked)
 	requireRefusal(t, d.Hello(t.Context(), with(&net.DNSError{Err: "server misbehaving", Name: d.Endpoint})), connect.StepReach, "could not be looked up")
 	opts := with(nil)
