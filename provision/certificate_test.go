@@ -97,9 +97,7 @@ func TestWhatTheAccountHoldsWrongIsReportedAndNeverHandedOver(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
 			w.durable(t)
 			w.opts.Backend = misread{shuffled{w.fake, responses(func(_, arns map[string]any) { elsewhere(arns, "certificate") })}, change}
-			run := w.run(t)
-			_, err := run.Run(t.Context(), rows(1))
-			require.ErrorIs(t, err, provision.ErrIncomplete)
+			run := w.incomplete(t, rows(1))
 			r := results(t, run)[0]
 			assert.Equal(t, []any{provision.Failed, provision.CauseCertificate}, []any{r.Verdict, r.Cause})
 			assert.Contains(t, r.Message, "read back from the account")
@@ -148,9 +146,7 @@ func TestAWrongAnswerToRegisterThingIsReadBackFromTheAccount(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
 			w.durable(t)
 			w.opts.Backend = misanswering{w.fake, change}
-			run := w.run(t)
-			_, err := run.Run(t.Context(), rows(1))
-			require.NoError(t, err)
+			run := w.complete(t, rows(1))
 			device := provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}}
 			r, err := run.Register(t.Context(), device)
 			require.NoError(t, err)
@@ -209,9 +205,7 @@ func TestACertificateThatIsDamagedInTheLedgerIsReadBackBeforeItGoesOutAgain(t *t
 			t.Run(name+", "+call, func(t *testing.T) {
 				w := newWorld(t, fakebackend.Options{})
 				w.durable(t)
-				run := w.run(t)
-				_, err := run.Run(t.Context(), rows(2))
-				require.NoError(t, err)
+				run := w.complete(t, rows(2))
 				damage(t, w.opts.Ledger, change)
 				seen := results(t, run)[0]
 				if name != "text before it" {
@@ -229,8 +223,7 @@ func TestACertificateThatIsDamagedInTheLedgerIsReadBackBeforeItGoesOutAgain(t *t
 func TestADamagedCopyThatNobodyCanReadBackIsNotHandedOver(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	damage(t, w.opts.Ledger, flip)
 	w.opts.Backend = misread{w.fake, func(d *task.Device) { flip2(&d.Certificates[0]) }}
 	out := &memoryOutput{}
@@ -269,13 +262,12 @@ func TestAnEndpointThatIsNoHostNameIsAskedForOnceMoreAndThenRefused(t *testing.T
 	const bad, good = "a1-ats.iot.example.com\n\x1b[2J3 of 3 devices provisioned", "a1-ats.iot.example.com"
 	w := newWorld(t, fakebackend.Options{})
 	w.opts.Backend = &endpoints{Backend: w.fake, hosts: []string{bad, good}}
-	_, err := w.run(t).Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	w.complete(t, rows(1))
 	assert.Equal(t, good, w.out.durable["device-1"].Endpoint)
 
 	w = newWorld(t, fakebackend.Options{})
 	w.opts.Backend = &endpoints{Backend: w.fake, hosts: []string{bad}}
-	_, err = w.run(t).Run(t.Context(), rows(1))
+	_, err := w.run(t).Run(t.Context(), rows(1))
 	require.ErrorContains(t, err, "is no host name")
 	text, _ := json.Marshal(err.Error())
 	assert.NotContains(t, string(text), `\u001b`, "and the text is safe to print")

@@ -132,9 +132,7 @@ func TestACertificateForAnotherKeyIsNeverDelivered(t *testing.T) {
 			res["ResourceArns"].(map[string]any)["certificate"] = *foreign.CertificateArn
 		}
 	})}
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(3))
 	all := results(t, run)
 	w.requireWorking(t, []*provision.Result{all[0], all[2]})
 	assert.Equal(t, provision.CauseCertificate, all[1].Cause)
@@ -184,9 +182,7 @@ func TestAReportOfErrorsThatRepeatsItsLinesDoesNotStopTheRun(t *testing.T) {
 		lines[len(lines)-1] = strings.TrimSuffix(lines[len(lines)-1], "\n") + "\n"
 		return append(lines, lines...)
 	}}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone-a"), ofType("b", "known"), ofType("c", "gone-c")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "gone-a"), ofType("b", "known"), ofType("c", "gone-c")))
 	all := results(t, run)
 	assert.Contains(t, all[0].Message, "gone-a")
 	w.requireWorking(t, all[1:2])
@@ -255,8 +251,7 @@ func TestThrottledLinesAreSentAgainByThemselvesWithLongerAndLongerPauses(t *test
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
 		for line := int64(1); line <= 2; line++ {
-			_, err := w.fake.AddFault(fakebackend.Fault{Line: line, Step: fakebackend.StepCertificate, Do: fakebackend.Throttle, Times: 3})
-			require.NoError(t, err)
+			w.fault(t, fakebackend.Fault{Line: line, Step: fakebackend.StepCertificate, Do: fakebackend.Throttle, Times: 3})
 		}
 		began := time.Now()
 		run := w.run(t)
@@ -275,8 +270,7 @@ func TestAnAccountThatStaysThrottledEndsTheRunAndIsNotAskedForEver(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
-		id, err := w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepCertificate, Do: fakebackend.Throttle, Times: -1})
-		require.NoError(t, err)
+		id := w.fault(t, fakebackend.Fault{Step: fakebackend.StepCertificate, Do: fakebackend.Throttle, Times: -1})
 		run := w.run(t)
 		summary, err := run.Run(t.Context(), rows(2))
 		require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -300,9 +294,7 @@ func TestReportsThatComeLateAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := typedWorld(t, fakebackend.Options{ReportDelay: 4 * time.Minute})
 		w.durable(t)
-		run := w.run(t)
-		_, err := run.Run(t.Context(), provision.Devices(ofType("a", "known"), ofType("b", "gone")))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, provision.Devices(ofType("a", "known"), ofType("b", "gone")))
 		all := results(t, run)
 		assert.Equal(t, provision.Provisioned, all[0].Verdict)
 		assert.Equal(t, provision.CauseTypeMissing, all[1].Cause, "AWS's text is only in the report: %s", all[1].Message)
@@ -329,8 +321,7 @@ func TestReportsAreNotWaitedForUntilAClockThatWasSetBackCatchesUp(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
-		_, err := w.run(t).Run(t.Context(), rows(3))
-		require.NoError(t, err)
+		w.complete(t, rows(3))
 		w.opts.Ledger = edited(t, w, nil, func(p *provision.PartRecord) {
 			p.State, p.Ended = provision.PartEnded, time.Now().AddDate(1, 0, 0)
 		}, func(d *provision.DeviceRecord) {
@@ -338,9 +329,7 @@ func TestReportsAreNotWaitedForUntilAClockThatWasSetBackCatchesUp(t *testing.T) 
 		})
 		w.opts.Backend = shuffled{w.fake, func([]string) []string { return nil }} // reports that stay empty
 		began := time.Now()
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(3))
-		require.NoError(t, err)
+		run := w.complete(t, rows(3))
 		assert.Less(t, time.Since(began), time.Hour)
 		w.requireWorking(t, results(t, run))
 	})
@@ -356,10 +345,7 @@ func TestADeliveryThatFailsStopsTheRunAndNothingIsLost(t *testing.T) {
 	require.ErrorIs(t, err, full)
 	assert.ErrorContains(t, err, `device "device-2"`)
 	failing.err = nil
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.NoError(t, err)
-	w.requireWorking(t, results(t, run))
+	w.requireWorking(t, results(t, w.complete(t, rows(3))))
 }
 
 type failingOutput struct {

@@ -167,11 +167,10 @@ func TestCertificatesOfTheUsersOwnCAAreRegistered(t *testing.T) {
 	row := func(name, cert string) provision.Device {
 		return provision.Device{Row: map[string]string{"ThingName": name, "CertificatePem": cert}}
 	}
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "halfway", Step: fakebackend.StepThing, Do: fakebackend.Fail})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "halfway", Step: fakebackend.StepThing, Do: fakebackend.Fail})
 	good, other := ca.sign("serial 1"), ca.sign("two")
 	run := w.run(t)
-	_, err = run.Run(t.Context(), provision.Devices(
+	_, err := run.Run(t.Context(), provision.Devices(
 		row("one", good), row("two", other),
 		row("same", good),
 		row("key", madeElsewhere(t, "x").PEM()),
@@ -261,10 +260,8 @@ func TestKeySourcesAndStoresSeeWhatIsKeptBesideADevice(t *testing.T) {
 	f := &filing{Store: keystore.Memory()}
 	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: f, Keys: f}, nil
 	w.opts.Meta.Columns = []string{"Customer"}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), fromCSV("ThingName,SerialNumber,Customer\na,1,Acme\nb,2,Bolt\n"))
-	require.NoError(t, err)
-	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "c", "SerialNumber": "3"}, Meta: map[string]string{"Customer": "Core"}})
+	run := w.complete(t, fromCSV("ThingName,SerialNumber,Customer\na,1,Acme\nb,2,Bolt\n"))
+	_, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "c", "SerialNumber": "3"}, Meta: map[string]string{"Customer": "Core"}})
 	require.NoError(t, err)
 	for name, customer := range map[string]string{"a": "Acme", "b": "Bolt", "c": "Core"} {
 		slot, _ := f.slots.Load(name)
@@ -297,14 +294,12 @@ func TestADeviceWithoutAKeyFailsAloneAndIsRetryable(t *testing.T) {
 	w.durable(t)
 	source := &sometimes{inner: csr.Software(csr.P256), fails: "device-2"}
 	w.opts.Credential = &provision.MakeCSR{Store: w.keys, Keys: source}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(3))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(3))
 	all := results(t, run)
 	assert.Equal(t, provision.CauseKey, all[1].Cause)
 	assert.Contains(t, all[1].Message, errTokenGone.Error())
 	source.fails = ""
-	_, err = run.Retry(t.Context())
+	_, err := run.Retry(t.Context())
 	require.NoError(t, err)
 	w.requireWorking(t, results(t, run))
 	_, err = w.keys.Get(t.Context(), "device-2")
@@ -316,9 +311,7 @@ func TestRegisterTakesTheRunsOwnRecordOfADeviceThatHadNoKey(t *testing.T) {
 	w.durable(t)
 	source := &sometimes{inner: csr.Software(csr.P256), fails: "device-2"}
 	w.opts.Credential = &provision.MakeCSR{Store: w.keys, Keys: source}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(2))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(2))
 	device := provision.Device{Row: map[string]string{"ThingName": "device-2", "SerialNumber": "002"}}
 	res, err := run.Register(t.Context(), device)
 	require.ErrorContains(t, err, errTokenGone.Error())
@@ -343,13 +336,11 @@ func TestRetrySendsNoDeviceWhoseNameAnotherRecordHasTaken(t *testing.T) {
 	source := &sometimes{inner: module, fails: "one"}
 	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: keystore.None(), Keys: source}, nil
 	record := provision.Device{Row: map[string]string{"ThingName": "one", "SerialNumber": "1"}}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(record, record))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(record, record))
 	source.fails = ""
 	second := record
 	second.Seq = 2
-	_, err = run.Amend(t.Context(), provision.Devices(second))
+	_, err := run.Amend(t.Context(), provision.Devices(second))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	_, err = run.Retry(t.Context())
 	require.ErrorIs(t, err, provision.ErrIncomplete)

@@ -40,8 +40,7 @@ func (o *countingOutput) Sync(context.Context) error {
 func TestDeliverWritesTheSameFilesAsTheRunDid(t *testing.T) {
 	w := folderWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	w.complete(t, rows(3))
 
 	again, err := keystore.OpenFolder(t.TempDir(), nil)
 	require.NoError(t, err)
@@ -79,8 +78,7 @@ func TestDeliverCountsOnlyWhatIsDurable(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: discardKeys{}}, nil
-	_, err := w.run(t).Run(t.Context(), rows(1200))
-	require.NoError(t, err)
+	w.complete(t, rows(1200))
 
 	n, err := w.run(t).Deliver(t.Context(), &countingOutput{failAt: 1001})
 	require.ErrorContains(t, err, `device "device-1001": the label printer is out of paper`)
@@ -105,8 +103,7 @@ func TestDeliverRefusesALedgerWithoutARunAndAnotherAccount(t *testing.T) {
 	_, err = w.opts.Ledger.Run(t.Context())
 	require.ErrorIs(t, err, provision.ErrNoRun, "looking must not begin a run")
 
-	_, err = w.run(t).Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	w.complete(t, rows(1))
 	w.opts.Backend, err = fakebackend.New(fakebackend.Options{Account: "999999999999"})
 	require.NoError(t, err)
 	_, err = w.run(t).Deliver(t.Context(), &countingOutput{})

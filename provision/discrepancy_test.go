@@ -134,9 +134,7 @@ func TestADeviceThatIsNotFoundIsToldWhatWasWrongWithTheReports(t *testing.T) {
 			}
 			return append(lines, "c,d\n")
 		}}
-		run := w.run(t)
-		_, err := run.Run(t.Context(), provision.Devices(ofType("a", "known"), ofType("b", "gone")))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, provision.Devices(ofType("a", "known"), ofType("b", "gone")))
 		all := results(t, run)
 		assert.Equal(t, provision.Provisioned, all[0].Verdict)
 		assert.Equal(t, provision.CauseTask, all[1].Cause)
@@ -202,8 +200,7 @@ func TestTheTextOfADiscrepancyIsSafeToPrint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.opts.Backend = shuffled{w.fake, func([]string) []string { return []string{"\x1b[2J3 of 3 devices provisioned\n"} }}
-		_, err := w.run(t).Run(t.Context(), rows(1))
-		require.NoError(t, err)
+		w.complete(t, rows(1))
 		for _, e := range discrepancies(w) {
 			assert.False(t, strings.ContainsAny(e.Problem, "\x1b\n"), "%q", e.Problem)
 		}
@@ -231,9 +228,6 @@ func TestReportsWhoseLinksAreRefusedStopTheRunAndLoseNothing(t *testing.T) {
 			assert.ErrorContains(t, err, what)
 		}
 		w.opts.Backend = w.fake
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(3))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(3))))
 	})
 }

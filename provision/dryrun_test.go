@@ -65,8 +65,7 @@ func TestTheDryRunRefusesSubjectsThatDoNotFit(t *testing.T) {
 
 func TestTheDryRunFindsKeysOfAnotherRunThatWouldStopIt(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	_, err := w.run(t).Run(t.Context(), provision.Rows(named("a"), named("b")))
-	require.NoError(t, err)
+	w.complete(t, provision.Rows(named("a"), named("b")))
 	report, err := w.run(t).Check(t.Context(), provision.Rows(named("c"), named("a"), named("b")))
 	require.NoError(t, err)
 	assert.False(t, report.OK())
@@ -86,8 +85,7 @@ func TestTheDryRunFindsKeysOfAnotherRunThatWouldStopIt(t *testing.T) {
 
 func TestTheDryRunFindsThatTheLedgersRunIsAnother(t *testing.T) {
 	w, _ := sqliteWorld(t)
-	_, err := w.run(t).Run(t.Context(), provision.Rows(named("a")))
-	require.NoError(t, err)
+	w.complete(t, provision.Rows(named("a")))
 	tm := template.Walkthrough()
 	tm.Parameters["SerialNumber"] = template.Parameter{Default: template.Literal("0")}
 	w.opts.Template = tm
@@ -130,8 +128,7 @@ func TestCheckReportsWhatExists(t *testing.T) {
 	assert.Zero(t, own.Certified)
 	assert.Equal(t, int64(2), own.Things)
 
-	_, err = w.fake.AddFault(fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403, Times: -1})
 	report, err := w.again(t, provision.RefuseExisting).run(t).Check(t.Context(), rows(3))
 	require.NoError(t, err, "reading was denied: a finding")
 	assert.True(t, report.NotLooked)

@@ -65,9 +65,7 @@ func TestABoardThatWasSwappedIsNotTakenForTheOneBefore(t *testing.T) {
 		w = newWorld(t, fakebackend.Options{})
 		w.opts.Credential = &provision.GivenCSR{}
 		w.durable(t)
-		run := w.run(t)
-		_, err := run.Run(t.Context(), provision.Devices(board(t, "pump", "first")))
-		require.NoError(t, err)
+		run := w.complete(t, provision.Devices(board(t, "pump", "first")))
 		return w, results(t, run)[0]
 	}
 	t.Run("in the same run", func(t *testing.T) {
@@ -141,11 +139,9 @@ func TestASwappedBoardThatIsRefusedLeavesTheOneBefore(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.opts.Credential, w.opts.Output = &provision.GivenCSR{}, nil
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), provision.Devices(board(t, "pump", "first")))
-	require.NoError(t, err)
+	w.complete(t, provision.Devices(board(t, "pump", "first")))
 	w.opts.Existing = provision.ReplaceExisting
-	_, err = w.fake.AddFault(fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Fail, Code: "ExpiredTokenException", Message: "expired"})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Fail, Code: "ExpiredTokenException", Message: "expired"})
 	run := w.run(t)
 	before := results(t, run)[0]
 	res, err := run.Register(t.Context(), board(t, "pump", "second"))
@@ -163,8 +159,7 @@ func TestALostAnswerOfASwappedBoardIsSettledWithTheNewOne(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
 			w.opts.Credential, w.opts.Output = &provision.GivenCSR{}, nil
 			w.durable(t)
-			_, err := w.run(t).Run(t.Context(), provision.Devices(board(t, "pump", "first")))
-			require.NoError(t, err)
+			w.complete(t, provision.Devices(board(t, "pump", "first")))
 			old := results(t, w.run(t))[0]
 			w.opts.Existing, w.opts.Backend = provision.ReplaceExisting, &lossyRegister{w.fake, effect}
 			next := board(t, "pump", "second")
@@ -172,7 +167,7 @@ func TestALostAnswerOfASwappedBoardIsSettledWithTheNewOne(t *testing.T) {
 			assert.NotEqual(t, old.CertificateID, res.CertificateID)
 			w.opts.Backend = w.fake
 			run := w.run(t)
-			_, err = run.Register(t.Context(), next)
+			_, err := run.Register(t.Context(), next)
 			require.NoError(t, err)
 			_, err = run.Run(t.Context(), nil)
 			require.NoError(t, err)
@@ -254,9 +249,7 @@ func TestARenewedCertificateOfOnesOwnCAIsAnotherOne(t *testing.T) {
 	device := func(text string) iter.Seq2[provision.Device, error] {
 		return provision.Rows(map[string]string{"ThingName": "pump", "CertificatePem": text})
 	}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), device(first))
-	require.NoError(t, err)
+	run := w.complete(t, device(first))
 	old := results(t, run)
 	for _, c := range []struct {
 		text string

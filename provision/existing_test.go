@@ -31,9 +31,7 @@ func firstRun(t *testing.T, n int) (*world, []*provision.Result) {
 	t.Helper()
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(n))
-	require.NoError(t, err)
+	run := w.complete(t, rows(n))
 	return w, results(t, run)
 }
 
@@ -159,8 +157,7 @@ func TestAReplacedCertificateGoesOutOfServiceOnceTheNewOneIsDelivered(t *testing
 
 	// An interruption in between is made good by the next call.
 	w2.opts.Output = output
-	denied, err := w.fake.AddFault(fakebackend.Fault{Operation: "DetachThingPrincipal", Nth: 2, Times: -1, Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403})
-	require.NoError(t, err)
+	denied := w.fault(t, fakebackend.Fault{Operation: "DetachThingPrincipal", Nth: 2, Times: -1, Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403})
 	_, err = w2.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, task.ErrAccessDenied)
 	require.ErrorContains(t, err, "still in service")
@@ -253,9 +250,7 @@ func TestARunThatWasSetBackDoesNotTakeItsOwnCertificateForAStrangers(t *testing.
 	}
 	require.NoError(t, before.Apply(t.Context(), change))
 	w.opts.Ledger = before
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	run := w.complete(t, rows(3))
 	got := results(t, run)
 	w.requireWorking(t, got)
 	assert.Equal(t, old[0].CertificateID, got[0].CertificateID)

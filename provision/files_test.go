@@ -219,9 +219,7 @@ func TestTheLastSizeOfAPartIsNeverMuchOverTheLimit(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.PartBytes, w.opts.PartLines = 3000, 4
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(17))
-	require.NoError(t, err)
+	run := w.complete(t, rows(17))
 	parts, err := w.opts.Ledger.Parts(t.Context())
 	require.NoError(t, err)
 	lines := 0

@@ -122,15 +122,12 @@ func TestDevicesAreLeftToTheirFirstConnection(t *testing.T) {
 func TestAThingWithAnotherCertificateIsNotTheIssuedDevice(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	ca := jitWorld(t, w)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(1))
 	key := certtest.Key()
 	another, err := ca.Issue(key.Public(), csr.CommonName("device-1"))
 	require.NoError(t, err)
 	w.connects(t, "device-1", another, types.CertificateStatusActive)
-	_, err = w.run(t).Run(t.Context(), nil)
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.incomplete(t, nil)
 	r := results(t, run)[0]
 	assert.Equal(t, provision.Issued, r.Verdict)
 	assert.Contains(t, r.Message, "its certificate is not on it")
@@ -234,9 +231,7 @@ func TestARunOfFirstConnectionsRegistersNothingItself(t *testing.T) {
 func TestAnIssuedDeviceIsRemovedWithWhatItsConnectionMade(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	jitWorld(t, w)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(2))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(2))
 	w.connects(t, "device-1", results(t, run)[0].CertificatePEM, types.CertificateStatusActive)
 	report, err := w.run(t).Remove(t.Context(), provision.RemoveOptions{All: true, UncheckedThings: true})
 	require.NoError(t, err)
@@ -252,9 +247,7 @@ func TestAnIssuedDeviceIsRemovedWithWhatItsConnectionMade(t *testing.T) {
 
 func TestADeviceOfAnOwnCAIsRemovedWithItsCertificate(t *testing.T) {
 	w, _ := ownCAWorld(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	report, err := w.run(t).Remove(t.Context(), provision.RemoveOptions{All: true})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, report.Removed)

@@ -16,8 +16,7 @@ import (
 // anotherRun provisions devices into the world's store of keys and gives the world a fresh ledger afterwards.
 func (w *world) anotherRun(t *testing.T, n int) {
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(n))
-	require.NoError(t, err)
+	w.complete(t, rows(n))
 	w.durable(t)
 }
 
@@ -62,8 +61,7 @@ func TestRegisterRefusesTheKeyOfAnotherRun(t *testing.T) {
 	swapped := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 	taken := provision.Device{Row: map[string]string{"ThingName": "device-1", "SerialNumber": "001"}}
 	w.opts.Credential.(*provision.MakeCSR).Store = keystore.Memory()
-	_, err := w.run(t).Run(t.Context(), provision.Devices(swapped))
-	require.NoError(t, err)
+	w.complete(t, provision.Devices(swapped))
 	w.opts.Credential.(*provision.MakeCSR).Store = w.keys
 	for range 3 {
 		_, err := w.run(t).Register(t.Context(), taken)
@@ -77,18 +75,16 @@ func TestAMendedNameDoesNotTakeTheKeyOfAnotherRun(t *testing.T) {
 	w.anotherRun(t, 1) // device-1
 	bad := provision.Device{Row: map[string]string{"ThingName": "not a name", "SerialNumber": "1"}}
 	good := provision.Device{Row: map[string]string{"ThingName": "device-9", "SerialNumber": "9"}}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(bad, good))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.incomplete(t, provision.Devices(bad, good))
 	mended := provision.Device{Seq: 1, Row: map[string]string{"ThingName": "device-1", "SerialNumber": "1"}}
 	for range 2 {
-		_, err = w.run(t).Amend(t.Context(), provision.Devices(mended))
+		_, err := w.run(t).Amend(t.Context(), provision.Devices(mended))
 		require.ErrorIs(t, err, keystore.ErrExists)
 	}
 	w.requireOneCertificateEach(t, "device-1", "device-9")
 
 	mended.Row["ThingName"] = "device-2"
-	_, err = w.run(t).Amend(t.Context(), provision.Devices(mended))
+	_, err := w.run(t).Amend(t.Context(), provision.Devices(mended))
 	require.NoError(t, err)
 	w.requireOneCertificateEach(t, "device-1", "device-2", "device-9")
 }
@@ -99,10 +95,8 @@ func TestANameThatWasRefusedAsItCameIsNotTheRunsOwn(t *testing.T) {
 	record := func(name, serial string) provision.Device {
 		return provision.Device{Seq: 1, Row: map[string]string{"ThingName": name, "SerialNumber": serial}}
 	}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(record("device-1", "not valid"), record("device-9", "9")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.Amend(t.Context(), provision.Devices(record("device-2", "not valid")))
+	run := w.incomplete(t, provision.Devices(record("device-1", "not valid"), record("device-9", "9")))
+	_, err := run.Amend(t.Context(), provision.Devices(record("device-2", "not valid")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	_, err = run.Amend(t.Context(), provision.Devices(record("device-1", "1")))
 	require.ErrorIs(t, err, keystore.ErrExists)
@@ -115,10 +109,8 @@ func TestAMendedNameThatAnotherDeviceHasIsADuplicateAndNoKeyOfAnotherRun(t *test
 	record := func(name string) provision.Device {
 		return provision.Device{Seq: 2, Row: map[string]string{"ThingName": name, "SerialNumber": "9"}}
 	}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(record("device-1"), record("not a name")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.Register(t.Context(), record("swapped"))
+	run := w.incomplete(t, provision.Devices(record("device-1"), record("not a name")))
+	_, err := run.Register(t.Context(), record("swapped"))
 	require.NoError(t, err)
 	_, err = run.Amend(t.Context(), provision.Devices(record("swapped")))
 	require.ErrorIs(t, err, provision.ErrIncomplete)

@@ -38,8 +38,7 @@ func TestThingsThatShareACertificateKeepTheirOwnResults(t *testing.T) {
 			w.opts.Output = nil
 			id, _ := w.activeCertificate(t)
 			if refused != "" {
-				_, err := w.fake.AddFault(fakebackend.Fault{Thing: refused, Step: fakebackend.StepThing, Do: fakebackend.Fail})
-				require.NoError(t, err)
+				w.fault(t, fakebackend.Fault{Thing: refused, Step: fakebackend.StepThing, Do: fakebackend.Fail})
 			}
 			run := w.run(t)
 			_, err := run.Run(t.Context(), provision.Devices(byID("one", id), byID("two", id)))
@@ -92,8 +91,7 @@ func TestWhatWasThereBeforeARunIsNotTakenForItsWork(t *testing.T) {
 				require.NoError(t, err)
 				w.opts.Template, w.opts.Credential, w.opts.Output = tmpl, c.step, nil
 				// The line is refused, and no report says so.
-				_, err = w.fake.AddFault(fakebackend.Fault{Thing: "one", Step: fakebackend.StepThing, Do: fakebackend.Fail})
-				require.NoError(t, err)
+				w.fault(t, fakebackend.Fault{Thing: "one", Step: fakebackend.StepThing, Do: fakebackend.Fail})
 				w.opts.Backend = shuffled{w.fake, func([]string) []string { return nil }}
 				_, err = w.run(t).Run(t.Context(), provision.Devices(byID("one", id)))
 				require.ErrorIs(t, err, provision.ErrIncomplete, "nothing was registered")

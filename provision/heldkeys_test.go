@@ -177,11 +177,8 @@ func TestAnAdoptedLineWithAPrivateKeyIsKeptWithoutIt(t *testing.T) {
 func TestAPrivateKeyInATextOfTheServiceIsNotKept(t *testing.T) {
 	key := newStray(t)
 	w, dir := sqliteWorld(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Line: 1, Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "refused: " + key.text})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Line: 1, Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "refused: " + key.text})
+	run := w.incomplete(t, rows(1))
 	assert.Contains(t, results(t, run)[0].Message, "refused")
 	key.requireNowhere(t, run, dir)
 }
@@ -200,9 +197,7 @@ func TestAPrivateKeyInAnErrorOfTheBackendIsNotKept(t *testing.T) {
 	key := newStray(t)
 	w, dir := sqliteWorld(t)
 	w.opts.Backend = tattling{w.fake, "sent " + key.text}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	run := w.complete(t, rows(1))
 	res, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "board", "SerialNumber": "2"}})
 	require.Error(t, err)
 	assert.Equal(t, provision.Unknown, res.Verdict)

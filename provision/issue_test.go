@@ -89,9 +89,7 @@ func TestCertificatesOfAnOwnCAAreRegistered(t *testing.T) {
 			require.NoError(t, err)
 			w.opts.Template = issuing(t, withCA)
 			w.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w.keys, Subject: subject.Subject}
-			run := w.run(t)
-			_, err = run.Run(t.Context(), rows(3))
-			require.NoError(t, err)
+			run := w.complete(t, rows(3))
 			w.requireWorking(t, results(t, run))
 			for _, r := range results(t, run) {
 				cert := certificate(t, r.CertificatePEM)
@@ -131,11 +129,8 @@ func ownCAWorld(t *testing.T) (*world, *csr.CA) {
 
 func TestADeviceThatIsSentAgainIsSentWithTheSameCertificate(t *testing.T) {
 	w, _ := ownCAWorld(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
+	run := w.incomplete(t, rows(3))
 	before, err := w.keys.Get(t.Context(), "device-2")
 	require.NoError(t, err)
 	_, err = w.run(t).Retry(t.Context())
@@ -150,8 +145,7 @@ func TestADeviceThatIsSentAgainIsSentWithTheSameCertificate(t *testing.T) {
 func TestTheCertificateOfARefusedLineIsAnOrphanUntilItsDeviceHasIt(t *testing.T) {
 	w, _ := ownCAWorld(t)
 	for name, times := range map[string]int{"device-2": 1, "device-3": 2} {
-		_, err := w.fake.AddFault(fakebackend.Fault{Thing: name, Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: times})
-		require.NoError(t, err)
+		w.fault(t, fakebackend.Fault{Thing: name, Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: times})
 	}
 	orphans := func(run *provision.Run) (names []string) {
 		t.Helper()
@@ -193,9 +187,7 @@ func TestAPartThatWasLostIsMadeAgainOfTheSameCertificates(t *testing.T) {
 	before, err := os.ReadFile(files[0])
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(files[0]))
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	run := w.complete(t, rows(3))
 	after, err := os.ReadFile(files[0])
 	require.NoError(t, err)
 	assert.Equal(t, string(before), string(after))
@@ -222,10 +214,7 @@ func TestARunGoesOnOnlyWithTheCAThatItWasBegunWith(t *testing.T) {
 	require.ErrorContains(t, err, "give the CA that did")
 
 	w.opts.Credential = &provision.IssueCertificate{CA: first, Store: w.keys}
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(2))
-	require.NoError(t, err)
-	w.requireWorking(t, results(t, run))
+	w.requireWorking(t, results(t, w.complete(t, rows(2))))
 }
 
 func TestACertificateThatExpiredInAnInterruptedRunIsNotSent(t *testing.T) {
@@ -237,11 +226,8 @@ func TestACertificateThatExpiredInAnInterruptedRunIsNotSent(t *testing.T) {
 		short, err := csr.NewCA(long.Certificate(), caKey, csr.Profile{Validity: 24 * time.Hour})
 		require.NoError(t, err)
 		w.opts.Credential = &provision.IssueCertificate{CA: short, Store: w.keys}
-		_, err = w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
-		require.NoError(t, err)
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(2))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.fault(t, fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
+		run := w.incomplete(t, rows(2))
 
 		time.Sleep(48 * time.Hour)
 		_, err = run.Retry(t.Context())
@@ -296,9 +282,7 @@ func TestNoPartIsSentWithCertificatesThatExpiredInAnInterruptedRun(t *testing.T)
 
 						time.Sleep(48 * time.Hour)
 						w.opts.Credential = &provision.IssueCertificate{CA: long, Store: w.keys}
-						run := w.run(t)
-						_, err = run.Run(t.Context(), rows(3))
-						require.ErrorIs(t, err, provision.ErrIncomplete)
+						run := w.incomplete(t, rows(3))
 						got := results(t, run)
 						w.requireWorking(t, got[1:2])
 						assert.Equal(t, made.CertificatePEM, got[1].CertificatePEM)
@@ -376,9 +360,7 @@ func TestAStepForATemplateKeepsItsSettings(t *testing.T) {
 
 func TestRemovedDevicesAreOnTheCAsRevocationList(t *testing.T) {
 	w, ca := ownCAWorld(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	run := w.complete(t, rows(3))
 	empty, err := run.RevocationList(t.Context(), "", time.Now().Add(time.Hour))
 	require.NoError(t, err)
 	_, err = run.Remove(t.Context(), provision.RemoveOptions{Names: []string{"device-2"}})
@@ -427,12 +409,9 @@ func revoked(t *testing.T, run *provision.Run) (serials []*big.Int) {
 
 func TestTheCertificateOfARefusedLineIsRevokedWithItsDevice(t *testing.T) {
 	w, _ := ownCAWorld(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(2))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.RemoveOrphans(t.Context())
+	w.fault(t, fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Fail, Times: 1})
+	run := w.incomplete(t, rows(2))
+	_, err := run.RemoveOrphans(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, revoked(t, run), "it is sent again with the same certificate")
 	_, err = run.Remove(t.Context(), provision.RemoveOptions{Names: []string{"device-2"}})

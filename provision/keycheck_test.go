@@ -100,8 +100,7 @@ func TestARunConfirmsOnlyDevicesWhoseKeysAreStillThere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := folderWorld(t, fakebackend.Options{})
 			w.durable(t)
-			_, err := w.run(t).Run(t.Context(), rows(3))
-			require.NoError(t, err)
+			w.complete(t, rows(3))
 			mounted, aside := w.folder.Path("device-2"), filepath.Join(t.TempDir(), "aside")
 			require.NoError(t, os.Rename(mounted, aside))
 			summary, err := confirm(w, t)
@@ -150,8 +149,7 @@ func TestAKeyDatabaseRestoredFromAnOlderCopyIsNoticed(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 	}
 	keys := open()
-	_, err := w.run(t).Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	require.NoError(t, keys.Close())
 	older, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -170,8 +168,7 @@ func TestAKeyDatabaseRestoredFromAnOlderCopyIsNoticed(t *testing.T) {
 
 	restore(newer)
 	open()
-	_, err = w.run(t).Run(t.Context(), nil)
-	require.NoError(t, err)
+	w.complete(t, nil)
 }
 
 // askedStore fails or counts what is asked of it.
@@ -199,10 +196,7 @@ func TestAStoreThatCannotBeAskedStopsTheRunAndSaysNothingAboutTheKeys(t *testing
 		assert.Equal(t, provision.Submitted, r.Verdict)
 	}
 	w.opts.Credential = &provision.MakeCSR{Store: w.keys}
-	run := w.run(t)
-	_, err = run.Run(t.Context(), nil)
-	require.NoError(t, err)
-	w.requireWorking(t, results(t, run))
+	w.requireWorking(t, results(t, w.complete(t, nil)))
 }
 
 func TestASingleDeviceWhoseKeyIsLostIsNotProvisioned(t *testing.T) {

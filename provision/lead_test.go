@@ -37,8 +37,7 @@ func TestThePartThatComesNextIsInTheBucketWhenATaskEnds(t *testing.T) {
 		w.opts.Credential = &provision.MakeCSR{Store: keystore.Memory(), Keys: slowSource(100 * time.Millisecond), Workers: 2}
 		w.opts.Output = nil
 		w.durable(t)
-		_, err := w.run(t).Run(t.Context(), rows(1000))
-		require.NoError(t, err)
+		w.complete(t, rows(1000))
 		parts, err := w.opts.Ledger.Parts(t.Context())
 		require.NoError(t, err)
 		require.Greater(t, len(parts), 2)

@@ -70,9 +70,7 @@ func TestAListOfRequestsOrCertificatesNeedsTheirColumn(t *testing.T) {
 		_, err := w.run(t).Run(t.Context(), fromCSV(list))
 		require.ErrorIs(t, err, datafile.ErrHeader)
 		assert.ErrorContains(t, err, `no column is called "`+form+`"; "Pem" is no parameter`)
-		run := w.run(t)
-		_, err = run.Run(t.Context(), fromCSV(strings.Replace(list, "Pem", form, 1)))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, fromCSV(strings.Replace(list, "Pem", form, 1)))
 		assert.Contains(t, results(t, run)[0].Message, form+": ")
 	}
 }
@@ -90,8 +88,7 @@ func TestAnInputOfWhichNothingWasSentCanBeReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
 			w.durable(t)
-			_, err := w.run(t).Run(t.Context(), fromCSV(first))
-			require.ErrorIs(t, err, provision.ErrIncomplete)
+			w.incomplete(t, fromCSV(first))
 			record, err := w.opts.Ledger.Run(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, first == "" || strings.Count(first, "\n") == 1, record.Finished.IsZero(), "an empty list is no run that is over")
@@ -129,8 +126,7 @@ func TestAGermanListIsProvisionedAndItsOwnColumnsAreKept(t *testing.T) {
 	devices := func() iter.Seq2[provision.Device, error] {
 		return provision.FromCSV(strings.NewReader(list), "Geräte.csv", options)
 	}
-	_, err = w.run(t).Run(t.Context(), devices())
-	require.NoError(t, err)
+	w.complete(t, devices())
 	_, err = w.run(t).Run(t.Context(), devices())
 	require.NoError(t, err, "the same list is compared with what was kept of it")
 	got := results(t, w.run(t))
@@ -170,8 +166,7 @@ func TestAListAsAWSWritesDataFilesIsProvisioned(t *testing.T) {
 	require.ErrorIs(t, err, datafile.ErrHeader)
 	assert.ErrorContains(t, err, `devices.json:1: the list does not have the columns that are needed: "lat" is no parameter`)
 	w.opts.Meta.Unknown = true
-	_, err = w.run(t).Run(t.Context(), fromNDJSON(list))
-	require.NoError(t, err)
+	w.complete(t, fromNDJSON(list))
 	got := results(t, w.run(t))
 	w.requireWorking(t, got)
 	assert.Equal(t, []map[string]string{
@@ -315,9 +310,7 @@ func TestAFailureFileMayGoThroughASpreadsheet(t *testing.T) {
 	for _, row := range original {
 		row["=Note"] = "\tn"
 	}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Rows(original...))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Rows(original...))
 	var file strings.Builder
 	require.NoError(t, run.WriteFailures(t.Context(), &file))
 	cells, err := csv.NewReader(strings.NewReader(file.String())).ReadAll()
@@ -356,10 +349,8 @@ func TestAFailureFileMayGoThroughASpreadsheet(t *testing.T) {
 
 func TestMendedRecordsMayComeAsNDJSON(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
-	run := w.run(t)
-	_, err := run.Run(t.Context(), fromCSV("ThingName,SerialNumber\na b,1\nc,2\n"))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.Amend(t.Context(), fromNDJSON(`{"iotfleet:record":1,"iotfleet:run":"another","ThingName":"a","SerialNumber":"1"}`))
+	run := w.incomplete(t, fromCSV("ThingName,SerialNumber\na b,1\nc,2\n"))
+	_, err := run.Amend(t.Context(), fromNDJSON(`{"iotfleet:record":1,"iotfleet:run":"another","ThingName":"a","SerialNumber":"1"}`))
 	require.ErrorIs(t, err, provision.ErrInputChanged)
 	summary, err := run.Amend(t.Context(), fromNDJSON(`{"iotfleet:record":1,"ThingName":"a","SerialNumber":"1","iotfleet:meta:Customer":"x"}`))
 	require.NoError(t, err, "%v", summary)

@@ -104,12 +104,11 @@ func TestAnOutputIsUsedByOneStageAtATime(t *testing.T) {
 		for d := range rows(60) {
 			list = append(list, d)
 		}
-		_, err := w.run(t).Run(t.Context(), provision.Devices(list[40:]...))
-		require.NoError(t, err)
+		w.complete(t, provision.Devices(list[40:]...))
 		w2 := w.again(t, provision.TakeOverExisting)
 		out := &exclusiveOutput{Output: w2.opts.Output}
 		w2.opts.Credential, w2.opts.Output, w2.opts.PartLines = &provision.MakeCSR{Store: keys}, out, 10
-		_, err = w2.run(t).Run(t.Context(), provision.Devices(list...))
+		_, err := w2.run(t).Run(t.Context(), provision.Devices(list...))
 		require.NoError(t, err)
 		assert.False(t, out.shared.Load(), "a Sync answers for all that was taken since the last, so two stages must not share one")
 	})

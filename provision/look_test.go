@@ -30,10 +30,9 @@ func TestALookThatFailsStopsTheRunAndIsNoAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, old := firstRun(t, 2)
-				id, err := w.fake.AddFault(c.fault)
-				require.NoError(t, err)
+				id := w.fault(t, c.fault)
 				w2 := w.again(t, provision.RefuseExisting)
-				_, err = w2.run(t).Run(t.Context(), rows(2))
+				_, err := w2.run(t).Run(t.Context(), rows(2))
 				require.ErrorIs(t, err, c.want)
 				require.ErrorContains(t, err, c.text)
 				assert.Equal(t, 1, tasksOf(w.fake))
@@ -50,10 +49,9 @@ func TestALookThatFailsStopsTheRunAndIsNoAnswer(t *testing.T) {
 func TestAPassingThrottleOfALookIsWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, old := firstRun(t, 2)
-		_, err := w.fake.AddFault(fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Throttle, Times: 3})
-		require.NoError(t, err)
+		w.fault(t, fakebackend.Fault{Operation: "DescribeThing", Do: fakebackend.Throttle, Times: 3})
 		run := w.again(t, provision.RefuseExisting).run(t)
-		_, err = run.Run(t.Context(), rows(2))
+		_, err := run.Run(t.Context(), rows(2))
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		requireRefused(t, results(t, run), old)
 	})
@@ -97,9 +95,7 @@ func TestNoDeviceIsLookedForTwiceInOneCall(t *testing.T) {
 		w := slowService(t, 400*time.Millisecond)
 		looks := &countedLooks{Backend: w.fake}
 		w.opts.Backend, w.opts.Output = looks, nil
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(900))
-		require.NoError(t, err)
+		run := w.complete(t, rows(900))
 		parts := map[int]bool{}
 		for _, r := range results(t, run) {
 			parts[r.Part] = true

@@ -42,9 +42,7 @@ func TestAStartThatTakesEffectWithinTheSettleWindowIsNotSentAgain(t *testing.T) 
 				w.opts.SettleWindow = 2 * time.Minute
 				slow := &slowEffect{Backend: w.fake, after: after}
 				w.opts.Backend = slow
-				run := w.run(t)
-				_, err := run.Run(t.Context(), rows(3))
-				require.NoError(t, err)
+				run := w.complete(t, rows(3))
 				time.Sleep(10 * time.Minute) // whatever is still on its way arrives
 				assert.Len(t, slow.asked, 1)
 				assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
@@ -86,9 +84,7 @@ func TestAProxysThrottleIsNoRefusal(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		proxy := &throttlingProxy{Backend: w.fake}
 		w.opts.Backend = proxy
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(3))
-		require.NoError(t, err)
+		run := w.complete(t, rows(3))
 		res, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}})
 		require.NoError(t, err)
 		assert.Equal(t, provision.Provisioned, res.Verdict)

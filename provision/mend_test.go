@@ -184,11 +184,9 @@ func TestOfAThousandDevicesAHundredBadOnesAreNamedMendedAndProvisioned(t *testin
 func TestAMendedRecordWithoutNumberAndNameMendsNothing(t *testing.T) {
 	w := typedWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "known"), ofType("b", "gone")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "known"), ofType("b", "gone")))
 	before := results(t, run)
-	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"Type": "known"}}))
+	_, err := run.Amend(t.Context(), provision.Devices(provision.Device{Row: map[string]string{"Type": "known"}}))
 	require.ErrorContains(t, err, "neither the number of a record nor a thing name")
 	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Seq: 3, Row: map[string]string{"ThingName": "b", "Type": "known"}}))
 	require.ErrorContains(t, err, "no record number 3")
@@ -198,9 +196,7 @@ func TestAMendedRecordWithoutNumberAndNameMendsNothing(t *testing.T) {
 func TestAMendedRecordThatMendsNothingCostsNoOther(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), fromCSV("ThingName,SerialNumber\na b,1\nc d,2\ne f,3\ng h,4\n"))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, fromCSV("ThingName,SerialNumber\na b,1\nc d,2\ne f,3\ng h,4\n"))
 	file := "iotfleet:record,ThingName,SerialNumber\n1,a,1\nx,c,2\n99,c,2\n,c,2\n2,c,2\n\"torn,3\n3,e,3\n"
 	file += strings.Repeat("77,z,9\n", 10)
 	summary, err := run.Amend(t.Context(), fromCSV(file))
@@ -230,8 +226,7 @@ func TestAMendedRecordThatMendsNothingCostsNoOther(t *testing.T) {
 func TestAnotherRunsFailuresAreRefused(t *testing.T) {
 	bad := provision.Rows(map[string]string{"ThingName": "good", "SerialNumber": "1"}, map[string]string{"ThingName": "not good", "SerialNumber": "2"})
 	failures := func(w *world) string {
-		_, err := w.run(t).Run(t.Context(), bad)
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.incomplete(t, bad)
 		var file strings.Builder
 		require.NoError(t, w.run(t).WriteFailures(t.Context(), &file))
 		return strings.Replace(file.String(), ",not good\n", ",better\n", 1)

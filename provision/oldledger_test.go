@@ -60,8 +60,7 @@ func restoredAt(t *testing.T, w *world, part int) {
 		}
 		observe(e)
 	}
-	_, err := w.run(t).Run(t.Context(), rows(30))
-	require.NoError(t, err)
+	w.complete(t, rows(30))
 	require.NotNil(t, old)
 	w.opts.Observe, w.opts.Ledger = observe, old
 }
@@ -71,10 +70,7 @@ func TestALedgerFromBeforeAStartFindsItsTask(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 10})
 		restoredAt(t, w, 3)
 		before := len(slices.Collect(taskIDs(t, w.fake)))
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(30))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(30))))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before, "no device is sent twice")
 	})
 }
@@ -86,10 +82,7 @@ func TestALedgerFromBeforeAPartWasMade(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{Rate: 10})
 			restoredAt(t, w, 1)
 			before := len(slices.Collect(taskIDs(t, w.fake)))
-			run := w.run(t)
-			_, err := run.Run(t.Context(), rows(30))
-			require.NoError(t, err)
-			w.requireWorking(t, results(t, run))
+			w.requireWorking(t, results(t, w.complete(t, rows(30))))
 			assert.Equal(t, 30, w.fake.Counts().Certificates)
 			assert.Len(t, slices.Collect(taskIDs(t, w.fake)), before)
 		})
@@ -135,10 +128,7 @@ func TestATaskThatTheLedgerDoesNotKnowIsWaitedFor(t *testing.T) {
 		_, err := w.run(t).Run(ctx, rows(13))
 		require.ErrorIs(t, err, context.Canceled)
 		w.opts.Observe, w.opts.Ledger = observe, old
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(13))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(13))))
 		assert.Equal(t, 13, w.fake.Counts().Certificates, "each device has one")
 	})
 }
@@ -190,8 +180,7 @@ func TestARunThatWasNeverInterruptedListsNoTasks(t *testing.T) {
 		w.opts.PartLines = 10
 		list := &listings{Backend: w.fake}
 		w.opts.Backend = list
-		_, err := w.run(t).Run(t.Context(), rows(30))
-		require.NoError(t, err)
+		w.complete(t, rows(30))
 		assert.Zero(t, list.n)
 	})
 }
@@ -201,11 +190,8 @@ func TestARunThatWasNeverInterruptedListsNoTasks(t *testing.T) {
 func TestALedgerThatWasSetBackTakesNoDeviceItsCertificate(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepAttachCertificate, Do: fakebackend.Fail, Times: 1})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepAttachCertificate, Do: fakebackend.Fail, Times: 1})
+	run := w.incomplete(t, rows(1))
 	old, err := copyLedger(t.Context(), w.opts.Ledger)
 	require.NoError(t, err)
 	n, err := run.RemoveOrphans(t.Context())
@@ -250,15 +236,12 @@ func TestAPartThatIsMadeOnceMoreTakesItsTask(t *testing.T) {
 			}
 			observe(e)
 		}
-		_, err := w.run(t).Run(t.Context(), rows(3))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.incomplete(t, rows(3))
 		require.NotNil(t, old)
 		w.opts.Observe, w.opts.Ledger = observe, old
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(3))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, rows(3))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1, "it is not started a second time")
-		_, err = run.Retry(t.Context())
+		_, err := run.Retry(t.Context())
 		require.NoError(t, err)
 		w.requireWorking(t, results(t, run))
 	})

@@ -23,11 +23,8 @@ func lateFailure(t *testing.T) (*world, *provision.Run) {
 	t.Helper()
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
+	run := w.incomplete(t, rows(1))
 	return w, run
 }
 
@@ -88,8 +85,7 @@ func TestACertificateThatADeviceHasComeToUseIsNoOrphanAnyMore(t *testing.T) {
 func TestARunWithFailedLinesLooksForItsOrphans(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
 	lists := &countingLister{Backend: w.fake}
 	w.opts.Backend = lists
 	run := w.run(t)
@@ -179,8 +175,7 @@ func TestADeviceThatIsSentAgainMakesTheLookForOrphansStale(t *testing.T) {
 func TestALookForOrphansThatFailedHidesNothing(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
 	w.opts.Backend = &countingLister{Backend: w.fake, err: task.ErrAccessDenied}
 	run := w.run(t)
 	summary, err := run.Run(t.Context(), rows(3))
@@ -199,8 +194,7 @@ func TestALookForOrphansThatFailedHidesNothing(t *testing.T) {
 func TestTheLookAtTheEndOfARunReadsNoMoreThanTheRunCanHaveCaused(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
 	crowd := &crowded{Backend: w.fake}
 	w.opts.Backend = crowd
 	run := w.run(t)
@@ -244,8 +238,7 @@ func TestOrphansAreFoundWhateverThisMachinesClockShows(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{})
 			w.durable(t)
 			w.fake.Advance(-ahead)
-			_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-			require.NoError(t, err)
+			w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
 			run := w.run(t)
 			summary, err := run.Run(t.Context(), rows(2))
 			require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -262,10 +255,9 @@ func TestARunOfSingleDevicesFindsItsOrphansThoughNoTaskTellsTheServicesTime(t *t
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.fake.Advance(-20 * time.Hour)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "late", Step: fakebackend.StepPolicy, Do: fakebackend.Fail, Code: "ResourceRegistrationFailureException"})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "late", Step: fakebackend.StepPolicy, Do: fakebackend.Fail, Code: "ResourceRegistrationFailureException"})
 	run := w.run(t)
-	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}})
+	_, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}})
 	require.Error(t, err)
 	found, err := run.FindOrphans(t.Context())
 	require.NoError(t, err)
@@ -283,12 +275,9 @@ type listless struct {
 func TestTheCertificateOfARecordThatIsChangedIsRecordedBeforeItIsSentAgain(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "device-1", Step: fakebackend.StepReport, Do: fakebackend.Fail})
 	w.opts.Backend = listless{w.fake, w.fake, w.fake}
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(1))
 	left, ok := w.fake.Thing("device-1")
 	require.True(t, ok)
 	require.Len(t, left.Certificates, 1, "all was made, and reported as failed")
@@ -306,10 +295,8 @@ func TestTheCertificateOfARecordThatIsChangedIsRecordedBeforeItIsSentAgain(t *te
 func TestAmendReturnsWhatIsWrongWithTheMendedRecords(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	run := w.complete(t, rows(1))
 	unreadable := errors.New("the file is cut off")
-	_, err = run.Amend(t.Context(), func(yield func(provision.Device, error) bool) { yield(provision.Device{}, unreadable) })
+	_, err := run.Amend(t.Context(), func(yield func(provision.Device, error) bool) { yield(provision.Device{}, unreadable) })
 	require.ErrorIs(t, err, unreadable)
 }

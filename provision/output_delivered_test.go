@@ -18,8 +18,7 @@ func deliveredFolders(t *testing.T, n int) *world {
 	t.Helper()
 	w := folderWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(n))
-	require.NoError(t, err)
+	w.complete(t, rows(n))
 	return w
 }
 
@@ -45,8 +44,7 @@ func TestABoardWhoseKeyIsLostIsNotSentWhileTheOutputHoldsItsCertificate(t *testi
 		w := folderWorld(t, fakebackend.Options{})
 		w.durable(t)
 		w.opts.Credential = &provision.MakeCSR{Store: keystore.Memory()}
-		_, err := w.run(t).Run(t.Context(), rows(1))
-		require.NoError(t, err)
+		w.complete(t, rows(1))
 		w.keys = keystore.Memory()
 		w.opts.Credential, w.opts.Existing = &provision.MakeCSR{Store: w.keys}, existing
 		run := w.run(t)
@@ -61,7 +59,7 @@ func TestABoardWhoseKeyIsLostIsNotSentWhileTheOutputHoldsItsCertificate(t *testi
 			assert.Equal(t, provision.NoKey, results(t, run)[0].Verdict)
 		}
 		w.moveDeliveryAway(t, "device-1")
-		_, err = run.Register(t.Context(), board)
+		_, err := run.Register(t.Context(), board)
 		require.NoError(t, err)
 		got := results(t, run)[0]
 		assert.Equal(t, provision.Provisioned, got.Verdict)
@@ -115,9 +113,7 @@ func TestADeviceWhoseOutputIsTakenNamesTheCertificatesThatItsThingHas(t *testing
 	first := results(t, w.run(t))[0]
 	w.opts.Credential, w.opts.Existing = &provision.MakeCSR{Store: keystore.Memory()}, provision.ReplaceExisting
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(1))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, rows(1))
 	got := results(t, run)[0]
 	requireDeliveredBefore(t, got)
 	assert.Contains(t, got.Message, first.CertificateID)

@@ -79,9 +79,7 @@ func TestAMissingPartFileIsMadeAgainFromTheSameKeys(t *testing.T) {
 	before, err := os.ReadFile(files[1])
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(files[1]))
-	run := w.run(t)
-	_, err = run.Run(t.Context(), nil)
-	require.NoError(t, err)
+	run := w.complete(t, nil)
 	after, err := os.ReadFile(files[1])
 	require.NoError(t, err)
 	assert.Equal(t, string(before), string(after))
@@ -124,8 +122,7 @@ func TestAPartFileOfAnotherRunIsNotOverwritten(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, string(data), "%s was changed", f)
 	}
-	_, err = w.run(t).Run(t.Context(), rows(10))
-	require.NoError(t, err)
+	w.complete(t, rows(10))
 }
 
 // edited gives a copy of a world's ledger with changes made by hand.
@@ -217,8 +214,7 @@ func TestReportsOfAnotherRunAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	foreign := slices.Collect(taskIDs(t, w.fake))[0]
 
-	_, err = w.run(t).Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	w.complete(t, rows(3))
 	// Somebody has put the other run's task into this ledger.
 	w.opts.Ledger = edited(t, w, nil, func(p *provision.PartRecord) {
 		p.TaskID, p.State = foreign, provision.PartEnded
@@ -242,8 +238,7 @@ func TestLeftoversOfACrashAreRemovedAndThoseOfOthersAreNot(t *testing.T) {
 	for _, f := range []string{own, other} {
 		require.NoError(t, os.WriteFile(f, []byte("{}"), 0o600))
 	}
-	_, err = w.run(t).Run(t.Context(), nil)
-	require.NoError(t, err)
+	w.complete(t, nil)
 	_, err = os.Stat(own)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	_, err = os.Stat(other)

@@ -78,8 +78,7 @@ func TestARunGoesOnWhereThatCanHelp(t *testing.T) {
 				w.durable(t)
 				w.opts.PartLines = c.lines
 				if c.fault != nil {
-					_, err := w.fake.AddFault(*c.fault)
-					require.NoError(t, err)
+					w.fault(t, *c.fault)
 				}
 				summary, err := w.run(t).Run(t.Context(), ofTypes(30, c.gone))
 				require.ErrorIs(t, err, provision.ErrIncomplete)

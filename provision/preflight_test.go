@@ -101,8 +101,7 @@ func TestTheAccountIsLookedAtOnceForATemplateAndARole(t *testing.T) {
 	role, err := w.fake.EnsureRole(t.Context(), &task.RoleInput{Name: "another"})
 	require.NoError(t, err)
 	w.opts.RoleARN = role
-	_, err = w.run(t).Run(t.Context(), devices)
-	require.NoError(t, err)
+	w.complete(t, devices)
 	assert.Len(t, looks.asked, 1, "nothing is to be sent")
 }
 
@@ -140,10 +139,7 @@ func TestWhatCanNotBeLookedAtStopsNothing(t *testing.T) {
 				w.durable(t)
 				w.opts.Backend = &preflights{Backend: w.fake, answer: answer}
 				began := time.Now()
-				run := w.run(t)
-				_, err := run.Run(t.Context(), rows(3))
-				require.NoError(t, err)
-				w.requireWorking(t, results(t, run))
+				w.requireWorking(t, results(t, w.complete(t, rows(3))))
 				assert.Less(t, time.Since(began), 5*time.Minute)
 				told := 0
 				for _, e := range w.events {

@@ -22,9 +22,7 @@ func trialRun(t *testing.T, n int) (*world, *provision.Run) {
 	t.Helper()
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(n))
-	require.NoError(t, err)
+	run := w.complete(t, rows(n))
 	return w, run
 }
 
@@ -68,13 +66,10 @@ func TestATrialRunIsUndone(t *testing.T) {
 func TestAThingThatARefusedLineMadeIsRemovedWithItsDevice(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
-	require.NoError(t, err)
-	run := w.run(t)
-	_, err = run.Run(t.Context(), rows(3))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
+	run := w.incomplete(t, rows(3))
 	require.Equal(t, 3, w.fake.Counts().Things, "the refused line has made its thing")
-	_, err = run.Retry(t.Context())
+	_, err := run.Retry(t.Context())
 	require.NoError(t, err)
 	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true})
 	require.NoError(t, err)
@@ -92,8 +87,7 @@ func (unsyncable) Sync(context.Context) error { return errors.New("disk full") }
 func TestAThingThatARefusedLineMadeIsRemovedAlsoIfPrepareSentItAgain(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Step: fakebackend.StepActivate, Do: fakebackend.Fail, Message: "Internal Failure"})
 	run := w.run(t)
 	steps := func() error {
 		if _, err := run.Prepare(t.Context(), rows(3)); err != nil {
@@ -109,7 +103,7 @@ func TestAThingThatARefusedLineMadeIsRemovedAlsoIfPrepareSentItAgain(t *testing.
 	require.Equal(t, 3, w.fake.Counts().Things, "the refused line has made its thing")
 	whole := w.opts.Credential
 	w.opts.Credential = unsyncable{whole.(*provision.MakeCSR)}
-	_, err = w.run(t).Retry(t.Context())
+	_, err := w.run(t).Retry(t.Context())
 	require.ErrorContains(t, err, "disk full")
 	w.opts.Credential = whole
 	require.NoError(t, steps())
@@ -326,9 +320,7 @@ func TestAThingWithoutACertificateIsKeptIfItExistedBefore(t *testing.T) {
 	_, err := awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("one")})
 	require.NoError(t, err)
 	w.opts.Template, w.opts.Credential = formTemplate(t, ""), provision.NoCertificate{}
-	run := w.run(t)
-	_, err = run.Run(t.Context(), provision.Rows(map[string]string{"ThingName": "one"}, map[string]string{"ThingName": "two"}))
-	require.NoError(t, err)
+	run := w.complete(t, provision.Rows(map[string]string{"ThingName": "one"}, map[string]string{"ThingName": "two"}))
 	report, err := run.Remove(t.Context(), all)
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), report.ThingsKept)
@@ -342,10 +334,8 @@ func TestAThingThatWasKeptIsRemovedByALaterCall(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.Existing = provision.UncheckedExisting
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(2))
-	require.NoError(t, err)
-	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}})
+	run := w.complete(t, rows(2))
+	_, err := run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "late", "SerialNumber": "9"}})
 	require.NoError(t, err)
 	report, err := run.Remove(t.Context(), provision.RemoveOptions{All: true, Rate: 1000})
 	require.NoError(t, err)
@@ -366,10 +356,8 @@ func TestWhatIsKnownOfAThingOutlastsACallThatDoesNotLook(t *testing.T) {
 	_, err := awsIoT(w.fake).CreateThing(t.Context(), &iot.CreateThingInput{ThingName: new("one")})
 	require.NoError(t, err)
 	w.opts.Template, w.opts.Credential = formTemplate(t, "CertificateSigningRequest"), &provision.MakeCSR{Store: w.keys}
-	_, err = w.fake.AddFault(fakebackend.Fault{Thing: "one", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
-	require.NoError(t, err)
-	_, err = w.run(t).Run(t.Context(), provision.Rows(map[string]string{"ThingName": "one"}))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.fault(t, fakebackend.Fault{Thing: "one", Step: fakebackend.StepCertificate, Do: fakebackend.Fail, Times: 1})
+	w.incomplete(t, provision.Rows(map[string]string{"ThingName": "one"}))
 	w.opts.Existing = provision.UncheckedExisting
 	run := w.run(t)
 	_, err = run.Retry(t.Context())

@@ -29,9 +29,8 @@ func activeCertificates(t *testing.T, fake *fakebackend.Backend, thing string) (
 func TestARunThatHasNotReplacedYetIsNotComplete(t *testing.T) {
 	w, _ := firstRun(t, 2)
 	w2 := w.again(t, provision.ReplaceExisting)
-	denied, err := w.fake.AddFault(fakebackend.Fault{Operation: "DetachThingPrincipal", Times: -1, Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403})
-	require.NoError(t, err)
-	_, err = w2.run(t).Run(t.Context(), rows(2))
+	denied := w.fault(t, fakebackend.Fault{Operation: "DetachThingPrincipal", Times: -1, Do: fakebackend.Fail, Code: "AccessDeniedException", Status: 403})
+	_, err := w2.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, task.ErrAccessDenied)
 	w.fake.RemoveFault(denied)
 	kept, err := w2.run(t).Summary(t.Context())

@@ -32,10 +32,7 @@ func TestALostTaskIsFoundInWhateverOrderTheServiceListsTasks(t *testing.T) {
 					time.Sleep(time.Hour)
 				}
 				w.opts.Backend = &lossyStart{Backend: w.fake, effect: true, lose: 1}
-				run := w.run(t)
-				_, err := run.Run(t.Context(), rows(3))
-				require.NoError(t, err)
-				w.requireWorking(t, results(t, run))
+				w.requireWorking(t, results(t, w.complete(t, rows(3))))
 				assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 21)
 			})
 		})
@@ -59,10 +56,7 @@ func TestATaskOfOurOwnThatShowsUpLateIsNotTakenForAForeignOne(t *testing.T) {
 		// The request takes effect long after its answer was given up.
 		late := &lateStart{Backend: w.fake}
 		w.opts.Backend = late
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(2))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(2))))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
 		assert.GreaterOrEqual(t, late.waited, w.opts.SettleWindow, "nothing is sent while the first request may have its effect")
 	})
@@ -99,10 +93,7 @@ func TestATaskOfOurOwnThatShowsUpLateIsNotStartedAgainWhenItCouldNotBeSeen(t *te
 		// By the time the tasks in progress can be listed again, it has ended.
 		late := &unlisted{lateStart: lateStart{Backend: w.fake}}
 		w.opts.Backend = late
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(2))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(2))))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
 		assert.GreaterOrEqual(t, late.waited, w.opts.SettleWindow)
 		assert.True(t, late.asked, "the throttle must have hit")
@@ -133,19 +124,15 @@ func TestAServiceThatStartsNothingEndsTheRunWhichGoesOnLater(t *testing.T) {
 				w := newWorld(t, fakebackend.Options{})
 				w.durable(t)
 				f.Operation, f.Times = "StartThingRegistrationTask", -1
-				id, err := w.fake.AddFault(f)
-				require.NoError(t, err)
+				id := w.fault(t, f)
 				ctx, cancel := context.WithTimeout(t.Context(), 18*time.Hour)
 				defer cancel()
-				_, err = w.run(t).Run(ctx, rows(2))
+				_, err := w.run(t).Run(ctx, rows(2))
 				require.ErrorContains(t, err, "no task was started in 1h")
 				_, ok := errors.AsType[*task.Error](err)
 				assert.True(t, ok, "what the service says is in the error: %v", err)
 				w.fake.RemoveFault(id)
-				run := w.run(t)
-				_, err = run.Run(t.Context(), rows(2))
-				require.NoError(t, err)
-				w.requireWorking(t, results(t, run))
+				w.requireWorking(t, results(t, w.complete(t, rows(2))))
 			})
 		})
 	}
@@ -221,14 +208,13 @@ func TestACancelThatIsRefusedEndsTheRunWithItsReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 0.1})
 		w.durable(t)
-		_, err := w.fake.AddFault(fakebackend.Fault{Operation: "StopThingRegistrationTask", Do: fakebackend.Fail, Code: "UnauthorizedException", Times: -1})
-		require.NoError(t, err)
+		w.fault(t, fakebackend.Fault{Operation: "StopThingRegistrationTask", Do: fakebackend.Fail, Code: "UnauthorizedException", Times: -1})
 		run := w.run(t)
 		go func() {
 			time.Sleep(10 * time.Second)
 			run.Stop(provision.CancelTask)
 		}()
-		_, err = run.Run(t.Context(), rows(10))
+		_, err := run.Run(t.Context(), rows(10))
 		require.ErrorIs(t, err, task.ErrAccessDenied)
 		assert.ErrorContains(t, err, "cancelling it")
 		run = w.run(t)
@@ -243,15 +229,14 @@ func TestADeviceIsNotTakenFromAPartThatIsStillRead(t *testing.T) {
 		w := typedWorld(t, fakebackend.Options{})
 		w.durable(t)
 		input := provision.Devices(ofType("a", "late"), ofType("b", "known"))
-		_, err := w.run(t).Run(t.Context(), input)
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.incomplete(t, input)
 		// As if the process had died between the verdict of "a" and the end of its part.
 		w.opts.Ledger = edited(t, w, nil, func(p *provision.PartRecord) { p.State = provision.PartEnded }, func(d *provision.DeviceRecord) {
 			if d.Name == "b" {
 				d.Verdict, d.CertificateID, d.CertificateARN, d.CertificatePEM = provision.Submitted, "", "", ""
 			}
 		})
-		_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
+		_, err := awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
 		require.NoError(t, err)
 		// And once more: before the part is settled, whatever comes behind it.
 		ledger := w.opts.Ledger
@@ -281,8 +266,7 @@ func TestRetryUsesWhatAFailedLineLeftAndRegistersNothingTwice(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	// Everything was made for device-2, and then the service reported a failure all the same.
-	_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepReport, Do: fakebackend.Fail, Message: "Internal Failure"})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepReport, Do: fakebackend.Fail, Message: "Internal Failure"})
 	run := w.run(t)
 	summary, err := run.Run(t.Context(), rows(3))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -300,15 +284,14 @@ func TestARegisterThatDiedIsSettledByTheNextRun(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, fakebackend.Options{})
 				w.durable(t)
-				_, err := w.run(t).Run(t.Context(), rows(2))
-				require.NoError(t, err)
+				w.complete(t, rows(2))
 				board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 				ctx, cancel := context.WithCancelCause(t.Context())
 				dying := &dyingRegister{Backend: w.fake, effect: effect, die: func() { cancel(errProcessDied) }}
 				w.opts.Backend = dying
 				ledger := w.opts.Ledger
 				w.opts.Ledger = &deadAfter{Ledger: ledger, ctx: ctx}
-				_, err = w.run(t).Register(ctx, board)
+				_, err := w.run(t).Register(ctx, board)
 				require.ErrorIs(t, err, errProcessDied)
 
 				w.opts.Backend, w.opts.Ledger = w.fake, ledger
@@ -362,21 +345,16 @@ func TestAnUnreadableRecordThatWasMendedIsStillPartOfTheFirstInput(t *testing.T)
 		provision.Device{Row: map[string]string{"ThingName": "one", "SerialNumber": "1"}},
 		provision.Device{Err: errors.New("line 3: quotes are not closed")},
 	)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), input)
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = run.Amend(t.Context(), provision.Devices(provision.Device{Seq: 2, Row: map[string]string{"ThingName": "two", "SerialNumber": "2"}}))
+	run := w.incomplete(t, input)
+	_, err := run.Amend(t.Context(), provision.Devices(provision.Device{Seq: 2, Row: map[string]string{"ThingName": "two", "SerialNumber": "2"}}))
 	require.NoError(t, err)
-	_, err = w.run(t).Run(t.Context(), input)
-	require.NoError(t, err)
+	w.complete(t, input)
 }
 
 func TestARenamedDeviceFreesItsNameAndLeavesNoOrphanUnseen(t *testing.T) {
 	w := typedWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone"), ofType("b", "known"), ofType("a", "known")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "gone"), ofType("b", "known"), ofType("a", "known")))
 	left := countCertificates(t, w.fake) - 1
 	require.Positive(t, left, "the refused line must have left something for this test to mean anything")
 	summary, err := run.Amend(t.Context(), provision.Devices(
@@ -397,8 +375,7 @@ func TestNoCertificateIsCalledAnOrphanWhileItsDeviceIsOpen(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
 		w.opts.Backend = blind{shuffled{w.fake, func([]string) []string { return nil }}}
-		_, err := w.run(t).Run(t.Context(), rows(3))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.incomplete(t, rows(3))
 		w.opts.Backend = w.fake
 		run := w.run(t)
 		orphans, err := run.FindOrphans(t.Context())
@@ -461,11 +438,8 @@ func (l *failsAt) Apply(ctx context.Context, c provision.Change) error {
 func TestATaskThatIsNotSeenAtOnceIsGivenTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 1})
-		id, err := w.fake.AddFault(fakebackend.Fault{Operation: "DescribeThingRegistrationTask", Do: fakebackend.Fail, Code: "ResourceNotFoundException", Times: 4})
-		require.NoError(t, err)
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(5))
-		require.NoError(t, err)
+		id := w.fault(t, fakebackend.Fault{Operation: "DescribeThingRegistrationTask", Do: fakebackend.Fail, Code: "ResourceNotFoundException", Times: 4})
+		run := w.complete(t, rows(5))
 		assert.Equal(t, 4, w.fake.FaultHits(id))
 		w.requireWorking(t, results(t, run))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
@@ -477,9 +451,7 @@ func TestATaskThatIsNotSeenOnceMoreAfterHoursIsStillWaitedFor(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 0.001})
 		began := time.Now()
 		w.opts.Backend = &invisible{Backend: w.fake, at: []time.Time{began, began.Add(2 * time.Hour)}}
-		run := w.run(t)
-		_, err := run.Run(t.Context(), rows(20))
-		require.NoError(t, err)
+		run := w.complete(t, rows(20))
 		assert.Greater(t, time.Since(began), 5*time.Hour)
 		w.requireWorking(t, results(t, run))
 	})
@@ -581,8 +553,7 @@ func TestAHalfSpooledRunIsNeverComplete(t *testing.T) {
 		_, err := call(w.run(t))
 		assert.ErrorIs(t, err, provision.ErrIncomplete, name)
 	}
-	_, err = w.run(t).Run(t.Context(), rows(2001))
-	require.NoError(t, err)
+	w.complete(t, rows(2001))
 }
 
 // slowStart has the effect of a start and then answers nothing until the context ends. The second upload is refused
@@ -622,10 +593,7 @@ func TestARefusedUploadDoesNotPassForARefusedStart(t *testing.T) {
 		require.ErrorIs(t, err, task.ErrAccessDenied)
 		assert.ErrorContains(t, err, "uploading part 2")
 		w.opts.Backend = w.fake
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(4))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(4))))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 2, "one task for each part")
 	})
 }
@@ -645,10 +613,7 @@ func TestWhyTheCallersContextEndedIsInTheErrorAndStartsNothingTwice(t *testing.T
 		_, err := w.run(t).Run(ctx, rows(2))
 		require.ErrorIs(t, err, context.Cause(ctx))
 		w.opts.Backend = w.fake
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(2))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(2))))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 1)
 	})
 }

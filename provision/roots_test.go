@@ -26,8 +26,7 @@ func TestEachDeviceGetsTheRootsOfItsEndpoint(t *testing.T) {
 	w := folderWorld(t, fakebackend.Options{})
 	backend := &rooted{Backend: w.fake, roots: string(w.fake.RootCA()) + string(w.fake.CA())}
 	w.opts.Backend = backend
-	_, err := w.run(t).Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	for _, device := range []string{"device-1", "device-2"} {
 		assert.Equal(t, backend.roots, folderContent(t, w.folder.Path(device))["root-ca.pem"])
 	}
@@ -39,8 +38,7 @@ func TestEachDeviceGetsTheRootsOfItsEndpoint(t *testing.T) {
 func TestWhereNoRootsAreKnownThereIsNoFile(t *testing.T) {
 	w := folderWorld(t, fakebackend.Options{})
 	w.opts.Backend = &rooted{Backend: w.fake}
-	_, err := w.run(t).Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	w.complete(t, rows(1))
 	assert.NotContains(t, folderContent(t, w.folder.Path("device-1")), "root-ca.pem")
 }
 

@@ -126,10 +126,9 @@ func TestNothingProvisionedIsNeverSuccess(t *testing.T) {
 
 func TestANewRunRefusesKeysOfAnEarlierOne(t *testing.T) {
 	w := folderWorld(t, fakebackend.Options{})
-	_, err := w.run(t).Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	before := folderContent(t, w.folder.Path("device-1"))
-	_, err = w.run(t).Run(t.Context(), rows(2))
+	_, err := w.run(t).Run(t.Context(), rows(2))
 	require.ErrorIs(t, err, keystore.ErrExists)
 	assert.ErrorContains(t, err, "device-1")
 	assert.Equal(t, before, folderContent(t, w.folder.Path("device-1")))
@@ -163,8 +162,7 @@ func taskIDs(t *testing.T, b task.Backend) iter.Seq[task.ID] {
 func TestAFinishedRunIsConfirmedAndNothingIsSentAgain(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(4))
-	require.NoError(t, err)
+	w.complete(t, rows(4))
 	run := w.run(t) // as a new process would
 	summary, err := run.Run(t.Context(), rows(4))
 	require.NoError(t, err)
@@ -180,8 +178,7 @@ func TestAFinishedRunIsConfirmedAndNothingIsSentAgain(t *testing.T) {
 func TestAChangedInputIsRefusedWithItsFirstDifference(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(4))
-	require.NoError(t, err)
+	w.complete(t, rows(4))
 	for name, c := range map[string]struct {
 		devices iter.Seq2[provision.Device, error]
 		text    string
@@ -216,8 +213,7 @@ func TestAChangedInputIsRefusedWithItsFirstDifference(t *testing.T) {
 func TestARunRefusesToGoOnElsewhere(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	w.complete(t, rows(1))
 
 	other, err := fakebackend.New(fakebackend.Options{Account: "999999999999", Region: "eu-west-1"})
 	require.NoError(t, err)
@@ -271,10 +267,7 @@ func TestResultsAreMatchedByPublicKeyWhateverTheirOrder(t *testing.T) {
 		slices.Reverse(lines)
 		return lines
 	}}
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(5))
-	require.NoError(t, err)
-	w.requireWorking(t, results(t, run))
+	w.requireWorking(t, results(t, w.complete(t, rows(5))))
 }
 
 func TestAnErrorLineIsTiedToItsDeviceOnlyWhenTheNumbersAreProved(t *testing.T) {
@@ -301,9 +294,7 @@ func TestAnErrorLineIsTiedToItsDeviceOnlyWhenTheNumbersAreProved(t *testing.T) {
 	}
 	t.Run("against matched results", func(t *testing.T) {
 		w := world(t)
-		run := w.run(t)
-		_, err := run.Run(t.Context(), devices("known", "gone", "known", "lost"))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, devices("known", "gone", "known", "lost"))
 		all := results(t, run)
 		w.requireWorking(t, []*provision.Result{all[0], all[2]})
 		assert.Equal(t, provision.CauseTypeMissing, all[1].Cause)
@@ -403,8 +394,7 @@ func TestAForeignTaskIsWaitedForOrRefusedAsAsked(t *testing.T) {
 			w := newWorld(t, fakebackend.Options{Rate: 0.01})
 			start(t, w)
 			began := time.Now()
-			_, err := w.run(t).Run(t.Context(), rows(1))
-			require.NoError(t, err)
+			w.complete(t, rows(1))
 			assert.Greater(t, time.Since(began), 100*time.Second)
 			assert.True(t, slices.ContainsFunc(w.events, func(e provision.Event) bool { _, ok := e.(provision.EventTaskWaiting); return ok }))
 		})

@@ -182,8 +182,7 @@ func TestNoSecretIsEverShown(t *testing.T) {
 			{Operation: "PutObject", Do: fakebackend.Fail, Code: "AccessDenied"}, {Line: 3, Step: fakebackend.StepThing, Do: fakebackend.Throttle},
 			{Operation: "RegisterThing", Do: fakebackend.DropAfter}, {Operation: "DescribeThing", Do: fakebackend.Fail, Code: "AccessDeniedException"},
 		} {
-			_, err := w.fake.AddFault(f)
-			require.NoError(t, err)
+			w.fault(t, f)
 		}
 		var run *provision.Run
 		devices := provision.Devices(ofType("a", "known"), ofType("b", "gone"), ofType("c", "known"), ofType("d d", "x"), ofType("e", "known"), ofType("f", "known"))

@@ -54,8 +54,7 @@ func (unreadable) Devices(context.Context, provision.DeviceFilter) iter.Seq2[*pr
 func TestRegisterWithALedgerThatCannotBeReadSaysSo(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(1))
-	require.NoError(t, err)
+	w.complete(t, rows(1))
 	w.opts.Ledger = unreadable{w.opts.Ledger}
 	res, err := w.run(t).Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}})
 	require.ErrorContains(t, err, "bad sector")
@@ -65,9 +64,7 @@ func TestRegisterWithALedgerThatCannotBeReadSaysSo(t *testing.T) {
 func TestRegisterTakesARecordItCannotNameForNoOtherDevice(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	run := w.run(t)
-	_, err := run.Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	run := w.complete(t, rows(2))
 	for name, row := range map[string]map[string]string{
 		"without a name":        {"SerialNumber": "900"},
 		"with an invalid value": {"ThingName": "device-1", "SerialNumber": "9 9"},
@@ -85,13 +82,11 @@ func TestRegisterTakesARecordItCannotNameForNoOtherDevice(t *testing.T) {
 func TestADeviceIsNotBlamedForTheCredentialsOfWhoeverRegistersIt(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(2))
-	require.NoError(t, err)
+	w.complete(t, rows(2))
 	board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 	fail := func(f fakebackend.Fault) {
 		f.Operation, f.Do = "RegisterThing", fakebackend.Fail
-		_, err := w.fake.AddFault(f)
-		require.NoError(t, err)
+		w.fault(t, f)
 	}
 	expired := fakebackend.Fault{Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}
 	fail(expired)
@@ -122,8 +117,7 @@ func TestRegisterGivesUpAThrottleThatDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
-		id, err := w.fake.AddFault(fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Throttle, Times: -1})
-		require.NoError(t, err)
+		id := w.fault(t, fakebackend.Fault{Operation: "RegisterThing", Do: fakebackend.Throttle, Times: -1})
 		board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 		began := time.Now()
 		res, err := w.run(t).Register(t.Context(), board)
@@ -168,8 +162,7 @@ func TestADeviceWhoseRequestTakesEffectLateIsNotRegisteredTwice(t *testing.T) {
 				w := newWorld(t, fakebackend.Options{})
 				w.durable(t)
 				w.opts.Backend = &lateRegister{Backend: w.fake, lose: 1}
-				_, err := w.run(t).Run(t.Context(), rows(1))
-				require.NoError(t, err)
+				w.complete(t, rows(1))
 				res, err := w.run(t).Register(t.Context(), board)
 				require.Error(t, err)
 				require.Equal(t, provision.Unknown, res.Verdict)
@@ -233,12 +226,10 @@ func TestARefusedRecordNeverStandsForADeviceThatIsRegisteredByItself(t *testing.
 	w := typedWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.SkipPreflight = true
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "gone"), ofType("a", "known")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "gone"), ofType("a", "known")))
 	mended := ofType("b", "known")
 	mended.Seq = 1
-	_, err = run.Amend(t.Context(), provision.Devices(mended))
+	_, err := run.Amend(t.Context(), provision.Devices(mended))
 	require.ErrorIs(t, err, provision.ErrIncomplete, "record 2 is still a duplicate")
 	res, err := run.Register(t.Context(), ofType("a", "known"))
 	require.NoError(t, err)

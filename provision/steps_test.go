@@ -78,9 +78,7 @@ func TestACancelledContextLeavesARunThatResumes(t *testing.T) {
 		_, err := w.run(t).Run(ctx, rows(30))
 		require.ErrorIs(t, err, interrupted)
 		w.opts.Observe = nil
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(30))
-		require.NoError(t, err)
+		run := w.complete(t, rows(30))
 		assert.Len(t, slices.Collect(taskIDs(t, w.fake)), 3, "no part may be registered twice")
 		w.requireWorking(t, results(t, run))
 	})
@@ -156,14 +154,13 @@ func TestADeviceWhoseCertificateHasNoPolicyIsNotCalledProvisioned(t *testing.T) 
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
 		w.opts.Backend = blind{shuffled{w.fake, func([]string) []string { return nil }}}
-		_, err := w.run(t).Run(t.Context(), rows(2))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		w.incomplete(t, rows(2))
 		cert := must(w.fake.ReadDevice(t.Context(), "device-2")).Certificates[0]
 		must(awsIoT(w.fake).DetachPolicy(t.Context(), &iot.DetachPolicyInput{PolicyName: new(cert.Policies[0]), Target: new(cert.ARN)}))
 
 		w.opts.Backend = w.fake
 		run := w.run(t)
-		_, err = run.Reconcile(t.Context())
+		_, err := run.Reconcile(t.Context())
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		all := results(t, run)
 		assert.Equal(t, provision.Provisioned, all[0].Verdict)
@@ -174,8 +171,7 @@ func TestADeviceWhoseCertificateHasNoPolicyIsNotCalledProvisioned(t *testing.T) 
 func TestRegisterAddsASingleDeviceToTheRun(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.run(t).Run(t.Context(), rows(3))
-	require.NoError(t, err)
+	w.complete(t, rows(3))
 	run := w.run(t)
 	board := provision.Device{Row: map[string]string{"ThingName": "swapped", "SerialNumber": "900"}}
 	res, err := run.Register(t.Context(), board)
@@ -298,9 +294,7 @@ func TestRetrySendsFailedDevicesAgainWithTheSameKey(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.Template, w.opts.SkipPreflight = typed(t), true
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "late"), ofType("b", "late")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "late"), ofType("b", "late")))
 	before, err := w.keys.Get(t.Context(), "a")
 	require.NoError(t, err)
 	_, err = awsIoT(w.fake).CreateThingType(t.Context(), &iot.CreateThingTypeInput{ThingTypeName: new("late")})
@@ -357,9 +351,7 @@ func TestOrphansAreFoundAndRemovedOnRequest(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
 	w.opts.Template, w.opts.SkipPreflight = typed(t), true
-	run := w.run(t)
-	_, err := run.Run(t.Context(), provision.Devices(ofType("a", "late")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	run := w.incomplete(t, provision.Devices(ofType("a", "late")))
 	orphans, err := run.FindOrphans(t.Context())
 	require.NoError(t, err)
 	left := countCertificates(t, w.fake)

@@ -15,8 +15,7 @@ func TestARunThatIsStoppedBeforeThrottledLinesAreSentAgainGoesOnWithThem(t *test
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{})
 		w.durable(t)
-		_, err := w.fake.AddFault(fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Throttle})
-		require.NoError(t, err)
+		w.fault(t, fakebackend.Fault{Thing: "device-2", Step: fakebackend.StepThing, Do: fakebackend.Throttle})
 		var run *provision.Run
 		observe := w.opts.Observe
 		w.opts.Observe = func(e provision.Event) {
@@ -30,10 +29,7 @@ func TestARunThatIsStoppedBeforeThrottledLinesAreSentAgainGoesOnWithThem(t *test
 		assert.EqualValues(t, 1, summary.Causes[provision.CauseThrottled])
 
 		w.opts.Observe = observe
-		run = w.run(t)
-		_, err = run.Run(t.Context(), rows(3))
-		require.NoError(t, err)
-		w.requireWorking(t, results(t, run))
+		w.requireWorking(t, results(t, w.complete(t, rows(3))))
 	})
 }
 

@@ -28,12 +28,9 @@ func TestALineThatIsSentAgainCountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fakebackend.Options{Rate: 10})
 		w.durable(t)
-		_, err := w.fake.AddFault(fakebackend.Fault{Line: 2, Step: fakebackend.StepThing, Do: fakebackend.Throttle, Times: 2})
-		require.NoError(t, err)
-		_, err = w.fake.AddFault(fakebackend.Fault{Thing: "device-3", Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "Thing type x does not exist"})
-		require.NoError(t, err)
-		_, err = w.fake.AddFault(fakebackend.Fault{Thing: "device-4", Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "validation error"})
-		require.NoError(t, err)
+		w.fault(t, fakebackend.Fault{Line: 2, Step: fakebackend.StepThing, Do: fakebackend.Throttle, Times: 2})
+		w.fault(t, fakebackend.Fault{Thing: "device-3", Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "Thing type x does not exist"})
+		w.fault(t, fakebackend.Fault{Thing: "device-4", Step: fakebackend.StepThing, Do: fakebackend.Fail, Message: "validation error"})
 		var c counter
 		w.opts.Observe = c.observe
 		require20 := func(what string) {
@@ -41,12 +38,10 @@ func TestALineThatIsSentAgainCountsOnce(t *testing.T) {
 			assert.Equal(t, counter{20, 20, 20}, c, what)
 			c = counter{}
 		}
-		run := w.run(t)
-		_, err = run.Run(t.Context(), rows(20))
-		require.ErrorIs(t, err, provision.ErrIncomplete)
+		run := w.incomplete(t, rows(20))
 		require20("Run, which sends throttled lines again")
 
-		_, err = run.Retry(t.Context())
+		_, err := run.Retry(t.Context())
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		require20("Retry")
 
@@ -63,8 +58,7 @@ func TestTheSummaryOfALedgerIsThatOfItsRun(t *testing.T) {
 	w.durable(t)
 	_, err := w.run(t).Summary(t.Context())
 	require.ErrorIs(t, err, provision.ErrNoRun)
-	_, err = w.fake.AddFault(fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 2})
-	require.NoError(t, err)
+	w.fault(t, fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 2})
 	want, err := w.run(t).Run(t.Context(), rows(3))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
 	got, err := w.run(t).Summary(t.Context())

@@ -138,6 +138,32 @@ func (w *world) run(t *testing.T) *provision.Run {
 	return run
 }
 
+// complete makes a run of devices, which must all be provisioned.
+func (w *world) complete(t *testing.T, devices iter.Seq2[provision.Device, error]) *provision.Run {
+	t.Helper()
+	run := w.run(t)
+	_, err := run.Run(t.Context(), devices)
+	require.NoError(t, err)
+	return run
+}
+
+// incomplete makes a run of devices, of which some must not be provisioned.
+func (w *world) incomplete(t *testing.T, devices iter.Seq2[provision.Device, error]) *provision.Run {
+	t.Helper()
+	run := w.run(t)
+	_, err := run.Run(t.Context(), devices)
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	return run
+}
+
+// fault makes the account go wrong in a way, and returns the fault's id.
+func (w *world) fault(t *testing.T, f fakebackend.Fault) int {
+	t.Helper()
+	id, err := w.fake.AddFault(f)
+	require.NoError(t, err)
+	return id
+}
+
 // durable gives the world a ledger and a folder for parts that outlive a Run.
 func (w *world) durable(t *testing.T) {
 	w.opts.Ledger, w.opts.PartDir = provision.NewMemoryLedger(), t.TempDir()
