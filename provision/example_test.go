@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -18,13 +17,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/iot"
-
 	"github.com/seed1ff6f450/iotfleet/csr"
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/datafile"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
-	"github.com/seed1ff6f450/iotfleet/fakebackend/fakeaws"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
@@ -181,40 +177,68 @@ func ExampleGivenCSR() {
 	// pump-2: failed: it comes with the request or certificate of "pump-1", which is record 1; give each device its own
 }
 
-// Certificates of one's own CA, which the account must know: here it is registered on the fake. On AWS it is done once,
-// as https://docs.aws.amazon.com/iot/latest/developerguide/register-CA-cert.html says.
-func ExampleGivenCertificate() {
-	ctx := context.Background()
-	fake, role := account(ctx)
-	now := time.Now()
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// pumpsCA is a CA of one's own. Its key may rest in an HSM: any crypto.Signer will do.
+func pumpsCA() *csr.CA {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		log.Fatal(err)
 	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Pumps CA"}, NotBefore: now, NotAfter: now.AddDate(1, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Pumps CA"}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	sign := func(c *x509.Certificate, pub crypto.PublicKey) string {
-		der, err := x509.CreateCertificate(rand.Reader, c, ca, pub, caKey)
-		if err != nil {
-			log.Fatal(err)
-		}
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		log.Fatal(err)
 	}
-	caPEM := sign(ca, caKey.Public())
-	_, err = iot.NewFromConfig(fakeaws.Config(fake)).RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{
-		CaCertificate: new(caPEM), CertificateMode: "SNI_ONLY", SetAsActive: true,
+	if root, err = x509.ParseCertificate(der); err != nil {
+		log.Fatal(err)
+	}
+	ca, err := csr.NewCA(root, key, csr.Profile{Validity: 10 * 365 * 24 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return ca
+}
+
+// The run makes the keys, and one's own CA the certificates. The account must know the CA.
+func ExampleIssueCertificate() {
+	ctx := context.Background()
+	fake, role := account(ctx)
+	ca := pumpsCA()
+	if _, err := fake.EnsureCA(ctx, &task.CAInput{CertificatePEM: ca.PEM(), Prove: ca.VerificationCertificate}); err != nil {
+		log.Fatal(err)
+	}
+	policy := template.Policy{PolicyDocument: template.OwnTopics("aws", "us-east-1", "123456789012")}
+	run, err := provision.New(provision.Options{
+		Backend: fake, Template: template.FromOwnCA(policy), RoleARN: role,
+		Credential: &provision.IssueCertificate{CA: ca, Store: keystore.Memory()}, // a Folder, or a Store of package sqlitekeys, for real keys
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	deviceKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	summary, err := run.Run(ctx, provision.Rows(map[string]string{"ThingName": "pump-1"}))
+	fmt.Println(summary, err)
+	// Output: 1 of 1 device provisioned <nil>
+}
+
+// Certificates that were made elsewhere come with the list. Their CA is not registered in the account here, which the role
+// must allow.
+func ExampleGivenCertificate() {
+	ctx := context.Background()
+	fake, _ := account(ctx)
+	role, err := fake.EnsureRole(ctx, &task.RoleInput{Name: "registration", RegisterWithoutCA: true})
 	if err != nil {
 		log.Fatal(err)
 	}
-	device := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "pump-1"}, NotBefore: now, NotAfter: ca.NotAfter}
-
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // on the device
+	if err != nil {
+		log.Fatal(err)
+	}
+	certificate, err := pumpsCA().Issue(key.Public(), csr.CommonName("pump-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
 	policy := template.Policy{PolicyDocument: template.OwnTopics("aws", "us-east-1", "123456789012")}
 	run, err := provision.New(provision.Options{
 		Backend: fake, Template: template.FromCertificatePEM(policy), RoleARN: role, Credential: &provision.GivenCertificate{},
@@ -222,11 +246,37 @@ func ExampleGivenCertificate() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	summary, err := run.Run(ctx, provision.Rows(map[string]string{
-		"ThingName": "pump-1", "CertificatePem": sign(device, deviceKey.Public()),
-	}))
+	summary, err := run.Run(ctx, provision.Rows(map[string]string{"ThingName": "pump-1", "CertificatePem": certificate}))
 	fmt.Println(summary, err)
 	// Output: 1 of 1 device provisioned <nil>
+}
+
+// A board is swapped: its device gets a new key and certificate at once, and the old certificate is taken out of service.
+func ExampleRun_Register() {
+	ctx := context.Background()
+	fake, role := account(ctx)
+	list := provision.Rows(map[string]string{"ThingName": "pump-1", "Place": "hall-1"})
+	for _, existing := range []provision.Existing{provision.RefuseExisting, provision.ReplaceExisting} {
+		run, err := provision.New(provision.Options{
+			Backend: fake, Template: pumps(), RoleARN: role, Credential: &provision.MakeCSR{Store: keystore.Memory()}, Existing: existing,
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		for device := range list {
+			result, err := run.Register(ctx, device)
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Println(result.Verdict, len(result.Existing))
+		}
+	}
+	device, _ := fake.Thing("pump-1")
+	fmt.Println(len(device.Certificates), "certificate")
+	// Output:
+	// provisioned 0
+	// provisioned 1
+	// 1 certificate
 }
 
 // A factory's own list: semicolons, other names, and columns that the template has no parameter for. A row may hold
