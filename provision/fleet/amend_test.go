@@ -53,9 +53,7 @@ func broken() iter.Seq2[provision.Device, error] {
 func TestTheFailuresOfAFleetGoBackToTheirSitesWhenTheyAreMended(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), broken())
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, broken())
 	header, lines := failuresOf(t, f)
 	assert.Equal(t, []string{"iotfleet:record", "iotfleet:run", "iotfleet:site", "iotfleet:cause", "iotfleet:message", "SerialNumber", "ThingName", "Region"}, header)
 	require.Len(t, lines, 4)
@@ -171,9 +169,7 @@ func numbered(t *testing.T, f *fleet.Fleet, n int64) (last provision.Device) {
 func TestARecordWithoutARouteThatIsNotMendedStaysRefused(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("e", "mars"), device("g", "mars"), device("h", "mars")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, provision.Devices(device("a", regions[0]), device("e", "mars"), device("g", "mars"), device("h", "mars")))
 	summary, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{"e": {"Region": "venus"}, "g": {"Region": regions[1], "ThingName": "a"},
 		"h": {"Region": regions[0], "ThingName": "a"}})) // with another serial number
 	require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -193,9 +189,7 @@ func TestAMendedRecordReplacesNoOtherDevice(t *testing.T) {
 	w := newWorld(t, 1, fakebackend.Options{})
 	w.durable(t)
 	w.change(regions[0], func(o *provision.Options) { o.Existing = provision.ReplaceExisting })
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("h", "mars")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, provision.Devices(device("a", regions[0]), device("h", "mars")))
 	before := results(t, f)
 	summary, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{"h": {"Region": regions[0], "ThingName": "a"}}))
 	require.ErrorIs(t, err, provision.ErrIncomplete)
@@ -209,12 +203,10 @@ func TestAMendedRecordReplacesNoOtherDevice(t *testing.T) {
 func TestAMendedRecordThatCannotBeReadStaysAtItsSite(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), broken())
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, broken())
 	for d := range mended(t, f, nil) {
 		d.Row, d.Err = nil, errors.New("quotes are not closed")
-		_, err = f.Amend(t.Context(), provision.Devices(d))
+		_, err := f.Amend(t.Context(), provision.Devices(d))
 		require.ErrorIs(t, err, provision.ErrIncomplete)
 		break
 	}
@@ -228,13 +220,12 @@ func TestAMendedRecordThatCannotBeReadStaysAtItsSite(t *testing.T) {
 func TestAMendedRecordIsRegisteredOnceThoughTheProcessDies(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), provision.Devices(device("a", regions[0]), device("e", "mars")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.incomplete(t, provision.Devices(device("a", regions[0]), device("e", "mars")))
 	sound := w.opts.Ledger
 	w.opts.Ledger = &brokenLedger{Ledger: sound}
 	f := w.fleet(t)
 	edits := map[string]map[string]string{"e": {"Region": regions[1]}}
-	_, err = f.Amend(t.Context(), mended(t, f, edits))
+	_, err := f.Amend(t.Context(), mended(t, f, edits))
 	require.ErrorContains(t, err, "the disk is full")
 	assert.Equal(t, []string{"e"}, things(t, w.fakes[regions[1]]))
 	w.opts.Ledger = sound
@@ -248,11 +239,9 @@ func TestAMendedRecordIsRegisteredOnceThoughTheProcessDies(t *testing.T) {
 func TestAPrivateKeyInAMendedRecordIsNotKept(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("b 1", regions[0]), device("e", "mars")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, provision.Devices(device("a", regions[0]), device("b 1", regions[0]), device("e", "mars")))
 	key := "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n-----END PRIVATE KEY-----\n"
-	_, err = f.Amend(t.Context(), mended(t, f, map[string]map[string]string{
+	_, err := f.Amend(t.Context(), mended(t, f, map[string]map[string]string{
 		"b 1": {"SerialNumber": key}, "e": {"SerialNumber": key, "Region": key},
 	}))
 	require.Error(t, err)
@@ -283,10 +272,8 @@ func TestRetryBringsANameToOneSiteOnly(t *testing.T) {
 		}
 	}
 	keyless(true)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("a", regions[0]), device("b", regions[0])))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
-	_, err = f.Register(t.Context(), device("a", regions[1]))
+	f := w.incomplete(t, provision.Devices(device("a", regions[0]), device("b", regions[0])))
+	_, err := f.Register(t.Context(), device("a", regions[1]))
 	require.ErrorContains(t, err, "no key today")
 	keyless(false)
 	f = w.fleet(t)

@@ -27,8 +27,7 @@ func (w *world) forgotten(t *testing.T) {
 func TestEverySiteLooksAtItsOwnAccountAsItsOptionsSay(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), spread(3, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(3, 2))
 	w.forgotten(t)
 	w.change(regions[1], func(o *provision.Options) { o.Existing = provision.ReplaceExisting })
 	f := w.fleet(t)
@@ -70,8 +69,7 @@ func TestEverySiteLooksAtItsOwnAccountAsItsOptionsSay(t *testing.T) {
 func TestADryRunRefusesARecordOnceThatExistsAndIsAnotherSites(t *testing.T) {
 	w := givenWorld(t)
 	shared, own := csrFor(t, "serial-1"), csrFor(t, "serial-2")
-	_, err := w.fleet(t).Run(t.Context(), provision.Devices(withCSR("b", regions[1], own)))
-	require.NoError(t, err)
+	w.complete(t, provision.Devices(withCSR("b", regions[1], own)))
 	for _, existing := range []provision.Existing{provision.RefuseExisting, provision.TakeOverExisting} {
 		w.forgotten(t)
 		w.change(regions[1], func(o *provision.Options) { o.Existing = existing })

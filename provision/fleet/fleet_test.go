@@ -97,6 +97,24 @@ func (w *world) fleet(t *testing.T) *fleet.Fleet {
 	return f
 }
 
+// complete makes a run of devices, which must all be provisioned.
+func (w *world) complete(t *testing.T, devices iter.Seq2[provision.Device, error]) *fleet.Fleet {
+	t.Helper()
+	f := w.fleet(t)
+	_, err := f.Run(t.Context(), devices)
+	require.NoError(t, err)
+	return f
+}
+
+// incomplete makes a run of devices, of which some must not be provisioned.
+func (w *world) incomplete(t *testing.T, devices iter.Seq2[provision.Device, error]) *fleet.Fleet {
+	t.Helper()
+	f := w.fleet(t)
+	_, err := f.Run(t.Context(), devices)
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	return f
+}
+
 func (w *world) fault(t *testing.T, site string, f fakebackend.Fault) {
 	t.Helper()
 	_, err := w.fakes[site].AddFault(f)
@@ -290,10 +308,9 @@ func TestNewRefusesOptionsThatCannotWork(t *testing.T) {
 func TestTheFleetsLedgerBelongsToItsSites(t *testing.T) {
 	w := newWorld(t, 3, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), spread(6, 3))
-	require.NoError(t, err)
+	w.complete(t, spread(6, 3))
 	delete(w.opts.Sites, "ap-south-1")
-	_, err = w.fleet(t).Check(t.Context(), spread(4, 2))
+	_, err := w.fleet(t).Check(t.Context(), spread(4, 2))
 	require.ErrorIs(t, err, provision.ErrElsewhere, "a dry run finds it as well")
 	_, err = w.fleet(t).Run(t.Context(), nil)
 	require.ErrorIs(t, err, provision.ErrElsewhere)
@@ -423,11 +440,10 @@ func TestAStepOfTheUsersOwnIsAskedForKeysOfAnotherRun(t *testing.T) {
 	w.durable(t)
 	w.change(regions[0], func(o *provision.Options) { o.Credential = ownStep{&provision.MakeCSR{Store: w.keys}} })
 	input := provision.Rows(map[string]string{"ThingName": "device-1", "SerialNumber": "1", "Region": regions[0]})
-	_, err := w.fleet(t).Run(t.Context(), input)
-	require.NoError(t, err)
+	w.complete(t, input)
 	w.durable(t)
 	for range 3 {
-		_, err = w.fleet(t).Run(t.Context(), input)
+		_, err := w.fleet(t).Run(t.Context(), input)
 		require.ErrorIs(t, err, keystore.ErrExists)
 	}
 	assert.Equal(t, 1, w.fakes[regions[0]].Counts().Certificates)

@@ -32,8 +32,7 @@ func (w *world) requireRefused(t *testing.T, res *fleet.Result, err error, cause
 func TestALateDeviceIsRegisteredAtItsSiteUnlessAnotherHasItsName(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), spread(4, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(4, 2))
 	f := w.fleet(t) // a new process
 	res, err := f.Register(t.Context(), device("late", regions[1]))
 	require.NoError(t, err)
@@ -172,9 +171,7 @@ func TestARecordHoldsItsNameOnceItWasSent(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
 	w.fault(t, regions[0], fakebackend.Fault{Step: fakebackend.StepThing, Do: fakebackend.Fail, Line: 1})
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), provision.Devices(device("sent", regions[0]), device("not sent", regions[0])))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, provision.Devices(device("sent", regions[0]), device("not sent", regions[0])))
 	res, err := f.Register(t.Context(), device("sent", regions[1])) // whose certificate may exist
 	w.requireRefused(t, res, err, provision.CauseDuplicate, `site "eu-west-1" has a device "sent"`)
 
@@ -210,12 +207,11 @@ func TestADeviceThatIsAheadOfAMissingListIsNotCountedForIt(t *testing.T) {
 func TestALateDeviceIsNotSentWhileALedgerThatMayHaveItCannotBeRead(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), spread(4, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(4, 2))
 	w.change(regions[0], func(o *provision.Options) {
 		o.Ledger = &brokenLedger{Ledger: o.Ledger, read: errors.New("the file is damaged")}
 	})
-	_, err = w.fleet(t).Register(t.Context(), device("device-00001", regions[1]))
+	_, err := w.fleet(t).Register(t.Context(), device("device-00001", regions[1]))
 	require.ErrorContains(t, err, `reading the ledger of site "eu-west-1"`)
 	assert.NotContains(t, things(t, w.fakes[regions[1]]), "device-00001")
 }
@@ -227,8 +223,7 @@ func TestANameThatAnotherProgramBroughtToASecondSiteIsTold(t *testing.T) {
 	w.durable(t)
 	// With a key store for both, the other program would have been refused.
 	w.change(regions[1], func(o *provision.Options) { o.Credential = &provision.MakeCSR{Store: keystore.Memory()} })
-	_, err := w.fleet(t).Run(t.Context(), spread(4, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(4, 2))
 	run, err := provision.New(w.opts.Sites[regions[1]])
 	require.NoError(t, err)
 	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "device-00001", "SerialNumber": "9"}})
@@ -305,8 +300,7 @@ func TestTheRequestOfAnotherSitesDeviceIsRefused(t *testing.T) {
 func TestTheKeyOfAnotherSitesDeviceIsRefusedOfALateDevice(t *testing.T) {
 	w := givenWorld(t)
 	shared := csrFor(t, "serial-1")
-	_, err := w.fleet(t).Run(t.Context(), provision.Devices(withCSR("a", regions[0], shared), withCSR("b", regions[1], csrFor(t, "b"))))
-	require.NoError(t, err)
+	w.complete(t, provision.Devices(withCSR("a", regions[0], shared), withCSR("b", regions[1], csrFor(t, "b"))))
 	res, err := w.fleet(t).Register(t.Context(), withCSR("late", regions[1], shared))
 	require.ErrorContains(t, err, `a device of site "eu-west-1" has the same public key`)
 	assert.Equal(t, provision.CauseDuplicate, res.Cause)

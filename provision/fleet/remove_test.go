@@ -30,8 +30,7 @@ func trial(t *testing.T) *world {
 	w.durable(t)
 	_, err := w.fleet(t).Remove(t.Context(), everything)
 	require.ErrorIs(t, err, provision.ErrNoRun)
-	_, err = w.fleet(t).Run(t.Context(), spread(4, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(4, 2))
 	return w
 }
 
@@ -192,8 +191,7 @@ func TestADeviceThatIsAtTwoSitesIsRemovedFromTheOneThatIsNamed(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
 	w.change(regions[1], func(o *provision.Options) { o.Credential = &provision.MakeCSR{Store: keystore.Memory()} })
-	_, err := w.fleet(t).Run(t.Context(), spread(4, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(4, 2))
 	run, err := provision.New(w.opts.Sites[regions[1]])
 	require.NoError(t, err)
 	_, err = run.Register(t.Context(), provision.Device{Row: map[string]string{"ThingName": "device-00001", "SerialNumber": "9"}})
@@ -223,9 +221,7 @@ func TestARemovedDeviceCanGoToAnotherSiteAndThenNotBack(t *testing.T) {
 		return provision.Devices(withCSR("a", regions[0], request), withCSR("b", regions[1], csrFor(t, "b")))
 	}
 	whole := list()
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), whole)
-	require.NoError(t, err)
+	f := w.complete(t, whole)
 	res, err := f.Register(t.Context(), withCSR("a", regions[1], request))
 	w.requireRefused(t, res, err, provision.CauseDuplicate, "remove it there first (Fleet.Remove)")
 	_, err = f.Remove(t.Context(), named("a"))

@@ -234,8 +234,7 @@ func TestASiteWhoseLedgerCannotBeReadHoldsOnlyThoseThatMightTakeItsDevices(t *te
 	requireAddsUp(t, summary, 9)
 
 	w.change(bad, func(o *provision.Options) { o.Ledger = sound[bad] })
-	_, err = w.fleet(t).Run(t.Context(), input())
-	require.NoError(t, err)
+	w.complete(t, input())
 }
 
 // A new fleet whose first site can't even be read must not keep the others waiting.
@@ -288,8 +287,7 @@ func TestAFleetOnSQLiteIsWhereItWasWhenItIsOpenedAgain(t *testing.T) {
 		}
 	}
 	closeAll := open()
-	_, err := w.fleet(t).Run(t.Context(), provision.Devices(device("one", regions[0]), device("two", regions[1]), device("three", "")))
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.incomplete(t, provision.Devices(device("one", regions[0]), device("two", regions[1]), device("three", "")))
 	closeAll()
 	closeAll = open()
 	defer closeAll()
@@ -328,13 +326,11 @@ func TestADeviceWhoseRouteChangedIsRefusedBeforeAnythingIsSent(t *testing.T) {
 			if durable {
 				w.durable(t)
 			}
-			f := w.fleet(t)
-			_, err := f.Run(t.Context(), spread(8, 2))
-			require.NoError(t, err)
+			f := w.complete(t, spread(8, 2))
 			if durable {
 				f = w.fleet(t)
 			}
-			_, err = f.Run(t.Context(), moved(spread(8, 2)))
+			_, err := f.Run(t.Context(), moved(spread(8, 2)))
 			require.ErrorIs(t, err, provision.ErrInputChanged)
 			assert.ErrorContains(t, err, `device "device-00003" (record 3) went to site "eu-west-1" when the run was started, and is routed to site "us-east-1" now`)
 			w.requireOnce(t, results(t, f))
@@ -368,9 +364,8 @@ func TestADeviceWhoseRouteChangedIsRefusedBeforeAnythingIsSent(t *testing.T) {
 				}
 			})
 		}
-		_, err := w.fleet(t).Run(t.Context(), lost())
-		require.ErrorIs(t, err, provision.ErrIncomplete)
-		_, err = w.fleet(t).Run(t.Context(), spread(8, 2))
+		w.incomplete(t, lost())
+		_, err := w.fleet(t).Run(t.Context(), spread(8, 2))
 		require.ErrorIs(t, err, provision.ErrInputChanged)
 		assert.ErrorContains(t, err, "was refused before")
 		f := w.fleet(t)
@@ -392,8 +387,7 @@ func TestADeviceWhoseRouteChangedIsRefusedBeforeAnythingIsSent(t *testing.T) {
 func TestAChangedRowIsRefusedByItsSiteAlone(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	_, err := w.fleet(t).Run(t.Context(), spread(8, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(8, 2))
 	summary, err := w.fleet(t).Run(t.Context(), edited(spread(8, 2), func(n int, d *provision.Device) {
 		if n == 3 {
 			d.Row["SerialNumber"] = "other"

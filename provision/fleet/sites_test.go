@@ -40,8 +40,7 @@ func TestDeliverHandsOverTheDevicesOfEverySite(t *testing.T) {
 	require.ErrorIs(t, err, provision.ErrNoRun)
 	_, err = w.fleet(t).Deliver(t.Context(), nil)
 	require.ErrorContains(t, err, "missing")
-	_, err = w.fleet(t).Run(t.Context(), spread(5, 2))
-	require.NoError(t, err)
+	w.complete(t, spread(5, 2))
 	out := &shelf{}
 	n, err := w.fleet(t).Deliver(t.Context(), out)
 	require.NoError(t, err)
@@ -116,9 +115,7 @@ func TestOrphansAreFoundAndRemovedAtEverySite(t *testing.T) {
 func TestACancelledCallIsToldOfEverySite(t *testing.T) {
 	w := newWorld(t, 2, fakebackend.Options{})
 	w.durable(t)
-	f := w.fleet(t)
-	_, err := f.Run(t.Context(), broken())
-	require.ErrorIs(t, err, provision.ErrIncomplete)
+	f := w.incomplete(t, broken())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, call := range map[string]func() error{
