@@ -7,46 +7,31 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
-	"github.com/seed1ff6f450/iotfleet/task"
 )
 
 // stateJSON is an account as one JSON document, for people and for tests in other languages. The members have the names
 // that AWS's answers have, where AWS has one.
 type stateJSON struct {
-	Now           time.Time          `json:"now"` // the fake's clock
-	Account       string             `json:"account"`
-	Region        string             `json:"region"`
-	Fake          bool               `json:"fake"`   // true
-	Counts        Counts             `json:"counts"` // of things, certificates, policies and tasks
-	Tasks         []taskJSON         `json:"tasks"`  // oldest first, as all lists
-	Things        []thingJSON        `json:"things"`
-	Certificates  []certificateJSON  `json:"certificates"`
-	CAs           []caJSON           `json:"caCertificates"`
-	Policies      []policyJSON       `json:"policies"`
-	ThingTypes    []thingTypeJSON    `json:"thingTypes"`
-	ThingGroups   []thingGroupJSON   `json:"thingGroups"`
-	BillingGroups []billingGroupJSON `json:"billingGroups"`
-	Templates     []templateJSON     `json:"provisioningTemplates"`
-	Claims        []claimJSON        `json:"provisioningClaims"` // of CreateProvisioningClaim, until they expire
-	Roles         []roleJSON         `json:"roles"`              // by name
-	Faults        []FaultStatus      `json:"faults"`
+	Now           time.Time                              `json:"now"` // the fake's clock
+	Account       string                                 `json:"account"`
+	Region        string                                 `json:"region"`
+	Fake          bool                                   `json:"fake"`   // true
+	Counts        Counts                                 `json:"counts"` // of things, certificates, policies and tasks
+	Tasks         []*describeThingRegistrationTaskOutput `json:"tasks"`  // oldest first, as all lists
+	Things        []thingJSON                            `json:"things"`
+	Certificates  []certificateJSON                      `json:"certificates"`
+	CAs           []caJSON                               `json:"caCertificates"`
+	Policies      []policyJSON                           `json:"policies"`
+	ThingTypes    []thingTypeJSON                        `json:"thingTypes"`
+	ThingGroups   []thingGroupJSON                       `json:"thingGroups"`
+	BillingGroups []billingGroupJSON                     `json:"billingGroups"`
+	Templates     []templateJSON                         `json:"provisioningTemplates"`
+	Claims        []claimJSON                            `json:"provisioningClaims"` // of CreateProvisioningClaim, until they expire
+	Roles         []roleJSON                             `json:"roles"`              // by name
+	Faults        []FaultStatus                          `json:"faults"`
 }
 
 type (
-	taskJSON struct {
-		TaskID             task.ID     `json:"taskId"`
-		Status             task.Status `json:"status"`
-		Message            string      `json:"message,omitempty"`
-		SuccessCount       int         `json:"successCount"`
-		FailureCount       int         `json:"failureCount"`
-		PercentageProgress int         `json:"percentageProgress"`
-		CreationDate       time.Time   `json:"creationDate"`
-		LastModifiedDate   time.Time   `json:"lastModifiedDate"`
-		TemplateBody       string      `json:"templateBody"`
-		InputFileBucket    string      `json:"inputFileBucket"`
-		InputFileKey       string      `json:"inputFileKey"`
-		RoleARN            string      `json:"roleArn"`
-	}
 	thingJSON struct {
 		ThingName        string            `json:"thingName"`
 		ThingARN         string            `json:"thingArn"`
@@ -143,14 +128,12 @@ func (b *Backend) stateJSON(now time.Time) *stateJSON {
 	s := &stateJSON{
 		Now: now, Account: b.opts.Account, Region: b.opts.Region, Fake: true,
 		Counts: Counts{st.things.len(), st.certificates.len(), st.policies.len(), st.tasks.len()},
-		Tasks:  []taskJSON{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, CAs: []caJSON{},
+		Tasks:  []*describeThingRegistrationTaskOutput{}, Things: []thingJSON{}, Certificates: []certificateJSON{}, CAs: []caJSON{},
 		Policies: []policyJSON{}, ThingTypes: []thingTypeJSON{}, ThingGroups: []thingGroupJSON{}, BillingGroups: []billingGroupJSON{},
 		Templates: []templateJSON{}, Claims: []claimJSON{}, Roles: []roleJSON{},
 	}
 	for r := range st.tasks.all() {
-		d := taskDescription(b.described(r))
-		s.Tasks = append(s.Tasks, taskJSON{d.ID, d.Status, d.Message, d.Succeeded, d.Failed, d.Percent, d.Created, d.LastModified,
-			d.TemplateBody, d.InputFileBucket, d.InputFileKey, d.RoleARN})
+		s.Tasks = append(s.Tasks, b.described(r))
 	}
 	for t := range st.things.all() {
 		s.Things = append(s.Things, thingJSON{

@@ -69,6 +69,7 @@ func TestAHundredClientsAtOnceKeepTheInvariants(t *testing.T) {
 	clients.Wait()
 
 	require.EqualValues(t, hundred, started.Load()+refused.Load())
+	assert.Contains(t, c.handler.Calls(), fakeaws.Call{Service: "iot", Operation: "RegisterThing", Count: hundred, Known: true})
 	require.Positive(t, started.Load())
 	backend.Advance(time.Minute) // whatever runs is over
 	tasks, succeeded := int64(0), int64(0)

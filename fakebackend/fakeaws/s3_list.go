@@ -39,25 +39,44 @@ func keyEncoder(r *s3Request) (func(string) string, error) {
 	return nil, s3.InvalidArgument("Invalid Encoding Method specified in Request", "encoding-type", r.query.Get("encoding-type"))
 }
 
-func maxKeys(r *s3Request) (int, error) {
-	text := r.query.Get("max-keys")
-	if text == "" {
-		return 1000, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return 0, s3.InvalidArgument("Provided max-keys not an integer or within integer range", "max-keys", text)
-	}
-	return min(n, 1000), nil
+// listing is what a request for a list asks for, and what there is.
+type listing struct {
+	s3.ListInput
+	page   *s3.ListPage
+	encode func(string) string
 }
 
-func (h *Handler) listed(page *s3.ListPage, encode func(string) string, owner bool) (objects []listedObject, prefixes []commonPrefix) {
-	for _, o := range page.Objects {
-		class := o.StorageClass
-		if class == "" {
-			class = "STANDARD"
+// list lists the keys after one.
+func list(r *s3Request, after string) (*listing, error) {
+	most := 1000
+	if text := r.query.Get("max-keys"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return nil, s3.InvalidArgument("Provided max-keys not an integer or within integer range", "max-keys", text)
 		}
-		item := listedObject{Key: encode(o.Key), LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`, Size: o.Size, StorageClass: class}
+		most = min(n, most)
+	}
+	l := &listing{ListInput: s3.ListInput{
+		Bucket: r.bucket, Prefix: r.query.Get("prefix"), Delimiter: r.query.Get("delimiter"), After: after, Max: most,
+	}}
+	var err error
+	if most == 0 { // which S3 allows; the page is never truncated
+		l.page = &s3.ListPage{}
+		_, err = r.wire.S3.HeadBucket(r.bucket)
+	} else {
+		l.page, err = r.wire.S3.List(l.ListInput)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.encode, err = keyEncoder(r)
+	return l, err
+}
+
+func (h *Handler) listed(l *listing, owner bool) (objects []listedObject, prefixes []commonPrefix) {
+	for _, o := range l.page.Objects {
+		item := listedObject{Key: l.encode(o.Key), LastModified: o.Modified.Format(s3Time), ETag: `"` + o.ETag + `"`, Size: o.Size,
+			StorageClass: cmp.Or(o.StorageClass, "STANDARD")}
 		for kind := range o.Checksums { // one at most
 			item.Checksum, item.ChecksumType = kind, cmp.Or(o.ChecksumType, "FULL_OBJECT")
 		}
@@ -66,23 +85,14 @@ func (h *Handler) listed(page *s3.ListPage, encode func(string) string, owner bo
 		}
 		objects = append(objects, item)
 	}
-	for _, p := range page.CommonPrefixes {
-		prefixes = append(prefixes, commonPrefix{encode(p)})
+	for _, p := range l.page.CommonPrefixes {
+		prefixes = append(prefixes, commonPrefix{l.encode(p)})
 	}
 	return objects, prefixes
 }
 
 func (h *Handler) listObjects(w http.ResponseWriter, r *s3Request) error {
-	most, err := maxKeys(r)
-	if err != nil {
-		return err
-	}
-	in := s3.ListInput{Bucket: r.bucket, Prefix: r.query.Get("prefix"), Delimiter: r.query.Get("delimiter"), After: r.query.Get("marker"), Max: most}
-	page, err := listPage(r, in, most)
-	if err != nil {
-		return err
-	}
-	encode, err := keyEncoder(r)
+	l, err := list(r, r.query.Get("marker"))
 	if err != nil {
 		return err
 	}
@@ -100,32 +110,19 @@ func (h *Handler) listObjects(w http.ResponseWriter, r *s3Request) error {
 		Contents       []listedObject
 		CommonPrefixes []commonPrefix
 	}{
-		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), Marker: encode(in.After), MaxKeys: most, Delimiter: encode(in.Delimiter),
-		EncodingType: r.query.Get("encoding-type"), IsTruncated: page.Next != "",
+		Xmlns: s3Namespace, Name: r.bucket, Prefix: l.encode(l.Prefix), Marker: l.encode(l.After), MaxKeys: l.Max, Delimiter: l.encode(l.Delimiter),
+		EncodingType: r.query.Get("encoding-type"), IsTruncated: l.page.Next != "",
 	}
-	if in.Delimiter != "" { // without one, clients go on after the last key
-		out.NextMarker = encode(page.Next)
+	if l.Delimiter != "" { // without one, clients go on after the last key
+		out.NextMarker = l.encode(l.page.Next)
 	}
-	out.Contents, out.CommonPrefixes = h.listed(page, encode, true)
+	out.Contents, out.CommonPrefixes = h.listed(l, true)
 	return writeXML(w, out)
-}
-
-// listPage lists; a page of no keys at all, which S3 allows, is never truncated.
-func listPage(r *s3Request, in s3.ListInput, most int) (*s3.ListPage, error) {
-	if most == 0 {
-		_, err := r.wire.S3.HeadBucket(in.Bucket)
-		return &s3.ListPage{}, err
-	}
-	return r.wire.S3.List(in)
 }
 
 func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 	if r.query.Get("list-type") != "2" {
 		return s3.InvalidArgument("Invalid List Type specified in Query", "list-type", r.query.Get("list-type"))
-	}
-	most, err := maxKeys(r)
-	if err != nil {
-		return err
 	}
 	start := r.query.Get("start-after")
 	after := start
@@ -137,12 +134,7 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 		}
 		after = string(raw)
 	}
-	in := s3.ListInput{Bucket: r.bucket, Prefix: r.query.Get("prefix"), Delimiter: r.query.Get("delimiter"), After: after, Max: most}
-	page, err := listPage(r, in, most)
-	if err != nil {
-		return err
-	}
-	encode, err := keyEncoder(r)
+	l, err := list(r, after)
 	if err != nil {
 		return err
 	}
@@ -162,13 +154,13 @@ func (h *Handler) listObjectsV2(w http.ResponseWriter, r *s3Request) error {
 		Contents              []listedObject
 		CommonPrefixes        []commonPrefix
 	}{
-		Xmlns: s3Namespace, Name: r.bucket, Prefix: encode(in.Prefix), StartAfter: encode(start),
-		ContinuationToken: r.query.Get("continuation-token"), KeyCount: len(page.Objects) + len(page.CommonPrefixes), MaxKeys: most,
-		Delimiter: encode(in.Delimiter), EncodingType: r.query.Get("encoding-type"), IsTruncated: page.Next != "",
+		Xmlns: s3Namespace, Name: r.bucket, Prefix: l.encode(l.Prefix), StartAfter: l.encode(start),
+		ContinuationToken: r.query.Get("continuation-token"), KeyCount: len(l.page.Objects) + len(l.page.CommonPrefixes), MaxKeys: l.Max,
+		Delimiter: l.encode(l.Delimiter), EncodingType: r.query.Get("encoding-type"), IsTruncated: l.page.Next != "",
 	}
-	if page.Next != "" {
-		out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(page.Next))
+	if l.page.Next != "" {
+		out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(l.page.Next))
 	}
-	out.Contents, out.CommonPrefixes = h.listed(page, encode, r.query.Get("fetch-owner") == "true")
+	out.Contents, out.CommonPrefixes = h.listed(l, r.query.Get("fetch-owner") == "true")
 	return writeXML(w, out)
 }

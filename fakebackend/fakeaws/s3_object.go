@@ -76,13 +76,10 @@ func refuseACL(h http.Header) error {
 // infoOf reads what is kept with an object from the headers of a request.
 func infoOf(h http.Header) (s3.Info, error) {
 	info := s3.Info{
-		ContentType: h.Get("Content-Type"), ContentEncoding: storedEncoding(h.Get("Content-Encoding")),
+		ContentType: cmp.Or(h.Get("Content-Type"), "binary/octet-stream"), ContentEncoding: storedEncoding(h.Get("Content-Encoding")),
 		ContentDisposition: h.Get("Content-Disposition"), ContentLanguage: h.Get("Content-Language"), CacheControl: h.Get("Cache-Control"),
 		Expires: h.Get("Expires"), StorageClass: h.Get("X-Amz-Storage-Class"), Encryption: h.Get("X-Amz-Server-Side-Encryption"),
 		KMSKey: h.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"), Metadata: map[string]string{},
-	}
-	if info.ContentType == "" {
-		info.ContentType = "binary/octet-stream"
 	}
 	if info.StorageClass == "STANDARD" {
 		info.StorageClass = ""
@@ -168,10 +165,7 @@ func writeChecksums(h http.Header, sums map[string]string, kind string) {
 		h.Set(checksumHeader(name), value)
 	}
 	if len(sums) > 0 {
-		if kind == "" {
-			kind = "FULL_OBJECT"
-		}
-		h.Set("X-Amz-Checksum-Type", kind)
+		h.Set("X-Amz-Checksum-Type", cmp.Or(kind, "FULL_OBJECT"))
 	}
 }
 
@@ -299,7 +293,6 @@ func writeInfo(h http.Header, o *s3.Object) {
 
 // conditions applies If-Match and its kin.
 func conditions(h http.Header, d *document) error {
-	unchanged := &s3.Error{Code: "NotModified", Message: "Not Modified", Status: http.StatusNotModified}
 	since := func(name string) (time.Time, bool) {
 		t, err := http.ParseTime(h.Get(name))
 		return t, err == nil
@@ -308,16 +301,12 @@ func conditions(h http.Header, d *document) error {
 	before, hasBefore := since("If-Unmodified-Since")
 	after, hasAfter := since("If-Modified-Since")
 	switch {
-	case match != "" && !s3.MatchETag(match, d.etag),
-		match == "" && hasBefore && d.modified.After(before):
-		failed := "If-Match"
-		if match == "" {
-			failed = "If-Unmodified-Since"
-		}
-		return s3.PreconditionFailed(failed, "", "")
-	case noneMatch != "" && s3.MatchETag(noneMatch, d.etag),
-		noneMatch == "" && hasAfter && !d.modified.After(after):
-		return unchanged
+	case match != "" && !s3.MatchETag(match, d.etag):
+		return s3.PreconditionFailed("If-Match", "", "")
+	case match == "" && hasBefore && d.modified.After(before):
+		return s3.PreconditionFailed("If-Unmodified-Since", "", "")
+	case noneMatch != "" && s3.MatchETag(noneMatch, d.etag), noneMatch == "" && hasAfter && !d.modified.After(after):
+		return &s3.Error{Code: "NotModified", Message: "Not Modified", Status: http.StatusNotModified}
 	}
 	return nil
 }

@@ -350,39 +350,3 @@ func TestAServerThatListensEverywhereNamesAnAddressThatClientsTake(t *testing.T)
 		}
 	}
 }
-
-func TestManyClientsAtOnceKeepTheAccountWhole(t *testing.T) {
-	c := serve(t, fakebackend.Options{}, fakeaws.Options{})
-	const n = 100
-	failures := make(chan error, n)
-	for i := range n {
-		go func() {
-			name := aws.String(fmt.Sprintf("thing-%d", i%50)) // two clients for each
-			_, err := c.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: name})
-			if err == nil {
-				_, err = c.iot.DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: name})
-			}
-			failures <- err
-		}()
-	}
-	var errs []error
-	for range n {
-		errs = append(errs, <-failures)
-	}
-	require.NoError(t, errors.Join(errs...))
-	var names []string
-	pages := iot.NewListThingsPaginator(c.iot, &iot.ListThingsInput{MaxResults: aws.Int32(7)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
-		require.NoError(t, err)
-		for _, thing := range page.Things {
-			names = append(names, *thing.ThingName)
-		}
-	}
-	assert.Len(t, names, 50)
-	for _, call := range c.handler.Calls() {
-		if call.Operation == "CreateThing" {
-			assert.Equal(t, n, call.Count)
-		}
-	}
-}

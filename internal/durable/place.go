@@ -26,6 +26,16 @@ func CheckPlace(path string) error {
 			return err
 		}
 	}
+	return checkOne(path, func(info fs.FileInfo) error {
+		if mode := info.Mode().Perm(); mode&0o022 != 0 {
+			return WrongMode(OS(), inside(path, info), fmt.Errorf("%s has mode %#o, so others can change what is in it; run chmod go-w on it", path, mode))
+		}
+		return nil
+	})
+}
+
+// checkOne checks the owner of what is at a path, and its modes where there are any. What does not exist is fine.
+func checkOne(path string, modes func(fs.FileInfo) error) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -33,13 +43,10 @@ func CheckPlace(path string) error {
 	case err != nil:
 		return err
 	}
-	if err := CheckOwner(path, info); err != nil {
+	if err := CheckOwner(path, info); err != nil || !hasModes {
 		return err
 	}
-	if mode := info.Mode().Perm(); hasModes && mode&0o022 != 0 {
-		return WrongMode(OS(), inside(path, info), fmt.Errorf("%s has mode %#o, so others can change what is in it; run chmod go-w on it", path, mode))
-	}
-	return nil
+	return modes(info)
 }
 
 // inside is the folder to try modes in: the path itself, or the one that a file is in.
@@ -53,20 +60,12 @@ func inside(path string, info fs.FileInfo) string {
 // checkParent looks at a folder that something is in. With the sticky bit, as /tmp has it, others can't replace what is
 // not theirs.
 func checkParent(folder string) error {
-	info, err := os.Stat(folder)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	return checkOne(folder, func(info fs.FileInfo) error {
+		if mode := info.Mode(); mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
+			return WrongMode(OS(), folder, fmt.Errorf("%s has mode %#o, so others can replace what is in it; run chmod o-w on it", folder, mode.Perm()))
+		}
 		return nil
-	case err != nil:
-		return err
-	}
-	if err := CheckOwner(folder, info); err != nil {
-		return err
-	}
-	if mode := info.Mode(); hasModes && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
-		return WrongMode(OS(), folder, fmt.Errorf("%s has mode %#o, so others can replace what is in it; run chmod o-w on it", folder, mode.Perm()))
-	}
-	return nil
+	})
 }
 
 // CheckOwner returns an error if a file or a folder belongs to somebody else than this user and root.

@@ -20,9 +20,7 @@ func alreadyExists(format string, args ...any) *Error {
 	return &Error{"EntityAlreadyExists", fmt.Sprintf(format, args...), 409}
 }
 
-func deleteConflict(format string, args ...any) *Error {
-	return &Error{"DeleteConflict", fmt.Sprintf(format, args...), 409}
-}
+func deleteConflict(message string) *Error { return &Error{"DeleteConflict", message, 409} }
 
 func limitExceeded(format string, args ...any) *Error {
 	return &Error{"LimitExceeded", fmt.Sprintf(format, args...), 409}

@@ -145,6 +145,16 @@ func (d *Disk) step() error {
 	return nil
 }
 
+// do is one step.
+func (d *Disk) do(change func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step(); err != nil {
+		return err
+	}
+	return change()
+}
+
 func (d *Disk) find(path string) (*node, error) {
 	n := d.root
 	for part := range strings.SplitSeq(strings.Trim(filepath.ToSlash(path), "/"), "/") {
@@ -168,20 +178,17 @@ func (d *Disk) parent(path string) (*node, string, error) {
 
 // add makes an entry that must be new.
 func (d *Disk) add(path string, n *node) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	parent, name, err := d.parent(path)
-	if err != nil {
-		return err
-	}
-	if parent.entries[name] != nil {
-		return &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}
-	}
-	parent.entries[name] = n
-	return nil
+	return d.do(func() error {
+		parent, name, err := d.parent(path)
+		if err != nil {
+			return err
+		}
+		if parent.entries[name] != nil {
+			return &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}
+		}
+		parent.entries[name] = n
+		return nil
+	})
 }
 
 // Mkdir makes a folder.
@@ -200,29 +207,26 @@ func (d *Disk) Rename(from, to string) error { return d.move(from, to, true) }
 func (d *Disk) Move(from, to string) error { return d.move(from, to, false) }
 
 func (d *Disk) move(from, to string, replace bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	a, oldName, err := d.parent(from)
-	if err != nil {
-		return err
-	}
-	b, newName, err := d.parent(to)
-	if err != nil {
-		return err
-	}
-	n := a.entries[oldName]
-	if n == nil {
-		return fs.ErrNotExist
-	}
-	if there := b.entries[newName]; there != nil && (!replace || there.folder != n.folder || len(there.entries) > 0) {
-		return &fs.PathError{Op: "move", Path: to, Err: fs.ErrExist}
-	}
-	delete(a.entries, oldName)
-	b.entries[newName] = n
-	return nil
+	return d.do(func() error {
+		a, oldName, err := d.parent(from)
+		if err != nil {
+			return err
+		}
+		b, newName, err := d.parent(to)
+		if err != nil {
+			return err
+		}
+		n := a.entries[oldName]
+		if n == nil {
+			return fs.ErrNotExist
+		}
+		if there := b.entries[newName]; there != nil && (!replace || there.folder != n.folder || len(there.entries) > 0) {
+			return &fs.PathError{Op: "move", Path: to, Err: fs.ErrExist}
+		}
+		delete(a.entries, oldName)
+		b.entries[newName] = n
+		return nil
+	})
 }
 
 // Link makes a second name for a file, unless it is on another file system.
@@ -252,24 +256,21 @@ func (d *Disk) RemoveAll(path string) error {
 }
 
 func (d *Disk) drop(path string, all bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	parent, name, err := d.parent(path)
-	if err != nil {
-		return err
-	}
-	n := parent.entries[name]
-	switch {
-	case n == nil:
-		return fs.ErrNotExist
-	case !all && len(n.entries) > 0:
-		return errors.New("folder not empty")
-	}
-	delete(parent.entries, name)
-	return nil
+	return d.do(func() error {
+		parent, name, err := d.parent(path)
+		if err != nil {
+			return err
+		}
+		n := parent.entries[name]
+		switch {
+		case n == nil:
+			return fs.ErrNotExist
+		case !all && len(n.entries) > 0:
+			return errors.New("folder not empty")
+		}
+		delete(parent.entries, name)
+		return nil
+	})
 }
 
 // Lstat describes a file or folder.
@@ -317,36 +318,23 @@ func (d *Disk) List(path string, yield func(string, bool) bool) error {
 }
 
 // SyncFile makes the content of a file durable.
-func (d *Disk) SyncFile(path string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	n, err := d.find(path)
-	if err != nil {
-		return err
-	}
-	if n.lost {
-		return ErrFault
-	}
-	n.save()
-	return nil
-}
+func (d *Disk) SyncFile(path string) error { return d.sync(path) }
 
 // SyncFolder makes the entries of a folder durable.
-func (d *Disk) SyncFolder(path string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	n, err := d.find(path)
-	if err != nil {
-		return err
-	}
-	n.save()
-	return nil
+func (d *Disk) SyncFolder(path string) error { return d.sync(path) }
+
+func (d *Disk) sync(path string) error {
+	return d.do(func() error {
+		n, err := d.find(path)
+		if err != nil {
+			return err
+		}
+		if n.lost {
+			return ErrFault
+		}
+		n.save()
+		return nil
+	})
 }
 
 // Whole syncs the whole file system as one step.
@@ -451,20 +439,10 @@ func (f *memFile) Write(p []byte) (int, error) {
 }
 
 func (f *memFile) Sync() error {
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
-	if err := f.d.step(); err != nil {
-		return err
-	}
-	f.n.save()
-	return nil
+	return f.d.do(func() error { f.n.save(); return nil })
 }
 
-func (f *memFile) Close() error {
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
-	return f.d.step()
-}
+func (f *memFile) Close() error { return f.d.do(func() error { return nil }) }
 
 type memInfo struct {
 	n    *node
