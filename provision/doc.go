@@ -1,4 +1,4 @@
-// Package provision does the whole job: it takes a list of devices to registered things with working certificates.
+// Package provision does the whole job: it turns a list of devices into registered things with working certificates.
 //
 //	run, err := provision.New(provision.Options{
 //		Backend:    backend,                // awsbackend.New(…), or fakebackend.New(…) in tests

@@ -148,6 +148,8 @@ var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-
 	"the credential step *provision.GivenCertificate", "-credential certificate", "the credential step *provision.IssueCertificate", "-ca-cert",
 	"declare it, as template.FromCSR, FromCertificatePEM and FromOwnCA do, name the template's own in its Parameter, or take another step", stepHint,
 	"take the step that fits the template, and leave its Parameter empty", stepHint,
+	"create it first, since a task does not", "create it first, or let -setup do it, since a task does not",
+	"would fail, make it first", "would fail, make it first, or let -setup do it",
 	"give that template, or take it off the CA", "give that template as -jit-template, or take it off the CA")
 
 // stepHint is what to do where flags and template want certificates from different places.

@@ -13,6 +13,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
 	"github.com/seed1ff6f450/iotfleet/fakebackend"
 	"github.com/seed1ff6f450/iotfleet/provision"
+	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -62,7 +63,12 @@ func TestHintsNameFlags(t *testing.T) {
 	assert.Equal(t, "-bucket: it is empty; choose with -existing", hint(errors.New("Options.Bucket: it is empty; choose with Options.Existing")))
 	assert.Equal(t, "not registered: give -setup; or give -skip-preflight", hint(errors.New("not registered: run EnsureCA with AutoRegister; or set SkipPreflight")))
 	assert.Equal(t, "not attached: give -setup", hint(errors.New("not attached: run EnsureRole")))
-	_, err := provision.New(provision.Options{
+	fake, err := fakebackend.New(fakebackend.Options{})
+	require.NoError(t, err)
+	found, err := fake.Preflight(t.Context(), &task.PreflightInput{ThingTypes: []string{"sensor"}})
+	require.NoError(t, err)
+	assert.ErrorContains(t, errors.New(hint(found.Err())), "there is no thing type sensor; create it first, or let -setup do it")
+	_, err = provision.New(provision.Options{
 		Backend: new(fakebackend.Backend), RoleARN: "arn:aws:iam::123456789012:role/registration", Template: template.Walkthrough(), Credential: &provision.GivenCertificate{},
 	})
 	assert.ErrorContains(t, errors.New(hint(err)), `-credential certificate fills the parameter "CertificatePem", which the template does not have`)

@@ -1,5 +1,5 @@
-// Bulkprovision takes a list of devices in CSV or JSON to registered things with working certificates, on AWS or on the
-// in-memory fake. It is a program to start from: the work is done by the library.
+// Bulkprovision turns a list of devices in CSV or JSON into registered things with working certificates, on AWS or on
+// the in-memory fake. It is a program to start from: the work is done by the library.
 //
 //	go run ./examples/bulkprovision -backend fake|aws -devices devices.csv -run DIR
 //
