@@ -194,6 +194,10 @@ func TestNothingIsRegisteredUnlessTheCADoesSoAndTheAccountIsKnown(t *testing.T) 
 	assert.Zero(t, fake.Counts().Certificates)
 	set("ACTIVE", "ENABLE")
 	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-1", der)).Reason)
+
+	ca.at = ca.NotAfter.AddDate(0, 1, 0) // an expired CA that nobody has made INACTIVE
+	fake.SetTime(ca.at)
+	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-2", ca.device("pump-2"))).Reason)
 }
 
 func TestADeviceThatSendsItsCANeedsNoServerNameInDefaultMode(t *testing.T) {

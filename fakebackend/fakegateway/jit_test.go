@@ -46,9 +46,12 @@ func TestRegistrationsWaitForThoseWhoPlayTheLambda(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		proceed := make(chan struct{})
-		l := newLab(t, fakegateway.Options{ConnectTimeout: 10 * time.Second, Registered: func(context.Context, fakegateway.Registration) {
+		l := newLab(t, fakegateway.Options{ConnectTimeout: 10 * time.Second, Registered: func(ctx context.Context, _ fakegateway.Registration) {
 			calls.Add(1)
-			<-proceed
+			select {
+			case <-proceed:
+			case <-ctx.Done():
+			}
 		}})
 		d := l.authority("").device("device-one") // it stays PENDING_ACTIVATION, and is registered again each time
 		for range 1001 {

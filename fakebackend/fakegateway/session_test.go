@@ -132,7 +132,7 @@ func TestMessagesThatWaitForADeviceAreSentAsItAcknowledgesThem(t *testing.T) {
 }
 
 func TestNoMoreMessagesAreUnderWayThanTheClientTakes(t *testing.T) {
-	for max, connect := range map[int][]byte{
+	for most, connect := range map[int][]byte{
 		2: packet(0x10, text("MQTT"), []byte{5, 2, 0, 60, 3, 33, 0, 2}, text("device-one")), 100: connect5("device-one"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -144,12 +144,12 @@ func TestNoMoreMessagesAreUnderWayThanTheClientTakes(t *testing.T) {
 			r.send(subscribe5(nil, 1, "news")...)
 			r.packet()
 			other := l.connect(d, "other")
-			for i := range max + 5 {
+			for i := range most + 5 {
 				require.Zero(t, l.publish(other, "news", fmt.Sprint(i)))
 			}
 			_, err := other.Publish(t.Context(), &paho.Publish{Topic: "news", Payload: []byte("QoS 0")})
 			require.NoError(t, err)
-			for range max {
+			for range most {
 				assert.EqualValues(t, 0x32, r.packet()[0])
 			}
 			assert.EqualValues(t, 0x30, r.packet()[0], "this one is not counted")
@@ -158,7 +158,7 @@ func TestNoMoreMessagesAreUnderWayThanTheClientTakes(t *testing.T) {
 				r.send(0xc0, 0)
 				require.Equal(t, []byte{0xd0, 0}, r.packet(), "nothing more comes")
 				r.send(packet(0x40, []byte{0, byte(i + 1)})...)
-				assert.Contains(t, string(r.packet()), fmt.Sprint(max+i), "the next one")
+				assert.Contains(t, string(r.packet()), fmt.Sprint(most+i), "the next one")
 			}
 		})
 	}
@@ -242,11 +242,11 @@ func TestNoSessionAndNoWillOutlivesTheHour(t *testing.T) {
 		time.Sleep(61 * time.Minute)
 		assert.Zero(t, resume().packet()[2])
 
-		for expiry, want := range map[byte]float64{0: 0, 2: 2, 60: 5} { // a delay of 5 s
+		for properties, want := range map[string]float64{"": 0, "\x11\x00\x00\x00\x00": 0, "\x11\x00\x00\x00\x02": 2, "\x11\x00\x00\x00\x3c": 5} { // a delay of 5 s
 			watcher := l.connect(d, "watcher")
 			l.subscribe(watcher, "wills")
 			r := l.raw(d)
-			r.send(packet(0x10, text("MQTT"), []byte{5, 6, 0, 60, 5, 17, 0, 0, 0, expiry}, text("device-two"), []byte{5, 24, 0, 0, 0, 5}, text("wills"), text("gone"))...)
+			r.send(packet(0x10, text("MQTT"), []byte{5, 6, 0, 60, byte(len(properties))}, []byte(properties), text("device-two"), []byte{5, 24, 0, 0, 0, 5}, text("wills"), text("gone"))...)
 			r.packet()
 			r.Close()
 			began := time.Now()

@@ -81,7 +81,6 @@ func (s *Server) greet(raw net.Conn) *session {
 	_ = raw.SetDeadline(time.Time{})
 	if web {
 		hello.Protocol = wire.ProtocolHTTPS
-		_ = raw.SetDeadline(time.Time{})
 		s.requests.serve(&webConn{first, hello, make(chan struct{})})
 		return nil
 	}
