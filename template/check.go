@@ -85,7 +85,7 @@ func (c *checker) document() {
 			}
 			c.add(ruleWrapped, finding.Note, pointer{}, "%s", message)
 		}
-		c.duplicates(c.t.src.root, pointer{})
+		c.t.src.root.each(pointer{}, c.duplicates)
 	}
 	if body, err := c.t.MarshalJSON(); err != nil {
 		c.add(ruleValueShape, finding.Error, pointer{}, "the template cannot be written: %v", err)
@@ -126,33 +126,18 @@ func (c *checker) privateKeys(body []byte) {
 	if err != nil {
 		return
 	}
-	var look func(n *node, at pointer)
-	look = func(n *node, at pointer) {
+	root.each(pointer{}, func(n *node, at pointer) {
 		if n.kind == kindString && privatekey.In(n.text) {
 			c.add(rulePrivateKey, finding.Error, at, privateKeyMessage)
 		}
-		for i, e := range n.elems {
-			look(e, at.index(i))
-		}
-		for _, m := range n.members {
-			look(m.value, at.child(m.key))
-		}
-	}
-	look(root, pointer{})
+	})
 }
 
 func (c *checker) duplicates(n *node, at pointer) {
 	for _, d := range n.dups {
-		p := at.child(d.key)
 		line, column := c.t.src.lineColumn(d.offset)
-		c.add(ruleDuplicateKey, finding.Warning, p, "%s stands twice in its object, first in line %d, column %d; the last one counts",
+		c.add(ruleDuplicateKey, finding.Warning, at.child(d.key), "%s stands twice in its object, first in line %d, column %d; the last one counts",
 			rule.Quote(d.key), line, column)
-	}
-	for i, e := range n.elems {
-		c.duplicates(e, at.index(i))
-	}
-	for _, m := range n.members {
-		c.duplicates(m.value, at.child(m.key))
 	}
 }
 
@@ -341,26 +326,15 @@ func (c *checker) calls(v Value, at pointer) {
 			}
 		}
 	})
-	c.siblings(v, at)
-}
-
-// siblings looks for objects that have a function beside other members.
-func (c *checker) siblings(v Value, at pointer) {
-	switch v := expand(v).(type) {
-	case List:
-		for i, e := range v {
-			c.siblings(e, at.index(i))
-		}
-	case Call:
-		c.siblings(v.Args, at.child(v.Function))
-	case Object:
-		for _, k := range sortedKeys(v) {
-			if isFunction(k) {
-				c.add(ruleFunctionSiblings, finding.Error, at.child(k), "%s stands beside other members; a function is alone in its object", k)
+	walk(v, at, func(v Value, at pointer) {
+		if o, ok := v.(Object); ok {
+			for _, k := range sortedKeys(o) {
+				if isFunction(k) {
+					c.add(ruleFunctionSiblings, finding.Error, at.child(k), "%s stands beside other members; a function is alone in its object", k)
+				}
 			}
-			c.siblings(v[k], at.child(k))
 		}
-	}
+	})
 }
 
 // references checks what the template refers to as a whole.

@@ -142,53 +142,45 @@ func (c *compiler) function(v Call, at pointer) (any, error) {
 		return nil, fail(ruleFunctionUndocumented, at, "AWS documents %s for fleet templates only; "+
 			"CompileOptions.AllowFunctions permits it", v.Function)
 	}
-	args, isList := expand(v.Args).(List)
-	arg := func(i int) (expr, error) { return c.expr(args[i], at.index(i)) }
+	if v.Function == fnSub {
+		return c.sub(v.Args, at, shape)
+	}
+	args, _ := expand(v.Args).(List)
+	if written := forms[v.Function]; len(args) != written.args {
+		return nil, shape(written.form)
+	}
+	first, err := c.expr(args[0], at.index(0))
+	if err != nil {
+		return nil, err
+	}
 	switch v.Function {
 	case fnJoin:
-		if !isList || len(args) != 2 {
-			return nil, shape(`{"Fn::Join": ["delimiter", ["value", …]]}`)
-		}
-		delimiter, err := arg(0)
-		if err != nil {
-			return nil, err
-		}
 		list, err := c.list(args[1], at.index(1))
-		return &joinExpr{delimiter, list}, err
+		return &joinExpr{first, list}, err
 	case fnSelect:
-		if !isList || len(args) != 2 {
-			return nil, shape(`{"Fn::Select": [index, ["value", …]]}`)
-		}
-		index, err := arg(0)
-		if err != nil {
-			return nil, err
-		}
 		list, err := c.list(args[1], at.index(1))
-		return &selectExpr{index, list, at}, err
-	case fnSplit:
-		if !isList || len(args) != 2 {
-			return nil, shape(`{"Fn::Split": ["delimiter", "text"]}`)
-		}
-		delimiter, err := arg(0)
-		if err != nil {
-			return nil, err
-		}
-		text, err := arg(1)
-		return &splitExpr{delimiter, text, at}, err
-	case fnFindInMap:
-		if !isList || len(args) != 3 {
-			return nil, shape(`{"Fn::FindInMap": ["Map", "first key", "second key"]}`)
-		}
-		var keys [3]expr
-		for i := range keys {
-			var err error
-			if keys[i], err = arg(i); err != nil {
-				return nil, err
-			}
-		}
-		return &findExpr{c.tables, keys[0], keys[1], keys[2], at}, nil
+		return &selectExpr{first, list, at}, err
 	}
-	return c.sub(v.Args, at, shape)
+	second, err := c.expr(args[1], at.index(1))
+	if err != nil {
+		return nil, err
+	}
+	if v.Function == fnSplit {
+		return &splitExpr{first, second, at}, nil
+	}
+	third, err := c.expr(args[2], at.index(2))
+	return &findExpr{c.tables, first, second, third, at}, err
+}
+
+// forms are how the functions are written, Fn::Sub excepted, which has two forms.
+var forms = map[string]struct {
+	args int
+	form string
+}{
+	fnJoin:      {2, `{"Fn::Join": ["delimiter", ["value", …]]}`},
+	fnSelect:    {2, `{"Fn::Select": [index, ["value", …]]}`},
+	fnSplit:     {2, `{"Fn::Split": ["delimiter", "text"]}`},
+	fnFindInMap: {3, `{"Fn::FindInMap": ["Map", "first key", "second key"]}`},
 }
 
 func (c *compiler) sub(args Value, at pointer, shape func(string) error) (expr, error) {

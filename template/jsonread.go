@@ -65,6 +65,17 @@ func (n *node) find(key string) int {
 	return -1
 }
 
+// each calls visit for n and each value within it, with its place.
+func (n *node) each(at pointer, visit func(n *node, at pointer)) {
+	visit(n, at)
+	for i, e := range n.elems {
+		e.each(at.index(i), visit)
+	}
+	for _, m := range n.members {
+		m.value.each(at.child(m.key), visit)
+	}
+}
+
 func (n *node) get(key string) *node {
 	if i := n.find(key); i >= 0 {
 		return n.members[i].value

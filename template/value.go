@@ -172,49 +172,51 @@ func expand(v Value) Value {
 	return valueOf(n)
 }
 
-// walkRefs calls yield for each Ref and each Fn::Sub variable in v with its place, in a fixed order.
-func walkRefs(v Value, at pointer, yield func(name string, at pointer)) {
-	switch v := expand(v).(type) {
-	case Ref:
-		yield(string(v), at.child(fnRef))
+// walk calls visit for v and each value within it, with its place: outermost first, in a fixed order. They are expanded.
+func walk(v Value, at pointer, visit func(v Value, at pointer)) {
+	v = expand(v)
+	visit(v, at)
+	switch v := v.(type) {
 	case List:
 		for i, e := range v {
-			walkRefs(e, at.index(i), yield)
+			walk(e, at.index(i), visit)
 		}
 	case Object:
 		for _, k := range sortedKeys(v) {
-			walkRefs(v[k], at.child(k), yield)
+			walk(v[k], at.child(k), visit)
 		}
 	case Call:
-		at = at.child(v.Function)
-		walkRefs(v.Args, at, yield)
-		if v.Function != fnSub {
-			return
-		}
-		text, vars, textAt := subArgs(v.Args, at)
-		for _, p := range parseSub(text) {
-			if _, own := vars[p.name]; p.name != "" && !own {
-				yield(p.name, textAt)
-			}
-		}
+		walk(v.Args, at.child(v.Function), visit)
 	}
 }
 
-// walkCalls calls yield for each function call in v with its place, outermost first.
+// walkRefs calls yield for each Ref and each Fn::Sub variable in v with its place.
+func walkRefs(v Value, at pointer, yield func(name string, at pointer)) {
+	walk(v, at, func(v Value, at pointer) {
+		switch v := v.(type) {
+		case Ref:
+			yield(string(v), at.child(fnRef))
+		case Call:
+			if v.Function != fnSub {
+				return
+			}
+			text, vars, textAt := subArgs(v.Args, at.child(fnSub))
+			for _, p := range parseSub(text) {
+				if _, own := vars[p.name]; p.name != "" && !own {
+					yield(p.name, textAt)
+				}
+			}
+		}
+	})
+}
+
+// walkCalls calls yield for each function call in v with its place.
 func walkCalls(v Value, at pointer, yield func(c Call, at pointer)) {
-	switch v := expand(v).(type) {
-	case List:
-		for i, e := range v {
-			walkCalls(e, at.index(i), yield)
+	walk(v, at, func(v Value, at pointer) {
+		if call, ok := v.(Call); ok {
+			yield(call, at.child(call.Function))
 		}
-	case Object:
-		for _, k := range sortedKeys(v) {
-			walkCalls(v[k], at.child(k), yield)
-		}
-	case Call:
-		yield(v, at.child(v.Function))
-		walkCalls(v.Args, at.child(v.Function), yield)
-	}
+	})
 }
 
 // subArgs takes the argument of Fn::Sub apart: the text, its own variables, and the place of the text.
