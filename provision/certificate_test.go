@@ -58,6 +58,10 @@ func TestWhatAReportHoldsWrongIsReadBackFromTheAccount(t *testing.T) {
 		},
 		"a certificate's ARN of another account": func(_, arns map[string]any) { elsewhere(arns, "certificate") },
 		"a thing's ARN of another account":       func(_, arns map[string]any) { elsewhere(arns, "thing") },
+		"the ARN of another thing":               func(_, arns map[string]any) { arns["thing"] = arns["thing"].(string) + "-2" },
+		"the ARN of another device's thing": func(_, arns map[string]any) {
+			arns["thing"] = strings.TrimRight(arns["thing"].(string), "123") + "2"
+		},
 		"a certificate's ARN of another partition": func(_, arns map[string]any) {
 			arns["certificate"] = strings.Replace(arns["certificate"].(string), "arn:aws:", "arn:aws-cn:", 1)
 		},

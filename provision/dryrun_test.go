@@ -137,6 +137,23 @@ func TestCheckReportsWhatExists(t *testing.T) {
 	}))
 }
 
+func TestTheDryRunTakesCertificatesOfATaskThatIsNotCollectedForItsOwn(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	w.durable(t)
+	run := w.run(t)
+	_, err := run.Prepare(t.Context(), rows(2))
+	require.NoError(t, err)
+	require.NoError(t, run.Submit(t.Context()))
+	report, err := run.Check(t.Context(), rows(2))
+	require.NoError(t, err)
+	assert.Empty(t, report.Refusals)
+	assert.Zero(t, report.Certified)
+	assert.EqualValues(t, 2, report.Things)
+	orphans, err := w.opts.Ledger.Orphans(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, orphans)
+}
+
 // thingsOfAnother makes things that differ from those of the walkthrough's template, without certificates.
 func (w *world) thingsOfAnother(t *testing.T, names ...string) {
 	t.Helper()

@@ -203,6 +203,9 @@ func (l *looker) look(ctx context.Context, devices []*DeviceRecord) (found []*ta
 		return nil, err
 	}
 	ours, err := l.ours(ctx, found)
+	if err == nil && l.record == nil {
+		err = l.sent(ctx, devices, found, ours)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -339,14 +342,14 @@ func (l *looker) ours(ctx context.Context, found []*task.Device) (map[string]boo
 			}
 		}
 	}
+	ours := map[string]bool{}
 	if len(ids) == 0 {
-		return nil, nil
+		return ours, nil
 	}
 	used, err := l.ledger.FindCertificates(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	ours := make(map[string]bool, len(used))
 	for id := range used {
 		ours[id] = true
 	}
@@ -355,6 +358,36 @@ func (l *looker) ours(ctx context.Context, found []*task.Device) (map[string]boo
 		ours[o.CertificateID] = true
 	}
 	return ours, err
+}
+
+// sent adds the certificates for keys that the ledger's run has sent: those of a task whose reports were not read yet. Only
+// Check needs it, which sees the records of a list and not the ledger's.
+func (l *looker) sent(ctx context.Context, devices []*DeviceRecord, found []*task.Device, ours map[string]bool) error {
+	for i, dev := range found {
+		if dev == nil {
+			continue
+		}
+		for _, c := range dev.Certificates {
+			digest, err := certificateKey(c.PEM, c.ID)
+			if err != nil {
+				continue // a key that no step of ours makes
+			}
+			owners, err := l.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
+			if err != nil {
+				return err
+			}
+			seq, ok := owners[MatchKey(digest)]
+			if !ok {
+				continue
+			}
+			d, err := l.account.device(ctx, seq)
+			if err != nil {
+				return err
+			}
+			ours[c.ID] = ours[c.ID] || d.Attempts > 0 && d.Name == devices[i].Name
+		}
+	}
+	return nil
 }
 
 // decide notes what the account has under the name of a device, and gives the device a verdict if it is not to be sent.

@@ -139,13 +139,14 @@ func (c *collector) find(res *task.Result, exact string) (*DeviceRecord, error) 
 }
 
 // attached returns what is wrong with a result whose certificate is the device's, and whose thing is not the one in the
-// part that has this name.
+// part that has this name. A thing of another name than the device's is nothing that a result can prove: the ARN is found
+// to be wrong, and the device is read back.
 func attached(d *DeviceRecord, thing, what string) error {
-	switch thing {
-	case "":
-		return nil
-	case d.Name:
+	switch {
+	case thing == d.Name && thing != "":
 		return errors.New("another line of the data file has the same thing name")
+	case d.Name != "" || thing == "":
+		return nil
 	}
 	return fmt.Errorf("%s is attached to the thing %q", what, thing)
 }

@@ -285,6 +285,10 @@ func (ac *account) inUse(ctx context.Context, d *DeviceRecord, id string) (why s
 	if own := judge(copyDevice(d), ac.shape.want(d.Row), dev, ac.identity()); !own.registered || own.own == nil || own.own.ID != id {
 		return "", nil
 	}
-	return "the device is registered with it, complete, in the account, though it is " + string(d.Verdict) + " in the ledger: Retry or Amend takes it " +
-		"up, and Remove takes it away", nil
+	call := "Run.Amend"
+	if d.Cause.Retryable() {
+		call = "Run.Retry"
+	}
+	return fmt.Sprintf("the device is registered with it, complete, in the account, though it is %s in the ledger: %s takes it up, and Run.Remove takes it away",
+		d.Verdict, call), nil
 }

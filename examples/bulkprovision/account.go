@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -104,7 +105,7 @@ func (o *options) ensureResources(ctx context.Context, opts provision.Options) e
 	if o.devices == "" || o.devices == "-" {
 		return nil
 	}
-	opts.PartDir = ""
+	opts.PartDir, opts.Existing = "", provision.UncheckedExisting // the run looks at the devices
 	job, err := provision.New(opts)
 	if err != nil {
 		return err
@@ -163,14 +164,24 @@ func (o *options) saveCA(ctx context.Context, b task.Backend) error {
 	if id, err := b.(task.Identifier).Identity(ctx); err != nil || !id.Fake {
 		return err
 	}
-	resp, err := http.Get(os.Getenv("AWS_ENDPOINT_URL") + "/_fake/ca.pem")
+	ctx, cancel := context.WithTimeout(ctx, awsbackend.DefaultIdleTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("AWS_ENDPOINT_URL")+"/_fake/ca.pem", http.NoBody)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading the CA that the fake issues with: %w", err)
+	}
+	defer resp.Body.Close()
+	const most = 1 << 20
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil {
+		return fmt.Errorf("reading the CA that the fake issues with: %w", err)
+	}
+	if block, _ := pem.Decode(data); block == nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("reading the CA that the fake issues with: what answers at %s is not the fake", req.URL.Host)
 	}
 	return os.WriteFile(file, data, 0o644)
 }

@@ -134,11 +134,15 @@ func hint(err error) string {
 		}
 		return fmt.Sprintf("the header of the list is a single column, %q; give -comma %s if that separates the columns", f.Parameter, separator)
 	}
-	return flags.Replace(err.Error())
+	text := flags.Replace(err.Error())
+	if errors.Is(err, provision.ErrInputChanged) {
+		text += "; give the list that the run was begun with (or none: it has every record), and take another -run for other devices"
+	}
+	return text
 }
 
 // flags has the flag for each of the library's options and functions that an error or a finding may name.
-var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-may: ", "Options.Existing, -existing", "-existing", "Options.Existing", "-existing",
+var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-may: ", "Options.Existing, -existing", "-existing", "Options.Existing (-existing)", "-existing", "Options.Existing", "-existing",
 	"Options.Bucket", "-bucket", "Options.Foreign", "-foreign", "Options.Meta", "-meta", "Options.RoleARN", "-role-arn",
 	"set SkipPreflight", "give -skip-preflight", "run EnsureRole with RegisterWithoutCA", "give -setup", "run EnsureRole", "give -setup",
 	"run EnsureCA with AutoRegister", "give -setup", "run EnsureCA", "give -setup", "shorten Profile.Validity", "give fewer -cert-days",
@@ -150,6 +154,8 @@ var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-
 	"take the step that fits the template, and leave its Parameter empty", stepHint,
 	"create it first, since a task does not", "create it first, or let -setup do it, since a task does not",
 	"would fail, make it first", "would fail, make it first, or let -setup do it",
+	"call Run again for them, and Retry for", "call it again for them, with -retry-failed for", "call Remove again", "give -remove again",
+	"Run.Retry takes", "-retry-failed takes", "Run.Amend takes", "-devices failures.csv takes", "Run.Remove takes", "-remove takes", "call Run first", "call it without -remove first",
 	"give that template, or take it off the CA", "give that template as -jit-template, or take it off the CA")
 
 // stepHint is what to do where flags and template want certificates from different places.

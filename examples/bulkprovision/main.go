@@ -50,6 +50,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/provision"
 	"github.com/seed1ff6f450/iotfleet/provision/sqliteledger"
+	"github.com/seed1ff6f450/iotfleet/task"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
 
@@ -123,6 +124,9 @@ func main() {
 			if e.Summary.Failed+e.Summary.Unknown+e.Summary.NoKey > 0 { // those that are in it
 				counts += "; see " + filepath.Join(o.dir, "failures.csv")
 			}
+			if e.Summary.Removing > 0 {
+				counts += "; give -remove again to end the removal"
+			}
 			text = strings.TrimSpace(counts + "\n" + others)
 		}
 		fmt.Fprintln(os.Stderr, "bulkprovision:", text)
@@ -191,6 +195,10 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer done()
+	progress := newProgress()
+	if n, ok := task.As[task.Notifier](backend); ok {
+		defer n.Notify(progress.noAnswer)()
+	}
 	opts.Backend, opts.FirstConnection = backend, o.own.ca != nil && o.own.mode == "jit"
 	if opts.RoleARN, err = o.prepareAccount(ctx, backend); err != nil {
 		return err
@@ -228,7 +236,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
 	setStore(keys)
-	opts.Output, opts.Ledger, opts.Observe = keys.output, ledger, newProgress().observe
+	opts.Output, opts.Ledger, opts.Observe = keys.output, ledger, progress.observe
 	job, err := provision.New(opts)
 	if err != nil {
 		return err
@@ -237,7 +245,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		return errors.Join(o.cleanUp(ctx, job), o.own.writeCRL(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir))
 	}
 	summary, err := o.provision(ctx, job)
-	if summary != nil { // whatever came of it, leave a record of it
+	if summary == nil { // it was stopped: the files of an earlier call must not tell what is no longer so
+		if written := job.WriteManifest(context.WithoutCancel(ctx), o.dir); !errors.Is(written, provision.ErrNoRun) {
+			err = errors.Join(err, written)
+		}
+	} else { // whatever came of it, leave a record of it
 		var tried *trials
 		if o.connect > 0 && ctx.Err() == nil {
 			var failed error

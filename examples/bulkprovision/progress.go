@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/awsbackend"
@@ -17,12 +18,24 @@ type progress struct {
 	total, done, current int64 // devices, those with a verdict, those of the task in progress that are done
 	before               int64 // done when the run was taken up
 	began, shown         time.Time
-	unreachable          string // the last host that did not answer, as it was shown
+
+	mu          sync.Mutex
+	unreachable string // the last host that did not answer, as it was shown
 }
 
 func newProgress() *progress {
 	info, err := os.Stderr.Stat()
 	return &progress{terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}
+
+// noAnswer tells that a host did not answer, in whichever request of the program: it may be silent for minutes otherwise.
+func (p *progress) noAnswer(host string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if text := finding.Visible(fmt.Sprintf("no answer from %s: %v; trying again", host, err)); text != p.unreachable {
+		p.unreachable = text
+		fmt.Fprintln(os.Stderr, text)
+	}
 }
 
 // observe is called for one event at a time.
@@ -51,11 +64,7 @@ func (p *progress) observe(e provision.Event) {
 			fmt.Fprintf(os.Stderr, "preflight: the account could not be looked at, going on: %v\n", e.Err)
 		}
 		return
-	case provision.EventUnreachable:
-		if text := finding.Visible(fmt.Sprintf("no answer from %s: %v; trying again", e.Host, e.Err)); text != p.unreachable {
-			p.unreachable = text
-			fmt.Fprintln(os.Stderr, text)
-		}
+	case provision.EventUnreachable: // noAnswer has shown it
 		return
 	case provision.EventExisting:
 		if e.Certified > 0 {
