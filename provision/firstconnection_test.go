@@ -241,8 +241,22 @@ func TestAnIssuedDeviceIsRemovedWithWhatItsConnectionMade(t *testing.T) {
 	assert.Empty(t, certs.Certificates)
 	for _, r := range results(t, run) {
 		assert.Equal(t, provision.Removed, r.Verdict)
-		assert.Contains(t, r.Message, "registered once more at the next connection")
+		assert.Contains(t, r.Message, "registered at the next connection")
 	}
+}
+
+func TestOnlyAThingThatIsThereIsKept(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	jitWorld(t, w)
+	run := w.incomplete(t, rows(2))
+	w.connects(t, "device-1", results(t, run)[0].CertificatePEM, types.CertificateStatusActive)
+	report, err := w.run(t).Remove(t.Context(), provision.RemoveOptions{All: true})
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, report.Removed)
+	assert.EqualValues(t, 1, report.ThingsKept)
+	removed := results(t, run)
+	assert.Contains(t, removed[0].Message, "its thing is kept")
+	assert.NotContains(t, removed[1].Message, "thing", "device-2 has never connected")
 }
 
 func TestADeviceOfAnOwnCAIsRemovedWithItsCertificate(t *testing.T) {

@@ -313,7 +313,7 @@ func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, 
 		}
 	}
 	if rm.first && d.CertificateID != "" {
-		stays.why = append(stays.why, "whoever has its certificate and key is registered once more at the next connection, as long as the CA registers devices")
+		stays.why = append(stays.why, "whoever has its certificate and key is registered at the next connection, as long as the CA registers devices")
 	}
 	for _, o := range rm.orphans[d.Seq] {
 		if _, err := rm.retire(ctx, o.Name, o.CertificateID); err != nil {
@@ -332,6 +332,9 @@ func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, 
 	case d.ThingExisted:
 		return keepThing("its thing is kept: it existed before the run")
 	case !rm.looked[d.Part] && !rm.opts.UncheckedThings:
+		if there, err := rm.hasThing(ctx, d.Name); err != nil || !there {
+			return stays, orphans, err
+		}
 		return keepThing("its thing is kept: whether it existed before the run is not recorded (RemoveOptions.UncheckedThings removes it)")
 	}
 	var left []string
@@ -343,6 +346,20 @@ func (rm *remover) removeOne(ctx context.Context, d *DeviceRecord) (stays kept, 
 		return keepThing("its thing is kept: it has other certificates: " + list(left))
 	}
 	return stays, orphans, err
+}
+
+// hasThing reports whether a thing exists: that of a device which has never connected need not. A backend that can't look is
+// taken to have it.
+func (rm *remover) hasThing(ctx context.Context, name string) (there bool, err error) {
+	finder, ok := task.As[task.ThingFinder](rm.session.backend)
+	if !ok {
+		return true, nil
+	}
+	err = retry(ctx, func() (err error) {
+		there, err = finder.HasThing(ctx, name)
+		return err
+	})
+	return there, err
 }
 
 // list shows the first of many names.
