@@ -78,6 +78,8 @@ type Store struct {
 	reserved map[string]bool // devices that are being put
 	held     map[string]held // by device: put and not committed
 	order    []string        // the devices of held, in the order they were put
+	absent   map[string]bool // devices that the file is known to have no record of, and that were not put since
+	commits  int             // how often records have left held
 	broken   error           // set when durability can no longer be promised
 }
 
@@ -136,7 +138,7 @@ func orZero(opts *Options) Options {
 func newStore(ctx context.Context, db *sqlitefile.DB, insert *sql.Stmt, o Options) (*Store, error) {
 	s := &Store{
 		db: db, insert: insert, keysElsewhere: o.KeysElsewhere,
-		syncing: make(chan struct{}, 1), reserved: map[string]bool{}, held: map[string]held{},
+		syncing: make(chan struct{}, 1), reserved: map[string]bool{}, held: map[string]held{}, absent: map[string]bool{},
 	}
 	var err error
 	if s.exists, err = db.PrepareRead(ctx, "SELECT EXISTS (SELECT 1 FROM keys WHERE device = ?)"); err == nil {

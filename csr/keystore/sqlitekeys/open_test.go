@@ -334,6 +334,25 @@ func TestOfManyPutsOfOneDeviceOneIsKept(t *testing.T) {
 	}
 }
 
+func TestADeviceThatIsPutWhileTheFileIsAskedForItIsNotTakenForAbsent(t *testing.T) {
+	s := mustOpen(t, filepath.Join(t.TempDir(), "keys.db"))
+	for device, before := range map[string]func(context.Context) error{
+		"put":    func(context.Context) error { return nil },
+		"synced": s.Sync,
+	} {
+		_, err := s.Get(t.Context(), device)
+		require.ErrorIs(t, err, keystore.ErrNotFound)
+		asked := s.commits
+		require.NoError(t, s.Put(t.Context(), record(t, device)))
+		require.NoError(t, before(t.Context()))
+		s.noteAbsent(device, asked) // the answer comes late
+		require.NoError(t, s.Sync(t.Context()))
+		_, err = s.Get(t.Context(), device)
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Put(t.Context(), record(t, device)), keystore.ErrExists)
+	}
+}
+
 func TestATransactionOfAnotherProgramOnlyDelaysASync(t *testing.T) {
 	path, _ := stored(t, "one")
 	s := mustOpen(t, path)

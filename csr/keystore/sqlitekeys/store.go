@@ -56,6 +56,7 @@ func (s *Store) Put(ctx context.Context, rec keystore.Record) error {
 	there, err := s.has(ctx, rec.Device)
 	s.mu.Lock()
 	delete(s.reserved, rec.Device)
+	delete(s.absent, rec.Device)
 	switch {
 	case err != nil:
 	case there:
@@ -86,9 +87,12 @@ func (s *Store) reserve(device string) error {
 	return nil
 }
 
-// has reports whether the file has a record of the device.
+// has reports whether the file has a record of a reserved device.
 func (s *Store) has(ctx context.Context, device string) (found bool, err error) {
-	if _, err = s.db.Reader(); err == nil {
+	s.mu.Lock()
+	absent := s.absent[device]
+	s.mu.Unlock()
+	if _, err = s.db.Reader(); err == nil && !absent {
 		// The statement takes microseconds and does not watch the context, which would cost more than it does.
 		err = s.exists.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&found)
 	}
@@ -139,6 +143,7 @@ func (s *Store) Sync(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
+		s.commits++
 		for _, device := range devices {
 			delete(s.held, device)
 		}
@@ -197,16 +202,21 @@ func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error)
 	// Asked before the file: a record leaves held only once it is in the file.
 	s.mu.Lock()
 	h, ok := s.held[device]
+	absent, commits := s.absent[device], s.commits
 	s.mu.Unlock()
-	if ok {
+	switch {
+	case ok:
 		return h.rec, nil
+	case absent:
+		return keystore.Record{}, s.notFound(device)
 	}
 	var key, request, certificate sql.NullString
 	var digest, run string
 	err := s.get.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&key, &request, &certificate, &digest, &run)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return keystore.Record{}, fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
+		s.noteAbsent(device, commits)
+		return keystore.Record{}, s.notFound(device)
 	case err != nil:
 		return keystore.Record{}, s.fail(ctx, device, "reading its key", err)
 	}
@@ -215,6 +225,25 @@ func (s *Store) Get(ctx context.Context, device string) (keystore.Record, error)
 		rec.Run = run
 	}
 	return rec, s.fail(ctx, device, "reading its key", err)
+}
+
+func (s *Store) notFound(device string) error {
+	return fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
+}
+
+// noteAbsent notes that the file has no record of a device, so that those who ask next, before they put one, need not look
+// there again: nobody else writes to it. commits is what it was before the file was asked.
+func (s *Store) noteAbsent(device string, commits int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, put := s.held[device]
+	if s.insert == nil || put || s.commits != commits {
+		return
+	}
+	if len(s.absent) >= maxHeld {
+		clear(s.absent)
+	}
+	s.absent[device] = true
 }
 
 // Verify implements [keystore.Store]. It reads the file, not what waits for a Sync.
@@ -233,7 +262,7 @@ func (s *Store) Verify(ctx context.Context, device string, publicKeySHA256 [32]b
 	err := s.key.QueryRowContext(context.WithoutCancel(ctx), device).Scan(&text, &digest, &checked)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("device %s: %w in %s", rule.Quote(device), keystore.ErrNotFound, s.db.Path())
+		return s.notFound(device)
 	case err != nil:
 		return s.fail(ctx, device, "reading its key", err)
 	}
