@@ -50,8 +50,11 @@ type Change struct {
 	RemoveFrom int64
 	Add        []*DeviceRecord // appends devices; Seq must go on from the last one without a gap
 	Devices    []*DeviceRecord // replaces devices by Seq; each must be there
-	Part       *PartRecord     // creates or replaces a part by Number, which is 1 or more
-	Orphans    []*Orphan       // creates or replaces orphans by CertificateID
+	// InputStays leaves the Name, Source, Row, Original and Meta of Devices as the ledger has them, whatever the records hold:
+	// a step that changes what has become of devices need not write again what they came with.
+	InputStays bool
+	Part       *PartRecord // creates or replaces a part by Number, which is 1 or more
+	Orphans    []*Orphan   // creates or replaces orphans by CertificateID
 }
 
 // RunRecord is what a run is about.

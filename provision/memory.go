@@ -77,6 +77,11 @@ func (l *memoryLedger) Apply(ctx context.Context, c Change) error {
 		l.put(d)
 	}
 	for _, d := range c.Devices {
+		if c.InputStays {
+			old := l.devices[d.Seq-1]
+			d = new(*d)
+			d.Name, d.Source, d.Row, d.Original, d.Meta = old.Name, old.Source, old.Row, old.Original, old.Meta
+		}
 		l.put(d)
 	}
 	if c.Part != nil {

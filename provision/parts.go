@@ -149,7 +149,7 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 		return nil, fmt.Errorf("writing part %d: %w", number, err)
 	}
 	if p.Lines == 0 {
-		return nil, ps.ledger.Apply(ctx, Change{Devices: touched})
+		return nil, ps.ledger.Apply(ctx, Change{Devices: touched, InputStays: true})
 	}
 	p.File = fmt.Sprintf("part-%05d-%d-%.12s.json", number, p.Attempt, p.SHA256)
 	if err := f.place(ps.dir, p.PartRecord); err != nil {
@@ -159,7 +159,7 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 	if !ps.offline && ps.looker.looks() {
 		p.Looked, p.fresh = b.began, true
 	}
-	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched})
+	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched, InputStays: true})
 }
 
 // lookedBefore returns when the account was looked at for devices that are all sent again where nobody can look, zero if it

@@ -109,7 +109,7 @@ func (c *collector) save(ctx context.Context, d *DeviceRecord) error {
 
 // flush makes deliveries durable, then the verdicts that rely on them.
 func (c *collector) flush(ctx context.Context) error {
-	err := c.handover.commit(ctx, Change{Devices: c.batch})
+	err := c.handover.commit(ctx, Change{Devices: c.batch, InputStays: true})
 	c.batch = c.batch[:0]
 	return err
 }

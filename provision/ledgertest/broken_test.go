@@ -272,8 +272,13 @@ var breakages = map[string][]breakage{
 	"record/run":             {changed(func(c *provision.Change) { c.Run = nil })},
 	"record/device-added":    {changed(func(c *provision.Change) { each(c.Add, func(d *provision.DeviceRecord) { d.Policies = nil }) })},
 	"record/device-replaced": {changed(func(c *provision.Change) { c.Devices = nil }), keeping},
-	"record/part":            {changed(func(c *provision.Change) { c.Part = nil })},
-	"record/orphan":          {changed(func(c *provision.Change) { c.Orphans = nil })},
+	"record/input-stays": {changed(func(c *provision.Change) { c.InputStays = false }), changed(func(c *provision.Change) {
+		if c.InputStays {
+			c.Devices = nil
+		}
+	})},
+	"record/part":   {changed(func(c *provision.Change) { c.Part = nil })},
+	"record/orphan": {changed(func(c *provision.Change) { c.Orphans = nil })},
 	"record/times": {
 		changed(func(c *provision.Change) {
 			each(c.Add, func(d *provision.DeviceRecord) { d.Updated = d.Updated.Truncate(time.Microsecond) })

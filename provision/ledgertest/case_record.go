@@ -3,8 +3,10 @@ package ledgertest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +48,21 @@ var recordCases = []rule{
 		}
 		t.replace(want...)
 		t.equal(want, t.devices(provision.DeviceFilter{}), "devices")
+	}},
+	{"record/input-stays", "Change.InputStays leaves the Name, Source, Row, Original and Meta of Devices as the ledger has them, whatever " +
+		"the records hold. Every other field is replaced, also by one that is zero.", func(t *trial) {
+		given, want := deviceVariants(), deviceVariants()
+		held := map[string]int64{}
+		for i, w := range want {
+			full := filled[provision.DeviceRecord](50 + i)
+			full.Seq = w.Seq
+			t.add(full)
+			w.Name, w.Source, w.Row, w.Original, w.Meta = full.Name, full.Source, full.Row, full.Original, full.Meta
+			held[full.Name] = w.Seq
+		}
+		t.apply(provision.Change{Devices: given, InputStays: true})
+		t.equal(want, t.devices(provision.DeviceFilter{}), "devices")
+		t.found(names, held, "names that are held", slices.Collect(maps.Keys(held))...)
 	}},
 	{"record/part", "Change.Part creates or replaces a part by Number, every field of it. What a part record lacks, a run " +
 		"that goes on has to guess.", func(t *trial) {

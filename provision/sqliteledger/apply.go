@@ -17,12 +17,18 @@ func (l *Ledger) prepare(ctx context.Context) (err error) {
 	if l.add, err = l.db.Prepare(ctx, insert("INSERT", "devices", deviceColumns)); err != nil {
 		return err
 	}
-	sets := make([]string, 0, len(deviceColumns))
-	for _, c := range deviceColumns[1:] {
+	if l.change, err = l.db.Prepare(ctx, updateDevice(deviceColumns[1:])); err == nil {
+		l.outcome, err = l.db.Prepare(ctx, updateDevice(deviceColumns[inputColumns:]))
+	}
+	return err
+}
+
+func updateDevice(columns []column[provision.DeviceRecord]) string {
+	sets := make([]string, 0, len(columns))
+	for _, c := range columns {
 		sets = append(sets, c.name+" = ?")
 	}
-	l.change, err = l.db.Prepare(ctx, "UPDATE devices SET "+strings.Join(sets, ", ")+" WHERE seq = ?")
-	return err
+	return "UPDATE devices SET " + strings.Join(sets, ", ") + " WHERE seq = ?"
 }
 
 func insert[R any](verb, table string, columns []column[R]) string {
@@ -124,13 +130,17 @@ func (l *Ledger) applyDevices(ctx context.Context, c provision.Change) error {
 			return fmt.Errorf("device %d (%q): %w", d.Seq, d.Name, err)
 		}
 	}
+	update, columns := l.change, deviceColumns[1:]
+	if c.InputStays {
+		update, columns = l.outcome, deviceColumns[inputColumns:]
+	}
 	for i, d := range c.Devices {
 		if err := context.Cause(ctx); i%lookUp == 0 && err != nil {
 			return err
 		}
-		args, err := bind(deviceColumns[1:], d, args[:0])
+		args, err := bind(columns, d, args[:0])
 		if err == nil {
-			err = exactlyOne(l.change.ExecContext(still, append(args, d.Seq)...))
+			err = exactlyOne(update.ExecContext(still, append(args, d.Seq)...))
 		}
 		if err != nil {
 			return fmt.Errorf("device %d (%q): %w", d.Seq, d.Name, err)

@@ -30,8 +30,9 @@ const perStep = 5
 func step(i int) provision.Change {
 	at := time.Unix(1_800_000_000+int64(i), int64(i))
 	c := provision.Change{
-		Run:  &provision.RunRecord{ID: "run", Created: time.Unix(1_800_000_000, 0), Total: int64(i+1) * perStep},
-		Part: &provision.PartRecord{Number: i + 1, Attempt: 1, State: provision.PartStarted, Lines: perStep, Started: at},
+		InputStays: i%2 == 0,
+		Run:        &provision.RunRecord{ID: "run", Created: time.Unix(1_800_000_000, 0), Total: int64(i+1) * perStep},
+		Part:       &provision.PartRecord{Number: i + 1, Attempt: 1, State: provision.PartStarted, Lines: perStep, Started: at},
 		Orphans: []*provision.Orphan{
 			{CertificateID: fmt.Sprintf("orphan-%d", i), Seq: int64(i + 1), Found: at},
 			{CertificateID: "orphan-0", Seq: int64(i + 1), Why: fmt.Sprint(i)},

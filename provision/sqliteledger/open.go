@@ -64,9 +64,10 @@ func checkNumbers(ctx context.Context, q sqlitefile.Querier) error {
 // Ledger is a [provision.Ledger] in a file. It is safe for concurrent use: changes are made one after the other, and
 // reads go on beside them.
 type Ledger struct {
-	db     *sqlitefile.DB
-	add    *sql.Stmt
-	change *sql.Stmt
+	db      *sqlitefile.DB
+	add     *sql.Stmt
+	change  *sql.Stmt // all of a device
+	outcome *sql.Stmt // what has become of it
 }
 
 var _ provision.Ledger = (*Ledger)(nil)

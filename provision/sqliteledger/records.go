@@ -7,6 +7,10 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
+// inputColumns is how many of deviceColumns hold what a device came with: its number and what provision.Change.InputStays
+// leaves as it is.
+const inputColumns = 6
+
 // The columns of the tables, each line a field. A field that is added to a record needs a line here and a new version
 // of the schema; ledgertest finds one that was forgotten.
 var (
@@ -59,6 +63,10 @@ var (
 	deviceColumns = []column[provision.DeviceRecord]{
 		number("seq", func(d *provision.DeviceRecord) *int64 { return &d.Seq }),
 		text("name", func(d *provision.DeviceRecord) *string { return &d.Name }),
+		text("source", func(d *provision.DeviceRecord) *string { return &d.Source }),
+		asJSON("row", func(d *provision.DeviceRecord) *map[string]string { return &d.Row }),
+		asJSON("original", func(d *provision.DeviceRecord) *map[string]string { return &d.Original }),
+		asJSON("meta", func(d *provision.DeviceRecord) *map[string]string { return &d.Meta }),
 		text("verdict", func(d *provision.DeviceRecord) *provision.Verdict { return &d.Verdict }),
 		text("cause", func(d *provision.DeviceRecord) *provision.Cause { return &d.Cause }),
 		number("attempts", func(d *provision.DeviceRecord) *int { return &d.Attempts }),
@@ -68,14 +76,10 @@ var (
 		text("task_id", func(d *provision.DeviceRecord) *string { return &d.TaskID }),
 		text("certificate_id", func(d *provision.DeviceRecord) *string { return &d.CertificateID }),
 		text("match", func(d *provision.DeviceRecord) *provision.Match { return &d.Match }),
-		text("source", func(d *provision.DeviceRecord) *string { return &d.Source }),
 		text("message", func(d *provision.DeviceRecord) *string { return &d.Message }),
 		text("thing_arn", func(d *provision.DeviceRecord) *string { return &d.ThingARN }),
 		text("certificate_arn", func(d *provision.DeviceRecord) *string { return &d.CertificateARN }),
 		asJSON("policies", func(d *provision.DeviceRecord) *[]string { return &d.Policies }),
-		asJSON("row", func(d *provision.DeviceRecord) *map[string]string { return &d.Row }),
-		asJSON("original", func(d *provision.DeviceRecord) *map[string]string { return &d.Original }),
-		asJSON("meta", func(d *provision.DeviceRecord) *map[string]string { return &d.Meta }),
 		text("certificate_pem", func(d *provision.DeviceRecord) *string { return &d.CertificatePEM }),
 		yesNo("thing_existed", func(d *provision.DeviceRecord) *bool { return &d.ThingExisted }),
 		asJSON("existing", func(d *provision.DeviceRecord) *[]provision.ExistingCertificate { return &d.Existing }),
