@@ -245,11 +245,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return errors.Join(o.cleanUp(ctx, job), o.own.writeCRL(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir))
 	}
 	summary, err := o.provision(ctx, job)
-	if summary == nil { // it was stopped: the files of an earlier call must not tell what is no longer so
-		if written := job.WriteManifest(context.WithoutCancel(ctx), o.dir); !errors.Is(written, provision.ErrNoRun) {
-			err = errors.Join(err, written)
-		}
-	} else { // whatever came of it, leave a record of it
+	if summary != nil { // whatever came of it, leave a record of it; a failures.csv that was mended stays until it was read
 		var tried *trials
 		if o.connect > 0 && ctx.Err() == nil {
 			var failed error
