@@ -193,9 +193,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c := sessionOf(cl)
 	c.noteFilters()
 	c.established.Store(true)
-	c.window.open(c.most)
 	c.resume()
-	c.release()
 	c.publishConnected()
 	protocol := "MQTT 3.1.1"
 	if c.five {

@@ -111,6 +111,7 @@ func TestMessagesThatWaitForADeviceAreSentAsItAcknowledgesThem(t *testing.T) {
 			want = append(want, fmt.Sprint(i, strings.Repeat("x", 100<<10)))
 			require.Zero(t, l.publish(other, "news", want[i]))
 		}
+		synctest.Wait() // the last one is acknowledged before it waits
 		r, present := resume()
 		require.EqualValues(t, 1, present)
 		synctest.Wait()
@@ -575,6 +576,7 @@ func TestFaultsStrikeMessagesAndSubscriptions(t *testing.T) {
 	r.send(subscribe3(1, "a")...)
 	assert.Empty(t, r.closed())
 	assert.Zero(t, l.publish(watcher, "a", "kept"))
+	assert.Zero(t, l.publish(watcher, "b", ""), "the first one waits by now")
 	r = l.raw(d)
 	r.send(packet(0x10, text("MQTT"), []byte{4, 0, 0, 60}, text("keeps"))...)
 	assert.EqualValues(t, 1, r.packet()[2])

@@ -21,56 +21,45 @@ type window struct {
 	held  []uint16       // those that wait, in their order
 }
 
+// open sets how many messages may be on their way, and which ones wait.
+func (w *window) open(size int, held []uint16) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.size, w.held = size, held
+}
+
 // take reports whether a message is to be sent now. If it is not, it waits.
 func (w *window) take(id uint16, length int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case len(w.held) > 0 && w.held[0] == id:
-		w.held = w.held[1:]
-	case len(w.held) > 0, w.size > 0 && len(w.sent) >= w.size:
+	known, called := w.sent[id]
+	if !called && (len(w.held) > 0 || w.size > 0 && len(w.sent) >= w.size) {
 		w.held = append(w.held, id)
 		return false
 	}
-	if w.sent == nil {
-		w.sent = map[uint16]int{}
-	}
-	w.bytes += length - w.sent[id]
-	w.sent[id] = length
+	w.put(id, length-known)
 	return true
 }
 
-// open sets how many messages may be on their way.
-func (w *window) open(size int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.size = size
+// put notes a message that is on its way, or that more of it is.
+func (w *window) put(id uint16, length int) {
+	if w.sent == nil {
+		w.sent = map[uint16]int{}
+	}
+	w.sent[id] += length
+	w.bytes += length
 }
 
-// hold lets a message wait.
-func (w *window) hold(id uint16) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.held = append(w.held, id)
-}
-
-// next returns the first message that waits if it may be sent.
+// next calls the first message that waits, if it may be sent.
 func (w *window) next() (id uint16, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.held) == 0 || len(w.sent) >= w.size || w.bytes >= waitingLimit {
 		return 0, false
 	}
-	return w.held[0], true
-}
-
-// skip forgets a message if it is the first that waits.
-func (w *window) skip(id uint16) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.held) > 0 && w.held[0] == id {
-		w.held = w.held[1:]
-	}
+	id, w.held = w.held[0], w.held[1:]
+	w.put(id, 0)
+	return id, true
 }
 
 // acknowledged notes that a message has arrived.
@@ -81,6 +70,21 @@ func (w *window) acknowledged(id uint16) {
 	delete(w.sent, id)
 }
 
+// resume lets the messages wait that are left from the connection before.
+func (c *session) resume() {
+	var held []uint16
+	for _, pk := range c.left {
+		if id, err := c.client.NextPacketID(); err == nil {
+			pk.PacketID, pk.FixedHeader.Dup = uint16(id), true
+			c.client.State.Inflight.Set(pk)
+			held = append(held, pk.PacketID)
+		}
+	}
+	c.left = nil
+	c.window.open(c.most, held)
+	c.release()
+}
+
 // release sends what waits, as far as it may be on its way. It belongs to the goroutine that serves the connection.
 func (c *session) release() {
 	for {
@@ -88,25 +92,11 @@ func (c *session) release() {
 		if !ok {
 			return
 		}
-		if pk, ok := c.client.State.Inflight.Get(id); ok { // else it has expired
-			_ = c.client.WritePacket(pk)
+		pk, ok := c.client.State.Inflight.Get(id)
+		if !ok || c.client.WritePacket(pk) != nil { // it has expired, or is too large
+			c.window.acknowledged(id)
 		}
-		c.window.skip(id) // one that could not be sent
 	}
-}
-
-// resume lets the messages wait that are left from the connection before.
-func (c *session) resume() {
-	for _, pk := range c.left {
-		id, err := c.client.NextPacketID()
-		if err != nil {
-			return
-		}
-		pk.PacketID, pk.FixedHeader.Dup = uint16(id), true
-		c.client.State.Inflight.Set(pk)
-		c.window.hold(pk.PacketID)
-	}
-	c.left = nil
 }
 
 // oversize reports whether a message is larger than the client takes. It counts as sent then (MQTT 5, 3.1.2.11.4), and the
