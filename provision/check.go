@@ -45,7 +45,8 @@ func (c *CheckReport) OK() bool {
 }
 
 // Sample is one device and what its line would create. Its credential is not made; "(filled in by the run)" stands in its
-// place. With Options.FirstConnection no line is sent, and of what the first connection creates only the thing's name is known.
+// place. With Options.FirstConnection no line is sent, and of what the first connection creates the thing's name is known, and
+// the certificate.
 type Sample struct {
 	Name    string
 	Creates *template.Resolution
@@ -130,17 +131,13 @@ func (c *checker) all(ctx context.Context, devices iter.Seq2[Device, error], rep
 				return err
 			}
 		}
-		creates := want.Resolution
-		if c.first {
-			creates = &template.Resolution{Things: []template.ThingSpec{{ThingName: rec.Name}}}
-		}
-		c.needs.add(creates)
-		c.rights.add(creates)
+		c.needs.add(want.Resolution)
+		c.rights.add(want.Resolution)
 		if c.may != nil {
 			c.may.add(rec, d, want)
 		}
 		if len(report.Samples) < checkSamples {
-			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: creates})
+			report.Samples = append(report.Samples, Sample{Name: rec.Name, Creates: want.Resolution})
 		}
 		if c.batch = append(c.batch, rec); len(c.batch) == prepareBatch {
 			if err := c.look(ctx, report); err != nil {

@@ -167,6 +167,23 @@ func TestACertificateThatWasHandedOverIsTheOneThatIsRecordedAfterACrash(t *testi
 	assert.Equal(t, before, w.handedOver(t, "device-2"))
 }
 
+func TestADeviceThatConnectsBeforeItsRunHasRecordedThatIsItsOwn(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	jitWorld(t, w)
+	w.opts.Ledger = &stumbling{Ledger: w.opts.Ledger, verdict: provision.Issued}
+	_, err := w.run(t).Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, errStumbled)
+	// Whoever registers it gives the thing no attributes, which the run's template has.
+	rec, err := w.keys.Get(t.Context(), "device-1")
+	require.NoError(t, err)
+	w.connects(t, "device-1", rec.CertificatePEM, types.CertificateStatusActive)
+	run := w.run(t)
+	_, err = run.Run(t.Context(), rows(2))
+	require.EqualError(t, err, "1 of 2 devices provisioned, 1 issued: each registers at its first connection")
+	assert.Equal(t, rec.CertificatePEM, results(t, run)[0].CertificatePEM)
+	assert.Equal(t, provision.Provisioned, results(t, run)[0].Verdict)
+}
+
 func TestNothingIsIssuedUnderACAThatRegistersNobody(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ca := jitWorld(t, w)
@@ -219,7 +236,7 @@ func TestARunOfFirstConnectionsRegistersNothingItself(t *testing.T) {
 	}
 	report, err := w.run(t).Check(t.Context(), rows(1))
 	require.NoError(t, err)
-	assert.Equal(t, &template.Resolution{Things: []template.ThingSpec{{ThingName: "device-1"}}}, report.Samples[0].Creates)
+	assert.Equal(t, []template.ThingSpec{{ThingName: "device-1"}}, report.Samples[0].Creates.Things)
 	w.opts.May = []string{"connect"}
 	_, err = provision.New(w.opts)
 	require.ErrorContains(t, err, "Options.May")

@@ -138,6 +138,7 @@ func New(opts Options) (*Run, error) {
 		return nil, fmt.Errorf("provision: with Options.FirstConnection the certificates are of a CA that registers them; "+
 			"the credential step %T has none (Issuer); take IssueCertificate", opts.Credential)
 	}
+	shape.first = opts.FirstConnection
 	if opts.FirstConnection && len(opts.May) > 0 {
 		return nil, errors.New("provision: Options.May (-may) asks about the policies of the run's template, which devices that are registered at their first connection do not get")
 	}

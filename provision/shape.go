@@ -31,6 +31,7 @@ type shape struct {
 	keep    *Meta             // what the run keeps beside a device
 	unique  []string          // what must differ between devices
 	issuer  string            // the CA that all certificates are of, in PEM; empty if that is not known
+	first   bool              // Options.FirstConnection: of what a row makes, only the name and the certificate are the run's
 }
 
 // filledIn stands in place of what the credential step fills, where a row is looked at before it has.
@@ -96,6 +97,9 @@ func (s *shape) resolve(row map[string]string) (*wanted, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.first && len(res.Things) == 1 {
+		res = &template.Resolution{Things: []template.ThingSpec{{ThingName: res.Things[0].ThingName}}, Certificate: res.Certificate}
+	}
 	w := &wanted{Resolution: res, status: statusActive}
 	if len(res.Things) == 1 {
 		w.thing = &res.Things[0]
@@ -103,7 +107,7 @@ func (s *shape) resolve(row map[string]string) (*wanted, error) {
 	if c := res.Certificate; c != nil {
 		w.issued = c.CertificateSigningRequest != ""
 		w.made = w.issued || s.issuer != ""
-		if c.Status != "" {
+		if c.Status != "" && !s.first {
 			w.status = c.Status
 		}
 	}

@@ -38,7 +38,11 @@ func (s *sim) check() {
 		s.place = p
 		s.checkPlace(ctx, a)
 	}
-	s.checkTasks(ctx)
+	if s.field != nil {
+		s.field.checkAccount(s)
+	} else {
+		s.checkTasks(ctx)
+	}
 	s.checkOrphans(ctx, a)
 }
 
@@ -69,6 +73,8 @@ func (s *sim) checkPlace(ctx context.Context, a accounts) {
 				s.violated("%s has no key, and nobody took it: %s", d.Name, d.Message)
 			}
 		case d.Verdict == provision.Removed && s.happened && s.mishap == runRemoved:
+		case d.Verdict == provision.Issued && s.field != nil:
+			s.field.checkIssued(s, d)
 		case d.Verdict == provision.Failed:
 			if d.Cause == provision.CauseNone || d.Message == "" {
 				s.violated("device %d failed and nothing says why", d.Seq)

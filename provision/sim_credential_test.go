@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 // issueEvery is how many seeds there are, about, for each whose certificates an own CA issues.
 const issueEvery = 5
 
+// fieldEvery is how many of these seeds there are, about, for each whose devices are left to their first connections.
+const fieldEvery = 2
+
 // credentials is how the devices of a seed get their certificates: by requests, or from a CA of the user's own.
 type credentials struct {
 	template  *template.Template
@@ -24,7 +28,8 @@ type credentials struct {
 	role      string
 	issuer    *x509.Certificate // nil for requests
 	key       crypto.Signer
-	under     bool // certificates are registered under the issuer, which the account has; otherwise without a CA
+	under     bool   // certificates are registered under the issuer, which the account has; otherwise without a CA
+	field     *field // where the devices are that are left to their first connections; nil if tasks register them
 }
 
 // drawCredentials draws them. They have a generator of their own, so that the other draws of a seed do not depend on them.
@@ -43,8 +48,16 @@ func (s *sim) drawCredentials(ctx context.Context, seed uint64) (err error) {
 	if s.role, err = s.fake.EnsureRole(ctx, &role); err != nil {
 		return err
 	}
-	if s.template, err = s.drawnTemplate(); err != nil || !s.under {
+	left := s.issuer != nil && s.mishap == noMishap && rng.IntN(fieldEvery) == 0
+	s.under = s.under && !left
+	if s.template, err = s.drawnTemplate(); err != nil {
 		return err
+	}
+	if left {
+		return s.drawField(ctx, rng)
+	}
+	if !s.under {
+		return nil
 	}
 	ca, err := s.ca()
 	if err == nil {
@@ -119,6 +132,8 @@ func (c *credentials) String() string {
 	switch {
 	case c.issuer == nil:
 		return "requests"
+	case c.field != nil:
+		return fmt.Sprintf("certificates of an own CA, left to first connections (just-in-time registration %v)", c.field.rule)
 	case c.under:
 		return "certificates of an own CA, under it"
 	default:

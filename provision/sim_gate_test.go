@@ -70,6 +70,7 @@ func (g *generation) do(step string, act func() error) error {
 		return errLoggedOut
 	}
 	err := act()
+	g.sim.field.move(g.sim)
 	if fault == crashAfter {
 		g.crash()
 	}
@@ -185,6 +186,11 @@ func (b gatedBackend) Open(ctx context.Context, link task.Link, offset int64) (b
 func (b gatedBackend) ReadDevice(ctx context.Context, name string) (d *task.Device, err error) {
 	err = b.ask(ctx, stepReadDevice, func(ctx context.Context) (err error) {
 		d, err = ability[task.DeviceReader](b).ReadDevice(ctx, name)
+		if err == nil && b.g.sim.bug == bugTakePendingForUsed {
+			for i, c := range d.Certificates {
+				d.Certificates[i].Status = strings.Replace(c.Status, "PENDING_ACTIVATION", "ACTIVE", 1)
+			}
+		}
 		return
 	})
 	return
@@ -291,6 +297,7 @@ func (l gatedLedger) Apply(ctx context.Context, c provision.Change) error {
 		}
 	}
 	return l.g.do(step, func() error {
+		l.g.sim.field.checkVerdicts(l.g.sim, c.Devices)
 		l.g.sim.changing.RLock()
 		err := l.inner.Apply(ctx, c)
 		l.g.sim.changing.RUnlock()

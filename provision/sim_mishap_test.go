@@ -244,7 +244,7 @@ func (s *sim) accepted(ctx context.Context, d *provision.DeviceRecord) (bool, er
 		_, taken := s.taken[d.Name]
 		return taken, nil
 	case d.Verdict == provision.Failed && d.Cause == provision.CauseExists:
-		return len(s.strangers(ctx, d)) > 0, nil
+		return s.field == nil && len(s.strangers(ctx, d)) > 0, nil
 	case d.Verdict == provision.Failed && d.Cause == provision.CauseKey && s.existing == provision.TakeOverExisting:
 		id, err := s.runID(ctx)
 		if err != nil {

@@ -38,6 +38,7 @@ const (
 	bugBelieveTheLedger    bug = "does not ask the key store"
 	bugTakePageForRefusal  bug = "takes a proxy's page for a refusal"
 	bugKeepAnother         bug = "keeps another certificate than it sends"
+	bugTakePendingForUsed  bug = "takes a certificate that waits for activation for an active one"
 )
 
 // mishapEvery is how many seeds there are for each with a mishap.
@@ -113,6 +114,9 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 		return nil, err
 	}
 	s.drawDevices()
+	if s.field != nil {
+		s.field.drawStays(s)
+	}
 	s.plan = drawPlan(rng)
 	for _, st := range s.plan { // in process the fake knows its account without a request
 		s.wire = s.wire || st.step == stepIdentity && slices.Contains([]string{throttled, unavailable, lostBefore}, st.fault)
@@ -125,7 +129,7 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 			return nil, err
 		}
 	}
-	s.extra = s.extra || slices.ContainsFunc(s.plan, func(st *strike) bool { return st.step == stepRegister })
+	s.extra = s.extra || s.field == nil && slices.ContainsFunc(s.plan, func(st *strike) bool { return st.step == stepRegister })
 	return s, s.setRemoteFaults()
 }
 
@@ -164,6 +168,9 @@ func (s *sim) connect() error {
 }
 
 func (s *sim) close() {
+	if s.field != nil {
+		s.field.gateway.Close()
+	}
 	for _, p := range s.places {
 		s.lost = append(s.lost, p.ledger)
 	}
@@ -365,6 +372,7 @@ func (s *sim) operate() error {
 		s.place = open[s.rng.IntN(len(open))]
 		s.mu.Unlock()
 		time.Sleep(pause)
+		s.field.move(s)
 	}
 	return fmt.Errorf("gave up after %d processes: %w; %s", patience, last, s.unsettled())
 }
@@ -406,7 +414,7 @@ func (s *sim) live() (done bool, err error) {
 		return false, err
 	}
 	run, err := provision.New(provision.Options{
-		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, Existing: s.existing, PartDir: s.path("parts"),
+		Backend: gatedBackend{g, s.backend}, Template: s.template, RoleARN: s.role, PartLines: 6, Existing: s.existing, PartDir: s.path("parts"), FirstConnection: s.field != nil,
 		Credential: credential, Output: gatedOutput{g, out}, Ledger: gatedLedger{g, s.ledger},
 		Wait: task.WaitOptions{MinDelay: time.Second, MaxDelay: 2 * time.Second},
 	})
@@ -431,7 +439,7 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 	again := false
 	for range 8 {
 		var err error
-		if again {
+		if again && s.field == nil {
 			_, err = run.Retry(ctx)
 		} else {
 			err = s.whole(ctx, run)
@@ -449,6 +457,9 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 				return s.one(ctx, run)
 			}
 			again = true // some failed for a passing reason
+			if s.field != nil && s.coin() {
+				s.field.moveAll(s)
+			}
 		case ctx.Err() != nil || errors.Is(err, keystore.ErrExists) || s.coin():
 			return false, err // the program ends
 		default: // or its user tries again
@@ -510,6 +521,9 @@ func (s *sim) settled() (bool, error) {
 			continue
 		}
 		if want := s.want[d.Seq-1]; d.Cause == want && d.Verdict == verdictOf(want) {
+			continue
+		}
+		if d.Verdict == provision.Issued && s.field.stays[d.Name] {
 			continue
 		}
 		if ok, err := s.accepted(context.Background(), d); !ok || err != nil {
