@@ -125,7 +125,7 @@ func (o *options) isJSON(head string) bool {
 // hint returns the text of an error with the flags that help, in place of the library's options.
 func hint(err error) string {
 	if e, ok := errors.AsType[*provision.HeaderError](err); ok {
-		return e.Problem() + "; -rename column=parameter renames a column, -columns A,B names those to keep, -meta A,B keeps columns with the devices"
+		return flags.Replace(e.Problem()) + "; -rename column=parameter renames a column, -columns A,B names those to keep, -meta A,B keeps columns with the devices"
 	}
 	if f, ok := errors.AsType[*finding.Finding](err); ok && f.Rule == datafile.ErrSeparator {
 		separator := "';'"
@@ -147,6 +147,8 @@ var flags = strings.NewReplacer("provision: ", "", "Options.May: template: ", "-
 	"set SkipPreflight", "give -skip-preflight", "run EnsureRole with RegisterWithoutCA", "give -setup", "run EnsureRole", "give -setup",
 	"run EnsureCA with AutoRegister", "give -setup", "run EnsureCA", "give -setup", "shorten Profile.Validity", "give fewer -cert-days",
 	"see OwnTopics for", "see examples/bulkprovision/template.json for", "a ledger of its own", "another -run", "RemoveOptions.UncheckedThings removes it", "-existing unchecked removes it",
+	"GivenCSR, -credential", "-credential", "GivenCertificate, -credential", "-credential",
+	"set GivenCSR.Lenient (-lenient)", "give -lenient", "set GivenCertificate.Lenient (-lenient)", "give -lenient",
 	"aws.Config.Region: is empty: set AWS_REGION, a profile with a region, or the field itself", "there is no region: give -region, or set AWS_REGION or a profile that has one",
 	"the credential step *provision.MakeCSR", "-credential make", "the credential step *provision.GivenCSR", "-credential csr",
 	"the credential step *provision.GivenCertificate", "-credential certificate", "the credential step *provision.IssueCertificate", "-ca-cert",

@@ -85,10 +85,11 @@ func TestHintsNameFlags(t *testing.T) {
 	assert.Contains(t, problem, "give -comma tab if")
 	_, _, problem = read(t, "d.csv", "", list{comma: "::"})
 	assert.Contains(t, problem, "-comma is")
-	problem = hint(&provision.HeaderError{Missing: []string{"ThingName"}, Known: []string{"ThingName"}})
+	problem = hint(&provision.HeaderError{Missing: []string{"ThingName"}, Made: []string{"CSR"}, Known: []string{"ThingName"}})
 	assert.Contains(t, problem, `no column is called "ThingName"`)
 	assert.Contains(t, problem, "-rename")
 	assert.NotContains(t, problem, "Options")
+	assert.Contains(t, problem, "requests sent: -credential csr)")
 }
 
 func TestTheTextOfAnErrorCannotPassForALineOfTheProgram(t *testing.T) {
