@@ -325,7 +325,7 @@ func (s *sim) checkTwins(ctx context.Context, a accounts) {
 		if d.Verdict != provision.Provisioned && d.Verdict != provision.NoKey || a.retired[d.CertificateID] {
 			continue
 		}
-		for _, c := range s.strangers(ctx, d) {
+		for _, c := range s.strangers(d) {
 			if when := looked[d.Part]; when.IsZero() || c.Created.Before(when) {
 				s.violated("%s (%s, part %d, sent %d times, looked at %v) has certificate %s and beside it %s of %v; it names %v",
 					d.Name, d.Verdict, d.Part, d.Attempts, when, d.CertificateID, c.ID, c.Created, d.Existing)

@@ -244,20 +244,20 @@ func (s *sim) accepted(ctx context.Context, d *provision.DeviceRecord) (bool, er
 		_, taken := s.taken[d.Name]
 		return taken, nil
 	case d.Verdict == provision.Failed && d.Cause == provision.CauseExists:
-		return s.field == nil && len(s.strangers(ctx, d)) > 0, nil
+		return s.field == nil && len(s.strangers(d)) > 0, nil
 	case d.Verdict == provision.Failed && d.Cause == provision.CauseKey && s.existing == provision.TakeOverExisting:
 		id, err := s.runID(ctx)
 		if err != nil {
 			return false, err
 		}
 		rec, err := s.storedKey(ctx, d.Name)
-		return err == nil && rec.Run != id && len(s.strangers(ctx, d)) == 0, nil
+		return err == nil && rec.Run != id && len(s.strangers(d)) == 0, nil
 	}
 	return false, nil
 }
 
 // strangers are the ACTIVE certificates of a device's thing that are not the device's own.
-func (s *sim) strangers(ctx context.Context, d *provision.DeviceRecord) (list []*task.Certificate) {
+func (s *sim) strangers(d *provision.DeviceRecord) (list []*task.Certificate) {
 	thing, ok := s.fake.Thing(d.Name)
 	if !ok {
 		return nil

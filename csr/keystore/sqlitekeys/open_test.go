@@ -41,10 +41,10 @@ func plain(t *testing.T, path string) *sql.DB {
 	return db
 }
 
-func mustExec(t *testing.T, path, query string, args ...any) {
+func mustExec(t *testing.T, path, query string) {
 	t.Helper()
 	db := plain(t, path)
-	_, err := db.ExecContext(t.Context(), query, args...)
+	_, err := db.ExecContext(t.Context(), query)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }

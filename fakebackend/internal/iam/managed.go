@@ -158,19 +158,6 @@ func (s *Store) CreatePolicyVersion(arn, document string, setDefault bool, now t
 	return &v, setDefault, nil
 }
 
-// Policies returns the customer managed policies whose path begins with the prefix, sorted by ARN.
-func (s *Store) Policies(pathPrefix string) []*Policy {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*Policy
-	for _, arn := range sortedNames(s.state.Policies) {
-		if strings.HasPrefix(s.state.Policies[arn].Path, pathPrefix) {
-			out = append(out, s.state.Policies[arn].clone())
-		}
-	}
-	return out
-}
-
 // DeletePolicy removes a customer managed policy that is attached to nothing and has one version left.
 func (s *Store) DeletePolicy(arn string) error {
 	s.mu.Lock()

@@ -188,7 +188,7 @@ func TestManagedPolicies(t *testing.T) {
 	assert.Equal(t, "arn:aws:iam::123456789012:policy/factory/mine", mine.ARN)
 	_, err = s.CreatePolicy(NewPolicy{Name: "MINE", Document: readFleet}, now)
 	assert.Equal(t, "EntityAlreadyExists", codeOf(err))
-	assert.Len(t, s.Policies("/"), 1)
+	assert.Len(t, s.state.Policies, 1)
 
 	for range 2 {
 		require.NoError(t, s.AttachRolePolicy("registration", registration), "attaching twice is no error")

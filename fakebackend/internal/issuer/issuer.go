@@ -109,9 +109,6 @@ func New(opts Options) (*Issuer, error) {
 	return i, nil
 }
 
-// Certificate returns the CA certificate that device certificates verify against.
-func (i *Issuer) Certificate() *x509.Certificate { return i.ca }
-
 // CertificatePEM returns the CA certificate as PEM. The caller may change the slice.
 func (i *Issuer) CertificatePEM() []byte { return append([]byte(nil), i.caPEM...) }
 

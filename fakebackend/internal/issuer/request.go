@@ -33,12 +33,7 @@ func refuse(format string, args ...any) *Refusal {
 	return &Refusal{Message: "CSR violates constraints", Reason: fmt.Sprintf(format, args...)}
 }
 
-// CheckRequest reports as a *[Refusal] why AWS would not issue a certificate for a request, or nil if it would.
-func CheckRequest(csr string) error {
-	_, err := parseRequest(csr)
-	return err
-}
-
+// parseRequest reads a request. Its error is a *[Refusal] when AWS would not issue a certificate for it.
 func parseRequest(csr string) (*x509.CertificateRequest, error) {
 	// Every character takes at least one byte, so most requests are cleared without counting.
 	if len(csr) > rule.CSR && utf8.RuneCountInString(csr) > rule.CSR {
