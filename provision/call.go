@@ -73,7 +73,7 @@ func (r *Run) enter() (*call, error) {
 	c.looker = newLooker(s, c.credentials, keys, c.account, o)
 	c.parts.looker = c.looker
 	c.tasks.lookAgain, c.tasks.looks = c.parts.lookAgain, c.looker.looks()
-	c.first = &firstConnections{session: s, shape: r.shape, parts: c.parts, handover: c.handover, account: c.account}
+	c.first = &firstConnections{session: s, shape: r.shape, parts: c.parts, handover: c.handover}
 	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
 	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
 	return c, nil

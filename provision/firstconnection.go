@@ -25,7 +25,6 @@ type firstConnections struct {
 	shape    *shape
 	parts    *parts // takes devices that wait
 	handover *handover
-	account  *account
 }
 
 // all issues and hands over what waits. Stop ends it between two batches.

@@ -30,7 +30,7 @@ func FuzzIssue(f *testing.F) {
 		if err != nil {
 			t.Fatalf("the certificate does not parse: %v", err)
 		}
-		if err := cert.CheckSignatureFrom(ca.ca); err != nil {
+		if err := cert.CheckSignatureFrom(certificateOf(t, ca)); err != nil {
 			t.Fatal(err)
 		}
 		raw, err := decodePEM(csr, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")

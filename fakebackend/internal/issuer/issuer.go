@@ -47,7 +47,6 @@ type Issuer struct {
 	seed    []byte
 	key     crypto.Signer
 	issued  atomic.Uint64
-	ca      *x509.Certificate
 	caPEM   []byte
 	sigAlg  []byte // AlgorithmIdentifier of the signature
 	name    []byte // the issuer's Name
@@ -101,8 +100,7 @@ func New(opts Options) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.ca, err = x509.ParseCertificate(raw)
-	if err != nil {
+	if _, err := x509.ParseCertificate(raw); err != nil {
 		return nil, fmt.Errorf("fake issuer: its own certificate does not parse: %w", err)
 	}
 	i.caPEM = []byte(EncodePEM(raw))

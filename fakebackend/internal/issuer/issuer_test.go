@@ -45,6 +45,14 @@ func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
+// certificateOf is an issuer's own certificate.
+func certificateOf(t testing.TB, ca *Issuer) *x509.Certificate {
+	t.Helper()
+	c, err := ParseCertificate(string(ca.CertificatePEM()))
+	require.NoError(t, err)
+	return c
+}
+
 func newIssuer(t testing.TB, opts Options) *Issuer {
 	t.Helper()
 	ca, err := New(opts)
@@ -133,9 +141,9 @@ func TestACertificateHasTheShapeOfAWSsOwn(t *testing.T) {
 			require.NoError(t, err)
 			want := sha1.Sum(point.Bytes())
 			assert.Equal(t, want[:], cert.SubjectKeyId)
-			assert.Equal(t, ca.ca.SubjectKeyId, cert.AuthorityKeyId)
+			assert.Equal(t, certificateOf(t, ca).SubjectKeyId, cert.AuthorityKeyId)
 
-			assert.NoError(t, cert.CheckSignatureFrom(ca.ca))
+			assert.NoError(t, cert.CheckSignatureFrom(certificateOf(t, ca)))
 			assert.True(t, key.PublicKey.Equal(cert.PublicKey), "the certificate is for the key of the request")
 			wantAlgorithm := map[Algorithm]x509.SignatureAlgorithm{P256: x509.ECDSAWithSHA256, RSA2048: x509.SHA256WithRSA}
 			assert.Equal(t, wantAlgorithm[algorithm], cert.SignatureAlgorithm)
@@ -192,7 +200,7 @@ func TestEveryKindOfKeyThatAWSTakesIsTaken(t *testing.T) {
 			cert := parse(t, issued)
 			assert.Equal(t, key.Public(), cert.PublicKey)
 			roots := x509.NewCertPool()
-			roots.AddCert(ca.ca)
+			roots.AddCert(certificateOf(t, ca))
 			_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 			assert.NoError(t, err)
 		})
@@ -259,7 +267,7 @@ func TestTheLengthLimitCountsCharactersNotBytes(t *testing.T) {
 	require.Greater(t, len(padded), 4096)
 	_, err := parseRequest(padded)
 	assert.NoError(t, err)
-	_, err = parseRequest("é"+padded)
+	_, err = parseRequest("é" + padded)
 	assert.Error(t, err)
 }
 
@@ -304,7 +312,7 @@ func TestACreatedKeyFitsItsCertificate(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "CN=AWS IoT Certificate", pair.Leaf.Subject.String())
 	assert.Equal(t, 2048, pair.Leaf.PublicKey.(*rsa.PublicKey).N.BitLen())
-	assert.NoError(t, pair.Leaf.CheckSignatureFrom(ca.ca))
+	assert.NoError(t, pair.Leaf.CheckSignatureFrom(certificateOf(t, ca)))
 	assert.True(t, strings.HasPrefix(made.PublicKeyPEM, "-----BEGIN PUBLIC KEY-----\n"))
 
 	second, err := ca.Create(now)

@@ -96,7 +96,6 @@ type field struct {
 	wire     string
 	place    Place
 	index    []int
-	kind     reflect.Kind
 	required bool
 	shape    *Shape // of the value, of a list's items, of a map's values
 	key      *Shape // of a map's keys
@@ -170,7 +169,7 @@ func read(sf reflect.StructField) (field, bool) {
 			wire = http.CanonicalHeaderKey(wire)
 		}
 		return field{
-			name: name, wire: wire, place: place, index: sf.Index, kind: sf.Type.Kind(),
+			name: name, wire: wire, place: place, index: sf.Index,
 			required: place == Path || sf.Tag.Get("required") == "true",
 		}, true
 	}
