@@ -21,7 +21,7 @@ const (
 	FailOnForeign  ForeignTask = "fail" // return an error that wraps task.ErrTaskRunning
 )
 
-// Options describe a run. Backend, Template, RoleARN and Credential are required.
+// Options describe a run. Backend, Template, RoleARN (except with FirstConnection) and Credential are required.
 type Options struct {
 	// Backend registers the devices.
 	Backend task.Backend

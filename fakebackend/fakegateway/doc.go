@@ -15,7 +15,13 @@
 // Two gateways of one account are two brokers: a message does not cross from one to the other, nor does a client id that
 // connects to one end the connection with the other.
 //
-// In a testing/synctest bubble, and wherever no port is wanted, [NewUnstartedServer] and [Server.Dial] do without one.
+// In a testing/synctest bubble, and wherever no port is wanted, a device connects in process:
+//
+//	gateway := fakegateway.NewUnstartedServer(fake, fakegateway.Options{})
+//	defer gateway.Close()
+//	network, err := gateway.Dial(ctx)
+//	…
+//	conn := tls.Client(network, &tls.Config{ServerName: "localhost", RootCAs: roots, Certificates: []tls.Certificate{device}})
 //
 // # What is modelled
 //
