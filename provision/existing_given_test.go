@@ -260,6 +260,7 @@ func TestARenewedCertificateOfOnesOwnCAIsAnotherOne(t *testing.T) {
 		{first, provision.TakeOverExisting, provision.CauseNone},
 		{first, provision.ReplaceExisting, provision.CauseNone}, // it is there already
 		{second, provision.RefuseExisting, provision.CauseExists},
+		{second, provision.TakeOverExisting, provision.CauseExists}, // the device has the second one
 		{second, provision.ReplaceExisting, provision.CauseNone},
 	} {
 		w2 := w.again(t, c.mode)

@@ -410,7 +410,7 @@ func (l *looker) decide(ctx context.Context, d *DeviceRecord, dev *task.Device, 
 	case l.existing == RefuseExisting:
 		d.failExisting(list, "is not this run's")
 	case l.existing == TakeOverExisting:
-		d.failExisting(list, "does not carry the key of this device, or lacks what the template has for it")
+		d.failExisting(list, "does not carry the key of this device, is not the one given for it, or lacks what the template has for it")
 	default:
 		d.Existing = list
 	}
@@ -439,9 +439,11 @@ func (l *looker) recognise(
 		}
 		certs = without(certs, own.leftovers...)
 	}
-	// A certificate that was given to the device is not issued again: AWS refuses to register it twice.
+	// A certificate that was given to the device is not issued again: AWS refuses to register it twice. Another one for the
+	// same key is none that the device has.
 	given := !want.issued && own.own != nil && l.isGiven(own.own, d)
-	if own.registered && own.own != nil && (made || l.existing == TakeOverExisting || given && l.sendsCertified()) {
+	takes := l.existing == TakeOverExisting && (want.issued || given)
+	if own.registered && own.own != nil && (made || takes || given && l.sendsCertified()) {
 		d.Match = probe.Match
 		d.registered(dev, own.own)
 		return without(certs, own.own), nil
