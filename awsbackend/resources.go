@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -136,7 +138,7 @@ func (b *Backend) seePolicy(ctx context.Context, name, doc string) error {
 	if err != nil {
 		return err
 	}
-	if doc != "" && !sameJSON(aws.ToString(out.PolicyDocument), doc) {
+	if doc != "" && !jsonline.Same(aws.ToString(out.PolicyDocument), doc) {
 		return fmt.Errorf("%w: it exists with another document, which is left as it is: give the policy another name, or that document",
 			task.ErrConflict)
 	}

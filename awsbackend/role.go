@@ -2,17 +2,17 @@ package awsbackend
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
-	"reflect"
 	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
@@ -194,7 +194,7 @@ func (b *Backend) ensureInline(ctx context.Context, docs *Documents) (bool, erro
 	}
 	out, err := call(ctx, b, b.iam.GetRolePolicy, &iam.GetRolePolicyInput{
 		RoleName: aws.String(docs.RoleName), PolicyName: aws.String(docs.PolicyName)})
-	if err == nil && sameJSON(decoded(out.PolicyDocument), docs.Policy) {
+	if err == nil && jsonline.Same(decoded(out.PolicyDocument), docs.Policy) {
 		return false, nil
 	}
 	if err != nil && !errors.Is(err, task.ErrNotFound) {
@@ -249,10 +249,4 @@ func decoded(document *string) string {
 		return plain
 	}
 	return text
-}
-
-// sameJSON reports whether two documents are equal, white space and the order of members apart.
-func sameJSON(a, b string) bool {
-	var x, y any
-	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }

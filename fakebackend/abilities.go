@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -246,7 +247,7 @@ func (b *Backend) RemovePolicy(ctx context.Context, policyName, document string)
 	if err != nil {
 		return nil, unlessGone(err)
 	}
-	if !sameJSON(p.PolicyDocument, document) {
+	if !jsonline.Same(p.PolicyDocument, document) {
 		return nil, fmt.Errorf("policy %q: %w: it has another document", policyName, task.ErrConflict)
 	}
 	targets, err = all[string](ctx, b.account, "ListTargetsForPolicy", &listTargetsForPolicyInput{PolicyName: policyName})

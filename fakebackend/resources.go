@@ -2,13 +2,12 @@ package fakebackend
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	policydoc "github.com/seed1ff6f450/iotfleet/internal/policy"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -42,7 +41,7 @@ func (b *Backend) EnsureResources(ctx context.Context, in *task.ResourcesInput) 
 			continue
 		}
 		p, err := call[getPolicyOutput](ctx, b.account, "GetPolicy", &policyInput{name})
-		if err == nil && !sameJSON(p.PolicyDocument, doc) {
+		if err == nil && !jsonline.Same(p.PolicyDocument, doc) {
 			return fmt.Errorf("policy %q: %w: it exists with another document, which is left as it is", name, task.ErrConflict)
 		}
 		if err := ensure[createPolicyOutput](ctx, b, "CreatePolicy", &createPolicyInput{PolicyName: name, PolicyDocument: doc}, err); err != nil {
@@ -84,10 +83,4 @@ func ensure[Out any](ctx context.Context, b *Backend, operation string, in any, 
 	}
 	_, err := call[Out](ctx, b.account, operation, in)
 	return err
-}
-
-// sameJSON reports whether two documents are equal, white space and the order of members apart.
-func sameJSON(a, b string) bool {
-	var x, y any
-	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }

@@ -1,13 +1,13 @@
 package task
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
+
+	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 )
 
 // CAInput describes a CA of the user's own that is to be registered, so that AWS IoT takes certificates that it issues.
@@ -74,7 +74,7 @@ func (in *CAInput) Suits(ca *CA) error {
 		problem = "does not register devices that first connect: switch that on (UpdateCACertificate with newAutoRegistrationStatus ENABLE)"
 	case in.AutoRegister && in.TemplateBody == "" && ca.TemplateBody+ca.TemplateName != "":
 		problem = "provisions devices that first connect with a template, and none was asked for: give that template, or take it off the CA (UpdateCACertificate)"
-	case in.TemplateBody != "" && !sameJSON(in.TemplateBody, ca.TemplateBody):
+	case in.TemplateBody != "" && !jsonline.Same(in.TemplateBody, ca.TemplateBody):
 		problem = "has another template, or none, for devices that first connect: give that one, or change it there (UpdateCACertificate with registrationConfig)"
 	case in.TemplateBody != "" && in.RoleARN != ca.RoleARN:
 		problem = "runs its template with the role " + ca.RoleARN + ": give that one, or change it there (UpdateCACertificate with registrationConfig)"
@@ -83,12 +83,6 @@ func (in *CAInput) Suits(ca *CA) error {
 		return nil
 	}
 	return fmt.Errorf("%w: the CA %s is registered, and %s", ErrConflict, ca.ID, problem)
-}
-
-// sameJSON reports whether two texts are the same apart from white space.
-func sameJSON(a, b string) bool {
-	var x, y bytes.Buffer
-	return a == b || json.Compact(&x, []byte(a)) == nil && json.Compact(&y, []byte(b)) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // CertificateID returns the id that AWS IoT gives the first certificate in a PEM text: the SHA-256 of its DER in
