@@ -203,7 +203,7 @@ func (c *connection) named() string {
 
 // namesEndpoint reports whether the device named a host of the account in its TLS handshake.
 func (c *connection) namesEndpoint() bool {
-	name := strings.TrimSuffix(c.hello.ServerName, ".")
+	name := c.hello.ServerName
 	return strings.EqualFold(name, c.b.dataEndpoint()) ||
 		slices.ContainsFunc(c.b.hosts, func(gateway *[]string) bool {
 			return slices.ContainsFunc(*gateway, func(host string) bool { return strings.EqualFold(name, host) })

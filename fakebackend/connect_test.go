@@ -192,7 +192,7 @@ func TestPoliciesSeeWhatTheDeviceShowsWhenItConnects(t *testing.T) {
 	fake, _ := newFake(t, fakebackend.Options{})
 	policyNamed(t, fake, "careful", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*", "Condition": {
 		"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}, "StringEquals": {"iot:DomainName": "`+gate(fake).Endpoint()+`"},
-		"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]},
+		"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}, "ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["LastWill"]},
 		"ArnEquals": {"iot:LastWillTopic": "arn:aws:iot:us-east-1:123456789012:topic/will/pump-1"}}}]}`)
 	der := selfMade("pump-1", monday)
 	register(t, fake, der, "ACTIVE", "careful")

@@ -221,6 +221,24 @@ func TestADeviceThatSendsItsCANeedsNoServerNameInDefaultMode(t *testing.T) {
 	assert.Equal(t, wire.JustRegistered, meet(t, fake, hello(fake, "pump-2", ca.device("pump-2"))).Reason, "the name alone will do, too")
 }
 
+func TestOfARenewedCATheOneThatIsSentAlongOrElseTheFirstThatRegistersIsTaken(t *testing.T) {
+	fake, _ := newFake(t, fakebackend.Options{})
+	old := newAuthority(monday)
+	renewed := &authority{certtest.NewCA(old.Key, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = monday, monday.AddDate(20, 0, 0) }), monday}
+	oldID, renewedID := *old.in(t, fake, nil).CertificateId, *renewed.in(t, fake, nil).CertificateId
+	registeredBy := func(name string, chain ...[]byte) string {
+		refused := meet(t, fake, hello(fake, name, append([][]byte{old.device(name)}, chain...)...))
+		require.Equal(t, wire.JustRegistered, refused.Reason)
+		list := eventsSoFar(t, fake)
+		return list[len(list)-1].CACertificateID
+	}
+	assert.Equal(t, oldID, registeredBy("pump-1"))
+	assert.Equal(t, renewedID, registeredBy("pump-2", renewed.Raw))
+	_, err := api(fake).UpdateCACertificate(t.Context(), &iot.UpdateCACertificateInput{CertificateId: &oldID, NewAutoRegistrationStatus: "DISABLE"})
+	require.NoError(t, err)
+	assert.Equal(t, renewedID, registeredBy("pump-3"))
+}
+
 // jitFake is a fake with a CA that provisions.
 func jitFake(t testing.TB, opts fakebackend.Options, at time.Time) (*fakebackend.Backend, *authority) {
 	t.Helper()
