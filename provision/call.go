@@ -136,7 +136,10 @@ func (c *call) open(ctx context.Context) error {
 
 // openOffline opens the run's record without asking the backend.
 func (c *call) openOffline(ctx context.Context) error {
-	return c.openRecord(ctx, c.run.shape.digest, c.run.opts.RoleARN)
+	if err := c.openRecord(ctx, c.run.shape.digest, c.run.opts.RoleARN); err != nil {
+		return err
+	}
+	return c.sameWay(ctx)
 }
 
 // amender takes mended records in.

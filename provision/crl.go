@@ -35,15 +35,20 @@ func (r *Run) RevocationList(ctx context.Context, previous string, nextUpdate ti
 		if err != nil {
 			return "", err
 		}
-		text := d.CertificatePEM
-		if text == "" { // its line was refused; the certificate is the one that was sent
+		serial := step.serialNumber(d.CertificatePEM)
+		if serial == nil { // its line was refused, and the certificate is the one that was sent; or it is of another CA
 			rec, err := step.Store.Get(ctx, d.Name)
 			if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 				return "", fmt.Errorf("reading the certificate of device %q: %w", d.Name, err)
 			}
-			text = rec.CertificatePEM
+			if rec.CertificatePEM != "" {
+				if err := step.CA.Check(rec.CertificatePEM); err != nil {
+					return "", fmt.Errorf("the certificate of device %q would be left out: %w", d.Name, err)
+				}
+			}
+			serial = step.serialNumber(rec.CertificatePEM)
 		}
-		add(step.serialNumber(text), d.Updated)
+		add(serial, d.Updated)
 	}
 	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Existing: true}) {
 		if err != nil {

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,32 @@ func (f *firstConnections) issue(ctx context.Context, devices []*DeviceRecord) e
 		return err
 	}
 	f.observe(event)
+	return nil
+}
+
+// sameWay refuses to go on with a run in another way than it was begun: its devices would be issued for a first connection and
+// not be looked for, or be in a part and not be registered; and those that are issued have certificates of one CA, which is
+// delivered with them.
+func (c *call) sameWay(ctx context.Context) error {
+	first := c.run.opts.FirstConnection
+	if first {
+		if parts, err := c.ledger.Parts(ctx); err != nil || len(parts) > 0 {
+			return cmp.Or(err, fmt.Errorf("%w: it was begun with registration tasks; go on without Options.FirstConnection (-cert-mode jit), or begin a new run", ErrElsewhere))
+		}
+	}
+	for d, err := range c.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Issued}, Limit: 1}) {
+		if err != nil {
+			return err
+		}
+		if !first {
+			return fmt.Errorf("%w: its devices were left to their first connections; go on with Options.FirstConnection (-cert-mode jit)", ErrElsewhere)
+		}
+		if step, ok := As[*IssueCertificate](c.run.opts.Credential); ok {
+			if err := step.CA.Check(d.CertificatePEM); err != nil {
+				return fmt.Errorf("device %q is issued: %w", d.Name, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -167,6 +167,32 @@ func TestACertificateThatWasHandedOverIsTheOneThatIsRecordedAfterACrash(t *testi
 	assert.Equal(t, before, w.handedOver(t, "device-2"))
 }
 
+func TestARunGoesOnInTheWayThatItWasBegun(t *testing.T) {
+	w := newWorld(t, fakebackend.Options{})
+	ca := jitWorld(t, w)
+	_, err := w.run(t).Run(t.Context(), rows(2))
+	require.ErrorIs(t, err, provision.ErrIncomplete)
+	w.opts.Credential = &provision.IssueCertificate{CA: myCA(t), Store: w.keys}
+	_, err = w.run(t).Run(t.Context(), nil)
+	require.ErrorIs(t, err, csr.ErrCA, "another CA would be delivered with the certificates")
+	w.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w.keys}
+	role, err := w.fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration", RegisterWithoutCA: true})
+	require.NoError(t, err)
+	w.opts.FirstConnection, w.opts.RoleARN = false, role
+	_, err = w.run(t).Run(t.Context(), nil)
+	require.ErrorIs(t, err, provision.ErrElsewhere)
+	require.ErrorContains(t, err, "-cert-mode jit")
+
+	w2 := w.again(t, provision.UncheckedExisting)
+	w2.opts.Credential = &provision.IssueCertificate{CA: ca, Store: w2.keys}
+	_, err = w2.run(t).Prepare(t.Context(), rows(2))
+	require.NoError(t, err)
+	w2.opts.FirstConnection = true
+	_, err = w2.run(t).Run(t.Context(), nil)
+	require.ErrorIs(t, err, provision.ErrElsewhere)
+	require.ErrorContains(t, err, "registration tasks")
+}
+
 func TestADeviceThatConnectsBeforeItsRunHasRecordedThatIsItsOwn(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	jitWorld(t, w)

@@ -419,6 +419,9 @@ func TestTheCertificateOfARefusedLineIsRevokedWithItsDevice(t *testing.T) {
 	rec, err := w.keys.Get(t.Context(), "device-2")
 	require.NoError(t, err)
 	assert.Equal(t, []*big.Int{certificate(t, rec.CertificatePEM).SerialNumber}, revoked(t, run))
+	w.opts.Credential = &provision.IssueCertificate{CA: myCA(t), Store: w.keys}
+	_, err = w.run(t).RevocationList(t.Context(), "", time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, csr.ErrCA, "it would leave the certificate out")
 }
 
 func TestReplacedCertificatesOfTheCAAreRevokedWhereNothingElseUsesThem(t *testing.T) {

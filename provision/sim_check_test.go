@@ -264,7 +264,7 @@ func (s *sim) checkOrphans(ctx context.Context, a accounts) {
 		}
 		run, err := provision.New(provision.Options{
 			Backend: s.backend, Template: s.template, RoleARN: s.role, Ledger: p.ledger, PartDir: s.dir,
-			Credential: credential,
+			Credential: credential, FirstConnection: s.field != nil,
 		})
 		if err != nil {
 			s.violated("%v", err)

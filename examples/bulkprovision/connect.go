@@ -194,16 +194,19 @@ func lastRefusal(fake *fakebackend.Backend, clientID string) (why string) {
 	return why
 }
 
-// mayNot returns why the account refuses a device, by template and policies, or by its certificate if that was left to the
-// first connection; "" if they do not tell.
+// mayNot returns why the account refuses a device, by its certificate, or by template and policies; "" if they do not tell.
 func (o *options) mayNot(ctx context.Context, b task.Backend, t *refusedTrial) string {
-	if o.own.mode == "jit" { // no policy of the run's template is on it
-		if lister, ok := task.As[task.CertificateLister](b); ok {
-			c, err := lister.ReadCertificate(ctx, t.result.CertificateID)
-			if err == nil && c.Status != "ACTIVE" {
-				return fmt.Sprintf("its certificate is %s; a rule of yours, or somebody, has to activate it", c.Status)
+	if lister, ok := task.As[task.CertificateLister](b); ok && t.Step == connect.StepConnect {
+		c, err := lister.ReadCertificate(ctx, t.result.CertificateID)
+		if err == nil && c.Status != "ACTIVE" {
+			why := "its certificate is " + c.Status
+			if c.Status == "PENDING_ACTIVATION" {
+				why += "; a rule of yours, or somebody, has to activate it"
 			}
+			return why
 		}
+	}
+	if o.own.mode == "jit" { // no policy of the run's template is on it
 		return ""
 	}
 	question := map[string]string{
