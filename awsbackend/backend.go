@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -174,7 +175,7 @@ func (o *Options) check() error {
 			return &task.InputError{Member: "Options.Prefix", Problem: err.Error(), Err: err}
 		}
 	}
-	if id := o.ExpectedBucketOwner; id != "" && !isAccount(id) {
+	if id := o.ExpectedBucketOwner; id != "" && !partition.IsAccount(id) {
 		return &task.InputError{Member: "Options.ExpectedBucketOwner",
 			Problem: fmt.Sprintf("%s is not an account id: 12 digits", rule.Quote(id))}
 	}
@@ -203,10 +204,6 @@ func checkPrefix(prefix string) error {
 		return fmt.Errorf("%s has a *, which IAM would take as a wildcard", rule.Quote(prefix))
 	}
 	return nil
-}
-
-func isAccount(id string) bool {
-	return len(id) == 12 && strings.Trim(id, "0123456789") == ""
 }
 
 // checkEndpoints refuses an endpoint that devices talk to where AWS's operations are to be called.

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -165,15 +167,12 @@ func (b *Backend) certificate(ctx context.Context, id string) (*task.Certificate
 
 // certificateID returns the id in a certificate's ARN, "" for any other principal.
 func certificateID(arn string) string {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) != 6 || parts[2] != "iot" {
-		return ""
+	if a, ok := partition.ParseARN(arn); ok && a.Service == "iot" {
+		if id, ok := strings.CutPrefix(a.Resource, "cert/"); ok {
+			return id
+		}
 	}
-	id, ok := strings.CutPrefix(parts[5], "cert/")
-	if !ok {
-		return ""
-	}
-	return id
+	return ""
 }
 
 func (b *Backend) groupsOf(ctx context.Context, thing string) (names []string, err error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/wait"
 	"github.com/seed1ff6f450/iotfleet/task"
@@ -73,7 +74,7 @@ func (b *Backend) whoAmI(ctx context.Context) (account, arn string, err error) {
 		return "", "", err
 	}
 	account, arn = aws.ToString(out.Account), aws.ToString(out.Arn)
-	if !isAccount(account) {
+	if !partition.IsAccount(account) {
 		return "", "", fmt.Errorf("GetCallerIdentity: %w: the answer's account is %q, not 12 digits", task.ErrUnavailable, account)
 	}
 	return account, arn, nil
@@ -116,8 +117,8 @@ func (b *Backend) DataEndpoint(ctx context.Context) (string, error) {
 
 // partitionOfARN returns the partition an ARN names, or that of the region if it is no ARN.
 func partitionOfARN(arn, region string) string {
-	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 && parts[0] == "arn" && parts[1] != "" {
-		return parts[1]
+	if a, ok := partition.ParseARN(arn); ok && a.Partition != "" {
+		return a.Partition
 	}
 	return partition.Of(region).Name
 }

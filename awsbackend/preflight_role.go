@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+
 	"github.com/seed1ff6f450/iotfleet/finding"
 	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/policy"
@@ -41,17 +42,17 @@ func (p *preflight) role(ctx context.Context) error {
 
 // roleName takes the name out of the role's ARN, and reports an ARN that cannot be right.
 func (p *preflight) roleName(arn string) (string, bool) {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") {
+	a, ok := partition.ParseARN(arn)
+	if !ok || a.Service != "iam" || !strings.HasPrefix(a.Resource, "role/") {
 		p.add(CheckRole, arn, finding.Error, "is not the ARN of a role: arn:%s:iam::ACCOUNT:role/NAME", partition.Of(p.b.region).Name)
 		return "", false
 	}
-	if p.who != nil && (parts[1] != p.who.Partition || parts[4] != p.who.Account) {
+	if p.who != nil && (a.Partition != p.who.Partition || a.Account != p.who.Account) {
 		p.add(CheckRole, arn, finding.Error, "the role is in %s account %s, these credentials are for %s account %s",
-			parts[1], parts[4], p.who.Partition, p.who.Account)
+			a.Partition, a.Account, p.who.Partition, p.who.Account)
 		return "", false
 	}
-	return parts[5][strings.LastIndexByte(parts[5], '/')+1:], true
+	return a.Resource[strings.LastIndexByte(a.Resource, '/')+1:], true
 }
 
 func (p *preflight) trust(arn, document string) {

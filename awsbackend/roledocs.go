@@ -47,7 +47,7 @@ func RoleDocuments(region, account, bucket string, in *task.RoleInput) (*Documen
 	case !roleName.MatchString(in.Name):
 		return nil, &task.InputError{Member: "Name", Problem: fmt.Sprintf(
 			"%s is not a role name: 1 to 64 characters of A-Z a-z 0-9 + = , . @ _ -", rule.Quote(in.Name))}
-	case in.SourceGuard && !isAccount(account):
+	case in.SourceGuard && !partition.IsAccount(account):
 		return nil, &task.InputError{Member: "account", Problem: fmt.Sprintf(
 			"%s is not an account id (12 digits), which SourceGuard needs", rule.Quote(account))}
 	}

@@ -9,6 +9,8 @@ import (
 	"unicode"
 
 	"github.com/seed1ff6f450/iotfleet/finding"
+	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/spelling"
 )
 
 // csvColumns is what the header holds.
@@ -75,12 +77,12 @@ func (c *csvReader) header() error {
 	}
 	for _, from := range slices.Sorted(maps.Keys(c.opts.Rename)) {
 		if to := c.opts.Rename[from]; !renamed[from] {
-			return bad(-1, to, "the column %s that is to be renamed is not in the header%s", quote(from), didYouMean(from, cols.names))
+			return bad(-1, to, "the column %s that is to be renamed is not in the header%s", rule.Quote(from), spelling.DidYouMean(from, cols.names))
 		}
 	}
 	for i, name := range c.opts.Columns {
 		if _, ok := seen[name]; !ok {
-			return bad(-1, name, "the header has no such column%s", didYouMean(name, cols.names))
+			return bad(-1, name, "the header has no such column%s", spelling.DidYouMean(name, cols.names))
 		}
 		if slices.Contains(c.opts.Columns[:i], name) {
 			return columnsError(name, "Columns names it twice")

@@ -14,6 +14,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/jsonline"
 	"github.com/seed1ff6f450/iotfleet/internal/privatekey"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
+	"github.com/seed1ff6f450/iotfleet/internal/spelling"
 )
 
 // MaxLine is the greatest length of a line in bytes, its newline not counted: 256 KiB, AWS's limit for a data file.
@@ -86,7 +87,7 @@ func (w *Writer) Optional(columns ...string) {
 		i := slices.Index(w.columns, name)
 		if i < 0 {
 			if w.err == nil {
-				w.err = columnsError(name, "Optional names something that is not a column"+didYouMean(name, w.columns))
+				w.err = columnsError(name, "Optional names something that is not a column"+spelling.DidYouMean(name, w.columns))
 			}
 			return
 		}
@@ -149,7 +150,7 @@ func (w *Writer) WriteRow(row map[string]string) error {
 		w.buf = w.buf[:start]
 		for _, name := range slices.Sorted(maps.Keys(row)) {
 			if !slices.Contains(w.columns, name) {
-				return w.problem(name, ErrUnknown, "no column has this name"+didYouMean(name, w.columns))
+				return w.problem(name, ErrUnknown, "no column has this name"+spelling.DidYouMean(name, w.columns))
 			}
 		}
 	}
@@ -270,7 +271,7 @@ func (w *Writer) missing(name string, row map[string]string) error {
 			others = append(others, other)
 		}
 	}
-	return w.problem(name, ErrMissing, "the row has no value for it"+didYouMean(name, others))
+	return w.problem(name, ErrMissing, "the row has no value for it"+spelling.DidYouMean(name, others))
 }
 
 // tooLong names the value that takes the most of a line that is too long.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/issuer"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/template"
 )
@@ -177,7 +178,7 @@ func (o Options) withDefaults() (Options, error) {
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("fakebackend: Options."+format, args...))
 	}
-	if !isDigits(o.Account, 12) {
+	if !partition.IsAccount(o.Account) {
 		bad("Account is %q; it must be 12 digits", o.Account)
 	}
 	if !regionForm(o.Region) {
@@ -230,10 +231,6 @@ func setDefault[T comparable](v *T, to T) {
 	if *v == zero {
 		*v = to
 	}
-}
-
-func isDigits(s string, n int) bool {
-	return len(s) == n && strings.Trim(s, "0123456789") == ""
 }
 
 // regionForm reports whether s can be a region's name: lower-case words joined by hyphens.

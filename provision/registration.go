@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
@@ -90,11 +91,11 @@ func exactCertificate(text, id string) (string, error) {
 
 // checkARN checks the ARN of an AWS IoT resource of the run's account. An empty kind takes any, and an empty name.
 func checkARN(arn string, where task.Identity, kind, name string) error {
-	fields := strings.SplitN(arn, ":", 6)
-	if len(fields) != 6 || fields[0] != "arn" || fields[2] != "iot" {
+	a, ok := partition.ParseARN(arn)
+	if !ok || a.Service != "iot" {
 		return fmt.Errorf("%s is not an ARN of AWS IoT", rule.Quote(arn))
 	}
-	gotKind, gotName, _ := strings.Cut(fields[5], "/")
+	gotKind, gotName, _ := strings.Cut(a.Resource, "/")
 	switch {
 	case kind != "" && gotKind != kind:
 		return fmt.Errorf("%s is not the ARN of a %s", rule.Quote(arn), kind)
@@ -106,7 +107,7 @@ func checkARN(arn string, where task.Identity, kind, name string) error {
 		return nil
 	}
 	for _, f := range []struct{ what, got, want string }{
-		{"partition", fields[1], where.Partition}, {"region", fields[3], where.Region}, {"account", fields[4], where.Account},
+		{"partition", a.Partition, where.Partition}, {"region", a.Region, where.Region}, {"account", a.Account, where.Account},
 	} {
 		if f.got != f.want {
 			return fmt.Errorf("%s is of %s %s, and the run is in %s", rule.Quote(arn), f.what, rule.Quote(f.got), rule.Quote(f.want))

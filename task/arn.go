@@ -3,6 +3,8 @@ package task
 import (
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // ARNs are the resources one line registered: ARN by the logical name of the resource in the template.
@@ -50,16 +52,10 @@ func resourceType(arn string) string {
 	return kind
 }
 
-// resource is the sixth part of arn:partition:iot:region:account:resource.
+// resource is the last part of an ARN of AWS IoT.
 func resource(arn string) string {
-	const colons = 5
-	rest := arn
-	for n := range colons {
-		part, after, found := strings.Cut(rest, ":")
-		if !found || n == 0 && part != "arn" || n == 2 && part != "iot" {
-			return ""
-		}
-		rest = after
+	if a, ok := partition.ParseARN(arn); ok && a.Service == "iot" {
+		return a.Resource
 	}
-	return rest
+	return ""
 }

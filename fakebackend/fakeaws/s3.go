@@ -10,6 +10,7 @@ import (
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/s3"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/sigv4"
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
@@ -147,7 +148,7 @@ func expectedOwner(r *s3Request, header, owner string) error {
 	switch expected := r.Header.Get(header); {
 	case expected == "" || expected == owner:
 		return nil
-	case len(expected) != 12 || strings.Trim(expected, "0123456789") != "":
+	case !partition.IsAccount(expected):
 		return (&s3.Error{Code: "InvalidBucketOwnerAWSAccountID", Status: http.StatusBadRequest,
 			Message: "The value of the expected bucket owner parameter must be an AWS account ID"}).With("BucketOwner", expected)
 	}

@@ -6,9 +6,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // regions has one region of each partition, and some more whose names could be mistaken.

@@ -190,7 +190,7 @@ func (c *deviceCheck) arn(parts []string, quoted string) {
 		what, text string
 		ok         func(string) bool
 	}{
-		{"partition", parts[1], isPartition}, {"region", parts[3], isRegion}, {"account", parts[4], isAccount},
+		{"partition", parts[1], isPartition}, {"region", parts[3], isRegion}, {"account", parts[4], partition.IsAccount},
 	} {
 		seen := p.what + ":" + p.text
 		if open(p.text) || p.ok(p.text) || c.placeholders[seen] {
@@ -222,8 +222,6 @@ func isRegion(s string) bool {
 	}
 	return !slices.ContainsFunc(words[:last], func(w string) bool { return w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz") != "" })
 }
-
-func isAccount(s string) bool { return len(s) == 12 && isDigits(s) }
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 

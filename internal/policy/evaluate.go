@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 )
 
 // Request is one question to policies: may this principal do this to that?
@@ -249,15 +251,12 @@ func (p Principals) include(principal string) bool {
 	if !strings.HasPrefix(principal, "arn:") {
 		return slices.Contains(p["Service"], principal)
 	}
-	account := ""
-	if parts := strings.SplitN(principal, ":", 6); len(parts) == 6 {
-		account = parts[4]
-	}
+	of, _ := partition.ParseARN(principal)
 	return slices.ContainsFunc(p["AWS"], func(name string) bool {
-		if name == principal || name == account && account != "" {
+		if name == principal || name == of.Account && name != "" {
 			return true
 		}
-		parts := strings.SplitN(name, ":", 6)
-		return len(parts) == 6 && parts[4] == account && account != "" && parts[5] == "root"
+		a, _ := partition.ParseARN(name)
+		return a.Account == of.Account && of.Account != "" && a.Resource == "root"
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed1ff6f450/iotfleet/internal/partition"
 	"github.com/seed1ff6f450/iotfleet/internal/rule"
 )
 
@@ -36,7 +37,7 @@ func (d *Document) CheckPlace(partition, region, account string) []Problem {
 }
 
 // elsewhere tells in what an ARN differs from a place; "" if it can be there, or is no ARN whose place is known.
-func elsewhere(resource, partition, region, account string) string {
+func elsewhere(resource, partitionName, region, account string) string {
 	parts := splitARN(resource)
 	if parts[0] != "arn" || len(parts) < 6 {
 		return ""
@@ -45,7 +46,7 @@ func elsewhere(resource, partition, region, account string) string {
 		what, text, here string
 		ok               func(string) bool
 	}{
-		{"partition", parts[1], partition, isPartition}, {"region", parts[3], region, isRegion}, {"account", parts[4], account, isAccount},
+		{"partition", parts[1], partitionName, isPartition}, {"region", parts[3], region, isRegion}, {"account", parts[4], account, partition.IsAccount},
 	} {
 		if strings.Contains(p.text, Hole) || p.here == "" {
 			continue
