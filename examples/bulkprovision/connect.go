@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -209,12 +210,16 @@ func (o *options) mayNot(ctx context.Context, b task.Backend, t *refusedTrial) s
 	if o.own.mode == "jit" { // no policy of the run's template is on it
 		return ""
 	}
-	question := map[string]string{
-		connect.StepConnect: "connect", connect.StepSubscribe: "subscribe:" + o.topicOf(t.Name), connect.StepPublish: "publish:" + o.topicOf(t.Name),
-		connect.StepAnswer: "receive:" + o.topicOf(t.Name),
+	action := map[string]string{
+		connect.StepConnect: "Connect", connect.StepSubscribe: "Subscribe", connect.StepPublish: "Publish", connect.StepAnswer: "Receive",
 	}[t.Step]
-	if question == "" {
+	question := strings.ToLower(action)
+	switch action {
+	case "":
 		return ""
+	case "Connect":
+	default:
+		question += ":" + o.topicOf(t.Name)
 	}
 	opts := provision.Options{Backend: b, RoleARN: o.roleARN, Existing: provision.UncheckedExisting, SkipPreflight: true, May: []string{question}}
 	var err error
@@ -236,7 +241,7 @@ func (o *options) mayNot(ctx context.Context, b task.Backend, t *refusedTrial) s
 	for _, d := range report.May.Devices {
 		for i, a := range d.Answers {
 			if a.Decision != template.Allowed && (report.May.Questions[i].Question == question || len(d.Answers) == 1) {
-				return a.Why
+				return "iot:" + action + ": " + a.Why
 			}
 		}
 	}
