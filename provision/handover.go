@@ -28,6 +28,15 @@ type handover struct {
 // deliverBatch is how many devices are delivered between two syncs of an output.
 const deliverBatch = 500
 
+// batch is how many verdicts of a part are committed at once. Without an output there are more: the ids of certificates are
+// in no order, so a commit writes most pages of their index, however few devices it has.
+func (h *handover) batch() int {
+	if h.output != nil {
+		return deliverBatch
+	}
+	return 10 * deliverBatch
+}
+
 // commit makes a change durable. Every device that some stage found registered comes here, so what must hold of each
 // Provisioned device is checked here: of those that are Provisioned in the change, the ones whose key is not there
 // become NoKey, and the others are delivered first.

@@ -101,7 +101,7 @@ func (rs *reports) newCollector(p *part) *collector {
 func (c *collector) save(ctx context.Context, d *DeviceRecord) error {
 	delete(c.open, d.Line)
 	d.Updated = time.Now()
-	if c.batch = append(c.batch, d); len(c.batch) < deliverBatch {
+	if c.batch = append(c.batch, d); len(c.batch) < c.handover.batch() {
 		return nil
 	}
 	return c.flush(ctx)
