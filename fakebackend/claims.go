@@ -329,7 +329,7 @@ func (b *account) ownedBy(who *connection, token string, now time.Time) (*owners
 	switch {
 	case !ok || !now.Before(o.expires):
 		return nil, refuse(claimInvalidToken, "Certificate ownership token has expired.")
-	case o.certificate.gone() || o.certificate.status == statusRevoked || o.claim != who.id:
+	case o.certificate.status == statusRevoked || o.claim != who.id:
 		return nil, invalid
 	case o.provisioned && b.opts.TokensOnce:
 		return nil, refuse(claimInvalidToken, "Certificate ownership token has been used.")

@@ -291,6 +291,28 @@ func TestAnOwnershipTokenIsGoodForItsClaimAndAnHour(t *testing.T) {
 	requireClaimError(t, err, 403, "AccessDenied", "is not active")
 }
 
+func TestAClaimedCertificateIsKeptOnceItIsActiveAndAttachedToSomething(t *testing.T) {
+	c := newClaims(t, fakebackend.Options{})
+	ctx, client := t.Context(), api(c.fake)
+	d := c.connect(t, "device-1")
+	kept, bare, deleted := c.own(t, d), c.own(t, d), c.own(t, d)
+	for _, id := range []string{kept.CertificateID, bare.CertificateID} {
+		_, err := client.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &id, NewStatus: types.CertificateStatusActive})
+		require.NoError(t, err)
+	}
+	_, err := client.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: new("claim"), Target: new("arn:aws:iot:us-east-1:123456789012:cert/" + kept.CertificateID)})
+	require.NoError(t, err)
+	_, err = client.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &deleted.CertificateID, NewStatus: types.CertificateStatusInactive})
+	require.NoError(t, err)
+	_, err = client.DeleteCertificate(ctx, &iot.DeleteCertificateInput{CertificateId: &deleted.CertificateID})
+	require.NoError(t, err)
+	_, err = c.provision(ctx, d, deleted.Token.Reveal(), "1")
+	requireClaimError(t, err, 400, "InvalidCertificateOwnershipToken", "expired")
+	c.fake.Advance(time.Hour)
+	assert.Equal(t, "ACTIVE", c.status(t, kept.CertificateID))
+	assert.Empty(t, c.status(t, bare.CertificateID))
+}
+
 func TestAnOwnershipTokenCanBeForOneUse(t *testing.T) {
 	c := newClaims(t, fakebackend.Options{TokensOnce: true})
 	d := c.connect(t, "device-1")
@@ -388,6 +410,7 @@ func TestATemporaryClaimProvisionsForFiveMinutes(t *testing.T) {
 	assert.True(t, d.Allows("iot:Publish", "$aws/certificates/create-from-csr/cbor"))
 	assert.True(t, d.Allows("iot:Subscribe", "$aws/provisioning-templates/fleet/provision/json/accepted"))
 	assert.False(t, d.Allows("iot:Publish", "$aws/provisioning-templates/other/provision/json"))
+	assert.False(t, d.Allows("iot:Publish", "$aws/provisioning-templates/fleet/other"))
 	assert.False(t, d.Allows("iot:Publish", "dt/x"))
 	_, err = c.provision(ctx, d, c.own(t, d).Token.Reveal(), "1")
 	require.NoError(t, err)
