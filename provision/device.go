@@ -79,7 +79,7 @@ const (
 	CauseNone            Cause = ""
 	CauseInvalidRecord   Cause = "invalid-record"   // the record could not be read or breaks a rule; it was never sent
 	CauseDuplicate       Cause = "duplicate"        // another record of the run has the same name or the same key
-	CauseKey             Cause = "key"              // no key or CSR could be made for it here
+	CauseKey             Cause = "key"              // no key, CSR or certificate could be made for it here, or what was made has expired
 	CauseKeyLost         Cause = "key-lost"         // of NoKey: the key store has no key for the certificate, or another one
 	CauseCSRRefused      Cause = "csr-refused"      // the CSR is not acceptable, found here or by AWS
 	CauseThrottled       Cause = "throttled"        // the account's rates were exceeded
@@ -149,7 +149,8 @@ var (
 	ErrIncomplete = errors.New("not every device is provisioned")
 	// ErrInputChanged: the devices given differ from those the run was started with.
 	ErrInputChanged = errors.New("the input is not the one this run was started with")
-	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake.
+	// ErrElsewhere: the ledger belongs to another account, region, partition, template, or to the fake, or was begun with
+	// [Options].FirstConnection and goes on without, or the other way round.
 	ErrElsewhere = errors.New("this run belongs elsewhere")
 	// ErrOldLedger: the account has done more of this run than the ledger knows, so the ledger is an older copy, and
 	// Options.Existing keeps the run from looking at what that was.

@@ -15,7 +15,8 @@ import (
 
 // IssueCertificate makes a key for each device and has the user's own CA issue its certificate, without a request. Both are
 // kept as one record before the certificate leaves the process: when a run goes on after an interruption, or sends a device
-// again, it sends the very same certificate. Keys of another run are refused, as by [MakeCSR].
+// again, it sends the very same certificate. One that has expired meanwhile is not sent: its device is Failed with CauseKey,
+// until its key is moved away and both are made once more. Keys of another run are refused, as by [MakeCSR].
 //
 // The template takes the certificate with CertificatePem. With CACertificatePem beside it, the CA must be registered in the
 // account ([task.CAEnsurer]); without it, the service registers the certificate without a CA, and its role needs
