@@ -247,15 +247,21 @@ func TestDamageIsFoundAndNamed(t *testing.T) {
 	}
 }
 
-func TestCancellationStopsNoneAndTheListOfDevices(t *testing.T) {
+func TestCancellationStopsASyncBeforeOthersSeeItAndTheListOfDevices(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, keystore.None().Put(ended, record(t, "d")), context.Canceled)
 	require.ErrorIs(t, keystore.None().Sync(ended), context.Canceled)
 	_, err := keystore.None().Get(ended, "d")
 	require.ErrorIs(t, err, context.Canceled)
+	dir := t.TempDir()
+	f := open(t, dir)
+	require.NoError(t, f.Put(t.Context(), record(t, "d")))
+	require.ErrorIs(t, f.Sync(ended), context.Canceled)
+	_, err = open(t, dir).Get(t.Context(), "d")
+	require.ErrorIs(t, err, keystore.ErrNotFound, "another process sees nothing of a Sync that was stopped")
 	var last error
-	for _, last = range open(t, t.TempDir()).Devices(ended) {
+	for _, last = range f.Devices(ended) {
 	}
 	require.ErrorIs(t, last, context.Canceled)
 }

@@ -54,6 +54,8 @@ func TestAHundredClientsAtOnceKeepTheInvariants(t *testing.T) {
 			if assert.NoError(t, err) {
 				registered.Add(1)
 			}
+			_, err = own.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String(fmt.Sprintf("made-%d", i/2))})
+			assert.NoError(t, err, "the same thing once more is no error")
 			things, err := own.iot.ListThings(ctx, &iot.ListThingsInput{})
 			if assert.NoError(t, err) {
 				for _, thing := range things.Things {
@@ -95,7 +97,7 @@ func TestAHundredClientsAtOnceKeepTheInvariants(t *testing.T) {
 			assert.Len(t, certificate.Policies, 1)
 		}
 	}
-	assert.Len(t, things, int(succeeded)+hundred/2)
+	assert.Len(t, things, int(succeeded)+hundred/2+hundred/2)
 	assert.Len(t, attached, int(succeeded+registered.Load()))
 	certificates := 0
 	for range backend.Certificates() {
