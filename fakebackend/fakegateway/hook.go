@@ -106,10 +106,6 @@ func (c *session) connect(pk packets.Packet) error {
 		c.connack(packets.ErrNotAuthorized)
 		return errRefused
 	}
-	if !device.Active() { // since the account was asked
-		c.connack(packets.ErrNotAuthorized)
-		return errRefused
-	}
 	cl.State.Keepalive, cl.State.ServerKeepalive = keepAlive(pk.Connect.Keepalive), true
 	if err := c.takeOver(ctx); err != nil {
 		return c.unanswered(err)
