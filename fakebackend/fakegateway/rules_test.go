@@ -190,6 +190,11 @@ func TestAMessageIsRetainedOnlyWithThePermissionForIt(t *testing.T) {
 	assert.Error(t, err)
 	assert.EqualValues(t, 0x87, ack.ReasonCode)
 	assert.Equal(t, "iot:RetainPublish", l.refusal("policy").Action)
+	refused, err := l.mqtt5(l.dial(l.device("publish")), "device-three", func(c *paho.Connect) {
+		c.WillMessage = &paho.WillMessage{Topic: "a/b", Retain: true, Payload: []byte("x")}
+	})
+	assert.Error(t, err)
+	assert.EqualValues(t, 0x87, refused.connack.ReasonCode, "a will, too")
 
 	may := l.connect(l.device("anything"), "device-two")
 	_, err = may.Publish(t.Context(), &paho.Publish{Topic: "a/b", QoS: 1, Retain: true, Payload: []byte("kept")})
