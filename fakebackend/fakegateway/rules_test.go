@@ -210,6 +210,17 @@ func TestAMessageIsRetainedOnlyWithThePermissionForIt(t *testing.T) {
 	assert.True(t, m.Retain)
 }
 
+func TestAMessageExpiresAfterSevenDaysAtMost(t *testing.T) {
+	l := newLab(t, fakegateway.Options{})
+	c := l.connect(l.device("anything"), "device-one")
+	l.subscribe(c, "a")
+	for asked, want := range map[uint32]uint32{60: 60, 604800: 604800, 1 << 31: 604800} {
+		_, err := c.Publish(t.Context(), &paho.Publish{Topic: "a", QoS: 1, Properties: &paho.PublishProperties{MessageExpiry: &asked}})
+		require.NoError(t, err)
+		assert.InDelta(t, want, *l.next(c).Properties.MessageExpiry, 30)
+	}
+}
+
 func TestAClientIDThatIsConnectedAlreadyIsTakenOver(t *testing.T) {
 	l := newLab(t, fakegateway.Options{})
 	d := l.device("anything")

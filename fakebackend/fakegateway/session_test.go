@@ -370,6 +370,13 @@ func TestPresenceAndSubscriptionsAreToldAsAWSDoes(t *testing.T) {
 			assert.Equal(t, []any{true, "CLIENT_INITIATED_DISCONNECT", float64(i)}, []any{gone["clientInitiatedDisconnect"], gone["disconnectReason"], gone["versionNumber"]})
 			assert.Equal(t, connected["sessionIdentifier"], gone["sessionIdentifier"])
 		}
+		for i := range 2 { // the hour counts from the end of a connection
+			c := l.connect(d, "186b5")
+			assert.EqualValues(t, 2+i, told("presence/connected")["versionNumber"])
+			time.Sleep(2 * versionLife)
+			require.NoError(t, c.Disconnect(&paho.Disconnect{}))
+			told("presence/disconnected")
+		}
 		time.Sleep(versionLife)
 		watcher = l.connect(l.device("anything"), "watcher")
 		l.subscribe(watcher, "$aws/events/presence/connected/#")
