@@ -23,8 +23,9 @@ import (
 // certificate turns out to carry the key that this very run made for it is Provisioned and not sent again.
 //
 // A run that was interrupted between the look and its task looks again, and so does one that has waited for a task of
-// somebody else. What others register in the moments before a task starts, or with RegisterThing while one of this run's own
-// tasks keeps the next part waiting, is not seen. [Run.FindOrphans] finds certificates of this run's keys only; whoever
+// somebody else. Where such a task may have begun and ended unseen, in five seconds or more without one of this run's own,
+// the names that were new are asked for once more. What others register in the moments before a task starts, on things that
+// existed, or with RegisterThing while one of this run's own tasks keeps the next part waiting, is not seen. [Run.FindOrphans] finds certificates of this run's keys only; whoever
 // looks later finds what this run has registered.
 type Existing string
 

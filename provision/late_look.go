@@ -15,11 +15,20 @@ import (
 
 // lookAgain looks once more for an uploaded part that is about to be started, unless that was done in this call and after a
 // time when others were at work: it was written where nobody could look, or its run was interrupted, or it has waited for a
-// task of somebody else. Devices that must not be sent, for what the account has or because their certificates have expired
-// meanwhile, are taken out of its file, which is then uploaded once more. If none is left, the part is collected.
-func (ps *parts) lookAgain(ctx context.Context, p *part, others time.Time) error {
-	if p.fresh && p.Looked.After(others) || p.Adopted {
+// task of somebody else. Where a whole task of somebody else may have gone unseen since the look, it asks whether there are
+// things now that there were not. Devices that must not be sent, for what the account has or because their certificates have
+// expired meanwhile, are taken out of its file, which is then uploaded once more. If none is left, the part is collected.
+func (ps *parts) lookAgain(ctx context.Context, p *part, others, unseen time.Time) error {
+	if p.Adopted {
 		return nil
+	}
+	if p.fresh && p.Looked.After(others) {
+		if unseen.Sub(p.Looked) < wholeTask {
+			return nil
+		}
+		if appeared, err := ps.looker.appeared(ctx, p.devices); err != nil || !appeared {
+			return err
+		}
 	}
 	if expires := ps.shape.issuer != "" && (p.loaded || !others.IsZero()); !ps.looker.looks() && !expires {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -287,6 +288,23 @@ func (l *looker) each(ctx context.Context, devices []*DeviceRecord, f func(ctx c
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// appeared reports whether one of the devices has a thing that it had not when it was looked for.
+func (l *looker) appeared(ctx context.Context, devices []*DeviceRecord) (bool, error) {
+	var some atomic.Bool
+	err := l.each(ctx, devices, func(ctx context.Context, i int) error {
+		d := devices[i]
+		if d.ThingExisted || d.Name == "" || some.Load() {
+			return nil
+		}
+		has, err := l.has(ctx, d.Name)
+		if has {
+			some.Store(true)
+		}
+		return err
+	})
+	return some.Load(), err
 }
 
 // has reports whether there is a thing of this name.

@@ -44,6 +44,41 @@ func TestTwoRunsOfOneListAtTheSameTimeMakeOneCertificateEach(t *testing.T) {
 	}
 }
 
+// TestTwoRunsWithSlowKeysMakeOneCertificateEach has runs that look at more devices than they have keys for soon, so that a
+// whole task of the other one can begin and end between a look and the task.
+func TestTwoRunsWithSlowKeysMakeOneCertificateEach(t *testing.T) {
+	for later := time.Duration(0); later < time.Minute; later += 7 * time.Second {
+		t.Run(later.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := slowService(t, 400*time.Millisecond)
+				w.durable(t)
+				w2 := w.again(t, provision.RefuseExisting)
+				w2.opts.Credential = &provision.MakeCSR{Store: keystore.Memory(), Keys: slowSource(400 * time.Millisecond), Workers: 2}
+				first, second := w.run(t), w2.run(t)
+				done := make(chan error, 2)
+				go func() { _, err := first.Run(t.Context(), rows(400)); done <- err }()
+				go func() {
+					time.Sleep(later)
+					_, err := second.Run(t.Context(), rows(400))
+					done <- err
+				}()
+				for range 2 {
+					if err := <-done; err != nil {
+						require.ErrorIs(t, err, provision.ErrIncomplete)
+					}
+				}
+				twice := 0
+				for d := range w.fake.Things() {
+					if activeCertificates(t, w.fake, d.ThingName) != 1 {
+						twice++
+					}
+				}
+				assert.Zero(t, twice, "things with two certificates")
+			})
+		})
+	}
+}
+
 // noUpload is a backend whose bucket can't be reached.
 type noUpload struct{ *fakebackend.Backend }
 

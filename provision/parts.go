@@ -36,6 +36,7 @@ type parts struct {
 	looker      *looker
 	offline     bool            // the backend must not be asked
 	admitted    []*DeviceRecord // the next ones that wait: they were asked for, and the part before took no more
+	looked      time.Time       // when they were asked for
 	pace        *pace
 	maxLines    int
 	maxBytes    int64
@@ -67,6 +68,7 @@ func (ps *parts) next(
 				if len(waiting) == 0 {
 					break
 				}
+				ps.looked = time.Now()
 				if devices, err = ps.admit(ctx, waiting); err != nil {
 					return nil, err
 				}
@@ -76,6 +78,9 @@ func (ps *parts) next(
 					}
 					continue
 				}
+			}
+			if b.looked.IsZero() {
+				b.looked = ps.looked
 			}
 			made := len(b.lines)
 			if err := ps.credentials.prepare(ctx, b, devices, enough); err != nil {
@@ -157,7 +162,7 @@ func (ps *parts) writePart(ctx context.Context, number int, b *batch) (*part, er
 	}
 	p.Written = time.Now()
 	if !ps.offline && ps.looker.looks() {
-		p.Looked, p.fresh = b.began, true
+		p.Looked, p.fresh = b.looked, true
 	}
 	return p, ps.ledger.Apply(ctx, Change{Part: p.PartRecord, Devices: touched, InputStays: true})
 }

@@ -66,7 +66,8 @@ type batch struct {
 	owners map[Match]int64 // which device of the batch has a key
 	full   bool            // the part takes no more
 	began  time.Time
-	again  bool // the lines were written before, and come out as they were
+	looked time.Time // when the account was asked for the first of its devices
+	again  bool      // the lines were written before, and come out as they were
 }
 
 func newBatch() *batch { return &batch{owners: map[Match]int64{}, began: time.Now()} }

@@ -22,10 +22,15 @@ type tasks struct {
 	unrecorded   *unrecorded // tasks that the ledger does not know; nil before they were asked for
 	looks        bool        // lookAgain finds devices that the account has already
 	// lookAgain looks at the account for a part before it is started, if need be; others is when somebody else's task was
-	// in progress last. Afterwards the part is uploaded, or collected if none of its devices is to be sent.
-	lookAgain func(ctx context.Context, p *part, others time.Time) error
-	others    time.Time
+	// seen in progress last, and unseen when one may have ended last that nobody saw. Afterwards the part is uploaded, or
+	// collected if none of its devices is to be sent.
+	lookAgain      func(ctx context.Context, p *part, others, unseen time.Time) error
+	others, unseen time.Time
+	held           time.Time // when the run's own last task ended: it has kept others out
 }
+
+// wholeTask is the least that AWS takes for a task, from its start to its end.
+const wholeTask = 5 * time.Second
 
 // run takes a part from uploaded to ended. When the run was stopped before the task was started, the part is left
 // uploaded.
@@ -40,6 +45,7 @@ func (ts *tasks) run(ctx context.Context, p *part) error {
 		if err := ts.await(ctx, p); err != nil {
 			return fmt.Errorf("waiting for task %s of part %d: %w", p.TaskID, p.Number, err)
 		}
+		ts.held = time.Now()
 	}
 	return nil
 }
@@ -107,7 +113,10 @@ func (ts *tasks) start(ctx context.Context, p *part) error {
 				return ts.notStarted(ctx, p)
 			}
 			// A task of somebody else may have registered the very same devices.
-			err := ts.lookAgain(ctx, p, ts.others)
+			if now := time.Now(); now.Sub(ts.held) >= wholeTask {
+				ts.unseen = now
+			}
+			err := ts.lookAgain(ctx, p, ts.others, ts.unseen)
 			if err != nil || p.State == PartCollected {
 				return err
 			}
