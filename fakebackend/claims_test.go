@@ -246,7 +246,11 @@ func TestAnOwnershipTokenIsGoodForItsClaimAndAnHour(t *testing.T) {
 	const invalid = "InvalidCertificateOwnershipToken"
 	_, err := c.provision(ctx, d, "", "1")
 	requireClaimError(t, err, 400, invalid, "Certificate ownership token cannot be empty.")
-	for _, bad := range []string{"x", token[:len(token)-4], token + "AAAA", "A" + token[1:], strings.Repeat("A", len(token))} {
+	first := "A"
+	if token[0] == 'A' {
+		first = "B"
+	}
+	for _, bad := range []string{"x", token[:len(token)-4], token + "AAAA", first + token[1:], strings.Repeat("A", len(token))} {
 		_, err = c.provision(ctx, d, bad, "1")
 		requireClaimError(t, err, 400, invalid, "invalid")
 	}
