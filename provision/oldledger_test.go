@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,33 +16,23 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// copyLedger copies a ledger as it is now.
+// copyLedger copies a ledger without its orphans as it is now, while others may be writing: a copy counts once it was read
+// twice.
 func copyLedger(ctx context.Context, from provision.Ledger) (provision.Ledger, error) {
-	to := provision.NewMemoryLedger()
-	run, err := from.Run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	change := provision.Change{Run: run}
-	for d, err := range from.Devices(ctx, provision.DeviceFilter{}) {
+	var last []provision.Change
+	for {
+		now, err := contents(ctx, from)
 		if err != nil {
 			return nil, err
 		}
-		change.Add = append(change.Add, d)
-	}
-	if err := to.Apply(ctx, change); err != nil {
-		return nil, err
-	}
-	parts, err := from.Parts(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range parts {
-		if err := to.Apply(ctx, provision.Change{Part: p}); err != nil {
-			return nil, err
+		if !reflect.DeepEqual(now, last) {
+			last = now
+			continue
 		}
+		now[0].Orphans = nil
+		to := provision.NewMemoryLedger()
+		return to, applyAll(ctx, to, now)
 	}
-	return to, nil
 }
 
 // restoredAt runs 30 devices in parts of ten to their end, and brings back a copy of the ledger that was made when a part

@@ -204,6 +204,12 @@ func (s *sim) backUp(ledger provision.Ledger) error {
 
 // copyOf returns a function that makes another ledger what this one is now.
 func copyOf(ctx context.Context, from provision.Ledger) (restore func(context.Context, provision.Ledger) error, err error) {
+	changes, err := contents(ctx, from)
+	return func(ctx context.Context, to provision.Ledger) error { return applyAll(ctx, to, changes) }, err
+}
+
+// contents are the changes that make a ledger with the same contents.
+func contents(ctx context.Context, from provision.Ledger) (changes []provision.Change, err error) {
 	var all provision.Change
 	if all.Run, err = from.Run(ctx); err != nil {
 		return nil, err
@@ -217,21 +223,21 @@ func copyOf(ctx context.Context, from provision.Ledger) (restore func(context.Co
 	if all.Orphans, err = from.Orphans(ctx); err != nil {
 		return nil, err
 	}
+	changes = append(changes, all)
 	parts, err := from.Parts(ctx)
-	if err != nil {
-		return nil, err
+	for _, p := range parts {
+		changes = append(changes, provision.Change{Part: p})
 	}
-	return func(ctx context.Context, to provision.Ledger) error {
-		if err := to.Apply(ctx, all); err != nil {
+	return changes, err
+}
+
+func applyAll(ctx context.Context, to provision.Ledger, changes []provision.Change) error {
+	for _, c := range changes {
+		if err := to.Apply(ctx, c); err != nil {
 			return err
 		}
-		for _, p := range parts {
-			if err := to.Apply(ctx, provision.Change{Part: p}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+	}
+	return nil
 }
 
 // path is a folder of the place.
