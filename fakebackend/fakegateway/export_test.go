@@ -4,6 +4,9 @@ import (
 	"context"
 	"net"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
@@ -41,3 +44,22 @@ func (s *Server) ServePlain(conn net.Conn, chain ...[]byte) (reason, text string
 
 // NewPipe makes a connection within the process.
 var NewPipe = newPipe
+
+// AfterConnack calls f each time a client has been sent its CONNACK, before its session is established. ended is closed
+// once the connection is told to end.
+func (s *Server) AfterConnack(f func(clientID string, ended <-chan struct{})) {
+	_ = s.broker.AddHook(&sentHook{sent: f}, nil)
+}
+
+type sentHook struct {
+	mqtt.HookBase
+	sent func(clientID string, ended <-chan struct{})
+}
+
+func (h *sentHook) ID() string           { return "test" }
+func (h *sentHook) Provides(b byte) bool { return b == mqtt.OnPacketSent }
+func (h *sentHook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
+	if pk.FixedHeader.Type == packets.Connack {
+		h.sent(cl.ID, sessionOf(cl).ctx.Done())
+	}
+}

@@ -196,12 +196,21 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		protocol = "MQTT 5"
 	}
 	c.server.account.Record(c.device.Event(wire.EventConnected, protocol))
-	if c.server.ctx.Err() != nil || !c.device.Active() { // while the session was made
+	// What has become of the account or the client id while the session was made.
+	switch why := c.ended.Load(); {
+	case why != nil:
+		c.disconnect(why.code)
+	case c.server.ctx.Err() != nil:
+		c.end(packets.ErrServerShuttingDown, byServer, closedText)
+	case !c.device.Active():
 		c.end(packets.ErrNotAuthorized, authError, inactiveText)
 	}
 }
 
-const inactiveText = "the certificate is no longer ACTIVE"
+const (
+	inactiveText = "the certificate is no longer ACTIVE"
+	closedText   = "the gateway is closed"
+)
 
 // OnPacketRead judges each packet before the broker does.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
@@ -262,7 +271,7 @@ func (c *session) fatal(code packets.Code, reason, text string) packets.Packet {
 
 // over ends the connection as the packet that was read demands.
 func (c *session) over(code packets.Code, reason, text string) packets.Packet {
-	if c.ended.CompareAndSwap(nil, &ending{reason, text}) {
+	if c.ended.CompareAndSwap(nil, &ending{reason, text, code}) {
 		c.disconnect(code)
 	}
 	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Reserved}} // none that the broker knows

@@ -284,7 +284,7 @@ func (s *Server) Close() {
 		undo()
 	}
 	for _, c := range sessions {
-		c.end(packets.ErrServerShuttingDown, byServer, "the gateway is closed")
+		c.end(packets.ErrServerShuttingDown, byServer, closedText)
 	}
 	_ = s.web.Close()
 	s.cutWhen(sessions)

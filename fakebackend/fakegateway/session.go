@@ -69,7 +69,10 @@ type session struct {
 }
 
 // ending is why a connection ended.
-type ending struct{ reason, text string }
+type ending struct {
+	reason, text string
+	code         packets.Code // of the DISCONNECT, if the server ended it
+}
 
 // newSession makes the session of a connection with TLS.
 func (s *Server) newSession(conn, raw net.Conn, hello wire.Hello) *session {
@@ -130,7 +133,7 @@ func (c *session) leave() {
 	why := c.ended.Load()
 	if c.established.Load() {
 		if why == nil {
-			why = &ending{serverError, "the connection ended"}
+			why = &ending{reason: serverError, text: "the connection ended"}
 		}
 		c.publishDisconnected(why)
 		e := c.device.Event(wire.EventDisconnected, why.text)
@@ -202,14 +205,15 @@ func (c *session) refuse(reason, text string) {
 
 // end ends the connection from any goroutine. Only the first reason counts.
 func (c *session) end(code packets.Code, reason, text string) {
-	if c.ended.CompareAndSwap(nil, &ending{reason, text}) {
+	if c.ended.CompareAndSwap(nil, &ending{reason, text, code}) {
 		c.disconnect(code)
 	}
 	c.stop() // the goroutine that reads may be waiting for the answer to a request
 	c.conn.interrupt(net.ErrClosed)
 }
 
-// disconnect sends a DISCONNECT. A server of MQTT 3.1.1 has none.
+// disconnect sends a DISCONNECT, or leaves that to OnSessionEstablished: none goes ahead of a CONNACK. A server of MQTT
+// 3.1.1 has none.
 func (c *session) disconnect(code packets.Code) {
 	if c.five && c.established.Load() && c.parted.CompareAndSwap(false, true) {
 		_ = c.client.WritePacket(packets.Packet{
@@ -227,7 +231,7 @@ func (c *session) readFailed(err error) {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				text = fmt.Sprintf("no CONNECT came within %s", c.server.opts.ConnectTimeout)
 			}
-			c.ended.CompareAndSwap(nil, &ending{clientError, text})
+			c.ended.CompareAndSwap(nil, &ending{reason: clientError, text: text})
 			c.server.record(c.event(wire.EventRefused, badPacket, text))
 		}
 		return
@@ -265,12 +269,12 @@ func (c *session) endedBy(err error) {
 	switch {
 	case c.ended.Load() != nil:
 	case err == nil:
-		c.ended.CompareAndSwap(nil, &ending{byClient, "the client sent a DISCONNECT"})
+		c.ended.CompareAndSwap(nil, &ending{reason: byClient, text: "the client sent a DISCONNECT"})
 	case errors.Is(err, packets.CodeDisconnectWillMessage):
-		c.ended.CompareAndSwap(nil, &ending{byClient, "the client sent a DISCONNECT that asks for its will"})
+		c.ended.CompareAndSwap(nil, &ending{reason: byClient, text: "the client sent a DISCONNECT that asks for its will"})
 	default:
 		text := "a packet breaks MQTT's rules: " + err.Error()
-		if c.ended.CompareAndSwap(nil, &ending{clientError, text}) {
+		if c.ended.CompareAndSwap(nil, &ending{reason: clientError, text: text}) {
 			c.refuse(badPacket, text)
 		}
 	}
