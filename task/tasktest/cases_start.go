@@ -268,7 +268,7 @@ func checkStartRunning(b *bench) {
 
 func checkStartStopping(b *bench) {
 	_, first := b.beginLong()
-	b.OK(first.Stop(b.ctx))
+	b.stop(first)
 	if _, err := b.startSecond(); err != nil { // otherwise the stop was done already
 		b.Is(err, task.ErrTaskRunning, "StartTask while another task is being cancelled")
 	}
