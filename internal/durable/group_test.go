@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -129,30 +131,36 @@ func TestAGroupReportsWhatItCouldNotSync(t *testing.T) {
 }
 
 func TestEachStopsAtTheFirstErrorAndWithTheContext(t *testing.T) {
+	const workers, at = 4, 10
 	broken := errors.New("broken")
 	items := make([]int, 1000)
+	ended, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		stop func() error
+		want error
+	}{
+		"an error":    {t.Context(), func() error { return broken }, broken},
+		"the context": {ended, func() error { cancel(); return nil }, context.Canceled},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var n atomic.Int64
+			err := durable.Each(c.ctx, workers, items, func(int) error {
+				switch begun := n.Add(1); {
+				case begun == at:
+					return c.stop()
+				case begun > at:
+					time.Sleep(time.Second) // until Each knows of it
+				}
+				return nil
+			})
+			require.ErrorIs(t, err, c.want, name)
+			assert.Less(t, n.Load(), int64(at+workers), "%s: the others finish what they had begun", name)
+		})
+	}
 	var n atomic.Int64
-	err := durable.Each(t.Context(), 4, items, func(int) error {
-		if n.Add(1) == 10 {
-			return broken
-		}
-		return nil
-	})
-	require.ErrorIs(t, err, broken)
-	assert.Less(t, n.Load(), int64(20))
-
-	ctx, cancel := context.WithCancel(t.Context())
-	n.Store(0)
-	err = durable.Each(ctx, 4, items, func(int) error {
-		if n.Add(1) == 10 {
-			cancel()
-		}
-		return nil
-	})
-	require.ErrorIs(t, err, context.Canceled)
-	assert.Less(t, n.Load(), int64(20))
-	n.Store(0)
-	require.NoError(t, durable.Each(t.Context(), 4, items, func(int) error { n.Add(1); return nil }))
+	require.NoError(t, durable.Each(t.Context(), workers, items, func(int) error { n.Add(1); return nil }))
 	assert.EqualValues(t, len(items), n.Load())
-	require.NoError(t, durable.Each(ctx, 4, []int{}, func(int) error { return broken }), "nothing was left to begin")
+	require.NoError(t, durable.Each(ended, workers, []int{}, func(int) error { return broken }), "nothing was left to begin")
 }
