@@ -44,7 +44,7 @@ func newAccount(t *testing.T, policy template.Literal) *account {
 	require.NoError(t, err)
 	a := &account{fake: fake, gateway: fakegateway.NewUnstartedServer(fake, fakegateway.Options{})}
 	t.Cleanup(a.gateway.Close)
-	a.opts = connect.Options{Timeout: 10 * time.Second, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.gateway.Dial(ctx) }}
+	a.opts = connect.Options{Timeout: time.Minute, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.gateway.Dial(ctx) }}
 	role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
 	require.NoError(t, err)
 	a.folder, err = keystore.OpenFolder(t.TempDir(), nil)
@@ -101,38 +101,40 @@ func TestADeviceSaysHelloAndHearsItself(t *testing.T) {
 }
 
 func TestARefusalTellsHowFarTheDeviceCameAndWhatToAskTheAccount(t *testing.T) {
-	walkthrough := newAccount(t, "")
-	err := walkthrough.load(t, "device-1").Hello(t.Context(), walkthrough.opts)
-	requireRefusal(t, err, connect.StepConnect, "CONNACK 0x87 (not authorized)", "iot:Connect for client id device-1",
-		"aws iot test-authorization --principal arn:aws:iot:us-east-1:123456789012:cert/", "actionType=CONNECT,resources=arn:aws:iot:us-east-1:123456789012:client/device-1 --region us-east-1",
-		"curl \"$AWS_ENDPOINT_URL/_fake/events\"")
-	var refusal *connect.Refusal
-	require.ErrorAs(t, err, &refusal)
-	assert.NotContains(t, refusal.Advice, "IP address")
+	synctest.Test(t, func(t *testing.T) {
+		walkthrough := newAccount(t, "")
+		err := walkthrough.load(t, "device-1").Hello(t.Context(), walkthrough.opts)
+		requireRefusal(t, err, connect.StepConnect, "CONNACK 0x87 (not authorized)", "iot:Connect for client id device-1",
+			"aws iot test-authorization --principal arn:aws:iot:us-east-1:123456789012:cert/", "actionType=CONNECT,resources=arn:aws:iot:us-east-1:123456789012:client/device-1 --region us-east-1",
+			"curl \"$AWS_ENDPOINT_URL/_fake/events\"")
+		var refusal *connect.Refusal
+		require.ErrorAs(t, err, &refusal)
+		assert.NotContains(t, refusal.Advice, "IP address")
 
-	own := newAccount(t, ownTopics)
-	d := own.load(t, "device-1")
-	d.ClientID = "device-2"
-	requireRefusal(t, d.Hello(t.Context(), own.opts), connect.StepConnect, "client id device-2")
-	opts := own.opts
-	opts.Topic = "devices/device-2/hello"
-	requireRefusal(t, own.load(t, "device-1").Hello(t.Context(), opts), connect.StepSubscribe, "0x87", "topicfilter/devices/device-2/hello")
-	_, err = iot.NewFromConfig(fakeaws.Config(own.fake)).UpdateCertificate(t.Context(),
-		&iot.UpdateCertificateInput{CertificateId: &own.load(t, "device-1").CertificateID, NewStatus: types.CertificateStatusInactive})
-	require.NoError(t, err)
-	requireRefusal(t, own.load(t, "device-1").Hello(t.Context(), own.opts), connect.StepConnect, "ACTIVE", "aws iot describe-certificate")
+		own := newAccount(t, ownTopics)
+		d := own.load(t, "device-1")
+		d.ClientID = "device-2"
+		requireRefusal(t, d.Hello(t.Context(), own.opts), connect.StepConnect, "client id device-2")
+		opts := own.opts
+		opts.Topic = "devices/device-2/hello"
+		requireRefusal(t, own.load(t, "device-1").Hello(t.Context(), opts), connect.StepSubscribe, "0x87", "topicfilter/devices/device-2/hello")
+		_, err = iot.NewFromConfig(fakeaws.Config(own.fake)).UpdateCertificate(t.Context(),
+			&iot.UpdateCertificateInput{CertificateId: &own.load(t, "device-1").CertificateID, NewStatus: types.CertificateStatusInactive})
+		require.NoError(t, err)
+		requireRefusal(t, own.load(t, "device-1").Hello(t.Context(), own.opts), connect.StepConnect, "ACTIVE", "aws iot describe-certificate")
 
-	opts.Topic = "a/b/c/d/e/f/g/h/i"
-	requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepSubscribe, "7 slashes at most", "_fake/events")
-	opts.Topic = "devices/+/hello"
-	requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepPublish, "has a wildcard")
+		opts.Topic = "a/b/c/d/e/f/g/h/i"
+		requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepSubscribe, "7 slashes at most", "_fake/events")
+		opts.Topic = "devices/+/hello"
+		requireRefusal(t, own.load(t, "device-2").Hello(t.Context(), opts), connect.StepPublish, "has a wildcard")
 
-	mute := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Receive"`))
-	requireRefusal(t, mute.load(t, "device-1").Hello(t.Context(), mute.opts), connect.StepPublish, "0x87", "actionType=PUBLISH")
+		mute := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Receive"`))
+		requireRefusal(t, mute.load(t, "device-1").Hello(t.Context(), mute.opts), connect.StepPublish, "0x87", "actionType=PUBLISH")
 
-	deaf := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Publish"`))
-	deaf.opts.Timeout = time.Second
-	requireRefusal(t, deaf.load(t, "device-1").Hello(t.Context(), deaf.opts), connect.StepAnswer, "no message came back", "iot:Receive")
+		deaf := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Publish"`))
+		deaf.opts.Timeout = time.Second
+		requireRefusal(t, deaf.load(t, "device-1").Hello(t.Context(), deaf.opts), connect.StepAnswer, "no message came back", "iot:Receive")
+	})
 }
 
 func TestARefusalAtAnIPAddressTellsOfTheServersName(t *testing.T) {
@@ -142,15 +144,17 @@ func TestARefusalAtAnIPAddressTellsOfTheServersName(t *testing.T) {
 }
 
 func TestADeviceWhoseClientIDAnotherTakesIsTold(t *testing.T) {
-	a := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Publish"`)) // no answer comes
-	second := a.opts
-	second.Timeout = 100 * time.Millisecond
-	a.opts.Progress = func(text string) {
-		if strings.HasPrefix(text, "published") {
-			_ = a.load(t, "device-1").Hello(t.Context(), second)
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, only(`"iot:Connect","iot:Subscribe","iot:Publish"`)) // no answer comes
+		second := a.opts
+		second.Timeout = 100 * time.Millisecond
+		a.opts.Progress = func(text string) {
+			if strings.HasPrefix(text, "published") {
+				_ = a.load(t, "device-1").Hello(t.Context(), second)
+			}
 		}
-	}
-	requireRefusal(t, a.load(t, "device-1").Hello(t.Context(), a.opts), connect.StepAnswer, "taken over")
+		requireRefusal(t, a.load(t, "device-1").Hello(t.Context(), a.opts), connect.StepAnswer, "taken over")
+	})
 }
 
 func TestAConnectionThatIsRefusedAtFirstIsTriedAgain(t *testing.T) {
