@@ -33,6 +33,9 @@ trap 'rm -rf "$work"' EXIT
 # An ordinary umask, so that mode 0600 is the program's doing and not the shell's.
 umask 022
 
+# What programs print is compared. bash warns of a locale that the machine does not have.
+export LC_ALL=C
+
 # same WHAT WANT HAVE
 same() {
 	[[ $2 == "$3" ]] || fail "$1: want \"$2\", have \"$3\""
@@ -49,8 +52,8 @@ no_secrets() {
 state() {
 	(
 		cd "$out"
-		find . -type d -printf '%P %m\n' -o -printf '%P %y %m %s %T@\n' | LC_ALL=C sort
-		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+		find . -type d -printf '%P %m\n' -o -printf '%P %y %m %s %T@\n' | sort
+		find . -type f -print0 | sort -z | xargs -0 sha256sum
 	)
 }
 
