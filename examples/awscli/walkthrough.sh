@@ -42,22 +42,17 @@ out=$(cd -- "$out" && pwd)
 start_fake() {
 	command -v go >/dev/null || fail "needs go to start the fake; or set AWS_ENDPOINT_URL to one that runs"
 	(cd "$here/../.." && go build -o "$work/fakeaws" ./examples/fakeaws)
-	: >"$work/fakeaws.out" # it is read before the fake may have begun
 	# One device in two seconds, so that there is some progress to see.
-	"$work/fakeaws" -addr 127.0.0.1:0 -rate 0.5 >"$work/fakeaws.out" &
+	exec {output}< <(exec "$work/fakeaws" -addr 127.0.0.1:0 -rate 0.5)
 	fake=$!
-	for _ in {1..100}; do
-		AWS_ENDPOINT_URL=$(sed -n 's/^AWS_ENDPOINT_URL=//p' "$work/fakeaws.out")
-		[[ -z $AWS_ENDPOINT_URL ]] || return 0
-		sleep 0.1
-	done
-	fail "the fake did not start within 10 s"
+	read -r -t 300 -u "$output" AWS_ENDPOINT_URL || fail "the fake ended, or printed nothing for 5 minutes"
+	AWS_ENDPOINT_URL=${AWS_ENDPOINT_URL#*=}
 }
 
 [[ -n ${AWS_ENDPOINT_URL:-} ]] || start_fake
 export AWS_ENDPOINT_URL
 export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
-curl -fsS --max-time 10 -o "$work/ca.pem" "$AWS_ENDPOINT_URL/_fake/ca.pem" || fail "$AWS_ENDPOINT_URL is not the fake, or does not answer"
+curl -fsS --max-time 60 -o "$work/ca.pem" "$AWS_ENDPOINT_URL/_fake/ca.pem" || fail "$AWS_ENDPOINT_URL is not the fake, or does not answer"
 
 # The fake takes any key. A made-up one, and none of your own settings, so that no command can reach your AWS account.
 unset "${!AWS_ENDPOINT_URL_@}" AWS_IGNORE_CONFIGURED_ENDPOINT_URLS AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_REGION

@@ -37,20 +37,23 @@ setup=-setup # of each bulkprovision; empty to leave the account as it is
 
 go build -o "$work" ./examples/bulkprovision ./examples/device ./examples/fakeaws
 
+# start COMMAND… starts a server, and waits for the first line that it prints, which is then in $line. Its other lines are
+# left in $output, for read -u. Minutes are no measure of the server: they end a script that would hang.
+start() {
+	exec {output}< <(exec "$@")
+	servers+=($!)
+	read -r -t 300 -u "$output" line || fail "$1 ended, or printed nothing for 5 minutes"
+}
+
 # serve FLAGS… starts a fake account and points the following commands at it.
 serve() {
-	: >"$work/fakeaws.out"
-	"$work/fakeaws" -addr 127.0.0.1:0 "$@" >"$work/fakeaws.out" &
-	servers+=($!)
-	for _ in {1..100}; do
-		! grep -q '^fake AWS account' "$work/fakeaws.out" || break # the last line
-		sleep 0.1
-	done
-	AWS_ENDPOINT_URL=$(sed -n 's/^AWS_ENDPOINT_URL=//p' "$work/fakeaws.out")
-	[[ -n $AWS_ENDPOINT_URL ]] || fail "the fake did not start within 10 s"
-	export AWS_ENDPOINT_URL AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=factory AWS_SECRET_ACCESS_KEY=secret
-	MQTT_ENDPOINT=$(sed -n 's/^MQTT_ENDPOINT=//p' "$work/fakeaws.out") # with -mqtt
-	export MQTT_ENDPOINT NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+	start "$work/fakeaws" -addr 127.0.0.1:0 "$@"
+	export AWS_ENDPOINT_URL=${line#AWS_ENDPOINT_URL=} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=factory AWS_SECRET_ACCESS_KEY=secret
+	export MQTT_ENDPOINT="" NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+	if [[ " $* " == *" -mqtt "* ]]; then
+		read -r -u "$output" line
+		MQTT_ENDPOINT=${line#MQTT_ENDPOINT=}
+	fi
 }
 
 # bulk WANT FLAGS… runs bulkprovision, shows command and output, and checks the exit code. The output is in $out. The
@@ -92,7 +95,7 @@ certificates() {
 	printf '(%s has %d active certificates)\n' "$1" "$2"
 }
 
-aws_state() { curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/state"; }
+aws_state() { curl -fsS --max-time 300 "$AWS_ENDPOINT_URL/_fake/state"; }
 
 # holds WHAT N checks how many of something the account has.
 holds() {
@@ -126,6 +129,15 @@ issued_by() {
 	done
 }
 
+# revoked FILE and not_revoked FILE check with openssl whether a certificate is on the CA's revocation list.
+revoked() {
+	out=$(openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$1" 2>&1) && fail "${1#"$work/"} must be revoked"
+	printf '%s\n' "${out//$work\//}"
+	says "certificate revoked"
+}
+
+not_revoked() { openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$1" | sed "s|$work/||"; }
+
 own_ca() {
 	serve
 	list 1 0001 2 0002 3 0003 >"$work/devices.csv"
@@ -152,9 +164,8 @@ own_ca() {
 	says "3 of 3 devices provisioned"
 	holds certificates 3
 	bulk 0 -run "$work/under" -ca-cert "$work/ca.pem" -ca-key "$work/ca.key" -remove board-2 -crl "$work/ca.crl"
-	! openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-2/certificate.pem" 2>&1 | sed "s|$work/||" ||
-		fail "board-2 must be revoked"
-	openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-1/certificate.pem" | sed "s|$work/||"
+	revoked "$work/under/devices/board-2/certificate.pem"
+	not_revoked "$work/under/devices/board-1/certificate.pem"
 	holds certificates 2
 
 	echo
@@ -166,9 +177,8 @@ own_ca() {
 	bulk 0 "${again[@]}" -ca-key <(openssl pkey -in "$work/ca.enc" -passin pass:secret)
 	says "2 older certificates replaced"
 	issued_by ca again board-1 board-2 board-3
-	! openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/under/devices/board-1/certificate.pem" 2>&1 | sed "s|$work/||" ||
-		fail "the first certificate of board-1 must be revoked"
-	openssl verify -crl_check -CAfile <(cat "$work/ca.pem" "$work/ca.crl") "$work/again/devices/board-1/certificate.pem" | sed "s|$work/||"
+	revoked "$work/under/devices/board-1/certificate.pem"
+	not_revoked "$work/again/devices/board-1/certificate.pem"
 	holds certificates 3
 
 	echo
@@ -183,7 +193,8 @@ own_ca() {
 	bulk 0 -devices "$work/more.csv" -run "$work/without" -ca-cert "$work/other.pem" -ca-key "$work/other.key" -cert-mode without-ca
 	says "3 of 3 devices provisioned"
 	issued_by other without board-4 board-5 board-6
-	! grep -r -- "$(sed -n 2p "$work/other.key")" "$work/without" "$work/under" || fail "the CA's key is in the run's folder"
+	cat "$work/without/"*.json "$work/under/"*.json >/dev/null # the folders are there to be searched
+	! grep -rF -e "$(sed -n 2p "$work/other.key")" -e "$(sed -n 2p "$work/ca.key")" "$work/without" "$work/under" || fail "the CA's key is in the run's folder"
 
 	echo
 	echo "=== both connect, with a policy that lets them"
@@ -266,7 +277,7 @@ operator() { aws --endpoint-url "$AWS_ENDPOINT_URL" --region "$AWS_REGION" iot "
 # hello RUN THING has a device publish, with what was delivered to it.
 hello() {
 	local dir=$work/$1/devices/$2
-	timeout 30 mosquitto_pub -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$dir/root-ca.pem" --cert "$dir/certificate.pem" \
+	timeout 300 mosquitto_pub -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$dir/root-ca.pem" --cert "$dir/certificate.pem" \
 		--key "$dir/private-key.pem" -i "$2" -t "devices/$2/hello" -q 1 -m hi >/dev/null 2>&1
 }
 
@@ -434,7 +445,7 @@ connect() {
 	mosquitto 0 sub device-one device-one -t "$topic" -E
 	mosquitto 1 pub device-two device-one -t "$topic" -m hi
 	mosquitto 1 pub device-one device-one -t devices/device-two/hello -m hi
-	out=$(curl -fsS --max-time 10 "$AWS_ENDPOINT_URL/_fake/events?follow=false" | jq -r 'select(.kind == "refused") | .text' | tail -n 2)
+	out=$(curl -fsS --max-time 300 "$AWS_ENDPOINT_URL/_fake/events?follow=false" | jq -r 'select(.kind == "refused") | .text' | tail -n 2)
 	printf '%s\n' "$out"
 	says "iot:Connect on client/device-two: no statement" "iot:Publish on topic/devices/device-two/hello: no statement"
 
@@ -446,7 +457,7 @@ connect() {
 	bulk 0 -devices "$work/three.csv" -run "$work/together" -template "$work/anything.json" -connect 1
 	dir=$work/together/devices/device-one
 	mosquitto 0 pub device-one device-one -t fleet/hello -m "hello from device-one" -r # retained, for whoever asks later
-	mosquitto 0 sub device-two device-two -t fleet/hello -C 1 -W 20
+	mosquitto 0 sub device-two device-two -t fleet/hello -C 1 -W 200
 	says "hello from device-one"
 }
 
@@ -456,15 +467,15 @@ mosquitto() {
 	files=$(dirname "$dir")/$4
 	shift 4
 	printf '\n$ %s -i %s %s\n' "$command" "$client" "$*"
-	out=$(timeout 30 "$command" -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$files/root-ca.pem" --cert "$files/certificate.pem" \
+	out=$(timeout 300 "$command" -h "${MQTT_ENDPOINT%:*}" -p "${MQTT_ENDPOINT##*:}" --cafile "$files/root-ca.pem" --cert "$files/certificate.pem" \
 		--key "$files/private-key.pem" -i "$client" -q 1 "$@" 2>&1) || code=$?
 	printf '%s\n(exit %d)\n' "$out" "$code"
 	((want == 0 ? code == 0 : code != 0)) || fail "it must $( ((want == 0)) || printf 'not ')succeed"
 }
 
-# page PORT-FILE answers everything as a proxy does that blocks a host.
+# page answers everything as a proxy does that blocks a host, and sets line to its port.
 page() {
-	python3 -c '
+	start python3 -c '
 import http.server, sys
 class Page(http.server.BaseHTTPRequestHandler):
     def answer(self):
@@ -480,13 +491,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
 print(server.server_port, flush=True)
 server.serve_forever()
-' >"$1" &
-	servers+=($!)
-	for _ in {1..100}; do
-		[[ ! -s $1 ]] || return 0
-		sleep 0.1
-	done
-	fail "the page did not start within 10 s"
+'
 }
 
 newcomer() {
@@ -533,8 +538,8 @@ newcomer() {
 
 	echo
 	echo "=== a proxy's page in place of AWS"
-	page "$work/port"
-	AWS_ENDPOINT_URL=http://127.0.0.1:$(<"$work/port")
+	page
+	AWS_ENDPOINT_URL=http://127.0.0.1:$line
 	bulk 1 -devices "$work/four.csv" -run "$work/proxy"
 	says "a proxy or a login page is in the way"
 	setup="" bulk 1 -devices "$work/four.csv" -run "$work/proxy" -role-arn arn:aws:iam::123456789012:role/registration
@@ -551,7 +556,12 @@ spreadsheet() {
 	cat "$work/sheet/failures.csv"
 	mkdir "$work/saved"
 	sed -i 's/board 2$/board-2/' "$work/sheet/failures.csv" # the mend; opening and saving is LibreOffice's
-	soffice --headless "-env:UserInstallation=file://$work/office" --convert-to csv --outdir "$work/saved" "$work/sheet/failures.csv" >/dev/null 2>&1
+	# It may hang so that nothing but KILL ends it, and may end with 0 where it has saved nothing.
+	local profile
+	profile=$(jq -nr --arg path "$work/office" '"file://" + ($path | split("/") | map(@uri) | join("/"))')
+	timeout -k 10 300 soffice --headless "-env:UserInstallation=$profile" --convert-to csv --outdir "$work/saved" "$work/sheet/failures.csv" \
+		>"$work/office.log" 2>&1 || fail "LibreOffice failed: $(<"$work/office.log")"
+	[[ -s $work/saved/failures.csv ]] || fail "LibreOffice has saved nothing: $(<"$work/office.log")"
 	printf '\nas LibreOffice saved it:\n'
 	cat "$work/saved/failures.csv"
 	bulk 3 -devices "$work/saved/failures.csv" -run "$work/sheet"
