@@ -3,6 +3,7 @@ package provision_test
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,7 +34,7 @@ func TestAWrappedStepMakesNoNewKeysOnAMachineWithoutThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, files := prepared(t)
 			require.NoError(t, os.Remove(files[1]))
-			empty, err := keystore.OpenFolder(t.TempDir(), nil)
+			empty, err := keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 			require.NoError(t, err)
 			w.opts.Credential = wrap(&provision.MakeCSR{Store: empty})
 			_, err = w.run(t).Run(t.Context(), nil)

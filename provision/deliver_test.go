@@ -42,7 +42,7 @@ func TestDeliverWritesTheSameFilesAsTheRunDid(t *testing.T) {
 	w.durable(t)
 	w.complete(t, rows(3))
 
-	again, err := keystore.OpenFolder(t.TempDir(), nil)
+	again, err := keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 	require.NoError(t, err)
 	n, err := w.run(t).Deliver(t.Context(), provision.Folder(again))
 	require.NoError(t, err)

@@ -25,7 +25,7 @@ import (
 )
 
 func TestFolderWritesFilesOnceAndNeverOverOthers(t *testing.T) {
-	keys, err := keystore.OpenFolder(t.TempDir(), nil)
+	keys, err := keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 	require.NoError(t, err)
 	out := provision.Folder(keys)
 	d := &provision.Delivery{ThingName: "NUL:x", ThingARN: "arn:aws:iot:r:1:thing/NUL:x", ClientID: "NUL:x", CertificateID: "aa",

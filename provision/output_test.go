@@ -13,7 +13,7 @@ import (
 )
 
 func TestAFolderNeverReplacesWhatIsThereButTakesTheSameAgain(t *testing.T) {
-	keys, err := keystore.OpenFolder(t.TempDir(), nil)
+	keys, err := keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 	require.NoError(t, err)
 	out := provision.Folder(keys)
 	deliver := func(d provision.Delivery) error {
@@ -43,7 +43,7 @@ func TestAFolderNeverReplacesWhatIsThereButTakesTheSameAgain(t *testing.T) {
 }
 
 func TestTheRootIsBesideEveryCertificateAndTheNewestTakesThePlaceOfAnother(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "keys")
 	keys, err := keystore.OpenFolder(dir, nil)
 	require.NoError(t, err)
 	out := provision.Folder(keys)

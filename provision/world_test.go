@@ -80,7 +80,7 @@ func (w *world) removeDevice(t *testing.T, thing string) {
 func folderWorld(t *testing.T, opts fakebackend.Options) *world {
 	t.Helper()
 	w := newWorld(t, opts)
-	folder, err := keystore.OpenFolder(t.TempDir(), nil)
+	folder, err := keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 	require.NoError(t, err)
 	w.keys, w.folder, w.out = folder, folder, nil
 	w.opts.Credential, w.opts.Output = &provision.MakeCSR{Store: folder}, provision.Folder(folder)

@@ -22,6 +22,9 @@ import (
 	"github.com/seed1ff6f450/iotfleet/internal/certtest"
 )
 
+// TestMain keeps others out of the folders of t.TempDir: a folder that they could write to takes no keys.
+func TestMain(m *testing.M) { withUmask(0o022, func() { m.Run() }) }
+
 func record(t testing.TB, device string) keystore.Record {
 	t.Helper()
 	g := csr.Generator{Subject: func(csr.Device) (csr.Subject, error) { return csr.CommonName("d"), nil }}

@@ -22,7 +22,7 @@ func folders(t *testing.T, opts *keystore.FolderOptions) storetest.Harness {
 	var dir string
 	return storetest.Harness{
 		Open: func(context.Context) (keystore.Store, error) {
-			dir = t.TempDir()
+			dir = filepath.Join(t.TempDir(), "keys")
 			return keystore.OpenFolder(dir, opts)
 		},
 		Reopen: func(context.Context, keystore.Store) (keystore.Store, error) { return keystore.OpenFolder(dir, opts) },

@@ -47,7 +47,7 @@ func newAccount(t *testing.T, policy template.Literal) *account {
 	a.opts = connect.Options{Timeout: time.Minute, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.gateway.Dial(ctx) }}
 	role, err := fake.EnsureRole(t.Context(), &task.RoleInput{Name: "registration"})
 	require.NoError(t, err)
-	a.folder, err = keystore.OpenFolder(t.TempDir(), nil)
+	a.folder, err = keystore.OpenFolder(filepath.Join(t.TempDir(), "keys"), nil)
 	require.NoError(t, err)
 	tmpl := template.Walkthrough()
 	if policy != "" {
