@@ -2,11 +2,9 @@ package template_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -307,37 +305,5 @@ func TestAPolicyThatDependsOnTheRowIsNotJudgedByWhatCannotBeSeen(t *testing.T) {
 		for _, i := range tm.Check(template.Fleet) {
 			assert.NotContains(t, i.Rule, "policy-", "%v", i)
 		}
-	}
-}
-
-func TestAHugeTemplateIsParsedAndCheckedInTime(t *testing.T) {
-	const n = 20000
-	source := func(parameter func(i int) string, attributes string) string {
-		var b strings.Builder
-		b.WriteString(`{"Parameters": {`)
-		for i := range n {
-			b.WriteString(parameter(i))
-		}
-		fmt.Fprintf(&b, `"p%d": {}}, "Resources": {"t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x", "AttributePayload": {%s}}}}}`,
-			n, attributes)
-		return b.String()
-	}
-	var undeclared strings.Builder
-	for i := range n {
-		fmt.Fprintf(&undeclared, `"a%d": {"Ref": "u%d"}, `, i, i)
-	}
-	for name, src := range map[string]string{
-		"a long chain of defaults": source(func(i int) string {
-			return fmt.Sprintf("\n%q: {\"Type\": \"Number\", \"Default\": {\"Ref\": %q}},", fmt.Sprint("p", i), fmt.Sprint("p", i+1))
-		}, ""),
-		"all on one line, and as many parameters undeclared": source(func(i int) string {
-			return fmt.Sprintf(`"p%d": {"Type": "Number"}, `, i)
-		}, undeclared.String()+`"z": "x"`),
-	} {
-		began := time.Now()
-		tm, err := template.Parse([]byte(src))
-		require.NoError(t, err)
-		assert.Greater(t, len(tm.Check(template.Bulk)), n, name)
-		assert.Less(t, time.Since(began), 20*time.Second, "%s: the time must not grow with the square of the size", name)
 	}
 }
