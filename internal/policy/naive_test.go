@@ -77,6 +77,9 @@ func naiveMatch(pattern, text []rune) bool {
 	}
 	switch pattern[0] {
 	case '*':
+		if len(pattern) > 1 && pattern[1] == '*' { // the same, and each more would take as many times longer
+			return naiveMatch(pattern[1:], text)
+		}
 		return naiveMatch(pattern[1:], text) || len(text) > 0 && naiveMatch(pattern, text[1:])
 	case '?':
 		return len(text) > 0 && naiveMatch(pattern[1:], text[1:])
