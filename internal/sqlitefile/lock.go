@@ -68,22 +68,24 @@ func (l *writerLock) take(ctx context.Context, k *Kind, path string) error {
 	host, _ := os.Hostname() // only for people to read
 	holder := Holder{}
 	for range lockTries {
-		err := l.begin(ctx)
+		// Exclusive, so that nobody reads meanwhile who held it before.
+		_, err := l.conn.ExecContext(ctx, "BEGIN EXCLUSIVE")
 		if err == nil {
-			// This commit drops the lock for a moment. Whoever slips in is found by the second begin.
-			if err = l.sign(ctx, token, since, host); err == nil {
-				err = l.begin(ctx)
-			}
+			err = l.sign(ctx, token, since, host)
 		}
 		if err == nil {
-			return nil
+			// The commit dropped the lock for a moment. Whoever slipped in has it now, or has signed and lost it in turn.
+			_, err = l.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
 		}
-		if code(err) != sqlite3.SQLITE_BUSY {
+		if err != nil && code(err) != sqlite3.SQLITE_BUSY {
 			return err
 		}
-		_, _ = l.conn.ExecContext(ctx, "ROLLBACK") // of sign; there may be nothing to roll back
-		signed, h, err := l.holder(ctx)
-		if holder = h; err == nil && signed != token && h.PID != 0 {
+		signed, h, readErr := l.holder(ctx)
+		if err == nil && readErr == nil && signed == token {
+			return nil
+		}
+		_, _ = l.conn.ExecContext(ctx, "ROLLBACK") // there may be nothing to roll back
+		if holder = h; readErr == nil && signed != token && h.PID != 0 {
 			break
 		}
 		select {
@@ -93,11 +95,6 @@ func (l *writerLock) take(ctx context.Context, k *Kind, path string) error {
 		}
 	}
 	return &InUseError{Path: path, Holder: holder, kind: k}
-}
-
-func (l *writerLock) begin(ctx context.Context) error {
-	_, err := l.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
-	return err
 }
 
 func (l *writerLock) sign(ctx context.Context, token string, since time.Time, host string) error {
