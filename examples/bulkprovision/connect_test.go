@@ -116,7 +116,7 @@ const missingPolicy = `{
 func newCA(t *testing.T, usage x509.KeyUsage) (*csr.CA, *ecdsa.PrivateKey) {
 	key := certtest.Key()
 	root := certtest.NewCA(key, func(c *x509.Certificate) { c.Subject, c.KeyUsage = pkix.Name{CommonName: "My CA"}, usage })
-	ca, err := csr.NewCA(root.Certificate, key, csr.Profile{Validity: time.Minute})
+	ca, err := csr.NewCA(root.Certificate, key, csr.Profile{Validity: time.Hour})
 	require.NoError(t, err)
 	return ca, key
 }
