@@ -45,21 +45,47 @@ func (s *Server) ServePlain(conn net.Conn, chain ...[]byte) (reason, text string
 // NewPipe makes a connection within the process.
 var NewPipe = newPipe
 
-// AfterConnack calls f each time a client has been sent its CONNACK, before its session is established. ended is closed
-// once the connection is told to end.
-func (s *Server) AfterConnack(f func(clientID string, ended <-chan struct{})) {
-	_ = s.broker.AddHook(&sentHook{sent: f}, nil)
+// Ended returns a channel that is closed once the connection of a client is told to end.
+func (s *Server) Ended(clientID string) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[clientID].ctx.Done()
 }
 
-type sentHook struct {
-	mqtt.HookBase
-	sent func(clientID string, ended <-chan struct{})
-}
-
-func (h *sentHook) ID() string           { return "test" }
-func (h *sentHook) Provides(b byte) bool { return b == mqtt.OnPacketSent }
-func (h *sentHook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
-	if pk.FixedHeader.Type == packets.Connack {
-		h.sent(cl.ID, sessionOf(cl).ctx.Done())
+// TakesOver reports whether a connection is taking the place of another one, so that nothing is handed over to clients.
+func (s *Server) TakesOver() bool {
+	free := s.handover.TryRLock()
+	if free {
+		s.handover.RUnlock()
 	}
+	return !free
 }
+
+// Points are where the broker can be held up, each after the gateway's own hook. Nil means no.
+type Points struct {
+	Encoding     func(clientID string, pk packets.Packet) // a packet is about to be written
+	Sent         func(clientID string, pk packets.Packet) // a packet was written
+	Unsubscribed func(clientID string)                    // some, or all when a session is forgotten
+}
+
+// HoldUp calls functions when the broker comes to a point, on its goroutine.
+func (s *Server) HoldUp(at Points) { _ = s.broker.AddHook(&holdUp{at: at}, nil) }
+
+type holdUp struct {
+	mqtt.HookBase
+	at Points
+}
+
+func (h *holdUp) ID() string { return "test" }
+
+func (h *holdUp) Provides(b byte) bool {
+	return b == mqtt.OnPacketEncode && h.at.Encoding != nil || b == mqtt.OnPacketSent && h.at.Sent != nil || b == mqtt.OnUnsubscribed && h.at.Unsubscribed != nil
+}
+
+func (h *holdUp) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	h.at.Encoding(cl.ID, pk)
+	return pk
+}
+
+func (h *holdUp) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) { h.at.Sent(cl.ID, pk) }
+func (h *holdUp) OnUnsubscribed(cl *mqtt.Client, _ packets.Packet)          { h.at.Unsubscribed(cl.ID) }

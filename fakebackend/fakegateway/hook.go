@@ -115,7 +115,7 @@ func (c *session) connect(pk packets.Packet) error {
 
 // unanswered closes a connection whose CONNECT took too long, such as by a fault that hangs.
 func (c *session) unanswered(err error) error {
-	if c.ctx.Err() == nil {
+	if c.ctx.Err() == nil && !errors.Is(err, errClosed) {
 		c.server.record(c.event(wire.EventRefused, late, fmt.Sprintf("the CONNECT was not answered within %s: %v", c.server.opts.ConnectTimeout, err)))
 	}
 	return errRefused
@@ -168,13 +168,18 @@ func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return
 
 // OnSessionEstablish takes the messages of an older connection over, which the broker would send all at once, and drops
 // those that the client may not receive. Whoever has a client id goes on with its session, also with another certificate;
-// the answer to a request is for the one that asked.
+// the answer to a request is for the one that asked. Nobody's message is handed over from here until those that are left are
+// sent: the broker would lose it, send it ahead of the CONNACK, or send it twice.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, connect packets.Packet) {
+	c := sessionOf(cl)
+	h.server.handover.Lock()
+	c.unlock = h.server.handover.Unlock
 	old, ok := h.server.broker.Clients.Get(cl.ID)
 	if !ok || connect.Connect.Clean || old.Properties.Clean && old.Properties.ProtocolVersion < 5 { // the broker forgets it
 		return
 	}
-	c, before := sessionOf(cl), sessionOf(old)
+	before := sessionOf(old)
+	c.filters.Store(before.filters.Load())
 	for _, pk := range old.State.Inflight.GetAll(false) {
 		old.State.Inflight.Delete(pk.PacketID)
 		foreign := strings.HasPrefix(pk.TopicName, privatePrefix) && before.device.CertificateID() != c.device.CertificateID()
@@ -187,30 +192,17 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, connect packets.Packet) {
 // OnSessionEstablished tells subscribers that a client is there.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	c := sessionOf(cl)
-	c.noteFilters()
 	c.established.Store(true)
 	c.resume()
+	c.unlockHandover()
 	c.publishConnected()
 	protocol := "MQTT 3.1.1"
 	if c.five {
 		protocol = "MQTT 5"
 	}
 	c.server.account.Record(c.device.Event(wire.EventConnected, protocol))
-	// What has become of the account or the client id while the session was made.
-	switch why := c.ended.Load(); {
-	case why != nil:
-		c.disconnect(why.code)
-	case c.server.ctx.Err() != nil:
-		c.end(packets.ErrServerShuttingDown, byServer, closedText)
-	case !c.device.Active():
-		c.end(packets.ErrNotAuthorized, authError, inactiveText)
-	}
+	c.check()
 }
-
-const (
-	inactiveText = "the certificate is no longer ACTIVE"
-	closedText   = "the gateway is closed"
-)
 
 // OnPacketRead judges each packet before the broker does.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
@@ -311,6 +303,7 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 	if c == nil {
 		return
 	}
+	c.unlockHandover()
 	if len(c.changed) > 0 {
 		c.publishSubscriptions(c.change, c.changed)
 		c.changed = nil
@@ -354,7 +347,6 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		if !c.five {
 			return unsent(pk)
 		}
-		c.parted.Store(true)
 	case packets.Puback, packets.Suback, packets.Unsuback:
 		pk.PacketID = c.packetID
 	case packets.Publish:
@@ -423,6 +415,9 @@ func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
 // OnWill withholds a will that the policies have come to forbid, and one that there is no room to retain.
 func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	c := sessionOf(cl)
+	if will.WillDelayInterval == 0 {
+		c.lockHandover() // until the session leaves
+	}
 	switch {
 	case !c.device.Allows(actionPublish, will.TopicName), will.Retain && !c.device.Allows(actionRetain, will.TopicName):
 	case will.Retain && !h.server.mayRetain(will.TopicName):

@@ -127,7 +127,7 @@ func (s *Server) publishHTTP(c *session, r *http.Request) (status int, code, mes
 		if qos == "1" {
 			pk.FixedHeader.Qos, pk.PacketID = 1, 1
 		}
-		_ = s.broker.InjectPacket(s.inline, pk)
+		s.inject(device, pk)
 	}
 	if strike.DropAfter {
 		return 0, "", ""

@@ -8,6 +8,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/operation"
+	"github.com/seed1ff6f450/iotfleet/fakebackend/internal/wire"
 )
 
 // The actions of policies that a connected device is judged by.
@@ -100,10 +101,18 @@ func cut(topic string) string {
 	return topic
 }
 
-// OnPublish keeps from subscribers what is for AWS IoT alone.
+// OnPublish keeps from subscribers what is for AWS IoT alone, and what was allowed before a reset.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if c := sessionOf(cl); c != nil && (c.discard || c.asking != nil) {
+	c := sessionOf(cl)
+	if c == nil {
+		return pk, nil
+	}
+	if c.discard || c.asking != nil {
 		return pk, packets.CodeSuccessIgnore
+	}
+	c.lockHandover() // until OnPacketProcessed
+	if !c.device.Active() {
+		return pk, packets.ErrRejectPacket
 	}
 	return pk, nil
 }
@@ -126,7 +135,16 @@ func (s *Server) mayRetain(topic string) bool {
 
 // publish publishes a message of AWS IoT's own.
 func (s *Server) publish(topic string, payload []byte) {
-	_ = s.broker.InjectPacket(s.inline, packets.Packet{
+	s.inject(nil, packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, PacketID: 1, TopicName: topic, Payload: payload,
 	})
+}
+
+// inject publishes a message of no connection: AWS IoT's own, or that of a device.
+func (s *Server) inject(from wire.Device, pk packets.Packet) {
+	s.handover.RLock()
+	defer s.handover.RUnlock()
+	if from == nil || from.Active() {
+		_ = s.broker.InjectPacket(s.inline, pk)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,41 +240,6 @@ func TestAClientIDThatIsConnectedAlreadyIsTakenOver(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []string{"connected/device-one", "wills/one", "disconnected/device-one", "connected/device-one", "disconnected/device-one", "connected/device-one"}, got)
-}
-
-func TestAClientIsToldWhyItIsDisconnectedRightAfterItsConnack(t *testing.T) {
-	for name, tt := range map[string]struct {
-		happens func(l *lab, d *device)
-		ends    bool // it ends the connection at once
-		code    byte
-		reason  string
-	}{
-		"taken over": {func(l *lab, d *device) { l.mqtt3(d, "device-one") }, true, 0x8e, "DUPLICATE_CLIENTID"},
-		"closed":     {func(l *lab, _ *device) { l.gateway.Close() }, true, 0x8b, "SERVER_INITIATED_DISCONNECT"},
-		"inactive":   {func(l *lab, d *device) { l.status(d, types.CertificateStatusInactive) }, false, 0x87, "AUTH_ERROR"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, fakegateway.Options{})
-			d := l.device("anything")
-			var first sync.Once
-			var running sync.WaitGroup
-			defer running.Wait()
-			l.gateway.AfterConnack(func(_ string, ended <-chan struct{}) {
-				first.Do(func() {
-					if !tt.ends {
-						tt.happens(l, d)
-						return
-					}
-					running.Go(func() { tt.happens(l, d) })
-					<-ended
-				})
-			})
-			c := l.connect(d, "device-one")
-			assert.Equal(t, tt.code, l.left(c))
-			e := l.await("the end", func(e fakebackend.Event) bool { return e.Kind == fakebackend.EventDisconnected })
-			assert.Equal(t, tt.reason, e.Reason)
-		})
-	}
 }
 
 func TestManyConnectionsWithOneClientIDLeaveOne(t *testing.T) {

@@ -91,7 +91,11 @@ type Server struct {
 	sessions map[string]*session // by client id
 	versions map[string]version  // likewise
 	pruneAt  int
-	epoch    uint64 // of the account, that retained messages and sessions are of
+
+	// handover is held for reading while the broker hands a message over to clients, and for writing while one connection
+	// takes the place of another there, and while everything is forgotten.
+	handover sync.RWMutex
+	epoch    atomic.Uint64 // of the account, that retained messages and sessions are of
 }
 
 const (
@@ -150,7 +154,7 @@ func NewUnstartedServer(fake *fakebackend.Backend, opts Options) *Server {
 	s.tls = s.tlsConfig()
 	s.requests = newHandedOver()
 	s.web = s.newWeb()
-	s.epoch = s.account.Epoch()
+	s.epoch.Store(s.account.Epoch())
 	s.undo = []func(){s.account.Attach(s.host(), append([]string{hostName}, opts.Hosts...)...), s.account.Watch(func() {
 		s.startAnew()
 		select {
@@ -178,6 +182,7 @@ func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
+		_ = s.Listener.Close()
 		return errClosed
 	}
 	s.Endpoint = s.reachable(s.Listener.Addr())
@@ -275,16 +280,16 @@ func (s *Server) Close() {
 	if !first {
 		return
 	}
-	sessions := s.connected()
-	s.stop()
+	sessions := s.connected() // no other one claims a client id from here on
+	for _, c := range sessions {
+		c.end(packets.ErrServerShuttingDown, byServer, "the gateway is closed")
+	}
+	s.stop() // later, or a request that is cut off by it would be the reason
 	if s.Listener != nil {
 		s.Listener.Close()
 	}
 	for _, undo := range s.undo {
 		undo()
-	}
-	for _, c := range sessions {
-		c.end(packets.ErrServerShuttingDown, byServer, closedText)
 	}
 	_ = s.web.Close()
 	s.cutWhen(sessions)
@@ -319,13 +324,10 @@ func (s *Server) watch() {
 			return
 		case <-s.changed:
 		}
-		if id := s.identity.Load(); id != nil && !bytes.Equal(id.root, s.fake.RootCA()) {
-			s.identity.CompareAndSwap(id, nil)
-		}
 		begin := time.Now()
 		for _, c := range s.connected() {
-			if c.established.Load() && !c.device.Active() {
-				c.end(packets.ErrNotAuthorized, authError, inactiveText)
+			if c.established.Load() {
+				c.check()
 			}
 		}
 		// With many devices, an account that changes all the time is not to be kept busy by this.
@@ -345,13 +347,16 @@ func (s *Server) connected() []*session {
 	return slices.Collect(maps.Values(s.sessions))
 }
 
-// claim makes c the session with its client id, and returns the one that was.
-func (s *Server) claim(c *session) *session {
+// claim makes c the session with its client id, and returns the one that was. It fails once the server is closed.
+func (s *Server) claim(c *session) (old *session, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.sessions[c.id]
+	if s.closed {
+		return nil, errClosed
+	}
+	old = s.sessions[c.id]
 	s.sessions[c.id] = c
-	return old
+	return old, nil
 }
 
 // forget takes a session out, unless another one has its client id by now.
@@ -393,10 +398,11 @@ type identity struct {
 
 // certificate returns the server's certificate for devices that trust the fake's root.
 func (s *Server) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if id := s.identity.Load(); id != nil {
+	root := s.fake.RootCA()
+	if id := s.identity.Load(); id != nil && bytes.Equal(id.root, root) {
 		return &id.certificate, nil
 	}
-	id := &identity{root: s.fake.RootCA()}
+	id := &identity{root: root}
 	hosts := append([]string{hostName, "127.0.0.1", "::1", s.account.Endpoint()}, s.opts.Hosts...)
 	var err error
 	if id.certificate, err = s.account.ServerTLS(hosts); err != nil {

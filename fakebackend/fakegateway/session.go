@@ -47,7 +47,8 @@ type session struct {
 	done        chan struct{} // closed when the connection has ended
 	established atomic.Bool
 	ended       atomic.Pointer[ending]
-	parted      atomic.Bool // a DISCONNECT was sent, or had been received
+	parted      atomic.Bool // the client has sent a DISCONNECT
+	waits       *session    // an older one with the client id that had not ended when this one gave up
 	sessionID   string
 	version     int64                    // of the presence events
 	epoch       uint64                   // of the account, when it was admitted
@@ -56,6 +57,7 @@ type session struct {
 	most   int              // messages with QoS 1 that may be on their way to the client
 	left   []packets.Packet // of the connection before, until they wait in the window
 	window window
+	unlock func() // of Server.handover, if the session holds it
 
 	packetID  uint16 // that the client gave to the packet which is being worked on
 	asking    *asked // what that packet asks for
@@ -124,12 +126,17 @@ func (c *session) survive() {
 	c.end(packets.ErrUnspecifiedError, serverError, fmt.Sprintf("the MQTT library panicked: %v", r))
 }
 
-// leave takes the connection off the broker, and tells subscribers.
+// leave takes the connection off the broker, and tells subscribers. Whoever comes next with the client id waits for the end
+// of this, and so for that of older ones, too.
 func (c *session) leave() {
 	if c.client == nil {
 		return
 	}
-	c.server.forget(c)
+	c.unlockHandover()
+	if c.waits != nil {
+		<-c.waits.done
+	}
+	defer c.server.forget(c)
 	why := c.ended.Load()
 	if c.established.Load() {
 		if why == nil {
@@ -146,6 +153,20 @@ func (c *session) leave() {
 	}
 }
 
+// lockHandover has the broker hand messages over to clients, and keeps take-overs and resets out meanwhile.
+func (c *session) lockHandover() {
+	c.server.handover.RLock()
+	c.unlock = c.server.handover.RUnlock
+}
+
+// unlockHandover undoes lockHandover, or the lock of a take-over, if there is something to undo.
+func (c *session) unlockHandover() {
+	if c.unlock != nil {
+		c.unlock()
+		c.unlock = nil
+	}
+}
+
 // forgetSession makes the broker forget a session without a connection.
 func (s *Server) forgetSession(cl *mqtt.Client) {
 	if known, ok := s.broker.Clients.Get(cl.ID); ok && known == cl {
@@ -156,14 +177,15 @@ func (s *Server) forgetSession(cl *mqtt.Client) {
 }
 
 // startAnew forgets retained messages and sessions once the account was reset or restored: none is of this account. Those of
-// devices that are connected follow when they leave.
+// devices that are connected follow when they leave. Whichever change is seen first does it, and others wait for it.
 func (s *Server) startAnew() {
 	now := s.account.Epoch()
-	s.mu.Lock()
-	anew := now > s.epoch
-	s.epoch = max(s.epoch, now)
-	s.mu.Unlock()
-	if !anew {
+	if s.epoch.Load() == now {
+		return
+	}
+	s.handover.Lock()
+	defer s.handover.Unlock()
+	if s.epoch.Load() >= now {
 		return
 	}
 	for topic := range s.broker.Topics.Retained.GetAll() {
@@ -174,6 +196,7 @@ func (s *Server) startAnew() {
 			s.forgetSession(cl)
 		}
 	}
+	s.epoch.Store(now)
 }
 
 // event is an event about a device that was not admitted.
@@ -212,10 +235,17 @@ func (c *session) end(code packets.Code, reason, text string) {
 	c.conn.interrupt(net.ErrClosed)
 }
 
-// disconnect sends a DISCONNECT, or leaves that to OnSessionEstablished: none goes ahead of a CONNACK. A server of MQTT
-// 3.1.1 has none.
+// check ends the connection if its certificate is no longer ACTIVE.
+func (c *session) check() {
+	if !c.device.Active() {
+		c.end(packets.ErrNotAuthorized, authError, "the certificate is no longer ACTIVE")
+	}
+}
+
+// disconnect sends a DISCONNECT, or leaves that to part, since none goes ahead of a CONNACK. transport sends one only. A
+// server of MQTT 3.1.1 has none.
 func (c *session) disconnect(code packets.Code) {
-	if c.five && c.established.Load() && c.parted.CompareAndSwap(false, true) {
+	if c.five && c.established.Load() && !c.parted.Load() {
 		_ = c.client.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ReasonCode: code.Code,
 			Properties: packets.Properties{ReasonString: code.Reason},
@@ -256,12 +286,14 @@ func (c *session) fellSilent() {
 	c.end(packets.ErrKeepAliveTimeout, timedOut, fmt.Sprintf("no packet came for 1.5 times the keep-alive of %d s", c.client.State.Keepalive))
 }
 
-// parting is the DISCONNECT of MQTT 5 for a packet that the broker could not read: it closes without one.
-func (c *session) parting(last byte) []byte {
-	if last>>4 == packets.Disconnect || !c.five || !c.established.Load() || c.ended.Load() != nil || !c.parted.CompareAndSwap(false, true) {
-		return nil
+// part sends the DISCONNECT of a connection that is being closed, unless there was one: because another goroutine has ended
+// it and has not come to that, or over a packet that the broker could not read. last is the first byte of the packet before.
+func (c *session) part(last byte) {
+	if why := c.ended.Load(); why != nil {
+		c.disconnect(why.code)
+	} else if last>>4 != packets.Disconnect {
+		c.disconnect(packets.ErrMalformedPacket)
 	}
-	return []byte{packets.Disconnect << 4, 2, packets.ErrMalformedPacket.Code, 0}
 }
 
 // endedBy fills in the reason for which the broker has ended an established connection, if there is none yet.
@@ -282,15 +314,16 @@ func (c *session) endedBy(err error) {
 
 // takeOver makes the session the one with its client id, and waits until an older one has ended.
 func (c *session) takeOver(ctx context.Context) error {
-	old := c.server.claim(c)
+	old, err := c.server.claim(c)
 	if old == nil {
-		return nil
+		return err
 	}
 	old.end(packets.ErrSessionTakenOver, duplicate, "another connection with the same client id has taken over")
 	select {
 	case <-old.done:
 		return nil
 	case <-ctx.Done():
+		c.waits = old
 		return context.Cause(ctx)
 	}
 }

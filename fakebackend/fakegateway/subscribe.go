@@ -105,15 +105,15 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 			}
 			continue
 		}
-		existed := !h.server.broker.Topics.Subscribe(cl.ID, d.sub)
 		cl.State.Subscriptions.Add(d.sub.Filter, d.sub)
+		c.noteFilters()
+		existed := !h.server.broker.Topics.Subscribe(cl.ID, d.sub)
 		topics = append(topics, d.asked.Filter)
 		pk.Filters[i] = d.sub
 		if existed && d.sub.RetainHandling == 1 {
 			pk.Filters[i].RetainHandling = 2
 		}
 	}
-	c.noteFilters()
 	c.change, c.changed = "subscribed", topics
 }
 

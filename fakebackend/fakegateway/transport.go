@@ -48,6 +48,8 @@ type transport struct {
 	sending  bool
 	closing  bool
 	muted    bool        // what is written is lost
+	greeted  bool        // a CONNACK was written; nothing goes ahead of it
+	parted   bool        // a DISCONNECT was written; nothing follows it
 	finished bool        // nothing more can be sent
 	silent   *time.Timer // ends the connection once its keep-alive is over
 }
@@ -145,14 +147,16 @@ func (t *transport) interrupt(cause error) {
 	}
 }
 
-// Write queues bytes.
+// Write queues a packet. Several goroutines write: that of the connection, the broker's for messages, and whichever ends the
+// connection. What would go ahead of the CONNACK or follow a DISCONNECT, which MQTT forbids, is lost.
 func (t *transport) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closing || t.finished {
 		return 0, net.ErrClosed
 	}
-	if t.muted {
+	kind := p[0] >> 4
+	if t.greeted = t.greeted || kind == packets.Connack; t.muted || t.parted || !t.greeted {
 		return len(p), nil
 	}
 	if len(t.queue)+len(p) > queueLimit {
@@ -162,6 +166,7 @@ func (t *transport) Write(p []byte) (int, error) {
 		}
 		return 0, errSlow
 	}
+	t.parted = kind == packets.Disconnect
 	t.enqueue(p)
 	return len(p), nil
 }
@@ -201,8 +206,8 @@ func (t *transport) send() {
 			timeout = closeTimeout
 		}
 		t.queue = t.spare[:0]
+		_ = t.raw.SetWriteDeadline(time.Now().Add(timeout)) // with the lock, or it could undo that of Close
 		t.mu.Unlock()
-		_ = t.raw.SetWriteDeadline(time.Now().Add(timeout))
 		_, err := t.conn.Write(out)
 		t.mu.Lock()
 		t.spare = nil
@@ -224,7 +229,7 @@ func (t *transport) send() {
 
 // Close ends the connection once the client has got what is queued for it, or 2 seconds have passed. It does not wait.
 func (t *transport) Close() error {
-	parting := t.session.parting(t.last)
+	t.session.part(t.last)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closing {
@@ -242,7 +247,7 @@ func (t *transport) Close() error {
 	}
 	_ = t.conn.SetReadDeadline(time.Unix(1, 0))
 	_ = t.raw.SetWriteDeadline(time.Now().Add(closeTimeout))
-	t.enqueue(parting)
+	t.enqueue(nil)
 	return nil
 }
 

@@ -14,11 +14,12 @@ const waitingLimit = queueLimit / 2
 // window holds messages with QoS 1 back until the client has acknowledged enough of those before: the broker sends what
 // there is. It has the ids of the messages; the messages are the broker's.
 type window struct {
-	mu    sync.Mutex
-	size  int            // messages that may be on their way; 0 for any number
-	sent  map[uint16]int // those on their way, with the lengths of their payloads
-	bytes int            // of all of them
-	held  []uint16       // those that wait, in their order
+	mu        sync.Mutex
+	size      int            // messages that may be on their way; 0 for any number
+	sent      map[uint16]int // those on their way, with the lengths of their payloads
+	bytes     int            // of all of them
+	held      []uint16       // those that wait, in their order
+	releasing bool           // one that has waited is being sent
 }
 
 // open sets how many messages may be on their way, and which ones wait.
@@ -33,7 +34,7 @@ func (w *window) take(id uint16, length int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	known, called := w.sent[id]
-	if !called && (len(w.held) > 0 || w.size > 0 && len(w.sent) >= w.size) {
+	if !called && (w.releasing || len(w.held) > 0 || w.size > 0 && len(w.sent) >= w.size) {
 		w.held = append(w.held, id)
 		return false
 	}
@@ -50,10 +51,11 @@ func (w *window) put(id uint16, length int) {
 	w.bytes += length
 }
 
-// next calls the first message that waits, if it may be sent.
+// next calls the first message that waits, if it may be sent. Others wait until next is called again.
 func (w *window) next() (id uint16, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer func() { w.releasing = ok }()
 	if len(w.held) == 0 || len(w.sent) >= w.size || w.bytes >= waitingLimit {
 		return 0, false
 	}
