@@ -24,6 +24,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/eclipse/paho.golang/paho/session/state"
 )
 
 // Thing is thing.json, as far as a device needs it.
@@ -176,7 +177,8 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 	answers := make(chan string, 1)
 	client := paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: o.Timeout,
-		OnServerDisconnect: func(p *paho.Disconnect) { gone.code(p.ReasonCode) },
+		Session:            &session{state.NewInMemory(), &gone},
+		OnServerDisconnect: func(*paho.Disconnect) {},
 		OnClientError:      func(err error) { gone.err(err) },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			if p.Packet.Topic == o.Topic {
@@ -252,6 +254,21 @@ func (e *ending) get() (byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.reason, e.cause
+}
+
+// session is the library's, which ends with the connection. It is told of a DISCONNECT when that is read. The callback for it
+// comes later, on a goroutine of its own: whatever the DISCONNECT makes fail may be explained before.
+type session struct {
+	*state.State
+	gone *ending
+}
+
+// ConnectionLost is called with the server's DISCONNECT, or with nil.
+func (s *session) ConnectionLost(p *packets.Disconnect) error {
+	if p != nil {
+		s.gone.code(p.ReasonCode)
+	}
+	return s.Close()
 }
 
 // dial opens a TLS connection to the endpoint.
