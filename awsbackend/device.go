@@ -144,6 +144,19 @@ func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*t
 	return cert, nil
 }
 
+// CertificateThings implements [task.CertificateLister] with ListPrincipalThings, of which AWS takes 10 a second by default.
+// Needs iot:ListPrincipalThings.
+func (b *Backend) CertificateThings(ctx context.Context, certificateARN string) ([]string, error) {
+	if certificateARN == "" {
+		return nil, fmt.Errorf("list the things of a certificate: %w", &task.InputError{Member: "principal", Problem: "is empty"})
+	}
+	names, err := b.thingsOf(ctx, certificateARN)
+	if err = unlessGone(err); err != nil {
+		return nil, fmt.Errorf("list the things of certificate %s: %w", task.ResourceName(certificateARN), err)
+	}
+	return names, nil
+}
+
 // certificate reads one certificate and the names of its policies.
 func (b *Backend) certificate(ctx context.Context, id string) (*task.Certificate, error) {
 	out, err := call(ctx, b, b.iot.DescribeCertificate, &iot.DescribeCertificateInput{CertificateId: aws.String(id)})

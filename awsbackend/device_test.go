@@ -166,6 +166,24 @@ func TestReadCertificateGivesPEMAndPolicies(t *testing.T) {
 	require.ErrorIs(t, err, task.ErrInvalidRequest)
 }
 
+func TestOnlyACertificateThatIsGoneIsOnNoThingsWithoutAnError(t *testing.T) {
+	arn := "arn:aws:iot:eu-central-1:123456789012:cert/" + certA
+	b, w := onWire(t, answers{"ListPrincipalThings": inTurn(reply(200, `{"things":["d1"],"nextToken":"t"}`), reply(200, `{"things":["d2"]}`),
+		missing, exception(403, "UnauthorizedException", "no")), "GetCallerIdentity": knownCaller})
+	names, err := b.CertificateThings(t.Context(), arn)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"d1", "d2"}, names)
+	assert.Equal(t, 2, w.count("ListPrincipalThings"))
+	names, err = b.CertificateThings(t.Context(), arn)
+	require.NoError(t, err)
+	assert.Empty(t, names)
+	_, err = b.CertificateThings(t.Context(), arn)
+	require.ErrorIs(t, err, task.ErrAccessDenied)
+	assert.ErrorContains(t, err, certA)
+	_, err = b.CertificateThings(t.Context(), "")
+	require.ErrorIs(t, err, task.ErrInvalidRequest)
+}
+
 func TestHasThingTakesOneRequestAndOnlyNotFoundForNo(t *testing.T) {
 	b, w := onWire(t, answers{"DescribeThing": inTurn(reply(200, `{"thingName":"d1","thingArn":"arn:aws:iot:eu-central-1:123456789012:thing/d1"}`), missing, exception(400, "InvalidRequestException", "no"))})
 	for _, want := range []bool{true, false} {

@@ -42,7 +42,7 @@
 //	      "iot:StartThingRegistrationTask", "iot:DescribeThingRegistrationTask", "iot:ListThingRegistrationTasks",
 //	      "iot:ListThingRegistrationTaskReports", "iot:StopThingRegistrationTask", "iot:DescribeEndpoint",
 //	      "iot:DescribeThing", "iot:ListThingPrincipals", "iot:ListThingGroupsForThing", "iot:DescribeCertificate",
-//	      "iot:ListAttachedPolicies", "iot:ListCertificates"]},
+//	      "iot:ListAttachedPolicies", "iot:ListCertificates", "iot:ListPrincipalThings"]},
 //	    {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
 //	     "Resource": "arn:aws:s3:::my-fleet-eu"},
 //	    {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::my-fleet-eu/registration/*"},

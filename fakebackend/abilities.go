@@ -185,6 +185,12 @@ func (b *Backend) ReadCertificate(ctx context.Context, certificateID string) (*t
 	return c, nil
 }
 
+// CertificateThings returns the names of the things that a certificate is attached to. See [task.CertificateLister].
+func (b *Backend) CertificateThings(ctx context.Context, certificateARN string) ([]string, error) {
+	names, err := all[string](ctx, b.account, "ListPrincipalThings", &listPrincipalThingsInput{Principal: certificateARN})
+	return names, unlessGone(err)
+}
+
 // RetireCertificate takes a certificate away from a thing, and deletes it when no other thing has it. See
 // [task.Remover].
 func (b *Backend) RetireCertificate(ctx context.Context, thingName, certificateID string) (others []string, err error) {

@@ -18,6 +18,8 @@ type account struct {
 	handover     *handover
 	settleWindow time.Duration
 	reader       task.DeviceReader // nil if the backend can't read devices
+	looks        bool              // for certificates of others, too
+	rates        LookRates
 }
 
 func newAccount(s *session, sh *shape, h *handover, settleWindow time.Duration) *account {

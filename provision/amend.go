@@ -166,7 +166,7 @@ func (m *amender) beforeKeyChange(ctx context.Context, rec, old *DeviceRecord) e
 		return nil
 	}
 	m.looked = true
-	return m.account.findOrphans(ctx, lister, 0)
+	return m.account.findOrphans(ctx, lister)
 }
 
 // readBack reads a device back that was sent before, where the backend can. If nothing about it was changed, it may be

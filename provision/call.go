@@ -73,6 +73,7 @@ func (r *Run) enter() (*call, error) {
 	c.looker = newLooker(s, c.credentials, keys, c.account, o)
 	c.parts.looker = c.looker
 	c.tasks.lookAgain, c.tasks.looks = c.parts.lookAgain, c.looker.looks()
+	c.account.looks, c.account.rates = c.looker.looks(), o.Look
 	c.first = &firstConnections{session: s, shape: r.shape, parts: c.parts, handover: c.handover}
 	c.replacer = &replacer{session: s, existing: o.Existing, rates: o.Look}
 	c.replacer.remover, _ = task.As[task.Remover](o.Backend)
@@ -178,16 +179,17 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Replaced, s.NotReplaced = sum.certificates, sum.still
+	s.Replaced, s.NotReplaced, s.Meanwhile = sum.certificates, sum.still, sum.meanwhile
 	stopped := c.stopped() && (s.Pending > 0 || c.unsent && s.Failed > 0 || s.NotReplaced > 0)
-	if s.Pending == 0 && s.Total > 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped {
-		c.record.Finished = time.Now()
-		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
+	finished := s.Pending == 0 && s.Total > 0 && c.record.Spooled && c.record.Finished.IsZero() && !stopped
+	if !stopped {
+		if err := c.lookAtEnd(ctx, s, finished); err != nil {
 			return nil, err
 		}
 	}
-	if !stopped {
-		if err := c.lookAtEnd(ctx, s); err != nil {
+	if finished { // only now: a call that is interrupted while it looks is followed by one that looks
+		c.record.Finished = time.Now()
+		if err := c.ledger.Apply(ctx, Change{Run: c.record}); err != nil {
 			return nil, err
 		}
 	}
@@ -201,7 +203,8 @@ func (c *call) conclude(ctx context.Context) (*Summary, error) {
 	if unreplaced != nil {
 		return s, fmt.Errorf("%w: %w", &IncompleteError{Summary: s}, unreplaced)
 	}
-	if s.Provisioned != s.Total || s.Total == 0 || s.NotReplaced > 0 && c.replacer.existing != AddToExisting {
+	kept := c.looker.existing == AddToExisting || c.looker.existing == UncheckedExisting
+	if s.Provisioned != s.Total || s.Total == 0 || s.NotReplaced > 0 && c.replacer.existing != AddToExisting || s.Meanwhile > 0 && !kept {
 		return s, &IncompleteError{Summary: s}
 	}
 	return s, nil

@@ -125,12 +125,12 @@ type Result struct {
 	Policies       []string // names of the policies attached to the certificate
 	Attempts       int      // how often it was sent
 	ThingExisted   bool     // the account had its thing before it was first sent, which OverrideSettings then say what to do with
-	// Existing are the ACTIVE certificates that its thing had before it was sent and that are not this run's; see
-	// [Options].Existing.
+	// Existing are the ACTIVE certificates that its thing had before it was sent and that are not this run's, see
+	// [Options].Existing, and those that somebody else has put on it since (Meanwhile).
 	Existing []ExistingCertificate
 }
 
-// ExistingCertificate is an ACTIVE certificate that the thing of a device had before the run sent it.
+// ExistingCertificate is an ACTIVE certificate that the thing of a device has and that is not the run's.
 type ExistingCertificate struct {
 	ID      string    `json:"id"`
 	ARN     string    `json:"arn"`
@@ -142,10 +142,14 @@ type ExistingCertificate struct {
 	// deactivated and deleted unless another thing has it; zero before.
 	Replace bool      `json:"replace,omitempty"`
 	Retired time.Time `json:"retired,omitzero"`
+	// Meanwhile is true if it was not on the thing when the account was looked at before the device was sent: somebody else
+	// has put it there while the run was under way. It is never replaced; see [Summary].Meanwhile.
+	Meanwhile bool `json:"meanwhile,omitempty"`
 }
 
 var (
-	// ErrIncomplete: the run is over and at least one device is not provisioned. The [*IncompleteError] has the counts.
+	// ErrIncomplete: the run is over and at least one device is not provisioned, or has a certificate beside its own that
+	// nobody asked for. The [*IncompleteError] has the counts.
 	ErrIncomplete = errors.New("not every device is provisioned")
 	// ErrInputChanged: the devices given differ from those the run was started with.
 	ErrInputChanged = errors.New("the input is not the one this run was started with")

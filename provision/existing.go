@@ -25,8 +25,8 @@ import (
 // A run that was interrupted between the look and its task looks again, and so does one that has waited for a task of
 // somebody else. Where such a task may have begun and ended unseen, in five seconds or more without one of this run's own,
 // the names that were new are asked for once more. What others register in the moments before a task starts, on things that
-// existed, or with RegisterThing while one of this run's own tasks keeps the next part waiting, is not seen. [Run.FindOrphans] finds certificates of this run's keys only; whoever
-// looks later finds what this run has registered.
+// existed, or with RegisterThing while one of this run's own tasks keeps the next part waiting, is found by the look at the
+// end of the run: see [Summary].Meanwhile.
 type Existing string
 
 // What to do with a device whose thing has an ACTIVE certificate.
@@ -47,7 +47,7 @@ const (
 	// ReplaceExisting does.
 	TakeOverExisting Existing = "take-over"
 	// UncheckedExisting does not look at the account, where that is denied or takes too long: whoever has a certificate gets
-	// a second one. [Summary].NotLooked counts these devices.
+	// a second one, and what others register meanwhile is not looked for at the end. [Summary].NotLooked counts these devices.
 	UncheckedExisting Existing = "unchecked"
 )
 

@@ -137,6 +137,11 @@ func (ac *account) resolveIssued(ctx context.Context) error {
 		c, missing := issuedCertificate(d, dev, ac.identity())
 		if c != nil {
 			d.registered(dev, c)
+			for i := range dev.Certificates {
+				if other := &dev.Certificates[i]; ac.looks && other != c && strings.EqualFold(other.Status, statusActive) {
+					d.addMeanwhile(other)
+				}
+			}
 			return true, nil
 		}
 		changed := d.Message != missing

@@ -37,6 +37,7 @@ type Manifest struct {
 	// was to be replaced.
 	Replaced    int64          `json:"replaced,omitempty"`
 	NotReplaced int64          `json:"notReplaced,omitempty"`
+	Meanwhile   int64          `json:"meanwhile,omitempty"` // devices with a certificate of somebody else, too; see Summary
 	Parts       []ManifestPart `json:"parts"`
 	// Seconds is where the time went, summed over the parts.
 	Seconds ManifestSeconds `json:"seconds"`
@@ -96,7 +97,7 @@ func (r *Run) Manifest(ctx context.Context) (*Manifest, error) {
 		RunID: run.ID, Created: run.Created, RoleARN: run.RoleARN, TemplateSHA256: run.TemplateSHA256, Software: software(),
 		Account: run.Identity.Account, Region: run.Identity.Region, Partition: run.Identity.Partition, Fake: run.Identity.Fake,
 		Total: counts.Total(), Verdicts: counts.Verdicts, Causes: counts.Causes,
-		Replaced: sum.certificates, NotReplaced: sum.still,
+		Replaced: sum.certificates, NotReplaced: sum.still, Meanwhile: sum.meanwhile,
 		Parts: []ManifestPart{},
 	}
 	if !run.Finished.IsZero() {

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,86 +13,120 @@ import (
 	"github.com/seed1ff6f450/iotfleet/task"
 )
 
-// lookAtEnd looks for the orphans of a run that is over, if devices of it were sent and failed and nobody has looked since.
-// That the look failed is a note in the summary.
-func (c *call) lookAtEnd(ctx context.Context, s *Summary) error {
-	if s.Pending > 0 || s.Failed == 0 || !s.OrphansLooked.IsZero() {
-		return nil
-	}
+// lookAtEnd looks through the certificates that were made since the run began: for those of others on things of the run,
+// when it has just finished or an earlier call has found some, and for orphans, if devices of it were sent and failed and
+// nobody has looked since. That a look failed is a note in the summary.
+func (c *call) lookAtEnd(ctx context.Context, s *Summary, finished bool) error {
 	lister, ok := task.As[task.CertificateLister](c.backend)
-	if !ok {
+	if s.Pending > 0 || !ok {
 		return nil
 	}
 	sent := 0
-	for d, err := range c.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Failed}}) {
-		if err != nil {
-			return err
-		}
-		if d.Attempts > 0 {
-			sent++
-		}
-	}
-	if sent == 0 {
-		return nil
-	}
-	// Where others register at the same time, most of what is new is theirs, and each is read by itself.
-	const spare = 1000
-	s.OrphansError = c.account.findOrphans(ctx, lister, spare+2*sent)
-	return s.countOrphans(context.WithoutCancel(ctx), c.session)
-}
-
-// findOrphans records the certificates that this run caused and that no device of it uses. It reads the certificates that
-// the ledger does not know, at most so many; 0 means all.
-func (ac *account) findOrphans(ctx context.Context, lister task.CertificateLister, most int) error {
-	const page = 250
-	since, err := ac.began(ctx)
-	if err != nil {
-		return err
-	}
-	orphans, err := ac.ledger.Orphans(ctx)
-	if err != nil {
-		return err
-	}
-	recorded := make(map[string]bool, len(orphans)) // they stay as they are, with what was seen first
-	for _, o := range orphans {
-		recorded[o.CertificateID] = true
-	}
-	listed, read, bound := 0, 0, 0
-	var certs []*task.Certificate
-	flush := func() error {
-		n, err := ac.sortOut(ctx, lister, certs)
-		certs = certs[:0]
-		if read += n; err == nil && most > 0 && read > most {
-			err = fmt.Errorf("more than %d certificates were made since the run began that it does not know, and not all were looked at; "+
-				"FindOrphans looks at all", most)
-		}
-		return err
-	}
-	for c, err := range lister.ListCertificates(ctx, since) {
-		if err != nil {
-			return fmt.Errorf("listing certificates: %w", err)
-		}
-		if listed == 0 {
-			bound = ac.mostSince(since, c.Created)
-		}
-		if listed++; listed > bound {
-			return fmt.Errorf("listing certificates: there are more than %d since %v, which AWS cannot have issued: the listing has no end",
-				bound, since.UTC().Format(time.RFC3339))
-		}
-		if recorded[c.ID] {
-			continue
-		}
-		if certs = append(certs, c); len(certs) == page {
-			if err := flush(); err != nil {
+	if s.Failed > 0 && s.OrphansLooked.IsZero() {
+		for d, err := range c.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Failed}}) {
+			if err != nil {
 				return err
+			}
+			if d.Attempts > 0 {
+				sent++
 			}
 		}
 	}
-	if err := flush(); err != nil {
+	// Where others register at the same time, most of what is new is theirs, and each is asked for by itself.
+	const spare = 1000
+	l := c.account.lookThrough(lister)
+	l.orphans, l.others = sent > 0, c.account.looks && len(s.Tasks) > 0 && s.Provisioned+s.NoKey > 0
+	l.most = spare + 2*max(sent, int(s.Provisioned+s.NoKey))
+	if c.account.looks && s.Meanwhile > 0 {
+		s.OrphansError = l.forget(ctx)
+	}
+	if l.orphans || l.others && finished {
+		s.OrphansError = errors.Join(s.OrphansError, l.all(ctx))
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if !l.changed {
+		return nil
+	}
+	counts, _, err := (&replacer{session: c.session}).all(ctx) // which only counts, with no Existing
+	if err != nil {
 		return err
 	}
-	ac.record.OrphansLooked = time.Now()
-	return ac.ledger.Apply(ctx, Change{Run: ac.record})
+	s.Meanwhile = counts.meanwhile
+	return s.countOrphans(ctx, c.session)
+}
+
+// lookThrough looks through the certificates that were made since a run began.
+type lookThrough struct {
+	*account
+	lister  task.CertificateLister
+	pace    *throttle
+	orphans bool // look for those that this run caused and that no device of it uses
+	others  bool // look for those that others have put on things of the run
+	most    int  // how many that the ledger does not know are asked for; 0 means all
+
+	asked   map[string]bool // by certificate id, and those that nobody needs to ask for
+	asks    int
+	changed bool // something was recorded
+}
+
+func (ac *account) lookThrough(lister task.CertificateLister) *lookThrough {
+	return &lookThrough{account: ac, lister: lister, pace: newThrottle(ac.rates.resolve(ac.identity().Fake).Certificates), asked: map[string]bool{}}
+}
+
+// findOrphans records the certificates that this run caused and that no device of it uses.
+func (ac *account) findOrphans(ctx context.Context, lister task.CertificateLister) error {
+	l := ac.lookThrough(lister)
+	l.orphans = true
+	return l.all(ctx)
+}
+
+// all looks at all certificates. The listing is begun again where the service throttles it.
+func (l *lookThrough) all(ctx context.Context) error {
+	const page = 250
+	since, err := l.began(ctx)
+	if err != nil {
+		return err
+	}
+	orphans, err := l.ledger.Orphans(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range orphans { // they stay as they are, with what was seen first
+		l.asked[o.CertificateID] = true
+	}
+	var failed error // of what is asked about a certificate, which was repeated already
+	err = retry(ctx, func() error {
+		var certs []*task.Certificate
+		listed, bound := 0, 0
+		for c, err := range l.lister.ListCertificates(ctx, since) {
+			if err != nil {
+				return fmt.Errorf("listing certificates: %w", err)
+			}
+			if listed == 0 {
+				bound = l.mostSince(since, c.Created)
+			}
+			if listed++; listed > bound {
+				return fmt.Errorf("listing certificates: there are more than %d since %v, which AWS cannot have issued: the listing has no end",
+					bound, since.UTC().Format(time.RFC3339))
+			}
+			if certs = append(certs, c); len(certs) == page {
+				if failed = l.sortOut(ctx, certs); failed != nil {
+					return nil
+				}
+				certs = certs[:0]
+			}
+		}
+		failed = l.sortOut(ctx, certs)
+		return nil
+	})
+	if err = cmp.Or(err, failed); err != nil || !l.orphans {
+		return err
+	}
+	l.record.OrphansLooked = time.Now()
+	l.changed = true
+	return l.ledger.Apply(ctx, Change{Run: l.record})
 }
 
 // began is a time by the service's clock before which nothing of this run was made. This machine's clock may be wrong, or
@@ -133,57 +168,83 @@ func (ac *account) mostSince(since, newest time.Time) int {
 }
 
 // sortOut records those of the certificates that carry the key of one of the run's devices and are not that device's
-// own. It returns how many it had to read.
-func (ac *account) sortOut(ctx context.Context, lister task.CertificateLister, certs []*task.Certificate) (read int, err error) {
+// own, and those of others that are on things of the run.
+func (l *lookThrough) sortOut(ctx context.Context, certs []*task.Certificate) error {
+	if err := l.pace.take(ctx, 1); err != nil {
+		return err
+	}
 	ids := make([]string, len(certs))
 	for i, c := range certs {
 		ids[i] = c.ID
 	}
-	known, err := ac.ledger.FindCertificates(ctx, ids)
+	known, err := l.ledger.FindCertificates(ctx, ids)
 	if err != nil {
-		return read, err
+		return err
 	}
 	for _, c := range certs {
-		if _, ok := known[c.ID]; ok {
+		if _, ok := known[c.ID]; ok || l.asked[c.ID] {
 			continue
 		}
-		read++
-		var full *task.Certificate
-		err := retry(ctx, func() (err error) {
-			full, err = lister.ReadCertificate(ctx, c.ID)
+		if l.asks++; l.most > 0 && l.asks > l.most {
+			return fmt.Errorf("more than %d certificates were made since the run began that it does not know, and not all were looked at; "+
+				"FindOrphans looks at all", l.most)
+		}
+		l.asked[c.ID] = true
+		var carriers []*DeviceRecord
+		if l.others && strings.EqualFold(c.Status, statusActive) {
+			if carriers, err = l.carriers(ctx, c.ARN); err != nil {
+				return fmt.Errorf("looking which things have certificate %s: %w", c.ID, err)
+			}
+		}
+		if !l.orphans && len(carriers) == 0 {
+			continue
+		}
+		switch known, err := l.orphaned(ctx, c.ID); {
+		case err != nil:
 			return err
-		})
-		if errors.Is(err, task.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return read, fmt.Errorf("reading certificate %s: %w", c.ID, err)
-		}
-		digest, err := csr.CertificateKeySHA256([]byte(full.PEM))
-		if err != nil {
-			continue // a key that no device of ours can have
-		}
-		owner, err := ac.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
-		if err != nil {
-			return read, err
-		}
-		seq, ok := owner[MatchKey(digest)]
-		if !ok {
-			continue
-		}
-		d, err := ac.device(ctx, seq)
-		if err != nil {
-			return read, err
-		}
-		if !hasVerdict(d) || !ac.shape.want(d.Row).made {
-			continue
-		}
-		why := "no result names it: its line was refused after it was issued or registered, or was registered twice"
-		if err := ac.orphan(ctx, d, full.ID, full.ARN, why); err != nil {
-			return read, err
+		case known:
+		default:
+			if err := l.meanwhile(ctx, c, carriers); err != nil {
+				return err
+			}
 		}
 	}
-	return read, nil
+	return nil
+}
+
+// orphaned reports whether a certificate carries the key of one of the run's devices, or is gone, and records it as an
+// orphan if the device has a verdict and another certificate.
+func (l *lookThrough) orphaned(ctx context.Context, id string) (bool, error) {
+	var full *task.Certificate
+	err := retry(ctx, func() (err error) {
+		full, err = l.lister.ReadCertificate(ctx, id)
+		return err
+	})
+	if errors.Is(err, task.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading certificate %s: %w", id, err)
+	}
+	digest, err := csr.CertificateKeySHA256([]byte(full.PEM))
+	if err != nil {
+		return false, nil // a key that no device of ours can have
+	}
+	owner, err := l.ledger.FindMatches(ctx, []Match{MatchKey(digest)})
+	if err != nil {
+		return false, err
+	}
+	seq, ok := owner[MatchKey(digest)]
+	if !ok {
+		return false, nil
+	}
+	d, err := l.device(ctx, seq)
+	if err != nil || !hasVerdict(d) || !l.shape.want(d.Row).made {
+		return true, err
+	}
+	l.changed = true
+	why := "no result names it: its line was refused after it was issued or registered, or was registered twice"
+	return true, l.orphan(ctx, d, full.ID, full.ARN, why)
 }
 
 // hasVerdict reports whether no certificate of a device can become its own any more without being looked at first.

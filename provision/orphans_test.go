@@ -56,6 +56,8 @@ func (endlessLister) ReadCertificate(context.Context, string) (*task.Certificate
 	return nil, task.ErrNotFound
 }
 
+func (endlessLister) CertificateThings(context.Context, string) ([]string, error) { return nil, nil }
+
 func TestAListOfCertificatesWithoutAnEndIsAnError(t *testing.T) {
 	w, _ := lateFailure(t)
 	w.opts.Backend = endlessLister{w.fake}
@@ -127,6 +129,10 @@ func (l *countingLister) ReadCertificate(ctx context.Context, id string) (*task.
 	return l.Backend.(task.CertificateLister).ReadCertificate(ctx, id)
 }
 
+func (l *countingLister) CertificateThings(ctx context.Context, arn string) ([]string, error) {
+	return l.Backend.(task.CertificateLister).CertificateThings(ctx, arn)
+}
+
 func TestZeroOrphansIsNotSaidWhereNobodyLooked(t *testing.T) {
 	w := newWorld(t, fakebackend.Options{})
 	w.durable(t)
@@ -185,7 +191,7 @@ func TestALookForOrphansThatFailedHidesNothing(t *testing.T) {
 	assert.EqualValues(t, 2, summary.Provisioned)
 	require.ErrorIs(t, summary.OrphansError, task.ErrAccessDenied)
 	assert.True(t, summary.OrphansLooked.IsZero())
-	assert.ErrorContains(t, err, "2 of 3 devices provisioned, 1 failed; causes: service 1; looking for certificates that no device uses failed")
+	assert.ErrorContains(t, err, "2 of 3 devices provisioned, 1 failed; causes: service 1; looking through the certificates that were made since it began failed")
 	record, err := w.opts.Ledger.Run(t.Context())
 	require.NoError(t, err)
 	assert.False(t, record.Finished.IsZero(), "the run is over all the same")
@@ -230,6 +236,8 @@ func (c *crowded) ReadCertificate(context.Context, string) (*task.Certificate, e
 	c.read++
 	return nil, task.ErrNotFound
 }
+
+func (c *crowded) CertificateThings(context.Context, string) ([]string, error) { return nil, nil }
 
 // TestOrphansAreFoundWhateverThisMachinesClockShows: the service's clock is behind this machine's, or ahead of it.
 func TestOrphansAreFoundWhateverThisMachinesClockShows(t *testing.T) {

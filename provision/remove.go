@@ -218,7 +218,7 @@ func (rm *remover) check(ctx context.Context) error {
 func (rm *remover) findOrphans(ctx context.Context) error {
 	lister, ok := task.As[task.CertificateLister](rm.account.backend)
 	if ok && rm.record.OrphansLooked.IsZero() {
-		if err := rm.account.findOrphans(ctx, lister, 0); err != nil {
+		if err := rm.account.findOrphans(ctx, lister); err != nil {
 			return err
 		}
 	}

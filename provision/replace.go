@@ -24,7 +24,8 @@ type replaced struct {
 	certificates int64 // taken out of service, by any call
 	// still are the devices that have an older one in service: those that are left to a call with ReplaceExisting, or after
 	// [Run.Stop] to the next one, and those whose certificate the service refuses to give up.
-	still int64
+	still     int64
+	meanwhile int64 // devices that have one of somebody else since they were looked at
 }
 
 // all does so for every provisioned device of the run for which it is not done yet. The devices in failed keep no other one
@@ -32,9 +33,15 @@ type replaced struct {
 func (r *replacer) all(ctx context.Context) (sum replaced, failed, err error) {
 	pace := newThrottle(r.rates.resolve(r.record.Identity.Fake).Certificates)
 	var refused unlucky
-	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned}, Existing: true}) {
+	for d, err := range r.ledger.Devices(ctx, DeviceFilter{Verdicts: []Verdict{Provisioned, NoKey}, Existing: true}) {
 		if err != nil {
 			return replaced{}, nil, err
+		}
+		if slices.ContainsFunc(d.Existing, func(c ExistingCertificate) bool { return c.Meanwhile }) {
+			sum.meanwhile++
+		}
+		if d.Verdict == NoKey {
+			continue
 		}
 		sum.certificates += d.retired()
 		if !replaces(d) {

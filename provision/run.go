@@ -69,11 +69,14 @@ func (r *Run) Check(ctx context.Context, devices iter.Seq2[Device, error]) (*Che
 // The key store is asked for the private key of every device that is registered, also of those that an earlier call has
 // settled: a device whose key is missing or another one is [NoKey], until a call finds its key again.
 //
-// It returns nil only when every device is Provisioned. When the run is over but some are not, the error is an
-// [*IncompleteError], and the summary is returned with it. After [Run.Stop] it wraps ErrStopped. When every device of a
-// part failed for one cause and others wait, it wraps [ErrOneCause] and sends no further part. When the account lacks what
-// every device needs, it wraps [ErrPreflight] and nothing is sent. Any other error
-// stopped the run: mend what it names and call Run again.
+// At its end it looks for certificates that others have put on the things of the run meanwhile ([Summary].Meanwhile), unless
+// Options.Existing is UncheckedExisting.
+//
+// It returns nil only when every device is Provisioned, and none has such a certificate unless Options.Existing is
+// AddToExisting. When the run is over and that is not so, the error is an [*IncompleteError], and the summary is returned
+// with it. After [Run.Stop] it wraps ErrStopped. When every device of a part failed for one cause and others wait, it wraps
+// [ErrOneCause] and sends no further part. When the account lacks what every device needs, it wraps [ErrPreflight] and
+// nothing is sent. Any other error stopped the run: mend what it names and call Run again.
 //
 // A panic of a callback (Observe, the output, the credential step and its key source) is raised again in the goroutine
 // that called Run, as an error with the value and the stack, after the stages of the run have ended: a program that
@@ -347,6 +350,9 @@ func (r *Run) Adopt(ctx context.Context, id task.ID, dataFile io.Reader) error {
 // finds in the ledger, and returns all orphans of the run, those found earlier included. One that a device has come to
 // use since is none any more. A run with devices that were sent and failed does this by itself at its end.
 //
+// It also looks which of these certificates others have put on things of the run, unless Options.Existing is
+// UncheckedExisting, and notes them in [Result].Existing; see [Summary].Meanwhile.
+//
 // When the run began is taken from the service's clock, as far as it has stated the time of a task: a machine whose clock
 // is wrong finds the same. A run that only registered single devices knows no such time, and goes back a day more.
 //
@@ -363,7 +369,9 @@ func (r *Run) FindOrphans(ctx context.Context) ([]*Orphan, error) {
 	if !ok {
 		return nil, errors.New("the backend can't list certificates, so orphans can't be looked for")
 	}
-	if err := c.account.findOrphans(ctx, lister, 0); err != nil {
+	l := c.account.lookThrough(lister)
+	l.orphans, l.others = true, c.account.looks
+	if err := l.all(ctx); err != nil {
 		return nil, err
 	}
 	return c.ledger.Orphans(ctx)

@@ -134,6 +134,7 @@ func (b gatedBackend) Upload(ctx context.Context, in *task.UploadInput) (obj *ta
 func (b gatedBackend) StartTask(ctx context.Context, in *task.StartInput) (id task.ID, err error) {
 	err = b.ask(ctx, stepStart, func(ctx context.Context) (err error) {
 		defer func() { err = b.g.sim.takePageForRefusal(err) }()
+		b.g.sim.intrude()
 		b.g.sim.due(stepStart, foreignTask, b.g.sim.startForeign)
 		failing := b.g.sim.due(stepStart, taskFailed, func() bool {
 			in.RoleARN = "arn:aws:iam::123456789012:role/nobody" // whom the service can't assume
@@ -241,6 +242,7 @@ func (b gatedBackend) RemovePolicy(ctx context.Context, name, document string) (
 
 func (b gatedBackend) ListCertificates(ctx context.Context, since time.Time) iter.Seq2[*task.Certificate, error] {
 	return func(yield func(*task.Certificate, error) bool) {
+		b.g.sim.listed = time.Now()
 		err := b.ask(ctx, stepOrphans, func(asked context.Context) error { ctx = asked; return nil })
 		if err != nil {
 			yield(nil, err)
@@ -257,6 +259,17 @@ func (b gatedBackend) ListCertificates(ctx context.Context, since time.Time) ite
 func (b gatedBackend) ReadCertificate(ctx context.Context, id string) (c *task.Certificate, err error) {
 	err = b.ask(ctx, stepOrphans, func(ctx context.Context) (err error) {
 		c, err = ability[task.CertificateLister](b).ReadCertificate(ctx, id)
+		return
+	})
+	return
+}
+
+func (b gatedBackend) CertificateThings(ctx context.Context, arn string) (names []string, err error) {
+	err = b.ask(ctx, stepOrphans, func(ctx context.Context) (err error) {
+		names, err = ability[task.CertificateLister](b).CertificateThings(ctx, arn)
+		if b.g.sim.bug == bugSkipTheLookAtTheEnd {
+			names = nil
+		}
 		return
 	})
 	return

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed1ff6f450/iotfleet/csr/keystore"
 	"github.com/seed1ff6f450/iotfleet/provision"
@@ -40,6 +42,8 @@ type place struct {
 	out      *volatileOutput
 	existing provision.Existing
 	done     bool
+	listed   time.Time // when the certificates of the account were last listed
+	unlooked bool      // the look at the end of the run has failed, and nobody looks again
 }
 
 func newStore() *volatileStore {
@@ -282,20 +286,59 @@ func (s *sim) remove(ctx context.Context, run *provision.Run) (bool, error) {
 	return err == nil, err
 }
 
+// drawIntrusions draws which devices of the list somebody else registers, with keys of their own, just before the run starts
+// a task.
+func (s *sim) drawIntrusions(seed uint64) {
+	s.intrusions, s.intruders = map[int]string{}, map[string]bool{}
+	if seed%10 != 7 || s.field != nil || s.mishap == runRemoved {
+		return
+	}
+	rng := rand.New(rand.NewPCG(seed, 5))
+	for range 1 + rng.IntN(2) {
+		if i := rng.IntN(len(s.devices)); s.want[i] == provision.CauseNone {
+			s.intrusions[1+rng.IntN(4)] = s.devices[i].Row["ThingName"]
+		}
+	}
+}
+
+// intrude registers the device whose turn it is.
+func (s *sim) intrude() {
+	s.mu.Lock()
+	s.starts++
+	name := s.intrusions[s.starts]
+	s.mu.Unlock()
+	if name == "" {
+		return
+	}
+	before := map[string]bool{}
+	for c := range s.fake.Certificates() {
+		before[c.ID] = true
+	}
+	_ = s.registerElsewhere(context.Background(), name) // as far as the service does that
+	for c := range s.fake.Certificates() {
+		if !before[c.ID] {
+			s.intruders[c.ID] = true
+		}
+	}
+}
+
 // strangersThing is the name of a thing that is not of the list. It has a certificate with the policy that the run's have.
 const strangersThing = "somebody-elses"
 
 // addStranger registers it, before the run.
-func (s *sim) addStranger(ctx context.Context) error {
+func (s *sim) addStranger(ctx context.Context) error { return s.registerElsewhere(ctx, strangersThing) }
+
+// registerElsewhere registers a thing as somebody else.
+func (s *sim) registerElsewhere(ctx context.Context, name string) error {
 	body, err := s.template.Body()
 	if err != nil {
 		return err
 	}
-	values, err := s.credentials.values(ctx, strangersThing)
+	values, err := s.credentials.values(ctx, name)
 	if err != nil {
 		return err
 	}
-	values["ThingName"], values["Type"] = strangersThing, "sensor"
+	values["ThingName"], values["Type"] = name, "sensor"
 	_, err = s.fake.RegisterThing(ctx, &task.RegisterInput{TemplateBody: body, Parameters: values})
 	return err
 }

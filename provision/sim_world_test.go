@@ -38,6 +38,7 @@ const (
 	bugBelieveTheLedger    bug = "does not ask the key store"
 	bugTakePageForRefusal  bug = "takes a proxy's page for a refusal"
 	bugKeepAnother         bug = "keeps another certificate than it sends"
+	bugSkipTheLookAtTheEnd bug = "does not look at the end"
 	bugTakePendingForUsed  bug = "takes a certificate that waits for activation for an active one"
 )
 
@@ -82,7 +83,9 @@ type sim struct {
 	lost               []provision.Ledger         // those that no run has any more
 	taken              map[string]keystore.Record // keys that the store has lost
 	gone               [][32]byte                 // the digests of these and of those that came back
-	unseen             int                        // certificates that others registered after the look
+	intrusions         map[int]string             // by the number of the start before which somebody else registers a device of the list
+	intruders          map[string]bool            // the certificates that they made
+	starts             int                        // of tasks, by any process
 }
 
 // newSim makes the world of a seed in a folder of its own.
@@ -117,6 +120,7 @@ func newSim(seed uint64, dir string, b bug) (*sim, error) {
 	if s.field != nil {
 		s.field.drawStays(s)
 	}
+	s.drawIntrusions(seed)
 	s.plan = drawPlan(rng)
 	for _, st := range s.plan { // in process the fake knows its account without a request
 		s.wire = s.wire || st.step == stepIdentity && slices.Contains([]string{throttled, unavailable, lostBefore}, st.fault)
@@ -439,11 +443,13 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 	again := false
 	for range 8 {
 		var err error
+		var summary *provision.Summary
 		if again && s.field == nil {
-			_, err = run.Retry(ctx)
+			summary, err = run.Retry(ctx)
 		} else {
-			err = s.whole(ctx, run)
+			summary, err = s.whole(ctx, run)
 		}
+		s.noteLook(summary)
 		if g.dead.Load() {
 			return false, errDead
 		}
@@ -454,6 +460,9 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 				return false, serr
 			}
 			if settled {
+				if err := s.checkLook(); err != nil {
+					return false, err
+				}
 				return s.one(ctx, run)
 			}
 			again = true // some failed for a passing reason
@@ -468,25 +477,22 @@ func (s *sim) work(ctx context.Context, g *generation, run *provision.Run) (bool
 	return false, errors.New("tried eight times")
 }
 
-func (s *sim) whole(ctx context.Context, run *provision.Run) error {
+func (s *sim) whole(ctx context.Context, run *provision.Run) (*provision.Summary, error) {
 	devices := provision.Devices(s.devices...)
 	if !s.steps {
-		_, err := run.Run(ctx, devices)
-		return err
+		return run.Run(ctx, devices)
 	}
 	_, err := run.Prepare(ctx, devices)
 	if errors.Is(err, keystore.ErrExists) && s.existing == provision.TakeOverExisting { // its error names the call to make
-		_, err = run.Run(ctx, devices)
-		return err
+		return run.Run(ctx, devices)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := run.Submit(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	_, err = run.Collect(ctx)
-	return err
+	return run.Collect(ctx)
 }
 
 var extraDevice = ofType("board", "sensor")
@@ -509,6 +515,29 @@ func (s *sim) one(ctx context.Context, run *provision.Run) (bool, error) {
 		}
 	}
 	return false, err
+}
+
+// noteLook notes whether the look at the end of a run, which a call may have ended with, has failed.
+func (s *sim) noteLook(summary *provision.Summary) {
+	failed := summary != nil && summary.OrphansError != nil
+	if summary == nil {
+		r, err := s.ledger.Run(context.Background())
+		failed = err == nil && !r.Finished.IsZero()
+	}
+	s.unlooked = s.unlooked || failed
+}
+
+// checkLook is the promise that a run which has ended its tasks has looked through the account at its end.
+func (s *sim) checkLook() error {
+	parts, err := s.ledger.Parts(context.Background())
+	if err != nil || s.unlooked || s.field != nil || !slices.ContainsFunc(parts, func(p *provision.PartRecord) bool { return p.TaskID != "" }) {
+		return err
+	}
+	if s.listed.IsZero() {
+		s.listed = time.Now()
+	}
+	s.checkNamed(s.listed)
+	return nil
 }
 
 // settled reports whether every device of the input has the verdict it should have.

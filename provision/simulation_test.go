@@ -111,7 +111,7 @@ func TestTheSimulationFindsPlantedBugs(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(remove)
 	for _, b := range []bug{bugStartWithoutLooking, bugSubmitBeforeSync, bugMatchByPosition, bugVerdictBeforeOutput,
-		bugSkipTheLook, bugBelieveTheLedger, bugTakePageForRefusal, bugKeepAnother, bugTakePendingForUsed} {
+		bugSkipTheLook, bugSkipTheLookAtTheEnd, bugBelieveTheLedger, bugTakePageForRefusal, bugKeepAnother, bugTakePendingForUsed} {
 		t.Run(string(b), func(t *testing.T) {
 			for seed := range uint64(400) {
 				if _, err := simulate(t, seed, base, b); err != nil {

@@ -31,8 +31,8 @@ type Summary struct {
 	Discrepancies []string
 	// Orphans are the certificates known to be of this run that no device uses and that were not removed. The account was
 	// looked through for them at OrphansLooked; zero means that nobody has looked since something was sent, so that there
-	// may be more. A run with devices that were sent and failed looks by itself at its end; OrphansError is why that failed,
-	// which changes nothing else of the result. See FindOrphans.
+	// may be more. A run with devices that were sent and failed looks by itself at its end. OrphansError is why that look, or
+	// that for Meanwhile, failed, which changes nothing else of the result. See FindOrphans, which looks once more.
 	Orphans       int
 	OrphansLooked time.Time
 	OrphansError  error
@@ -43,8 +43,16 @@ type Summary struct {
 	// service, because the call was interrupted, or the service refused to give one up. Call it again with ReplaceExisting;
 	// AddToExisting leaves them for good. With any other Existing the run is not complete (IncompleteError).
 	NotReplaced int64
-	Fake        bool          // no real certificate came from this run
-	Took        time.Duration // of this call of Run
+	// Meanwhile are devices whose thing has, beside the device's own, an ACTIVE certificate that somebody else has put on it
+	// while the run was under way: after the account was looked at for them, so that no Existing could decide. A run that has
+	// started tasks looks for such certificates at its end, among those that were made since it began, and [Result].Existing
+	// names them. The run does not remove them: it can't tell which of the two the device carries, and of two runs that
+	// replaced each other's none would be left. With AddToExisting, or UncheckedExisting, which does not look, they are
+	// accepted; otherwise the run is not complete (IncompleteError) until one of the two is taken off the thing, and it is
+	// called again. Devices that are registered one by one are looked at by [Run.FindOrphans].
+	Meanwhile int64
+	Fake      bool          // no real certificate came from this run
+	Took      time.Duration // of this call of Run
 }
 
 // String returns the counts in one line.
@@ -75,6 +83,9 @@ func (s *Summary) String() string {
 	if s.NotReplaced > 0 {
 		fmt.Fprintf(&b, "; %s with the certificate, too, that was to be replaced", rule.Count(s.NotReplaced, "device"))
 	}
+	if s.Meanwhile > 0 {
+		fmt.Fprintf(&b, "; %s with another ACTIVE certificate, which somebody else has registered meanwhile", rule.Count(s.Meanwhile, "device"))
+	}
 	if n := len(s.Discrepancies); n > 0 {
 		fmt.Fprintf(&b, "; %s whose reports or counts were wrong, the first: %s", rule.Count(n, "task"), s.Discrepancies[0])
 	}
@@ -82,12 +93,13 @@ func (s *Summary) String() string {
 		fmt.Fprintf(&b, "; %s that no device uses", rule.Count(s.Orphans, "certificate"))
 	}
 	if s.OrphansError != nil {
-		fmt.Fprintf(&b, "; looking for certificates that no device uses failed: %v", s.OrphansError)
+		fmt.Fprintf(&b, "; looking through the certificates that were made since it began failed: %v", s.OrphansError)
 	}
 	return b.String()
 }
 
-// IncompleteError is the error of a run that is over without every device being provisioned. It wraps [ErrIncomplete].
+// IncompleteError is the error of a run that is over without every device being provisioned, each with the one certificate
+// that it should have. It wraps [ErrIncomplete].
 type IncompleteError struct {
 	Summary *Summary
 }
@@ -116,7 +128,7 @@ func (r *Run) Summary(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	sum, _, err := (&replacer{session: of}).all(ctx) // which only counts, with no Existing
-	s.Replaced, s.NotReplaced = sum.certificates, sum.still
+	s.Replaced, s.NotReplaced, s.Meanwhile = sum.certificates, sum.still, sum.meanwhile
 	return s, err
 }
 

@@ -204,7 +204,7 @@ type PolicyReader interface {
 }
 
 // CertificateLister is the ability to look through the account's certificates: how a run finds one that was issued for
-// a line that failed later.
+// a line that failed later, and one that somebody else put on the thing of a device meanwhile.
 type CertificateLister interface {
 	// ListCertificates must yield every certificate created at since or later once, newest first, without their PEM and
 	// policies, and none that is older. The error is terminal and last.
@@ -212,4 +212,8 @@ type CertificateLister interface {
 	// ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none
 	// of that id.
 	ReadCertificate(ctx context.Context, certificateID string) (*Certificate, error)
+	// CertificateThings must return the names of all things that the certificate is attached to, none if it is gone, and an
+	// error, never none, when that could not be found out. On AWS it is one request, ListPrincipalThings, unless there are
+	// many things.
+	CertificateThings(ctx context.Context, certificateARN string) (thingNames []string, err error)
 }

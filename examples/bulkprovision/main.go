@@ -23,14 +23,16 @@
 //
 // -remove all, or -remove NAME,NAME, undoes a trial run: it removes what the run made. With -existing unchecked, that is
 // also things of which the run has not recorded whether they existed before. -orphans lists the certificates of the run
-// that no device uses, and -remove-orphans removes them.
+// that no device uses, and -remove-orphans removes them. It also looks once more for certificates that others have put on the
+// run's things meanwhile, as each run does at its end unless -existing is unchecked.
 //
 // -connect 3 lets three devices connect at the end, say hello on a topic and wait for the answer, as examples/device does:
 // on AWS, on the gateway of examples/fakeaws -mqtt (MQTT_ENDPOINT), and with -backend fake in the program itself.
 //
-// The exit code is 0 when every device is provisioned, 3 when some failed or are unknown or do not connect, 4 when those that
-// are not provisioned are all issued and have to connect (-cert-mode jit), 2 for a flag that does not exist or an argument
-// that belongs to none, 1 for anything else. (go run exits with 1 for each of them; build the program to see its own.)
+// The exit code is 0 when every device is provisioned, 3 when some failed, are unknown, do not connect or have a certificate
+// of somebody else, too, 4 when those that are not provisioned are all issued and have to connect (-cert-mode jit), 2 for a
+// flag that does not exist or an argument that belongs to none, 1 for anything else. (go run exits with 1 for each of them;
+// build the program to see its own.)
 package main
 
 import (
@@ -117,12 +119,16 @@ func main() {
 		text, code := visible(hint(err)), 3
 		if e, ok := errors.AsType[*provision.IncompleteError](err); ok && e.Summary.Total > 0 {
 			counts, others, _ := strings.Cut(text, "\n")
-			if e.Summary.Issued > 0 && e.Summary.Provisioned+e.Summary.Issued == e.Summary.Total && others == "" {
+			if e.Summary.Issued > 0 && e.Summary.Provisioned+e.Summary.Issued == e.Summary.Total && e.Summary.Meanwhile == 0 && others == "" {
 				counts += ". When they have connected, run the same command again: it looks which of them are registered"
 				code = 4
 			}
 			if e.Summary.Failed+e.Summary.Unknown+e.Summary.NoKey > 0 { // those that are in it
 				counts += "; see " + filepath.Join(o.dir, "failures.csv")
+			}
+			if e.Summary.Meanwhile > 0 {
+				counts += "; find out which of its certificates each such device has, take the other one off the thing in the account, and give the " +
+					"same command again, or -existing add if both are to stay"
 			}
 			if e.Summary.Removing > 0 {
 				counts += "; give -remove again to end the removal"
@@ -261,6 +267,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, o.own.writeCRL(ctx, job), job.WriteManifest(context.WithoutCancel(ctx), o.dir), o.saveCA(ctx, backend))
 		o.print(summary, tried)
+		err = errors.Join(err, o.printMeanwhile(context.WithoutCancel(ctx), summary, job))
 		if o.export {
 			err = errors.Join(err, o.exportDevices(ctx, keys, job))
 		}

@@ -26,6 +26,13 @@ func (o *options) cleanUp(ctx context.Context, job *provision.Run) error {
 		}
 	}
 	fmt.Printf("%s that no device uses\n", count(int64(left), "certificate"))
+	summary, err := job.Summary(ctx)
+	if err != nil {
+		return err
+	}
+	if err := o.printMeanwhile(ctx, summary, job); err != nil {
+		return err
+	}
 	if !o.removeOrphans {
 		return nil
 	}

@@ -91,6 +91,25 @@ func count(n int64, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
+// printMeanwhile prints which devices have a certificate of somebody else, too.
+func (o *options) printMeanwhile(ctx context.Context, s *provision.Summary, job *provision.Run) error {
+	if s.Meanwhile == 0 || o.json {
+		return nil
+	}
+	for r, err := range job.Results(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, c := range r.Existing {
+			if c.Meanwhile {
+				fmt.Println(finding.Visible(fmt.Sprintf("%s: its thing also has the ACTIVE certificate %s of %s, which somebody else has registered meanwhile",
+					r.Name, c.ID, c.Created.UTC().Format(time.RFC3339))))
+			}
+		}
+	}
+	return nil
+}
+
 // print prints the counts at the end.
 func (o *options) print(s *provision.Summary, tried *trials) {
 	if !o.json {
@@ -110,9 +129,10 @@ func (o *options) print(s *provision.Summary, tried *trials) {
 		Unknown     int64                     `json:"unknown"`
 		Replaced    int64                     `json:"replaced"`    // older certificates that were taken out of service
 		NotReplaced int64                     `json:"notReplaced"` // devices that have one still
+		Meanwhile   int64                     `json:"meanwhile"`   // devices that have one of somebody else, too
 		Causes      map[provision.Cause]int64 `json:"causes"`
 		Tasks       []task.ID                 `json:"tasks"`
 		Seconds     float64                   `json:"seconds"`
 		Connect     *trials                   `json:"connect,omitempty"` // with -connect
-	}{s.RunID, s.Total, s.Provisioned, s.Issued, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds(), tried})
+	}{s.RunID, s.Total, s.Provisioned, s.Issued, s.NoKey, s.Failed, s.Unknown, s.Replaced, s.NotReplaced, s.Meanwhile, s.Causes, append([]task.ID{}, s.Tasks...), s.Took.Seconds(), tried})
 }

@@ -161,6 +161,7 @@ func (s *Summary) add(site string, of *provision.Summary) {
 	s.NotLooked += of.NotLooked
 	s.Replaced += of.Replaced
 	s.NotReplaced += of.NotReplaced
+	s.Meanwhile += of.Meanwhile
 	s.Tasks = append(s.Tasks, of.Tasks...)
 	for _, text := range of.Discrepancies {
 		s.Discrepancies = append(s.Discrepancies, fmt.Sprintf("site %q: %s", site, text))

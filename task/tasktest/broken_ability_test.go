@@ -54,6 +54,7 @@ type (
 		hooks
 		list func(all []*task.Certificate, since time.Time) []*task.Certificate
 		read func(c *task.Certificate, err error) (*task.Certificate, error)
+		of   func(names []string, err error) ([]string, error)
 	}
 	roles struct {
 		hooks
@@ -156,6 +157,18 @@ func (l *lister) ListCertificates(ctx context.Context, since time.Time) iter.Seq
 
 func (l *lister) ReadCertificate(ctx context.Context, id string) (*task.Certificate, error) {
 	return l.read(inner[task.CertificateLister](&l.hooks).ReadCertificate(ctx, id))
+}
+
+func (l *lister) CertificateThings(ctx context.Context, arn string) ([]string, error) {
+	names, err := inner[task.CertificateLister](&l.hooks).CertificateThings(ctx, arn)
+	if l.of == nil {
+		return names, err
+	}
+	return l.of(names, err)
+}
+
+func breakCertificateThings(of func(names []string, err error) ([]string, error)) func(task.Backend) task.Backend {
+	return func(b task.Backend) task.Backend { return &lister{hooks: hooks{Backend: b}, of: of} }
 }
 
 func breakLister(list func(all []*task.Certificate, since time.Time) []*task.Certificate) func(task.Backend) task.Backend {
@@ -599,6 +612,18 @@ var brokenAbilities = []breakage{
 		return append(since(all, t), &task.Certificate{ID: "old", Created: t.Add(-time.Hour)})
 	})},
 	{"certificate/list", "older ones too", breakLister(func(all []*task.Certificate, _ time.Time) []*task.Certificate { return all })},
+	{"certificate/things", "only the first", breakCertificateThings(func(names []string, err error) ([]string, error) {
+		return names[:min(1, len(names))], err
+	})},
+	{"certificate/things", "not found instead of none", breakCertificateThings(func(names []string, err error) ([]string, error) {
+		if err == nil && len(names) == 0 {
+			err = task.ErrNotFound
+		}
+		return names, err
+	})},
+	{"certificate/things", "none instead of an error", breakCertificateThings(func(names []string, _ error) ([]string, error) {
+		return names, nil
+	})},
 	{"certificate/read", "no PEM", breakCertificateReader(func(c *task.Certificate, err error) (*task.Certificate, error) {
 		if err == nil {
 			c.PEM = ""

@@ -38,6 +38,8 @@ func abilityCases() []Case {
 			"A certificate that was issued for a line that failed later is found by nothing else."), checkListCertificates},
 		{"certificate/read", quoted("ReadCertificate", "ReadCertificate must return the certificate with its PEM and policies, or [ErrNotFound] when the account has none of that id.",
 			"Only its PEM shows whose key a certificate is for."), checkReadCertificate},
+		{"certificate/things", quoted("CertificateThings", "CertificateThings must return the names of all things that the certificate is attached to, none if it is gone, and an error, never none, when that could not be found out.",
+			"A device with two certificates would go unnoticed."), checkCertificateThings},
 		{"bucket/ensure", quoted("BucketEnsurer", "It must leave a bucket that is there, and what is in it, as it is.",
 			"It is called before every run; data files and settings of the bucket are other people's work."), checkEnsureBucket},
 		{"role/ensure", quoted("RoleEnsurer", "It must be idempotent, return the role's ARN, and wait until a task can be started with it.",
@@ -301,6 +303,31 @@ func checkReadCertificate(b *bench) {
 	b.hasPolicy("ReadCertificate", got, result.ARNs)
 	_, err = lister.ReadCertificate(b.ctx, strings.Repeat("0", len(id)))
 	b.Is(err, task.ErrNotFound, "ReadCertificate of an unknown certificate")
+}
+
+func checkCertificateThings(b *bench) {
+	lister, registrar := ability[task.CertificateLister](b, "CertificateLister"), ability[task.Registrar](b, "Registrar")
+	first, result, _ := b.reported()
+	second := b.newDevices(1)[0].name
+	arn := result.ARNs.Certificate()
+	in := &task.RegisterInput{TemplateBody: sharing, Parameters: map[string]string{"ThingName": second, "CertificateId": task.ResourceName(arn)}}
+	_, err := registrar.RegisterThing(b.ctx, in)
+	b.OK(err, "RegisterThing with a certificate that is there")
+	id := task.ResourceName(arn)
+	for arn, want := range map[string][]string{arn: {first.name, second}, strings.Replace(arn, id, strings.Repeat("0", len(id)), 1): nil} {
+		got, err := lister.CertificateThings(b.ctx, arn)
+		b.OK(err, "CertificateThings")
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			b.Failf("CertificateThings of %s returned %q, and it is on %q", arn, got, want)
+		}
+	}
+	ended, cancel := context.WithCancel(b.ctx)
+	cancel()
+	if got, err := lister.CertificateThings(ended, arn); err == nil {
+		b.Failf("CertificateThings returned %q and no error although its context had ended, so nothing was found out", got)
+	}
 }
 
 func checkEnsureBucket(b *bench) {
