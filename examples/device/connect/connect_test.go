@@ -274,8 +274,12 @@ func TestWhatStandsInTheWayIsExplained(t *testing.T) {
 			}()
 			d, err := connect.New(connect.Thing{ThingName: "device-1", ClientID: "device-1"}, read("certificate.pem"), read("private-key.pem"), []byte(certtest.PEM(ca.Certificate)))
 			require.NoError(t, err)
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			requireRefusal(t, d.Hello(t.Context(), connect.Options{Endpoint: "localhost:" + port, Timeout: 10 * time.Second, ALPN: name == "another protocol"}), c.step, c.texts...)
+			requireRefusal(t, d.Hello(t.Context(), connect.Options{
+				Endpoint: "localhost:8883", Timeout: time.Minute, ALPN: name == "another protocol",
+				Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, l.Addr().String()) // and not to whom listens there at ::1
+				},
+			}), c.step, c.texts...)
 		})
 	}
 }
