@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -75,35 +76,37 @@ func TestAnEndpointThatWouldNotBeConnectedToIsRefused(t *testing.T) {
 }
 
 func TestWhyADeviceWasNotProvisionedAtItsFirstConnectionIsTold(t *testing.T) {
-	for template, want := range map[string]string{"": "PENDING_ACTIVATION", missingPolicy: "not-there"} {
-		fake, err := fakebackend.New(fakebackend.Options{})
-		require.NoError(t, err)
-		gateway := fakegateway.NewUnstartedServer(fake, fakegateway.Options{})
-		t.Cleanup(gateway.Close)
-		ca, _ := newCA(t, x509.KeyUsageCertSign)
-		in := &task.CAInput{CertificatePEM: ca.PEM(), Prove: ca.VerificationCertificate, AutoRegister: true, TemplateBody: template}
-		if template != "" {
-			in.RoleARN, err = fake.EnsureRole(t.Context(), &task.RoleInput{Name: "role"})
+	synctest.Test(t, func(t *testing.T) {
+		for template, want := range map[string]string{"": "PENDING_ACTIVATION", missingPolicy: "not-there"} {
+			fake, err := fakebackend.New(fakebackend.Options{})
 			require.NoError(t, err)
-		}
-		_, err = fake.EnsureCA(t.Context(), in)
-		require.NoError(t, err)
+			gateway := fakegateway.NewUnstartedServer(fake, fakegateway.Options{})
+			t.Cleanup(gateway.Close)
+			ca, _ := newCA(t, x509.KeyUsageCertSign)
+			in := &task.CAInput{CertificatePEM: ca.PEM(), Prove: ca.VerificationCertificate, AutoRegister: true, TemplateBody: template}
+			if template != "" {
+				in.RoleARN, err = fake.EnsureRole(t.Context(), &task.RoleInput{Name: "role"})
+				require.NoError(t, err)
+			}
+			_, err = fake.EnsureCA(t.Context(), in)
+			require.NoError(t, err)
 
-		key := certtest.Key()
-		certificate, err := ca.Issue(key.Public(), csr.CommonName("pump-1"))
-		require.NoError(t, err)
-		keyPEM, err := csr.NewPrivateKey(key).PEM()
-		require.NoError(t, err)
-		device, err := connect.New(connect.Thing{ThingName: "pump-1", ClientID: "pump-1"}, []byte(certificate), keyPEM, fake.RootCA())
-		require.NoError(t, err)
-		err = device.Hello(t.Context(), connect.Options{
-			Endpoint: "localhost:8883",
-			Dial:     func(ctx context.Context, _, _ string) (net.Conn, error) { return gateway.Dial(ctx) },
-		})
-		require.Error(t, err)
-		assert.Contains(t, lastRefusal(fake, "pump-1"), want)
-		assert.Empty(t, lastRefusal(fake, "pump-2"))
-	}
+			key := certtest.Key()
+			certificate, err := ca.Issue(key.Public(), csr.CommonName("pump-1"))
+			require.NoError(t, err)
+			keyPEM, err := csr.NewPrivateKey(key).PEM()
+			require.NoError(t, err)
+			device, err := connect.New(connect.Thing{ThingName: "pump-1", ClientID: "pump-1"}, []byte(certificate), keyPEM, fake.RootCA())
+			require.NoError(t, err)
+			err = device.Hello(t.Context(), connect.Options{
+				Endpoint: "localhost:8883",
+				Dial:     func(ctx context.Context, _, _ string) (net.Conn, error) { return gateway.Dial(ctx) },
+			})
+			require.Error(t, err)
+			assert.Contains(t, lastRefusal(fake, "pump-1"), want)
+			assert.Empty(t, lastRefusal(fake, "pump-2"))
+		}
+	})
 }
 
 // missingPolicy is a template of just-in-time provisioning that fails.

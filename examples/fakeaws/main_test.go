@@ -34,7 +34,7 @@ func build(t *testing.T) string {
 func TestTheFirstLineIsTheEndpointAndASignalEndsTheServer(t *testing.T) {
 	program := build(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		command := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0", "-account", "111122223333", "-region", "eu-central-1", "-seed", "s", "-rate", "15", "-control-host", "fake.ci.example", "-mqtt", "127.0.0.1:0")
 		stdout, err := command.StdoutPipe()
