@@ -18,13 +18,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
-	"github.com/eclipse/paho.golang/paho/session/state"
 )
 
 // Thing is thing.json, as far as a device needs it.
@@ -173,13 +171,14 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 	}
 	defer func() { _ = conn.Close() }()
 
-	var gone ending
+	// paho tells how the server has ended a connection, and its calls wait for an answer all the same.
+	open, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	answers := make(chan string, 1)
 	client := paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: o.Timeout,
-		Session:            &session{state.NewInMemory(), &gone},
-		OnServerDisconnect: func(*paho.Disconnect) {},
-		OnClientError:      func(err error) { gone.err(err) },
+		OnServerDisconnect: func(p *paho.Disconnect) { end(disconnected(p.ReasonCode)) },
+		OnClientError:      func(err error) { end(err) },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			if p.Packet.Topic == o.Topic {
 				select {
@@ -200,7 +199,7 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 	defer func() { _ = client.Disconnect(&paho.Disconnect{}) }()
 	o.Progress("connected as client " + d.ClientID)
 
-	inTime, cancel := context.WithTimeout(ctx, o.Timeout)
+	inTime, cancel := context.WithTimeout(open, o.Timeout)
 	defer cancel()
 	subscribed, err := client.Subscribe(inTime, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: o.Topic, QoS: 1}}})
 	if err != nil {
@@ -208,7 +207,7 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 		if subscribed != nil && len(subscribed.Reasons) > 0 {
 			code = subscribed.Reasons[0]
 		}
-		return d.refused(ctx, StepSubscribe, code, &gone, err, o.Topic)
+		return d.refused(ctx, inTime, StepSubscribe, code, err, o.Topic)
 	}
 	o.Progress("subscribed to " + o.Topic)
 	published, err := client.Publish(inTime, &paho.Publish{Topic: o.Topic, QoS: 1, Payload: []byte(o.Message)})
@@ -217,59 +216,22 @@ func (d *Device) hello(ctx context.Context, o Options) error {
 		if published != nil {
 			code = published.ReasonCode
 		}
-		return d.refused(ctx, StepPublish, code, &gone, err, o.Topic)
+		return d.refused(ctx, inTime, StepPublish, code, err, o.Topic)
 	}
 	o.Progress(fmt.Sprintf("published %q", o.Message))
 	select {
 	case text := <-answers:
 		o.Progress(fmt.Sprintf("received %q", text))
 		return nil
-	case <-client.Done():
-		return d.refused(ctx, StepAnswer, 0, &gone, io.EOF, o.Topic)
 	case <-inTime.Done():
-		return d.refused(ctx, StepAnswer, 0, &gone, inTime.Err(), o.Topic)
+		return d.refused(ctx, inTime, StepAnswer, 0, inTime.Err(), o.Topic)
 	}
 }
 
-// ending is how the server ended a connection.
-type ending struct {
-	mu     sync.Mutex
-	reason byte // of its DISCONNECT; 0 without one
-	cause  error
-}
+// disconnected is the reason code of a DISCONNECT by which the server has ended a connection.
+type disconnected byte
 
-func (e *ending) code(reason byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.reason = reason
-}
-
-func (e *ending) err(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.cause = err
-}
-
-func (e *ending) get() (byte, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.reason, e.cause
-}
-
-// session is the library's, which ends with the connection. It is told of a DISCONNECT when that is read. The callback for it
-// comes later, on a goroutine of its own: whatever the DISCONNECT makes fail may be explained before.
-type session struct {
-	*state.State
-	gone *ending
-}
-
-// ConnectionLost is called with the server's DISCONNECT, or with nil.
-func (s *session) ConnectionLost(p *packets.Disconnect) error {
-	if p != nil {
-		s.gone.code(p.ReasonCode)
-	}
-	return s.Close()
-}
+func (d disconnected) Error() string { return fmt.Sprintf("DISCONNECT %#x%s", byte(d), name(byte(d))) }
 
 // dial opens a TLS connection to the endpoint.
 func (d *Device) dial(ctx context.Context, o Options) (net.Conn, error) {
@@ -481,8 +443,14 @@ func (d *Device) region() string {
 	return ""
 }
 
-// refused explains what ended a connection that was established.
-func (d *Device) refused(ctx context.Context, step string, code byte, gone *ending, err error, topic string) error {
+// refused explains what ended a connection that was established: an answer with a code, or else what ends inTime.
+func (d *Device) refused(ctx, inTime context.Context, step string, code byte, err error, topic string) error {
+	var reason disconnected
+	if code == 0 && !errors.Is(err, paho.ErrInvalidArguments) {
+		<-inTime.Done()
+		err = context.Cause(inTime)
+		reason, _ = errors.AsType[disconnected](err)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -492,8 +460,7 @@ func (d *Device) refused(ctx context.Context, step string, code byte, gone *endi
 	}
 	r := &Refusal{Step: step, Err: err, Advice: fmt.Sprintf("It seems that no policy of the certificate, its thing's groups included, allows iot:%s%s on %s:\n  %s%s",
 		action[:1], strings.ToLower(action[1:]), resources, d.ask(action, resources), d.events())}
-	reason, cause := gone.get()
-	switch max(reason, code) {
+	switch max(byte(reason), code) {
 	case 0x82, 0x8F, 0x90:
 		r.Advice = "AWS IoT does not take this topic, whatever the policies are: it has 256 bytes and 7 slashes at most, and those that begin with $ are AWS's own." + d.events()
 	}
@@ -502,17 +469,17 @@ func (d *Device) refused(ctx context.Context, step string, code byte, gone *endi
 		r.Text = "another client with the client id " + d.ClientID + " has connected and taken over"
 		r.Advice = "Two devices must not have the same client id, nor one device two connections. Is this device running elsewhere?"
 	case reason >= 0x80:
-		r.Text = fmt.Sprintf("AWS IoT ended the connection: DISCONNECT %#x%s", reason, name(reason))
+		r.Text = fmt.Sprintf("AWS IoT ended the connection: %v", reason)
 	case code >= 0x80:
 		r.Text = fmt.Sprintf("AWS IoT refuses to %s %s: %#x%s", step, topic, code, name(code))
 	case errors.Is(err, context.DeadlineExceeded) && step == StepAnswer:
 		r.Text = "no message came back on " + topic
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Text = "no acknowledgement came"
-	case cause != nil:
-		r.Text = fmt.Sprintf("the connection ended: %v", cause)
+	case errors.Is(err, paho.ErrInvalidArguments): // the server does not offer what is asked for
+		r.Text = err.Error()
 	default:
-		r.Text = fmt.Sprintf("%v", err)
+		r.Text = fmt.Sprintf("the connection ended: %v", err)
 	}
 	return r
 }

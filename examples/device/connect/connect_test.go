@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -201,6 +202,12 @@ func TestFilesThatDoNotDoAreNamed(t *testing.T) {
 	requireRefusal(t, err, connect.StepFiles, "do not fit together")
 }
 
+func disconnect(reason byte) *packets.ControlPacket {
+	p := packets.NewControlPacket(packets.DISCONNECT)
+	p.Content.(*packets.Disconnect).ReasonCode = reason
+	return p
+}
+
 // server is a server that shows a certificate of an authority.
 func server(ca *certtest.CA, name string, from, to time.Time) *tls.Config {
 	key := certtest.Key()
@@ -255,6 +262,13 @@ func TestWhatStandsInTheWayIsExplained(t *testing.T) {
 		"a hang-up at CONNECT": {func(conn net.Conn) {
 			_, _ = tls.Server(conn, good()).Read(make([]byte, 100))
 		}, connect.StepConnect, []string{"closed the connection without an answer", "test-authorization"}},
+		"a DISCONNECT in place of a SUBACK": {func(conn net.Conn) {
+			secure := tls.Server(conn, good())
+			for _, answer := range []*packets.ControlPacket{packets.NewControlPacket(packets.CONNACK), disconnect(0x97)} {
+				_, _ = packets.ReadPacket(secure)
+				_, _ = answer.WriteTo(secure)
+			}
+		}, connect.StepSubscribe, []string{"DISCONNECT 0x97 (quota exceeded)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -274,12 +288,14 @@ func TestWhatStandsInTheWayIsExplained(t *testing.T) {
 			}()
 			d, err := connect.New(connect.Thing{ThingName: "device-1", ClientID: "device-1"}, read("certificate.pem"), read("private-key.pem"), []byte(certtest.PEM(ca.Certificate)))
 			require.NoError(t, err)
+			began, limit := time.Now(), time.Minute
 			requireRefusal(t, d.Hello(t.Context(), connect.Options{
-				Endpoint: "localhost:8883", Timeout: time.Minute, ALPN: name == "another protocol",
+				Endpoint: "localhost:8883", Timeout: limit, ALPN: name == "another protocol",
 				Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 					return new(net.Dialer).DialContext(ctx, network, l.Addr().String()) // and not to whom listens there at ::1
 				},
 			}), c.step, c.texts...)
+			assert.Less(t, time.Since(began), limit, "what the server tells is not waited for")
 		})
 	}
 }
