@@ -199,6 +199,7 @@ func TestADelayedWillDoesNotGoAheadOfAConnack(t *testing.T) {
 		r.send(packet(0x10, text("MQTT"), []byte{5, 0x0e, 0, 60, 5, 17, 0, 0, 0, 60}, text("device-two"), []byte{5, 24, 0, 0, 0, 5}, text("wills"), text("gone"))...)
 		r.packet()
 		r.Close()
+		synctest.Wait() // nobody waits for a lock, or no time passes
 		l.gateway.HoldUp(fakegateway.Points{Encoding: once("device-one", packets.Connack, "", func() { time.Sleep(10 * time.Second) })})
 		r = l.resume(d, "device-one")
 		require.Equal(t, []byte{0x20, 2, 1, 0}, r.packet())
