@@ -49,7 +49,7 @@ func (w *world) registerElsewhere(t *testing.T, name, serial string) string {
 	made := new(csr.Generator).One(t.Context(), csr.Device{Name: name})
 	require.NoError(t, made.Err)
 	reg, err := w.fake.RegisterThing(t.Context(), &task.RegisterInput{TemplateBody: body,
-		Parameters: map[string]string{"ThingName": name, "SerialNumber": serial, "CSR": string(made.Request.PEM())}})
+		Parameters: map[string]string{"ThingName": name, "SerialNumber": serial, "CSR": made.Request.PEM()}})
 	require.NoError(t, err)
 	return task.ResourceName(reg.ARNs.Certificate())
 }
@@ -316,9 +316,13 @@ func TestWhatTheLookAtTheEndCosts(t *testing.T) {
 				lists, asks, reads := w.seen(t, "ListCertificates"), w.seen(t, "ListPrincipalThings"), w.seen(t, "DescribeCertificate")
 				w.opts.Backend, w.opts.Existing, w.opts.Look = backend, c.existing, provision.LookRates{Certificates: 10}
 				var collected time.Time
+				var others []int
 				w.opts.Observe = func(e provision.Event) {
-					if _, ok := e.(provision.EventPartCollected); ok {
+					switch e := e.(type) {
+					case provision.EventPartCollected:
 						collected = time.Now()
+					case provision.EventLookedThrough:
+						others = append(others, e.Others)
 					}
 				}
 				w.meanwhile(func() {
@@ -331,6 +335,9 @@ func TestWhatTheLookAtTheEndCosts(t *testing.T) {
 				assert.Equal(t, c.lists, lists())
 				assert.Equal(t, c.asks, asks())
 				assert.Zero(t, reads())
+				if c.asks > 0 {
+					assert.Equal(t, []int{100, 200, 300}, others, "no long silence")
+				}
 				assert.LessOrEqual(t, time.Since(collected), time.Duration(c.took)*time.Second)
 				assert.GreaterOrEqual(t, time.Since(collected), time.Duration(c.took-1)*time.Second, "faster than AWS's quota")
 				t.Logf("%d requests in %v", lists()+asks()+reads(), time.Since(collected))

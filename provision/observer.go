@@ -115,7 +115,14 @@ type EventIssued struct {
 	Failed int // no certificate could be issued for them
 }
 
+// EventLookedThrough: the certificates that were made since the run began are looked through at its end, or by
+// [Run.FindOrphans], and that takes a while: it comes for every hundred that are not the run's own.
+type EventLookedThrough struct {
+	Others int // of them so far, each of which is asked for by itself
+}
+
 func (EventIssued) event()        {}
+func (EventLookedThrough) event() {}
 func (EventSpooled) event()       {}
 func (EventExisting) event()      {}
 func (EventPreflight) event()     {}

@@ -190,6 +190,9 @@ func (l *lookThrough) sortOut(ctx context.Context, certs []*task.Certificate) er
 				"FindOrphans looks at all", l.most)
 		}
 		l.asked[c.ID] = true
+		if l.asks%100 == 0 {
+			l.observe(EventLookedThrough{Others: l.asks})
+		}
 		var carriers []*DeviceRecord
 		if l.others && strings.EqualFold(c.Status, statusActive) {
 			if carriers, err = l.carriers(ctx, c.ARN); err != nil {

@@ -75,6 +75,9 @@ func (p *progress) observe(e provision.Event) {
 		p.done += int64(e.Issued + e.Failed)
 	case provision.EventTaskWaiting:
 		fmt.Fprintln(os.Stderr, "another registration task is running in this account; waiting for it")
+	case provision.EventLookedThrough:
+		fmt.Fprintf(os.Stderr, "looking which things have certificates that others have made since the run began: %d so far\n", e.Others)
+		return
 	case provision.EventStartLost:
 		fmt.Fprintf(os.Stderr, "it is not known whether part %d was started; looking for its task until %s\n", e.Part, e.Until.Format(time.TimeOnly))
 	case provision.EventDiscrepancy:

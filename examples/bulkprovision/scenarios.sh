@@ -300,6 +300,11 @@ account() {
 	certificates board-1 1
 	bulk 0 -devices "$work/devices.csv" -run "$work/wednesday" -existing add
 	certificates board-1 2
+	bulk 0 -run "$work/monday" -orphans
+	says "0 certificates that no device uses" "board-1: its thing also has the ACTIVE certificate"
+	bulk 3 -run "$work/monday"
+	says "3 devices with another ACTIVE certificate, which somebody else has registered meanwhile"
+	bulk 0 -run "$work/monday" -existing add
 	bulk 0 -devices "$work/devices.csv" -run "$work/thursday" -existing replace
 	certificates board-1 1
 	certificates board-3 1
