@@ -106,7 +106,7 @@ const (
 	inflightLimit = 1024             // messages with QoS 1 that the broker keeps for a client until it acknowledges them
 	never         = 1 << 30          // seconds
 	sessionLimit  = 3600             // seconds for which a session without a connection is kept: AWS IoT's default quota
-	closeGrace    = time.Second      // for clients to take their last bytes when the server is closed
+	closeGrace    = 2 * closeTimeout // for connections to end by themselves when the server is closed
 	acceptPause   = time.Second / 20 // after an error of Accept, such as too many open files
 	callLimit     = 1000             // calls of Options.Registered at once
 )
@@ -297,7 +297,7 @@ func (s *Server) Close() {
 	_ = s.broker.Close()
 }
 
-// cutWhen closes what is below TLS of all connections, once the sessions have ended or a second has passed.
+// cutWhen closes what is below TLS of all connections, once the sessions have ended or closeGrace has passed.
 func (s *Server) cutWhen(sessions []*session) {
 	grace := time.NewTimer(closeGrace)
 	defer grace.Stop()
