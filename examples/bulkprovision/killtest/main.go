@@ -1,12 +1,13 @@
-// Killtest kills a run of examples/bulkprovision again and again, in every step it goes through, and then looks whether a
+// Killtest kills runs of examples/bulkprovision again and again, in every step they go through, and then looks whether a
 // device was lost or registered twice. Run it from the root of the module:
 //
 //	go run ./examples/bulkprovision/killtest [-devices 2000] [-part 200] [-rate 400] [-kills 100]
 //
 // It starts examples/fakeaws, which drops some answers to StartThingRegistrationTask on the way, and provisions the devices
-// with kill -9 at chosen moments until the run ends by itself. It prints how often each step was hit, and fails if one never
-// was, if a thing has not exactly one active certificate for the key that is stored for it, if a certificate belongs to no
-// thing, or if a part was registered by two tasks.
+// with kill -9 at chosen moments until the run ends by itself. If it ends before every step was hit, as it can on a busy
+// machine where moments are missed, other devices follow in another run. It prints how often each step was hit, and fails
+// if one was not in ten runs, if a thing has not exactly one active certificate for the key that is stored for it, if a
+// certificate belongs to no thing, or if a part was registered by two tasks.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,17 +48,25 @@ type test struct {
 	env                  []string
 	hits                 map[string]int
 	killed               int
-	over                 bool // the run has ended by itself once
+	runs                 int
+	over                 bool            // the latest run has ended by itself once
+	used                 map[string]bool // the IDs of the devices' certificates
 }
 
+const (
+	mostRuns = 10
+	// aimed is how often a run is killed at its beginning and at its end, which pass only once.
+	aimed = 3
+)
+
 func main() {
-	t := test{hits: map[string]int{}}
-	flag.IntVar(&t.devices, "devices", 2000, "devices to provision")
+	t := test{hits: map[string]int{}, used: map[string]bool{}}
+	flag.IntVar(&t.devices, "devices", 2000, "devices of a run")
 	flag.IntVar(&t.part, "part", 200, "lines in a part")
-	flag.IntVar(&t.kills, "kills", 100, "how often to kill the run")
+	flag.IntVar(&t.kills, "kills", 100, "how often to kill a run, at least")
 	flag.Float64Var(&t.rate, "rate", 400, "lines a second of the fake")
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 	defer cancel()
 	if err := t.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "killtest:", err)
@@ -80,47 +90,72 @@ func (t *test) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer stop()
-	if err := t.writeDevices(); err != nil {
-		return err
-	}
 	if err := t.setFaults(ctx); err != nil {
 		return err
 	}
-	began := time.Now()
-	for lives := 0; ; lives++ {
-		done, err := t.live(ctx)
-		switch {
-		case err != nil:
-			return err
-		case !done:
-			continue
-		case t.killed >= t.kills || lives > 3*t.kills:
-		default: // it is over too soon; what is left is killed while the record is written, once more each time
-			t.over = true
-			if err := os.Remove(t.path("run/run.json")); err != nil {
-				return err
-			}
-			continue
-		}
-		break
-	}
-	fmt.Printf("%d devices, parts of %d, %d kills in %s\n\n", t.devices, t.part, t.killed, time.Since(began).Round(time.Second))
-	fmt.Println("step       kills")
-	missed := false
-	for _, step := range steps {
-		fmt.Printf("%-10s %5d\n", step, t.hits[step])
-		missed = missed || t.hits[step] == 0
-	}
-	if err := t.verify(ctx); err != nil {
+	backend, err := t.backend()
+	if err != nil {
 		return err
 	}
-	if missed || t.killed < t.kills {
-		return errors.New("not every step was hit, or the run ended before enough kills; try other figures")
+	began := time.Now()
+	for t.runs < mostRuns && !t.enough() {
+		err := t.provision(ctx)
+		if err == nil {
+			err = t.verifyDevices(ctx, backend)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%d devices in runs of %d, parts of %d, %d kills in %s\n\n", t.runs*t.devices, t.devices, t.part, t.killed, time.Since(began).Round(time.Second))
+	fmt.Println("step       kills")
+	for _, step := range steps {
+		fmt.Printf("%-10s %5d\n", step, t.hits[step])
+	}
+	if err := t.verifyAccount(ctx, backend); err != nil {
+		return err
+	}
+	if !t.enough() {
+		return fmt.Errorf("not every step was hit, or there were not enough kills, in %d runs; try other figures", mostRuns)
 	}
 	return nil
 }
 
+// enough reports whether every step was hit, and the runs were killed as often as they were to be.
+func (t *test) enough() bool {
+	return t.killed >= t.kills && !slices.ContainsFunc(steps, func(step string) bool { return t.hits[step] == 0 })
+}
+
+// provision begins a run with devices of its own, and kills it until it ends by itself. What is left then is killed while
+// the record is written, once more each time.
+func (t *test) provision(ctx context.Context) error {
+	t.over = false
+	t.runs++
+	if err := t.writeDevices(); err != nil {
+		return err
+	}
+	for {
+		switch done, err := t.live(ctx); {
+		case err != nil:
+			return err
+		case !done:
+		case t.hits["record"] >= aimed:
+			return nil
+		default:
+			t.over = true
+			if err := os.Remove(t.inRun("run.json")); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 func (t *test) path(name string) string { return filepath.Join(t.dir, name) }
+
+// inRun is the path of a file in the folder of the latest run.
+func (t *test) inRun(name string) string {
+	return filepath.Join(t.dir, fmt.Sprint("run-", t.runs), name)
+}
 
 // startFake starts the fake and reads its endpoint from its first line.
 func (t *test) startFake(ctx context.Context) (stop func(), err error) {
@@ -141,7 +176,7 @@ func (t *test) startFake(ctx context.Context) (stop func(), err error) {
 	return func() { _ = fake.Process.Kill(); _ = fake.Wait() }, nil
 }
 
-func (t *test) name(i int) string { return fmt.Sprintf("device-%05d", i+1) }
+func (t *test) name(i int) string { return fmt.Sprintf("device-%d-%05d", t.runs, i+1) }
 
 func (t *test) writeDevices() error {
 	var b bytes.Buffer
@@ -175,11 +210,11 @@ func (t *test) setFaults(ctx context.Context) error {
 	return nil
 }
 
-// live runs the program once and kills it when it is in the step that was hit least, if kills are left. It reports whether
-// the program ended by itself, with every device provisioned.
+// live runs the program once and kills it when it is in the step that was hit least. It reports whether the program ended by
+// itself, with every device provisioned.
 func (t *test) live(ctx context.Context) (done bool, err error) {
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, t.path("bulkprovision"), "-backend", "aws", "-devices", t.path("devices.csv"), "-run", t.path("run"),
+	cmd := exec.CommandContext(ctx, t.path("bulkprovision"), "-backend", "aws", "-devices", t.path("devices.csv"), "-run", t.inRun(""),
 		"-setup", "-bucket", "killtest", "-part", fmt.Sprint(t.part), "-settle", settle.String())
 	cmd.Env, cmd.Stderr = t.env, &stderr
 	if err := cmd.Start(); err != nil {
@@ -189,8 +224,6 @@ func (t *test) live(ctx context.Context) (done bool, err error) {
 	go func() { ended <- cmd.Wait() }()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	limit := time.Now().Add(settle + 3*time.Second) // a part whose start is in doubt is waited for that long
-	target := t.target(t.now(ctx))
 	for {
 		select {
 		case err := <-ended:
@@ -199,7 +232,7 @@ func (t *test) live(ctx context.Context) (done bool, err error) {
 			}
 			return true, nil
 		case <-look.C:
-			if target == "" || !t.now(ctx)[target] && (target == "record" || time.Now().Before(limit)) {
+			if now := t.now(ctx); !now[t.target(now)] {
 				continue
 			}
 			if err := cmd.Process.Kill(); err != nil {
@@ -217,19 +250,15 @@ func (t *test) live(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// target is the step to aim at next: of those that can still come, the one that was hit least. The last kills are kept for
-// the moment when the run is over and its record is written.
+// target is the step to aim at: of those that can still come, the one that was hit least; "" if there were enough kills.
 func (t *test) target(now map[string]bool) string {
-	const last = 3
 	switch {
-	case t.killed >= t.kills:
+	case t.over && t.hits["record"] >= aimed:
 		return ""
 	case t.over:
 		return "record"
-	case t.killed < last && (len(now) == 0 || now["spool"]):
+	case t.hits["spool"] < aimed && (len(now) == 0 || now["spool"]):
 		return "spool"
-	case t.killed >= t.kills-last:
-		return "record"
 	}
 	least := "keys"
 	for _, step := range steps {
@@ -237,12 +266,15 @@ func (t *test) target(now map[string]bool) string {
 			least = step
 		}
 	}
+	if left := t.kills - t.killed - max(aimed-t.hits["record"], 0); left <= 0 && t.hits[least] > 0 {
+		return ""
+	}
 	return least
 }
 
 // now tells which steps the run is in: several at once, for the next part is made while one is registered.
 func (t *test) now(ctx context.Context) map[string]bool {
-	ledger, err := sqliteledger.OpenReadOnly(ctx, t.path("run/fleet.db"), nil)
+	ledger, err := sqliteledger.OpenReadOnly(ctx, t.inRun("fleet.db"), nil)
 	if err != nil {
 		return nil
 	}
@@ -256,10 +288,10 @@ func (t *test) now(ctx context.Context) map[string]bool {
 		return nil
 	}
 	in := map[string]bool{}
-	if hidden, err := filepath.Glob(t.path("run/devices/.unfinished-*")); err == nil && len(hidden) > 0 {
+	if hidden, err := filepath.Glob(t.inRun("devices/.unfinished-*")); err == nil && len(hidden) > 0 {
 		in["keys"] = true
 	}
-	if _, err := os.Stat(t.path("run/run.json")); err != nil && !run.Finished.IsZero() {
+	if _, err := os.Stat(t.inRun("run.json")); err != nil && !run.Finished.IsZero() {
 		in["record"] = true
 	}
 	if !run.Spooled {
@@ -273,35 +305,40 @@ func (t *test) now(ctx context.Context) map[string]bool {
 	return in
 }
 
-// verify compares what the account holds with what is stored here.
-func (t *test) verify(ctx context.Context) error {
-	backend, err := awsbackend.New(aws.Config{
+// backend is the account, as the run sees it.
+func (t *test) backend() (*awsbackend.Backend, error) {
+	return awsbackend.New(aws.Config{
 		Region: "us-east-1", BaseEndpoint: &t.endpoint,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "fake", SecretAccessKey: "fake"}, nil
 		}),
 	}, awsbackend.Options{Bucket: "killtest"})
+}
+
+// verifyDevices compares what the account holds of the latest run's devices with what is stored here.
+func (t *test) verifyDevices(ctx context.Context, backend *awsbackend.Backend) error {
+	keys, err := keystore.OpenFolder(t.inRun("devices"), &keystore.FolderOptions{Name: func(device string) string { return device }})
 	if err != nil {
 		return err
 	}
-	keys, err := keystore.OpenFolder(t.path("run/devices"), &keystore.FolderOptions{Name: func(device string) string { return device }})
-	if err != nil {
-		return err
-	}
-	used := map[string]bool{}
 	for i := range t.devices {
 		id, err := t.verifyDevice(ctx, backend, keys, t.name(i))
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.name(i), err)
 		}
-		used[id] = true
+		t.used[id] = true
 	}
+	return nil
+}
+
+// verifyAccount checks that the account holds nothing else.
+func (t *test) verifyAccount(ctx context.Context, backend *awsbackend.Backend) error {
 	certificates := 0
 	for c, err := range backend.ListCertificates(ctx, time.Time{}) {
 		if err != nil {
 			return err
 		}
-		if certificates++; !used[c.ID] {
+		if certificates++; !t.used[c.ID] {
 			return fmt.Errorf("certificate %s belongs to no device", c.ID)
 		}
 	}
@@ -320,7 +357,7 @@ func (t *test) verify(ctx context.Context) error {
 		files[d.InputFileKey] = id
 	}
 	fmt.Printf("\n%d things with one active certificate each, for the key stored for it; %d certificates, no orphan; %d tasks for %d parts\n",
-		len(used), certificates, len(files), (t.devices+t.part-1)/t.part)
+		len(t.used), certificates, len(files), t.runs*((t.devices+t.part-1)/t.part))
 	return nil
 }
 
