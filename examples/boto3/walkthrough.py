@@ -99,7 +99,7 @@ def main() -> None:
             print(f"line {line['lineNumber']}: {line['errorMessage']}", file=sys.stderr)
         sys.exit(f"the task ended as {end['status']}, {end['successCount']} of {len(DEVICES)} devices registered")
 
-    ca = urllib.request.urlopen(endpoint + "/_fake/ca.pem", timeout=10).read()
+    ca = urllib.request.urlopen(endpoint + "/_fake/ca.pem", timeout=60).read()
     (out / "ca.pem").write_bytes(ca)
     found = {}
     for line in report(iot, task, "RESULTS"):

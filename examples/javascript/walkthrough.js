@@ -104,7 +104,7 @@ if (end.status !== "Completed" || end.successCount !== rows.length) {
   fail(`the task ended as ${end.status}, ${end.successCount} of ${rows.length} devices registered`);
 }
 
-const answer = await fetch(`${endpoint}/_fake/ca.pem`, { signal: AbortSignal.timeout(10_000) });
+const answer = await fetch(`${endpoint}/_fake/ca.pem`, { signal: AbortSignal.timeout(60_000) });
 const ca = new X509Certificate(await answer.text());
 const left = new Set(Object.keys(devices));
 for await (const { response } of report(taskId, "RESULTS")) {
