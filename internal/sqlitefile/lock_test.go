@@ -2,6 +2,7 @@ package sqlitefile_test
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"net/url"
@@ -45,13 +46,14 @@ func TestOnlyWhoIsNamedInTheLockHasIt(t *testing.T) {
 func TestWhileSomebodySignsTheOneBeforeIsNotTakenForTheHolder(t *testing.T) {
 	var path string
 	var met error
-	require.NoError(t, sqlite.RegisterScalarFunction("while_signing", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+	name := "while_signing_" + rand.Text() // no name can be registered again
+	require.NoError(t, sqlite.RegisterScalarFunction(name, 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_, met = notes.Open(ctx, path, sqlitefile.Options{})
 		return nil, nil
 	}))
-	path = usedBefore(t, "CREATE TRIGGER slow AFTER DELETE ON writer BEGIN SELECT while_signing(); END")
+	path = usedBefore(t, "CREATE TRIGGER slow AFTER DELETE ON writer BEGIN SELECT "+name+"(); END")
 	db, err := notes.Open(t.Context(), path, sqlitefile.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
