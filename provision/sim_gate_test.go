@@ -135,6 +135,7 @@ func (b gatedBackend) StartTask(ctx context.Context, in *task.StartInput) (id ta
 	err = b.ask(ctx, stepStart, func(ctx context.Context) (err error) {
 		defer func() { err = b.g.sim.takePageForRefusal(err) }()
 		b.g.sim.intrude()
+		b.g.sim.checkStart(in)
 		b.g.sim.due(stepStart, foreignTask, b.g.sim.startForeign)
 		failing := b.g.sim.due(stepStart, taskFailed, func() bool {
 			in.RoleARN = "arn:aws:iam::123456789012:role/nobody" // whom the service can't assume
@@ -563,6 +564,18 @@ func (s *sim) checkUpload(in *task.UploadInput) error {
 		}
 	}
 	return nil
+}
+
+// checkStart is the promise that no task is asked for on a file that has one, even where the service would refuse it.
+func (s *sim) checkStart(in *task.StartInput) {
+	if s.happened && s.mishap == ledgerRestored {
+		return // an older ledger does not know, and the service may not tell
+	}
+	for d := range s.fake.Tasks() {
+		if d.InputFileKey == in.InputFileKey {
+			s.violated("a start on %s was asked for, on which there is task %s", in.InputFileKey, d.ID)
+		}
+	}
 }
 
 // matchByPosition is the bug of that name: each device gets the certificate of the one before it in the report.
