@@ -33,6 +33,32 @@ func TestAConnectionWhoseRequestHangsIsTakenOver(t *testing.T) {
 	}
 }
 
+func TestAConnectionWhoseRequestHangsIsToldWhyItEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end  func(l *lab, d *device)
+		code byte
+	}{
+		"taken over": {func(l *lab, d *device) { l.mqtt3(d, "device-one") }, 0x8e},
+		"closed":     {func(l *lab, _ *device) { l.gateway.Close() }, 0x8b},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, fakegateway.Options{})
+			d := l.device("anything")
+			r := l.mqtt5raw(d, "device-one")
+			_, err := l.fake.AddFault(fakebackend.Fault{Operation: "Publish", Do: fakebackend.Hang})
+			require.NoError(t, err)
+			r.send(publish5("a", 1, nil, nil)...)
+			synctest.Wait()
+			tt.end(l, d)
+			got := append(r.closed(), 0, 0, 0)
+			assert.Equal(t, []byte{0xe0, tt.code}, []byte{got[0], got[2]}, name)
+			for _, e := range l.events() {
+				assert.NotEqual(t, fakebackend.EventRefused, e.Kind, "%s: %+v", name, e)
+			}
+		})
+	}
+}
+
 // Nobody reads from the connection meanwhile, so that the client is gone is not seen.
 func TestAConnectionWhoseRequestHangsEndsWithItsKeepAlive(t *testing.T) {
 	for operation, topic := range map[string]string{"Publish": "a", "ClaimCreateKeysAndCertificate": createTopic + "json"} {

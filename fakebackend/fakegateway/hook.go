@@ -289,6 +289,7 @@ func (c *session) fault(operation string, pk packets.Packet) (packets.Packet, bo
 		return c.reject(pk, packets.ErrUnspecifiedError, serverError, faulty, refusal.Message), false
 	case ok:
 		c.refuse(faulty, refusal.Message)
+	case c.ctx.Err() != nil: // the connection was ended while the fault held it up, and the client is told why
 	default:
 		c.conn.mute()
 		c.refuse(faulty, "the connection was cut by "+text)

@@ -127,6 +127,11 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 		began := time.Now()
 		l.gateway.Close()
 		assert.LessOrEqual(t, time.Since(began), time.Second)
+		for _, e := range l.events() {
+			if e.Kind == fakebackend.EventDisconnected {
+				assert.Equal(t, "SERVER_INITIATED_DISCONNECT", e.Reason, "%+v", e)
+			}
+		}
 	})
 }
 
