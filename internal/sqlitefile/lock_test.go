@@ -48,7 +48,7 @@ func TestWhileSomebodySignsTheOneBeforeIsNotTakenForTheHolder(t *testing.T) {
 	var met error
 	name := "while_signing_" + rand.Text() // no name can be registered again
 	require.NoError(t, sqlite.RegisterScalarFunction(name, 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, met = notes.Open(ctx, path, sqlitefile.Options{})
 		return nil, nil
