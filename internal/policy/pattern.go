@@ -79,8 +79,8 @@ func compile(text string, m mode) pattern {
 			start = i
 		case m&withVariables != 0 && strings.HasPrefix(text[i:], "${"):
 			end := strings.IndexByte(text[i:], '}')
-			if end < 0 { // not closed: plain text
-				i = len(text)
+			if end < 0 { // not closed, nor is any that follows: plain text
+				m &^= withVariables
 				continue
 			}
 			flush(i)

@@ -21,6 +21,8 @@ func FuzzMatch(f *testing.F) {
 	f.Add("?*ä${v}${*}", "äxäv*", "v")
 	f.Add("*:?:*:::*", "a:b:c:::d:e", "")
 	f.Add("${v}:*:${v", "1:2:1:2:${v", "1:2")
+	f.Add("*${*", "a${v", "")
+	f.Add("a:b:c:d:e:${?:${v", "a:b:c:d:e:${x:${v", "")
 	f.Fuzz(func(t *testing.T, text, s, value string) {
 		if len(text) > 14 || len(s) > 14 || len(value) > 4 || !utf8.ValidString(text+s+value) {
 			return
