@@ -45,6 +45,13 @@ func (s *Server) ServePlain(conn net.Conn, chain ...[]byte) (reason, text string
 // NewPipe makes a connection within the process.
 var NewPipe = newPipe
 
+// Open is how many connections there are, with those that are saying goodbye.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
 // Ended returns a channel that is closed once the connection of a client is told to end.
 func (s *Server) Ended(clientID string) <-chan struct{} {
 	s.mu.Lock()

@@ -39,6 +39,17 @@ func (l *lab) resume(d *device, id string) raw {
 	return r
 }
 
+// leave leaves a session with subscriptions behind.
+func (l *lab) leave(d *device, id string, filters ...string) {
+	l.t.Helper()
+	r := l.resume(d, id)
+	r.packet()
+	r.send(subscribe3(1, filters...)...)
+	r.packet()
+	r.send(0xe0, 0)
+	r.closed()
+}
+
 func TestAClientIsToldWhyItIsDisconnectedRightAfterItsConnack(t *testing.T) {
 	for name, tt := range map[string]struct {
 		happens func(l *lab, d *device)
@@ -123,12 +134,7 @@ func TestNothingGoesAheadOfAConnackAndNewMessagesWaitForThoseThatAreLeft(t *test
 		l := newLab(t, fakegateway.Options{})
 		d := l.device("anything")
 		other := l.connect(d, "other")
-		r := l.resume(d, "device-one")
-		r.packet()
-		r.send(subscribe3(1, "news", "a/#")...)
-		r.packet()
-		r.send(0xe0, 0)
-		r.closed()
+		l.leave(d, "device-one", "news", "a/#")
 		require.Zero(t, l.publish(other, "news", "left"))
 		synctest.Wait()
 		var publishing sync.WaitGroup
@@ -142,7 +148,7 @@ func TestNothingGoesAheadOfAConnackAndNewMessagesWaitForThoseThatAreLeft(t *test
 		l.gateway.HoldUp(fakegateway.Points{
 			Encoding: once("device-one", packets.Connack, "", publish), Sent: once("device-one", packets.Publish, "left", publish),
 		})
-		r = l.resume(d, "device-one")
+		r := l.resume(d, "device-one")
 		require.Equal(t, []byte{0x20, 2, 1, 0}, r.packet())
 		for _, want := range []string{"left", "new", "new"} {
 			topic, payload := r.message()
@@ -158,12 +164,7 @@ func TestANewMessageDoesNotPassTheLastOneThatHasWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, fakegateway.Options{})
 		d := l.device("anything")
-		r := l.resume(d, "device-one")
-		r.packet()
-		r.send(subscribe3(1, "news")...)
-		r.packet()
-		r.send(0xe0, 0)
-		r.closed()
+		l.leave(d, "device-one", "news")
 		other := l.connect(d, "other")
 		var want []string
 		for i := range 7 { // six of them are more than what is sent at once
@@ -175,7 +176,7 @@ func TestANewMessageDoesNotPassTheLastOneThatHasWaited(t *testing.T) {
 			assert.Zero(t, l.publish(other, "news", "new"))
 			synctest.Wait()
 		})})
-		r = l.resume(d, "device-one")
+		r := l.resume(d, "device-one")
 		r.packet()
 		for _, w := range append(want, "new") {
 			_, payload := r.message()
@@ -189,13 +190,8 @@ func TestADelayedWillDoesNotGoAheadOfAConnack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, fakegateway.Options{})
 		d := l.device("anything")
-		r := l.resume(d, "device-one")
-		r.packet()
-		r.send(subscribe3(1, "wills")...)
-		r.packet()
-		r.send(0xe0, 0)
-		r.closed()
-		r = l.raw(d)
+		l.leave(d, "device-one", "wills")
+		r := l.raw(d)
 		r.send(packet(0x10, text("MQTT"), []byte{5, 0x0e, 0, 60, 5, 17, 0, 0, 0, 60}, text("device-two"), []byte{5, 24, 0, 0, 0, 5}, text("wills"), text("gone"))...)
 		r.packet()
 		r.Close()

@@ -29,12 +29,13 @@ type crowd struct {
 
 // eachOf runs a function for each of 1,000 devices at once, or of 50 with -short. The function is to call online when its
 // device is connected; the call returns when all are.
-func eachOf(t testing.TB, run func(i int, online func())) (devices int) {
+func (l *lab) eachOf(run func(i int, online func())) (devices int) {
+	t := l.t
 	c := &crowd{t: t, devices: 1000, counted: make(chan struct{})}
 	if testing.Short() {
 		c.devices = 50
 	}
-	heap, goroutines, used, began := live(), runtime.NumGoroutine(), processorTime(), time.Now()
+	open, heap, goroutines, used, began := l.gateway.Open(), live(), runtime.NumGoroutine(), processorTime(), time.Now()
 	c.online.Add(c.devices)
 	var running sync.WaitGroup
 	for i := range c.devices {
@@ -49,15 +50,14 @@ func eachOf(t testing.TB, run func(i int, online func())) (devices int) {
 	}
 	c.online.Wait()
 	each := func(total int64) float64 { return float64(total) / float64(c.devices) }
-	// Each device of the test has a goroutine and one end of the connection. Goroutines of what came before may be ending.
-	var perDevice float64
-	assert.Eventually(t, func() bool {
-		perDevice = each(int64(runtime.NumGoroutine()-goroutines)) - 1
-		return perDevice <= 2.5
-	}, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return l.gateway.Open()-open <= c.devices }, patience, time.Millisecond,
+		"a connection that has ended takes some time to say goodbye")
+	// Each device of the test has a goroutine and one end of the connection.
+	perDevice := each(int64(runtime.NumGoroutine()-goroutines)) - 1
 	t.Logf("%d devices at once: %v of processor time and %v of wall time until all are online, %.2f ms for each; %.1f KiB of memory for each, both ends, and %.2f goroutines of the gateway",
 		c.devices, (processorTime() - used).Round(time.Millisecond), time.Since(began).Round(time.Millisecond),
 		each(int64(processorTime()-used))/1e6, each(live()-heap)/1024, perDevice)
+	assert.LessOrEqual(t, perDevice, 2.5)
 	close(c.counted)
 	running.Wait()
 	return c.devices
@@ -126,7 +126,7 @@ func TestAThousandDevicesInParallelByClaim(t *testing.T) {
 	l, claim := claimLab(t)
 	devices := l.firmware()
 	var ids sync.Map
-	n := eachOf(t, func(i int, online func()) {
+	n := l.eachOf(func(i int, online func()) {
 		number, format, five := fmt.Sprint(i), codecs[i%2], i/2%2 == 0
 		c, err := devices.link(claim, "claim-"+number, five)
 		if !assert.NoError(t, err) {
@@ -185,7 +185,7 @@ func TestAThousandFirstConnectionsByJITP(t *testing.T) {
 	}
 	ca := l.authority(jitpTemplate)
 	var ids sync.Map
-	n := eachOf(t, func(i int, online func()) {
+	n := l.eachOf(func(i int, online func()) {
 		name := fmt.Sprint("device-", i)
 		d := ca.device(name)
 		ids.Store(name, d.id)
@@ -219,7 +219,7 @@ func TestAThousandFirstConnectionsByJITR(t *testing.T) {
 	devices := l.firmware()
 	ca := l.authority("")
 	var ids sync.Map
-	n := eachOf(t, func(i int, online func()) {
+	n := l.eachOf(func(i int, online func()) {
 		name := fmt.Sprint("device-", i)
 		d := ca.device(name)
 		ids.Store(name, d.id)
